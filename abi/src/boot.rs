@@ -1,0 +1,188 @@
+//! What the boot loader hands over: the archive in the first PVH module, and in it the run
+//! specification.
+//!
+//! Archive layout: an [`ArchiveHeader`], then `count` [`ArchiveEntry`]s, then the entries'
+//! data, each at a page-aligned offset from the start of the archive, which itself is page
+//! aligned in memory.
+
+use crate::Errno;
+
+/// `ArchiveHeader::magic`.
+pub const ARCHIVE_MAGIC: u64 = u64::from_le_bytes(*b"ABSENTIA");
+
+/// Start of the archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct ArchiveHeader {
+    /// [`ARCHIVE_MAGIC`].
+    pub magic: u64,
+    /// Entries that follow.
+    pub count: u64,
+}
+
+/// One file of the archive, 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct ArchiveEntry {
+    /// Name, zero padded.
+    pub name: [u8; 16],
+    /// Offset of the data from the start of the archive, a multiple of the page size.
+    pub offset: u64,
+    /// Bytes stored.
+    pub len: u64,
+    /// [`KIND_FILE`] or [`KIND_FLAT`].
+    pub kind: u64,
+    /// Flat images: where the first byte is mapped (page aligned).
+    pub address: u64,
+    /// Flat images: bytes in memory, `len` rounded up plus zeroed bss.
+    pub memory_len: u64,
+    /// Flat images: entry point.
+    pub entry: u64,
+}
+
+const _: () = assert!(size_of::<ArchiveEntry>() == 64);
+
+/// A file: a server's ELF image, the run specification.
+pub const KIND_FILE: u64 = 0;
+/// A laid-out image that is mapped as it stands: `vm` (by the kernel) and `rs` (by VM), the
+/// two that exist before there is an exec. Stored with its bss, so `len == memory_len`.
+pub const KIND_FLAT: u64 = 1;
+
+/// Names of the entries, in the order in which they are stored.
+pub mod names {
+    #![allow(missing_docs)]
+    pub const VM: &str = "vm";
+    pub const RS: &str = "rs";
+    pub const PM: &str = "pm";
+    pub const VFS: &str = "vfs";
+    pub const EXT2: &str = "ext2";
+    pub const TMPFS: &str = "tmpfs";
+    pub const PROC: &str = "proc";
+    pub const VIRTIO_BLK: &str = "virtio-blk";
+    pub const CONSOLE: &str = "console";
+    pub const MEM: &str = "mem";
+    /// The run specification.
+    pub const RUN: &str = "run";
+}
+
+impl ArchiveEntry {
+    /// The name without padding.
+    pub fn name(&self) -> &str {
+        let len = self
+            .name
+            .iter()
+            .position(|&b| b == 0)
+            .unwrap_or(self.name.len());
+        core::str::from_utf8(&self.name[..len]).unwrap_or("?")
+    }
+}
+
+/// `RunHeader::magic`.
+pub const RUN_MAGIC: u64 = u64::from_le_bytes(*b"RUNSPEC1");
+
+/// Start of the run specification: what PROGRAM is and how its world looks. It is followed
+/// by the NUL-terminated strings: `argc` arguments (the first is PROGRAM's path), `envc`
+/// environment strings, the working directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct RunHeader {
+    /// [`RUN_MAGIC`].
+    pub magic: u64,
+    /// Wall clock at boot, ns since 1970.
+    pub epoch_ns: u64,
+    /// Seed of the guest's entropy.
+    pub seed: [u64; 4],
+    /// Arguments.
+    pub argc: u32,
+    /// Environment strings.
+    pub envc: u32,
+    /// Bits of [`run_flags`].
+    pub flags: u32,
+    /// The terminal's rows (low half) and columns (high half), 0 when unknown.
+    pub window: u32,
+    /// User and group PROGRAM runs as.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+}
+
+/// Bits of [`RunHeader::flags`].
+pub mod run_flags {
+    /// Standard input is the host's terminal.
+    pub const STDIN_TTY: u32 = 1 << 0;
+    /// Standard output is.
+    pub const STDOUT_TTY: u32 = 1 << 1;
+    /// Standard error is.
+    pub const STDERR_TTY: u32 = 1 << 2;
+    /// Name unknown system calls and print counters.
+    pub const VERBOSE: u32 = 1 << 3;
+    /// VM checks its invariants after every request.
+    pub const VM_SANITY: u32 = 1 << 4;
+    /// No randomisation of layouts, seeded entropy only.
+    pub const DETERMINISTIC: u32 = 1 << 5;
+}
+
+/// The run specification, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct RunSpec<'a> {
+    /// The fixed part.
+    pub header: RunHeader,
+    strings: &'a [u8],
+}
+
+impl<'a> RunSpec<'a> {
+    /// Reads a specification; `EINVAL` when it is malformed.
+    pub fn parse(bytes: &'a [u8]) -> Result<RunSpec<'a>, Errno> {
+        if bytes.len() < size_of::<RunHeader>() {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: the length was checked; RunHeader is plain integers, valid for any bits;
+        // read_unaligned has no alignment requirement.
+        let header = unsafe { bytes.as_ptr().cast::<RunHeader>().read_unaligned() };
+        let strings = &bytes[size_of::<RunHeader>()..];
+        let spec = RunSpec { header, strings };
+        let wanted = header.argc as usize + header.envc as usize + 1;
+        if header.magic != RUN_MAGIC || header.argc == 0 || spec.all().count() < wanted {
+            return Err(Errno::EINVAL);
+        }
+        Ok(spec)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        // The piece after the last NUL is not a string.
+        let end = self
+            .strings
+            .iter()
+            .rposition(|&b| b == 0)
+            .map_or(0, |i| i + 1);
+        self.strings[..end]
+            .split_inclusive(|&b| b == 0)
+            .map(|s| &s[..s.len() - 1])
+    }
+
+    /// PROGRAM and its arguments.
+    pub fn args(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.all().take(self.header.argc as usize)
+    }
+
+    /// The environment.
+    pub fn env(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.all()
+            .skip(self.header.argc as usize)
+            .take(self.header.envc as usize)
+    }
+
+    /// The working directory.
+    pub fn cwd(&self) -> &'a [u8] {
+        let before = self.header.argc as usize + self.header.envc as usize;
+        self.all().nth(before).unwrap_or(b"/")
+    }
+}
+
+/// Kernel command line words the guest understands (Linux's syntax for devices):
+/// `virtio_mmio.device=<size>@<base>:<irq>`, [`CMDLINE_LAB`], [`CMDLINE_TSC`].
+pub const CMDLINE_VIRTIO: &str = "virtio_mmio.device=";
+/// `absentia.lab=0x<address>`: the lab device's page.
+pub const CMDLINE_LAB: &str = "absentia.lab=";
+/// `absentia.tsc_khz=<decimal>`; without it the kernel calibrates against the APIC timer.
+pub const CMDLINE_TSC: &str = "absentia.tsc_khz=";

@@ -1,0 +1,83 @@
+//! Error numbers: Linux's, plus the few that never leave the system.
+
+use linux_raw_sys::errno as linux;
+
+/// A Linux error number, positive. Travels as its negation in result registers and words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Errno(pub i32);
+
+macro_rules! errnos {
+    ($($name:ident)*) => {
+        impl Errno {
+            $(#[doc = concat!("Linux's `", stringify!($name), "`.")]
+            pub const $name: Errno = Errno(linux::$name as i32);)*
+
+            /// The symbolic name, or `None` for a number this table does not have.
+            pub const fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Errno::$name => Some(stringify!($name)),)*
+                    Errno::ERESTARTSYS => Some("ERESTARTSYS"),
+                    Errno::EDEADSRCDST => Some("EDEADSRCDST"),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+errnos! {
+    EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT
+    ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG
+    ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY
+    ELOOP EOVERFLOW EUCLEAN EOPNOTSUPP ENOTSOCK EAFNOSUPPORT ETIMEDOUT EALREADY EINPROGRESS
+    ESTALE EDQUOT ECANCELED
+}
+
+impl Errno {
+    /// A system call was interrupted by a signal and may be restarted (SA_RESTART). Never
+    /// reaches a program: PM turns it into a restart or into `EINTR`.
+    pub const ERESTARTSYS: Errno = Errno(512);
+    /// The peer of a message died before it answered.
+    pub const EDEADSRCDST: Errno = Errno(600);
+
+    /// The result word of a failure: the negated number.
+    pub const fn to_word(self) -> u64 {
+        -(self.0 as i64) as u64
+    }
+}
+
+impl core::fmt::Debug for Errno {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "errno {}", self.0),
+        }
+    }
+}
+
+impl core::fmt::Display for Errno {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl core::error::Error for Errno {}
+
+/// Splits a result word into value and error: words in `-4095..0` are errors.
+pub const fn result_from_word(word: u64) -> Result<u64, Errno> {
+    let signed = word as i64;
+    if signed < 0 && signed >= -4095 {
+        Err(Errno(-signed as i32))
+    } else {
+        Ok(word)
+    }
+}
+
+/// The inverse of [`result_from_word`].
+pub const fn result_to_word(result: Result<u64, Errno>) -> u64 {
+    match result {
+        Ok(word) => word,
+        Err(errno) => errno.to_word(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Structures that VFS and the file systems exchange through grants.
+
+/// A file's attributes, as every file system reports them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Attributes {
+    /// Inode number within the file system.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// 512-byte units in use.
+    pub blocks: u64,
+    /// Linux `st_mode`: type and permissions.
+    pub mode: u32,
+    /// Links.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node (Linux `makedev`), else 0.
+    pub rdev: u64,
+    /// Preferred transfer size.
+    pub block_size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Access time: seconds, nanoseconds.
+    pub atime: (i64, i64),
+    /// Modification time.
+    pub mtime: (i64, i64),
+    /// Change time.
+    pub ctime: (i64, i64),
+}
+
+bitflags::bitflags! {
+    /// Which fields of a [`SetAttributes`] to apply.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct SetMask: u32 {
+        /// Permission bits (the type is kept).
+        const MODE = 1;
+        /// Owner.
+        const UID = 2;
+        /// Group.
+        const GID = 4;
+        /// Truncate or extend to `size`.
+        const SIZE = 8;
+        /// Access time.
+        const ATIME = 16;
+        /// Modification time.
+        const MTIME = 32;
+    }
+}
+
+/// What [`crate::proto::fs::SetAttr`] changes. ctime becomes `now`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct SetAttributes {
+    /// [`SetMask`].
+    pub mask: u32,
+    /// See [`SetMask::MODE`].
+    pub mode: u32,
+    /// See [`SetMask::UID`].
+    pub uid: u32,
+    /// See [`SetMask::GID`].
+    pub gid: u32,
+    /// See [`SetMask::SIZE`].
+    pub size: u64,
+    /// See [`SetMask::ATIME`].
+    pub atime: (i64, i64),
+    /// See [`SetMask::MTIME`].
+    pub mtime: (i64, i64),
+}
+
+/// A file system's figures, for statfs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Statistics {
+    /// Linux `f_type`.
+    pub kind: u64,
+    /// Block size, bytes.
+    pub block_size: u64,
+    /// Blocks in all, free, and free to ordinary users.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free to users other than root.
+    pub available: u64,
+    /// Inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Longest name.
+    pub name_max: u64,
+    /// 1 when read-only.
+    pub read_only: u64,
+}
+
+/// Longest file name, bytes.
+pub const NAME_MAX: usize = 255;
+/// Longest path with its terminating NUL, bytes.
+pub const PATH_MAX: usize = 4096;

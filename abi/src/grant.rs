@@ -1,0 +1,107 @@
+//! Grants: one process's permission for another to copy to or from a range.
+//!
+//! A grant is an entry of a table in the granter's memory (seed-semantics, section 2); the
+//! kernel reads it at each use. Ids are an index in bits 0..20 and a per-slot sequence
+//! number in bits 20..31, which advances at revoke, so that a stale id is refused.
+
+use crate::{Endpoint, Errno};
+
+bitflags::bitflags! {
+    /// Flags of a grant entry. "Read" means that the grantee may read.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Cpf: u32 {
+        /// The grantee may read.
+        const READ = 0x1;
+        /// The grantee may write.
+        const WRITE = 0x2;
+        /// A fault fails the copy and marks the entry; VM is not asked.
+        const TRY = 0x10;
+        /// The entry is in use.
+        const USED = 0x100;
+        /// A range of the granter's own memory.
+        const DIRECT = 0x200;
+        /// A part of a grant that the granter received.
+        const INDIRECT = 0x400;
+        /// A range of a third process's memory (VFS only).
+        const MAGIC = 0x800;
+        /// The entry is published.
+        const VALID = 0x1000;
+    }
+}
+
+/// No grant.
+pub const GRANT_INVALID: i32 = -1;
+/// Bits of the index in an id.
+pub const INDEX_BITS: u32 = 20;
+/// Largest sequence number.
+pub const SEQUENCE_MAX: u32 = 2047;
+/// Longest chain of indirect grants.
+pub const MAX_INDIRECT: usize = 5;
+
+/// One entry, 48 bytes. `flags` is written last when publishing and first when revoking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct GrantEntry {
+    /// [`Cpf`].
+    pub flags: u32,
+    /// Sequence number that ids of this entry must carry.
+    pub sequence: u32,
+    /// Who may use it (or [`Endpoint::ANY`]).
+    pub grantee: u32,
+    /// Direct: unused. Indirect: the previous granter. Magic: the subject process.
+    pub subject: u32,
+    /// First byte (direct, magic), or the previous granter's grant id (indirect).
+    pub start: u64,
+    /// Bytes (direct, magic).
+    pub len: u64,
+    /// Written by the kernel when a copy failed softly: the id that was used; else
+    /// [`GRANT_INVALID`].
+    pub faulted: i32,
+    /// Zero.
+    pub reserved: u32,
+    /// Zero.
+    pub reserved2: u64,
+}
+
+const _: () = assert!(size_of::<GrantEntry>() == 48);
+
+impl GrantEntry {
+    /// A free entry.
+    pub const FREE: GrantEntry = GrantEntry {
+        flags: 0,
+        sequence: 0,
+        grantee: 0,
+        subject: 0,
+        start: 0,
+        len: 0,
+        faulted: GRANT_INVALID,
+        reserved: 0,
+        reserved2: 0,
+    };
+}
+
+/// A grant id: `index | sequence << 20`, never negative.
+pub const fn id(index: usize, sequence: u32) -> i32 {
+    (index as u32 & ((1 << INDEX_BITS) - 1)) as i32
+        | ((sequence & SEQUENCE_MAX) << INDEX_BITS) as i32
+}
+
+/// Index and sequence of an id; `EINVAL` when negative.
+pub const fn split(id: i32) -> Result<(usize, u32), Errno> {
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok((
+        (id as u32 & ((1 << INDEX_BITS) - 1)) as usize,
+        id as u32 >> INDEX_BITS,
+    ))
+}
+
+/// A grant as it is passed in a message: who granted, and which.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GrantRef {
+    /// The granter.
+    pub granter: Endpoint,
+    /// The id in its table.
+    pub id: i32,
+}

@@ -1,0 +1,48 @@
+//! Every number and layout that crosses a protection boundary, declared once.
+//!
+//! Three boundaries meet here:
+//!
+//! * **VMM and guest**: [`boot`] (archive, run specification), [`hostlink`] (the byte
+//!   protocol on the console), [`lab`] (the paravirtual device).
+//! * **kernel and process**: [`kernel`] (traps, kernel calls, register frames),
+//!   [`message`], [`endpoint`], [`grant`].
+//! * **server and server**: [`proto`], typed requests with one encoding.
+//!
+//! Linux's own numbers come from `linux-raw-sys`; [`errno`] gives them a type.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod boot;
+pub mod endpoint;
+pub mod errno;
+pub mod fs;
+pub mod grant;
+pub mod hostlink;
+pub mod kernel;
+pub mod lab;
+pub mod message;
+pub mod proto;
+
+pub use endpoint::Endpoint;
+pub use errno::Errno;
+pub use message::{Class, Message, Reply, Request, Word};
+
+/// The unit of paging, in bytes.
+pub const PAGE_SIZE: usize = 4096;
+/// [`PAGE_SIZE`] as the type addresses have.
+pub const PAGE: u64 = PAGE_SIZE as u64;
+
+/// `address` rounded down to its page.
+pub const fn page_down(address: u64) -> u64 {
+    address & !(PAGE - 1)
+}
+
+/// `address` rounded up to a page boundary, or `None` when that wraps.
+pub const fn page_up(address: u64) -> Option<u64> {
+    match address.checked_add(PAGE - 1) {
+        Some(sum) => Some(page_down(sum)),
+        None => None,
+    }
+}

@@ -1,0 +1,40 @@
+//! Requests of file systems to block drivers. Calls: a file system may wait for its disk.
+
+use crate::protocol;
+
+/// Bytes of a sector.
+pub const SECTOR: u64 = 512;
+/// Longest transfer of one request, bytes.
+pub const MAX_TRANSFER: u64 = 128 * 1024;
+
+protocol! {
+    base = 0x7000;
+
+    /// Size of the disk.
+    Info = 1 {} -> DiskInfo {
+        /// Sectors.
+        sectors: u64,
+        /// Writes are refused (`EROFS`).
+        read_only: bool,
+    };
+    /// Reads into `grant` (write access, direct, of the caller).
+    Read = 2 {
+        /// First sector.
+        sector: u64,
+        /// Bytes, a multiple of [`SECTOR`], at most [`MAX_TRANSFER`].
+        len: u64,
+        /// The buffer.
+        grant: i32,
+    };
+    /// Writes from `grant`.
+    Write = 3 {
+        /// First sector.
+        sector: u64,
+        /// Bytes.
+        len: u64,
+        /// The buffer.
+        grant: i32,
+    };
+    /// Everything written before is on stable storage afterwards.
+    Flush = 4 {};
+}

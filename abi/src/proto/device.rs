@@ -1,0 +1,127 @@
+//! Requests of VFS to character drivers. All *posted*, answered by
+//! [`crate::proto::vfs::Done`] when there is something to say. Buffers are magic grants with CPF_TRY: on
+//! `EFAULT` the driver has consumed nothing.
+
+use crate::{Endpoint, protocol};
+
+protocol! {
+    base = 0x6000;
+
+    /// Done: a = bytes. Waits for data unless `nonblock` (`EAGAIN`).
+    Read = 1 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// The buffer.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// O_NONBLOCK.
+        nonblock: bool,
+        /// The caller.
+        who: Endpoint,
+    };
+    /// Done: a = bytes.
+    Write = 2 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// The data.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// O_NONBLOCK.
+        nonblock: bool,
+        /// The caller.
+        who: Endpoint,
+    };
+    /// Linux ioctl. `grant` covers the argument (as many bytes as VFS knows the request to
+    /// have, from its table; -1 when the argument is a value), `value` is the raw argument.
+    /// Done: a = result.
+    Ioctl = 3 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// Request number.
+        request: u64,
+        /// Argument memory or -1.
+        grant: i32,
+        /// Raw argument.
+        value: u64,
+        /// The caller.
+        who: Endpoint,
+    };
+    /// Done at once: a = which of `events` (POLL*) are ready. If none is, the driver posts
+    /// [`crate::proto::vfs::Ready`] once when one becomes so.
+    Poll = 4 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// POLL* bits.
+        events: u32,
+    };
+    /// End the waiting request `target` with `EINTR` (it may have been answered already).
+    /// Not answered itself.
+    Cancel = 5 {
+        /// The request's transaction.
+        target: u64,
+    };
+    /// First open and last close of a minor, for drivers that care. Done: nothing.
+    Open = 6 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// Linux open flags.
+        flags: u32,
+        /// The caller.
+        who: Endpoint,
+    };
+}
+
+/// Character device majors and minors served here (Linux numbers where Linux has them).
+pub mod numbers {
+    #![allow(missing_docs)]
+    /// `mem` driver.
+    pub const MEM_MAJOR: u32 = 1;
+    pub const NULL_MINOR: u32 = 3;
+    pub const ZERO_MINOR: u32 = 5;
+    pub const FULL_MINOR: u32 = 7;
+    pub const RANDOM_MINOR: u32 = 8;
+    pub const URANDOM_MINOR: u32 = 9;
+    /// `console` driver: /dev/tty (5,0), /dev/console (5,1).
+    pub const TTY_MAJOR: u32 = 5;
+    pub const TTY_MINOR: u32 = 0;
+    pub const CONSOLE_MINOR: u32 = 1;
+    /// `console` driver: the host's standard input, output and error as plain streams,
+    /// used for descriptors 0, 1, 2 that are not a terminal on the host. Not seekable, no
+    /// terminal ioctls (`ENOTTY`).
+    pub const STREAM_MAJOR: u32 = 240;
+    pub const STDIN_MINOR: u32 = 0;
+    pub const STDOUT_MINOR: u32 = 1;
+    pub const STDERR_MINOR: u32 = 2;
+    /// Control minor of the stream major, written only by PM through VFS-less calls: see
+    /// [`super::ExitStatus`].
+    pub const CONTROL_MINOR: u32 = 3;
+}
+
+pub use exit::ExitStatus;
+
+/// What PM tells the console driver.
+pub mod exit {
+    use crate::protocol;
+    protocol! {
+        base = 0x6100;
+
+        /// Call by PM to the console driver: PROGRAM ended with this wait status. Answered
+        /// when all output before it and the exit packet have reached the host.
+        ExitStatus = 1 {
+            /// As wait4 reports it.
+            status: u32,
+        };
+    }
+}

@@ -1,0 +1,232 @@
+//! Requests of VFS to file systems. All are *posted* with a transaction number and answered
+//! by [`crate::proto::vfs::Done`]; what its fields `a`..`e` mean stands at each request.
+//!
+//! Grants are VFS's. Names and attribute structures are VFS's own memory (direct grants,
+//! never fault). User data is a magic grant with CPF_TRY: a copy may fail with `EFAULT`. Then
+//! the file system undoes or has not yet committed what the request changed and answers
+//! `EFAULT`; VFS repairs and asks again from scratch.
+//!
+//! *Attributes in a `Done`* ("attrs"): a = ino, b = mode | nlink << 32, c = uid | gid << 32,
+//! d = size, e = rdev. Each answer with attrs gives VFS one reference on the inode.
+
+use crate::{Endpoint, protocol};
+
+protocol! {
+    base = 0x5000;
+
+    /// Mount: device number `dev` names this file system in VM's cache. Done: attrs of the
+    /// root.
+    ReadSuper = 1 {
+        /// Transaction.
+        txn: u64,
+        /// Device number.
+        dev: u64,
+        /// MS_RDONLY and friends.
+        flags: u64,
+    };
+    /// One name in a directory. Done: attrs.
+    Lookup = 2 {
+        /// Transaction.
+        txn: u64,
+        /// Directory.
+        dir: u64,
+        /// The name.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// On whose behalf (for /proc/self).
+        who: Endpoint,
+    };
+    /// Gives back `count` references.
+    Put = 3 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// References.
+        count: u64,
+    };
+    /// Done: a = bytes (short only at end of file). `EISDIR`, `EINVAL`.
+    Read = 4 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// Position.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// The buffer.
+        grant: i32,
+        /// On whose behalf (for /proc).
+        who: Endpoint,
+    };
+    /// Done: a = bytes, b = new size, c = position written at. With `append` the offset is
+    /// ignored. Short only when the disk fills up.
+    Write = 5 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// Position.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// The buffer.
+        grant: i32,
+        /// At the end of the file.
+        append: bool,
+    };
+    /// Fills the buffer with Linux `linux_dirent64` records from cookie `position`. Done:
+    /// a = bytes (0 at the end), b = next position. `EINVAL` when not one record fits.
+    Getdents = 6 {
+        /// Transaction.
+        txn: u64,
+        /// Directory.
+        ino: u64,
+        /// Cookie: 0 or an earlier `b` or d_off.
+        position: u64,
+        /// The buffer.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// On whose behalf.
+        who: Endpoint,
+    };
+    /// Done: a = bytes.
+    Readlink = 7 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// The buffer.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// On whose behalf.
+        who: Endpoint,
+    };
+    /// Creates a file, directory, device node, fifo by the type in `mode`. Done: attrs.
+    /// `EEXIST`, `ENOSPC`.
+    Create = 8 {
+        /// Transaction.
+        txn: u64,
+        /// Directory.
+        dir: u64,
+        /// The name.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// Linux st_mode.
+        mode: u32,
+        /// Owner and group.
+        ids: (u32, u32),
+        /// Device number of a node.
+        rdev: u64,
+    };
+    /// Done: attrs. `grants` are the name's and the target's.
+    Symlink = 9 {
+        /// Transaction.
+        txn: u64,
+        /// Directory.
+        dir: u64,
+        /// Grants of name and target.
+        grants: (u32, u32),
+        /// Their lengths.
+        lens: (u32, u32),
+        /// Owner and group.
+        ids: (u32, u32),
+    };
+    /// A further name. `EEXIST`, `EMLINK`, `EPERM` for a directory.
+    Link = 10 {
+        /// Transaction.
+        txn: u64,
+        /// The file.
+        ino: u64,
+        /// Directory.
+        dir: u64,
+        /// The name.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    };
+    /// Removes a name. With `directory` rmdir: `ENOTEMPTY`, `ENOTDIR`; without: `EISDIR`.
+    /// Done: a = the inode whose name went.
+    Unlink = 11 {
+        /// Transaction.
+        txn: u64,
+        /// Directory.
+        dir: u64,
+        /// The name.
+        grant: i32,
+        /// Its length.
+        len: u64,
+        /// rmdir.
+        directory: bool,
+    };
+    /// Both names follow each other in one grant. Replaces the target as Linux does. Flags:
+    /// 1 RENAME_NOREPLACE, 2 RENAME_EXCHANGE (`EINVAL` if unsupported). Moving a directory into itself: `EINVAL`.
+    Rename = 12 {
+        /// Transaction.
+        txn: u64,
+        /// From here.
+        old_dir: u64,
+        /// To here.
+        new_dir: u64,
+        /// Old name then new name.
+        grant: i32,
+        /// Their lengths.
+        lens: (u32, u32),
+        /// See above.
+        flags: u32,
+    };
+    /// Applies [`crate::fs::SetAttributes`] at `grant`. Done: attrs *without* a reference.
+    SetAttr = 13 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// The structure.
+        grant: i32,
+    };
+    /// Writes [`crate::fs::Attributes`] to `grant`.
+    GetAttr = 14 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// The structure.
+        grant: i32,
+        /// On whose behalf.
+        who: Endpoint,
+    };
+    /// Writes [`crate::fs::Statistics`] to `grant`.
+    Statfs = 15 {
+        /// Transaction.
+        txn: u64,
+        /// The structure.
+        grant: i32,
+    };
+    /// Writes back everything (`ino` = 0) or one file.
+    Sync = 16 {
+        /// Transaction.
+        txn: u64,
+        /// Inode or 0.
+        ino: u64,
+    };
+    /// Puts page `offset` of `ino` into VM's cache ([`crate::proto::vm::CacheSet`]). `EFAULT`
+    /// beyond end of file; `ENOSYS` where files cannot be mapped.
+    Peek = 17 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// Page-aligned offset.
+        offset: u64,
+    };
+    /// Writes back, marks clean, forgets all.
+    Unmount = 18 {
+        /// Transaction.
+        txn: u64,
+    };
+}

@@ -1,0 +1,137 @@
+//! Requests to PM. Linux process calls arrive as [`crate::Class::Linux`].
+
+use crate::{Endpoint, protocol};
+
+protocol! {
+    base = 0x3000;
+
+    /// Call by RS when all services run: start PROGRAM.
+    StartInit = 1 {};
+    /// *Posted* by VFS: `who`'s new image is in place. PM resets its signals, applies ids,
+    /// releases a vfork parent and starts it.
+    ExecDone = 2 {
+        /// The process.
+        who: Endpoint,
+        /// First instruction.
+        pc: u64,
+        /// Stack pointer.
+        sp: u64,
+        /// Effective user and group to adopt (equal to the old unless set-id).
+        ids: (u32, u32),
+        /// First 16 bytes of the program's name.
+        name: [u8; 8],
+        /// See `name`.
+        name2: [u8; 8],
+        /// Bit 0: set-id was honoured.
+        flags: u64,
+    };
+    /// *Posted* by VFS: exec failed after the old image was gone: kill with SIGKILL (or, for
+    /// the first process, end the run with `status`).
+    ExecFailed = 3 {
+        /// The process.
+        who: Endpoint,
+        /// Negated errno.
+        status: i64,
+    };
+    /// *Posted* by VM: `who` took a fault it cannot go on from; it is stopped.
+    FaultSignal = 4 {
+        /// The process.
+        who: Endpoint,
+        /// SIGSEGV or SIGBUS; SIGKILL when memory ran out.
+        signal: i32,
+        /// Linux si_code.
+        code: i32,
+        /// si_addr.
+        addr: u64,
+    };
+    /// *Posted* by VFS: raise `signal` for the process (SIGPIPE).
+    Raise = 5 {
+        /// The process.
+        who: Endpoint,
+        /// Linux number.
+        signal: i32,
+    };
+    /// *Posted* by the console: raise `signal` for the foreground process group.
+    RaiseGroup = 6 {
+        /// Process group id.
+        group: u32,
+        /// Linux number.
+        signal: i32,
+    };
+    /// *Posted* by VFS: [`crate::proto::vfs::SyncAll`] is complete.
+    Synced = 7 {
+        /// Transaction.
+        txn: u64,
+    };
+    /// Call by proc: figures of process `pid`. `ESRCH`.
+    ProcessOf = 8 {
+        /// Process id.
+        pid: u32,
+    } -> ProcessFigures {
+        /// Its endpoint.
+        who: Endpoint,
+        /// Parent and process group.
+        parent_group: (u32, u32),
+        /// Session, and state as the letter of /proc/PID/stat.
+        session_state: (u32, u32),
+        /// Effective user and group.
+        ids: (u32, u32),
+        /// User time and system time in ns, start time in ns since boot.
+        cpu_ns: u64,
+        /// See `cpu_ns`.
+        start_ns: u64,
+        /// Pending signals.
+        pending: u64,
+    };
+    /// Call by proc: the lowest process id that is at least `pid`. `ESRCH` past the last.
+    NextPid = 9 {
+        /// From here on.
+        pid: u32,
+    } -> FoundPid {
+        /// The process id.
+        pid: u32,
+    };
+    /// Call by VFS or proc: the process id of an endpoint.
+    PidOf = 10 {
+        /// The process.
+        who: Endpoint,
+    } -> FoundPidOf {
+        /// The process id.
+        pid: u32,
+    };
+    /// Call by proc: the program's name.
+    NameOf = 11 {
+        /// Process id.
+        pid: u32,
+    } -> ProcessName {
+        /// First half, zero padded.
+        name: [u8; 8],
+        /// Second half.
+        name2: [u8; 8],
+        /// Blocked signals.
+        blocked: u64,
+        /// Ignored signals.
+        ignored: u64,
+        /// Caught signals.
+        caught: u64,
+        /// Threads.
+        threads: u64,
+    };
+    /// PM's own counters (leak checks, /proc/loadavg).
+    PmCounters = 12 {} -> PmFigures {
+        /// Processes.
+        processes: u64,
+        /// Zombies.
+        zombies: u64,
+        /// Forks since boot.
+        forks: u64,
+        /// Ns of the wall clock at boot.
+        epoch_ns: u64,
+    };
+    /// Call by VFS while it execs: are the set-id bits of the file to be honoured for `who`
+    /// (not traced)? Reserved.
+    MaySetId = 13 {
+        /// The process.
+        who: Endpoint,
+    };
+}

@@ -1,0 +1,237 @@
+//! Requests to VFS. Linux file calls arrive as [`crate::Class::Linux`].
+
+use crate::{Endpoint, Errno, protocol};
+
+protocol! {
+    base = 0x2000;
+
+    // -- from VM, all posted
+    /// *Posted*: bring page `offset` of (dev, ino) into VM's cache; answered by
+    /// [`crate::proto::vm::PageInDone`]. Takes no file, vnode or exec lock.
+    PageIn = 1 {
+        /// Transaction.
+        txn: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// File offset, page aligned.
+        offset: u64,
+    };
+    /// *Posted*: which file is descriptor `fd` of `who`; takes a reference on it. Answered
+    /// by [`crate::proto::vm::FdLookupDone`].
+    FdLookup = 2 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+        /// Descriptor.
+        fd: i32,
+    };
+    /// *Posted*: one mapping reference on (dev, ino) is gone.
+    MapClose = 3 {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+    };
+    /// *Posted*: the answer to [`crate::proto::vm::HandleMemory`].
+    MemoryHandled = 4 {
+        /// Transaction.
+        txn: u64,
+        /// Outcome.
+        status: Result<(), Errno>,
+    };
+
+    // -- from file systems and drivers, posted answers
+    /// *Posted* by a file system or character driver: the answer to a request of
+    /// [`crate::proto::fs`] or [`crate::proto::device`]. The meaning of `a`..`e` stands at the request.
+    Done = 5 {
+        /// Transaction.
+        txn: u64,
+        /// Outcome.
+        status: Result<(), Errno>,
+        /// First result.
+        a: u64,
+        /// Second result.
+        b: u64,
+        /// Third result.
+        c: u64,
+        /// Fourth result.
+        d: u64,
+        /// Fifth result.
+        e: u64,
+    };
+
+    // -- from PM, calls, answered at once
+    /// A process forked: inherits descriptors, directory, ids, umask.
+    Fork = 6 {
+        /// Parent.
+        parent: Endpoint,
+        /// Child.
+        child: Endpoint,
+        /// The child's process id.
+        pid: u32,
+        /// Share the descriptor table (CLONE_FILES).
+        share_files: bool,
+        /// Share directory and umask (CLONE_FS).
+        share_fs: bool,
+    };
+    /// A process is gone: close everything, cancel its calls.
+    Exit = 7 {
+        /// The process.
+        who: Endpoint,
+    };
+    /// The process's ids changed.
+    SetIds = 8 {
+        /// The process.
+        who: Endpoint,
+        /// Real and effective user.
+        uids: (u32, u32),
+        /// Real and effective group.
+        gids: (u32, u32),
+    };
+    /// Supplementary groups changed: `count` u32 at `grant` of PM.
+    SetGroups = 9 {
+        /// The process.
+        who: Endpoint,
+        /// PM's grant.
+        grant: i32,
+        /// Groups.
+        count: u32,
+    };
+    /// *Posted*: a signal is waiting for `who`: end its current call with `ERESTARTSYS` (or a
+    /// partial result) as soon as that loses nothing.
+    Interrupt = 10 {
+        /// The process.
+        who: Endpoint,
+    };
+    /// *Posted*: make `who` (new, without files) run PROGRAM of the run specification with
+    /// standard descriptors 0, 1 and 2 open. Answered by [`crate::proto::pm::ExecDone`] or
+    /// [`crate::proto::pm::ExecFailed`].
+    ExecInit = 11 {
+        /// The process.
+        who: Endpoint,
+        /// Its process id.
+        pid: u32,
+    };
+    /// The process's session and terminal (setsid): it has no controlling terminal any more.
+    SetSession = 12 {
+        /// The process.
+        who: Endpoint,
+        /// Session id.
+        session: u32,
+    };
+
+    // -- from RS, calls
+    /// Mounts file system server `fs` at an absolute path of at most 16 bytes. The first
+    /// mount must be "/". Answered when it is mounted (RS waits; VFS does not).
+    Mount = 13 {
+        /// The server.
+        fs: Endpoint,
+        /// Path, zero padded, first and second half.
+        path: [u8; 8],
+        /// See `path`.
+        path2: [u8; 8],
+        /// Linux MS_* flags.
+        flags: u64,
+        /// Short name of the type for /proc/mounts ("ext2").
+        kind: [u8; 8],
+    };
+    /// Character devices of `major` are served by `driver`.
+    Driver = 14 {
+        /// Linux major number.
+        major: u32,
+        /// The server.
+        driver: Endpoint,
+    };
+    /// *Posted* by PM or RS: write everything back; answered by [`crate::proto::pm::Synced`]
+    /// to PM.
+    SyncAll = 15 {
+        /// Transaction.
+        txn: u64,
+    };
+
+    // -- from proc, calls, answered at once
+    /// Copies the path of a process's file into `grant` (of proc). `which`: 0 cwd, 1 exe, 2
+    /// root, 3 descriptor `fd`. `ESRCH`, `ENOENT`.
+    PathOf = 16 {
+        /// The process.
+        who: Endpoint,
+        /// What.
+        which: u64,
+        /// Descriptor.
+        fd: i32,
+        /// proc's grant.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    } -> PathLength {
+        /// Bytes written.
+        len: u64,
+    };
+    /// The lowest open descriptor of `who` that is at least `fd`. `ENOENT` past the last.
+    NextFd = 17 {
+        /// The process.
+        who: Endpoint,
+        /// From here on.
+        fd: i32,
+    } -> FoundFd {
+        /// The descriptor.
+        fd: i32,
+        /// Position in the file.
+        position: u64,
+        /// Linux open flags.
+        flags: u64,
+    };
+    /// Writes the text of /proc/mounts into `grant`.
+    MountTable = 18 {
+        /// proc's grant.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    } -> MountTableLength {
+        /// Bytes written.
+        len: u64,
+    };
+    /// VFS's own counters (leak checks).
+    VfsCounters = 19 {} -> VfsFigures {
+        /// Open files.
+        files: u64,
+        /// Vnodes in use.
+        vnodes: u64,
+        /// Pipes.
+        pipes: u64,
+        /// Tasks.
+        tasks: u64,
+        /// Grants in use.
+        grants: u64,
+        /// Processes known.
+        processes: u64,
+    };
+    /// Call by PM: what the executable of `who` is called and where its argument strings
+    /// are; unused words 0.
+    ExecInfo = 20 {
+        /// The process.
+        who: Endpoint,
+    } -> ExecFigures {
+        /// First byte of the argument strings.
+        arg_start: u64,
+        /// One past their end.
+        arg_end: u64,
+        /// First byte of the environment strings.
+        env_start: u64,
+        /// One past their end.
+        env_end: u64,
+    };
+    /// *Posted* by a character driver: minor `minor` may have become ready for `events`
+    /// (Linux POLL*); VFS re-polls its waiters.
+    Ready = 21 {
+        /// Device major.
+        major: u32,
+        /// Device minor.
+        minor: u32,
+        /// POLL* bits.
+        events: u32,
+    };
+}

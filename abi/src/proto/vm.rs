@@ -1,0 +1,305 @@
+//! Requests to VM. All are calls unless marked *posted*. Linux memory calls (mmap, munmap,
+//! mprotect, brk, madvise, mremap, msync, mincore) arrive as [`crate::Class::Linux`].
+
+use crate::message::Word;
+use crate::{Endpoint, Errno, protocol};
+
+bitflags::bitflags! {
+    /// Access to mapped pages, as Linux's PROT_*.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Prot: u64 {
+        /// Readable.
+        const READ = 1;
+        /// Writable.
+        const WRITE = 2;
+        /// Executable.
+        const EXEC = 4;
+    }
+}
+
+bitflags::bitflags! {
+    /// How to map.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MapFlags: u64 {
+        /// Exactly at the address; unmaps whatever overlaps.
+        const FIXED = 1;
+        /// Populate now (zeroed).
+        const PREALLOC = 2;
+        /// Contents of populated pages do not matter (VFS and RS only).
+        const UNINITIALIZED = 4;
+        /// The target is another process (VFS and RS only).
+        const THIRD_PARTY = 8;
+        /// Grows downwards on faults below it, to the stack limit.
+        const STACK = 16;
+    }
+}
+
+macro_rules! word_flags {
+    ($($t:ty),*) => {$(
+        impl Word for $t {
+            fn to_word(self) -> u64 { self.bits() }
+            fn from_word(word: u64) -> Option<Self> { Self::from_bits(word) }
+        }
+    )*};
+}
+word_flags!(Prot, MapFlags);
+
+/// [`ProcCtl`] parameter: frees all regions and page tables, binds fresh ones (RS, VFS). A
+/// process that shares its space (vfork) is detached from it.
+pub const PROCCTL_CLEAR: u64 = 1;
+
+protocol! {
+    base = 0x1000;
+
+    /// Anonymous memory in `target` (`SELF` or, with THIRD_PARTY, another). Length 0:
+    /// `EINVAL`; dead target: `ESRCH`; no right: `EPERM`; no room: `ENOMEM`.
+    Mmap = 1 {
+        /// Whose memory.
+        target: Endpoint,
+        /// Hint, or the address with FIXED. Page aligned.
+        addr: u64,
+        /// Bytes; rounded up to pages.
+        len: u64,
+        /// Access.
+        prot: Prot,
+        /// How.
+        flags: MapFlags,
+    } -> Mapped {
+        /// First byte.
+        addr: u64,
+    };
+    /// Removes mappings of `target` (like Linux munmap).
+    Munmap = 2 {
+        /// Whose memory.
+        target: Endpoint,
+        /// Page aligned.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    };
+    /// Maps file pages privately and fixed into `target` (VFS only). Cached pages are
+    /// entered at once. The mapping holds a reference that VM gives back with
+    /// [`crate::proto::vfs::MapClose`]; VFS takes it before it asks.
+    VfsMmap = 3 {
+        /// Whose memory.
+        target: Endpoint,
+        /// Device of the file system.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// File offset, page aligned.
+        offset: u64,
+        /// Address, page aligned.
+        addr: u64,
+        /// Bytes, page multiple.
+        len: u64,
+        /// Low 3 bits [`Prot`]; from bit 16 `clearend`: bytes to clear at the end of the last
+        /// page.
+        prot_clearend: u64,
+    };
+    /// See [`PROCCTL_CLEAR`]. Bad endpoint or param: `EINVAL`; other callers: `EPERM`.
+    ProcCtl = 4 {
+        /// The operation.
+        param: u64,
+        /// The process.
+        who: Endpoint,
+    };
+    /// *Posted* (VFS only): makes `[addr, addr + len)` of `who` present, writable when
+    /// `write`. Answered by [`crate::proto::vfs::MemoryHandled`]: ok, `EFAULT` (no region, read-only and
+    /// write wanted), `EIO`, `ENOMEM`, `ESRCH`.
+    HandleMemory = 5 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+        /// First byte.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// Will be written.
+        write: bool,
+    };
+    /// A device window or other physical memory, uncached, in the caller. `EPERM` unless RS
+    /// allowed it.
+    MapPhysical = 6 {
+        /// Physical address, page aligned.
+        phys: u64,
+        /// Bytes, page multiple.
+        len: u64,
+    } -> MappedPhysical {
+        /// First byte.
+        addr: u64,
+    };
+    /// Lets `target` map a physical range (RS only).
+    AllowPhysical = 7 {
+        /// The driver.
+        target: Endpoint,
+        /// First byte.
+        phys: u64,
+        /// Bytes.
+        len: u64,
+    };
+    /// Zeroed, physically contiguous, wired memory for device rings and buffers.
+    AllocContiguous = 8 {
+        /// Bytes.
+        len: u64,
+    } -> Contiguous {
+        /// Address in the caller.
+        addr: u64,
+        /// Physical address.
+        phys: u64,
+    };
+    /// The address space of a forked process (PM only): copy on write, or with `share` the
+    /// same space (vfork). The child has no space yet. `ENOMEM`.
+    Fork = 9 {
+        /// Parent.
+        parent: Endpoint,
+        /// Child.
+        child: Endpoint,
+        /// Share instead of copy.
+        share: bool,
+    };
+    /// A process is gone: free its space (PM and RS only). Sent before the kernel destroys
+    /// the process.
+    Exit = 10 {
+        /// The process.
+        who: Endpoint,
+    };
+    /// A new process's empty space (RS and PM only). `service` marks a system service.
+    NewSpace = 11 {
+        /// The process.
+        who: Endpoint,
+        /// Whether it is a system service.
+        service: bool,
+    };
+    /// Sets where brk starts (the end of the image) after an exec (VFS only).
+    SetBreak = 12 {
+        /// The process.
+        who: Endpoint,
+        /// First address of the heap; page aligned up by VM.
+        start: u64,
+    };
+    /// Puts the caller's page at `addr` into the cache as page `offset` of (dev, ino), shared
+    /// from now on with all who map it. Replaces an older page of that name.
+    CacheSet = 13 {
+        /// Page in the caller, present, anonymous or already that cache page.
+        addr: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// File offset, page aligned.
+        offset: u64,
+    };
+    /// Maps a cached page at `addr` of the caller (replacing what is there). `ENOENT`.
+    CacheMap = 14 {
+        /// Page in the caller, page aligned.
+        addr: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// File offset, page aligned.
+        offset: u64,
+    };
+    /// Drops cached pages of a file from `offset` on (truncate, free of an inode). Pages that
+    /// processes map stay theirs.
+    CacheForget = 15 {
+        /// Device.
+        dev: u64,
+        /// Inode; `u64::MAX` for all of the device.
+        ino: u64,
+        /// First file offset.
+        offset: u64,
+    };
+    /// Gives the caller a private page at `addr` instead of one that is in the cache, contents
+    /// undefined, so that the caller may reuse the address for another file page.
+    CacheRelease = 16 {
+        /// Page in the caller.
+        addr: u64,
+    };
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::PageIn`]. Ok: the page was put
+    /// into the cache.
+    PageInDone = 17 {
+        /// Transaction.
+        txn: u64,
+        /// Outcome.
+        status: Result<(), Errno>,
+    };
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::FdLookup`].
+    FdLookupDone = 18 {
+        /// Transaction.
+        txn: u64,
+        /// Outcome.
+        status: Result<(), Errno>,
+        /// Device; `u64::MAX` for a character device that maps as zero memory (`/dev/zero`).
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Bit 0 open for reading, bit 1 for writing.
+        access: u64,
+    };
+    /// Size of a process's memory.
+    SpaceInfo = 19 {
+        /// The process.
+        who: Endpoint,
+    } -> SpaceFigures {
+        /// Bytes mapped.
+        size: u64,
+        /// Bytes resident.
+        resident: u64,
+        /// Bytes of it shared with the cache or another process.
+        shared: u64,
+        /// Current break.
+        brk: u64,
+    };
+    /// VM's own counters (leak checks, /proc/meminfo).
+    VmCounters = 20 {} -> VmFigures {
+        /// Bytes of all memory VM manages.
+        total: u64,
+        /// Free bytes.
+        free: u64,
+        /// Bytes in the page cache.
+        cached: u64,
+        /// Address spaces.
+        spaces: u64,
+        /// Regions.
+        regions: u64,
+        /// Requests that wait for VFS.
+        waiting: u64,
+        /// Frames in use by processes and page tables.
+        used_frames: u64,
+    };
+    /// Copies region `index` of `who` as [`RegionInfo`] to the caller's `buffer`
+    /// (`/proc/PID/maps`). `ENOENT` past the last.
+    RegionAt = 21 {
+        /// The process.
+        who: Endpoint,
+        /// Index in address order.
+        index: u64,
+    } -> RegionInfo {
+        /// First byte.
+        start: u64,
+        /// One past the last.
+        end: u64,
+        /// [`Prot`] bits; bit 8 shared; bit 9 stack; bit 10 heap; bit 11 file.
+        flags: u64,
+        /// Device of a file mapping.
+        dev: u64,
+        /// Inode of a file mapping.
+        ino: u64,
+        /// File offset.
+        offset: u64,
+    };
+    /// PM tells the limits that VM enforces.
+    SetLimits = 22 {
+        /// The process.
+        who: Endpoint,
+        /// RLIMIT_STACK, bytes.
+        stack: u64,
+        /// RLIMIT_DATA, bytes.
+        data: u64,
+        /// RLIMIT_AS, bytes.
+        address_space: u64,
+    };
+}

@@ -1,0 +1,2 @@
+//! guest-kernel
+#![no_std]

@@ -1,0 +1,2 @@
+//! libexec
+#![no_std]

@@ -1,0 +1,2 @@
+//! virtio-blk
+#![no_std]

@@ -1,0 +1,2 @@
+//! tmpfs
+#![no_std]
