@@ -302,4 +302,16 @@ protocol! {
         /// RLIMIT_AS, bytes.
         address_space: u64,
     };
+    /// Changes the access of mapped memory in `target` (VFS and RS only): what exec does to
+    /// memory that it filled by copying. `ENOMEM` where nothing is mapped, `ESRCH`, `EPERM`.
+    Protect = 23 {
+        /// Whose memory.
+        target: Endpoint,
+        /// Page aligned.
+        addr: u64,
+        /// Bytes; rounded up to pages.
+        len: u64,
+        /// Access.
+        prot: Prot,
+    };
 }
