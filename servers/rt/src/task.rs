@@ -1,0 +1,422 @@
+//! Async tasks on one thread: a waiting call is a suspended future.
+//!
+//! [`Executor`] owns the futures; [`Answers`] connects a future that asked a server
+//! something with the posted answer that comes later.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+/// Names a task: slot and generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    slot: u32,
+    generation: u32,
+}
+
+/// A task's future, pinned on the heap.
+type Boxed = Pin<Box<dyn Future<Output = ()>>>;
+type Ready = Rc<RefCell<VecDeque<TaskId>>>;
+
+struct TaskWaker {
+    id: TaskId,
+    ready: Ready,
+}
+
+// SAFETY: there is one thread; a waker never leaves it.
+unsafe impl Send for TaskWaker {}
+// SAFETY: likewise.
+unsafe impl Sync for TaskWaker {}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ready.borrow_mut().push_back(self.id);
+    }
+}
+
+struct Slot {
+    generation: u32,
+    task: Option<(Boxed, Waker)>,
+}
+
+/// Runs futures. Tasks may spawn tasks ([`Spawner`]).
+pub struct Executor {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    ready: Ready,
+    spawned: Rc<RefCell<Vec<Boxed>>>,
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Executor::new()
+    }
+}
+
+/// Spawns onto an [`Executor`] from inside its tasks.
+#[derive(Clone)]
+pub struct Spawner(Rc<RefCell<Vec<Boxed>>>);
+
+impl Spawner {
+    /// Starts `future` when the current task next waits.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.0.borrow_mut().push(Box::pin(future));
+    }
+}
+
+impl Executor {
+    /// An executor without tasks.
+    pub fn new() -> Executor {
+        Executor {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: Ready::default(),
+            spawned: Rc::default(),
+        }
+    }
+
+    /// A handle for spawning from tasks.
+    pub fn spawner(&self) -> Spawner {
+        Spawner(self.spawned.clone())
+    }
+
+    /// Adds a task; it first runs in [`Executor::run`].
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) -> TaskId {
+        self.adopt(Box::pin(future))
+    }
+
+    fn adopt(&mut self, future: Boxed) -> TaskId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                task: None,
+            });
+            self.slots.len() as u32 - 1
+        });
+        let entry = &mut self.slots[slot as usize];
+        let id = TaskId {
+            slot,
+            generation: entry.generation,
+        };
+        let waker = Waker::from(Arc::new(TaskWaker {
+            id,
+            ready: self.ready.clone(),
+        }));
+        entry.task = Some((future, waker));
+        self.ready.borrow_mut().push_back(id);
+        id
+    }
+
+    /// Polls tasks until none can go on.
+    pub fn run(&mut self) {
+        loop {
+            let spawned = core::mem::take(&mut *self.spawned.borrow_mut());
+            for future in spawned {
+                self.adopt(future);
+            }
+            let Some(id) = self.ready.borrow_mut().pop_front() else {
+                return;
+            };
+            let slot = &mut self.slots[id.slot as usize];
+            if slot.generation != id.generation {
+                continue;
+            }
+            let Some((mut future, waker)) = slot.task.take() else {
+                continue;
+            };
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(()) => {
+                    drop(future);
+                    let slot = &mut self.slots[id.slot as usize];
+                    slot.generation = slot.generation.wrapping_add(1);
+                    self.free.push(id.slot);
+                }
+                Poll::Pending => self.slots[id.slot as usize].task = Some((future, waker)),
+            }
+        }
+    }
+
+    /// Drops a task wherever it waits. Its destructors run. Must not be called from a task.
+    pub fn cancel(&mut self, id: TaskId) -> bool {
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return false;
+        };
+        if slot.generation != id.generation || slot.task.is_none() {
+            return false;
+        }
+        slot.task = None;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.slot);
+        true
+    }
+
+    /// Tasks alive.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether no task is alive.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+struct Waiting<K, T> {
+    txn: u64,
+    from: K,
+    shared: Rc<AnswerCell<T>>,
+}
+
+struct AnswerCell<T> {
+    value: Cell<Option<T>>,
+    waker: Cell<Option<Waker>>,
+}
+
+struct AnswersInner<K, T> {
+    next: Cell<u64>,
+    waiting: RefCell<Vec<Waiting<K, T>>>,
+}
+
+/// Questions that wait for an answer, by transaction number *and* the peer that may answer.
+pub struct Answers<K, T>(Rc<AnswersInner<K, T>>);
+
+impl<K, T> Clone for Answers<K, T> {
+    fn clone(&self) -> Self {
+        Answers(self.0.clone())
+    }
+}
+
+impl<K: Copy + PartialEq, T> Default for Answers<K, T> {
+    fn default() -> Self {
+        Answers::new()
+    }
+}
+
+impl<K: Copy + PartialEq, T> Answers<K, T> {
+    /// No questions. Transaction numbers start at 1.
+    pub fn new() -> Self {
+        Answers(Rc::new(AnswersInner {
+            next: Cell::new(1),
+            waiting: RefCell::new(Vec::new()),
+        }))
+    }
+
+    /// A new question to `from`: its number and the future of the answer. Dropping the
+    /// future withdraws the question; a late answer is then ignored.
+    pub fn ask(&self, from: K) -> (u64, Answer<K, T>) {
+        let txn = self.0.next.get();
+        self.0.next.set(txn + 1);
+        let shared = Rc::new(AnswerCell {
+            value: Cell::new(None),
+            waker: Cell::new(None),
+        });
+        self.0.waiting.borrow_mut().push(Waiting {
+            txn,
+            from,
+            shared: shared.clone(),
+        });
+        (
+            txn,
+            Answer {
+                txn,
+                shared,
+                answers: self.clone(),
+            },
+        )
+    }
+
+    /// Delivers an answer; `false` when nobody (any more) asked `from` that.
+    pub fn answer(&self, from: K, txn: u64, value: T) -> bool {
+        let mut waiting = self.0.waiting.borrow_mut();
+        let Some(i) = waiting.iter().position(|w| w.txn == txn && w.from == from) else {
+            return false;
+        };
+        let entry = waiting.swap_remove(i);
+        drop(waiting);
+        entry.shared.value.set(Some(value));
+        if let Some(waker) = entry.shared.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Answers everything asked of `from` (it died).
+    pub fn answer_all(&self, from: K, mut value: impl FnMut() -> T) {
+        let txns: Vec<u64> = self
+            .0
+            .waiting
+            .borrow()
+            .iter()
+            .filter(|w| w.from == from)
+            .map(|w| w.txn)
+            .collect();
+        for txn in txns {
+            self.answer(from, txn, value());
+        }
+    }
+
+    /// Questions without an answer.
+    pub fn len(&self) -> usize {
+        self.0.waiting.borrow().len()
+    }
+
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The future of an answer.
+pub struct Answer<K: Copy + PartialEq, T> {
+    txn: u64,
+    shared: Rc<AnswerCell<T>>,
+    answers: Answers<K, T>,
+}
+
+impl<K: Copy + PartialEq, T> Future for Answer<K, T> {
+    type Output = T;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.shared.value.take() {
+            Some(value) => Poll::Ready(value),
+            None => {
+                self.shared.waker.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<K: Copy + PartialEq, T> Drop for Answer<K, T> {
+    fn drop(&mut self) {
+        self.answers
+            .0
+            .waiting
+            .borrow_mut()
+            .retain(|w| w.txn != self.txn);
+    }
+}
+
+/// A place where tasks wait until somebody says that things changed.
+#[derive(Default)]
+pub struct Event {
+    waiters: RefCell<Vec<Waker>>,
+    epoch: Cell<u64>,
+}
+
+impl Event {
+    /// Nobody waits.
+    pub const fn new() -> Event {
+        Event {
+            waiters: RefCell::new(Vec::new()),
+            epoch: Cell::new(0),
+        }
+    }
+
+    /// Wakes all who wait.
+    pub fn signal(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+        for waker in self.waiters.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the next [`Event::signal`]. Check the condition, then wait: nothing can
+    /// happen between, there is one thread.
+    pub fn wait(&self) -> EventWait<'_> {
+        EventWait {
+            event: self,
+            seen: self.epoch.get(),
+        }
+    }
+}
+
+/// The future of [`Event::wait`].
+pub struct EventWait<'a> {
+    event: &'a Event,
+    seen: u64,
+}
+
+impl Future for EventWait<'_> {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.event.epoch.get() != self.seen {
+            return Poll::Ready(());
+        }
+        self.event.waiters.borrow_mut().push(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_reaches_only_who_asked_that_peer() {
+        let mut executor = Executor::new();
+        let answers: Answers<u32, u32> = Answers::new();
+        let got = Rc::new(Cell::new(0));
+        let (txn, answer) = answers.ask(7);
+        let sink = got.clone();
+        executor.spawn(async move { sink.set(answer.await) });
+        executor.run();
+        assert!(!answers.answer(8, txn, 1), "another peer must not answer");
+        assert!(
+            !answers.answer(7, txn + 1, 1),
+            "another transaction must not answer"
+        );
+        executor.run();
+        assert_eq!(got.get(), 0);
+        assert!(answers.answer(7, txn, 42));
+        executor.run();
+        assert_eq!(got.get(), 42);
+        assert!(executor.is_empty());
+    }
+
+    #[test]
+    fn cancelling_a_task_withdraws_its_question() {
+        let mut executor = Executor::new();
+        let answers: Answers<u32, u32> = Answers::new();
+        let (txn, answer) = answers.ask(1);
+        let id = executor.spawn(async move {
+            answer.await;
+        });
+        executor.run();
+        assert!(executor.cancel(id));
+        assert!(!executor.cancel(id));
+        assert!(answers.is_empty());
+        assert!(!answers.answer(1, txn, 0));
+        executor.run();
+        assert!(executor.is_empty());
+    }
+
+    #[test]
+    fn an_event_wakes_all_and_a_task_can_spawn() {
+        let mut executor = Executor::new();
+        let event = Rc::new(Event::new());
+        let count = Rc::new(Cell::new(0));
+        let spawner = executor.spawner();
+        for _ in 0..3 {
+            let (event, count, spawner) = (event.clone(), count.clone(), spawner.clone());
+            executor.spawn(async move {
+                event.wait().await;
+                let count = count.clone();
+                spawner.spawn(async move { count.set(count.get() + 1) });
+            });
+        }
+        executor.run();
+        event.signal();
+        executor.run();
+        assert_eq!(count.get(), 3);
+    }
+}
