@@ -24,6 +24,7 @@ pub mod kernel;
 pub mod lab;
 pub mod message;
 pub mod proto;
+pub mod routes;
 
 pub use endpoint::Endpoint;
 pub use errno::Errno;

@@ -1,0 +1,134 @@
+//! Which server answers which Linux call, and how much of it exists. The one table: PM loads
+//! the kernel's routes from it, the documentation's list of calls is made from it.
+
+use crate::kernel::LinuxRoute;
+use linux_raw_sys::general as nr;
+
+/// How much of a call there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// All that Linux specifies and programs can see.
+    Done,
+    /// The common uses; the rest fails cleanly.
+    Partial,
+    /// Fails with one error whatever is asked (`ENOSYS`, or what Linux says of a machine
+    /// without the feature).
+    Missing,
+}
+
+/// One Linux call.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number.
+    pub number: u32,
+    symbol: &'static str,
+    /// Who answers.
+    pub route: LinuxRoute,
+    /// How much there is.
+    pub status: Status,
+}
+
+impl Call {
+    /// Linux's name of it.
+    pub fn name(&self) -> &'static str {
+        self.symbol.strip_prefix("__NR_").unwrap_or(self.symbol)
+    }
+}
+
+macro_rules! calls {
+    ($($table:ident $numbers:ident $route:ident { $($status:ident: $($symbol:ident)*;)* })*) => {
+        $(
+            /// Calls of one server, with their state.
+            pub const $table: &[Call] = &[$($(Call {
+                number: nr::$symbol,
+                symbol: stringify!($symbol),
+                route: LinuxRoute::$route,
+                status: Status::$status,
+            },)*)*];
+            /// The numbers of the calls of one server.
+            pub const $numbers: &[u32] = &[$($(nr::$symbol,)*)*];
+        )*
+    };
+}
+
+calls! {
+    VFS_CALLS VFS Vfs {
+        Done:
+            __NR_read __NR_write __NR_pread64 __NR_pwrite64 __NR_readv __NR_writev
+            __NR_preadv __NR_pwritev __NR_open __NR_openat __NR_creat __NR_close
+            __NR_close_range __NR_stat __NR_fstat __NR_lstat __NR_newfstatat __NR_statx
+            __NR_lseek __NR_access __NR_faccessat __NR_faccessat2 __NR_pipe __NR_pipe2
+            __NR_dup __NR_dup2 __NR_dup3 __NR_flock __NR_fsync __NR_fdatasync
+            __NR_sync __NR_syncfs __NR_truncate __NR_ftruncate __NR_getdents
+            __NR_getdents64 __NR_getcwd __NR_chdir __NR_fchdir __NR_rename __NR_renameat
+            __NR_renameat2 __NR_mkdir __NR_mkdirat __NR_rmdir __NR_link __NR_linkat
+            __NR_unlink __NR_unlinkat __NR_symlink __NR_symlinkat __NR_readlink
+            __NR_readlinkat __NR_chmod __NR_fchmod __NR_fchmodat __NR_chown __NR_fchown
+            __NR_lchown __NR_fchownat __NR_umask __NR_mknod __NR_mknodat __NR_utime
+            __NR_utimes __NR_utimensat __NR_futimesat __NR_statfs __NR_fstatfs __NR_poll
+            __NR_select __NR_sendfile __NR_copy_file_range __NR_fadvise64 __NR_readahead
+            __NR_chroot __NR_eventfd __NR_eventfd2;
+        Partial:
+            __NR_preadv2 __NR_pwritev2 __NR_openat2 __NR_fcntl __NR_ioctl __NR_ppoll
+            __NR_pselect6 __NR_fallocate __NR_execve __NR_execveat __NR_sync_file_range
+            __NR_fchmodat2;
+        Missing:
+            __NR_splice __NR_tee __NR_vmsplice __NR_memfd_create __NR_mount __NR_umount2
+            __NR_inotify_init __NR_inotify_init1 __NR_inotify_add_watch
+            __NR_inotify_rm_watch __NR_epoll_create __NR_epoll_create1 __NR_epoll_ctl
+            __NR_epoll_wait __NR_epoll_pwait __NR_epoll_pwait2 __NR_signalfd
+            __NR_signalfd4 __NR_timerfd_create __NR_timerfd_settime __NR_timerfd_gettime
+            __NR_socket __NR_socketpair __NR_connect __NR_accept __NR_accept4 __NR_sendto
+            __NR_recvfrom __NR_sendmsg __NR_recvmsg __NR_sendmmsg __NR_recvmmsg
+            __NR_shutdown __NR_bind __NR_listen __NR_getsockname __NR_getpeername
+            __NR_setsockopt __NR_getsockopt __NR_getxattr __NR_lgetxattr __NR_fgetxattr
+            __NR_setxattr __NR_lsetxattr __NR_fsetxattr __NR_listxattr __NR_llistxattr
+            __NR_flistxattr __NR_removexattr __NR_lremovexattr __NR_fremovexattr
+            __NR_pivot_root __NR_io_setup __NR_io_uring_setup __NR_fanotify_init
+            __NR_name_to_handle_at __NR_open_by_handle_at __NR_quotactl __NR_fsopen
+            __NR_fsmount __NR_fspick __NR_fsconfig __NR_move_mount __NR_open_tree;
+    }
+    VM_CALLS VM Vm {
+        Partial:
+            __NR_mmap __NR_munmap __NR_mprotect __NR_brk __NR_madvise __NR_mremap
+            __NR_msync __NR_mincore;
+        Missing:
+            __NR_mlock __NR_mlock2 __NR_munlock __NR_mlockall __NR_munlockall
+            __NR_remap_file_pages __NR_pkey_mprotect __NR_pkey_alloc __NR_pkey_free;
+    }
+}
+
+/// The kernel's routing table ([`crate::kernel::Kcall::SetLinuxRoutes`]). Everything that is
+/// not VFS's or VM's is PM's, which knows what to say of calls that do not exist.
+pub const fn routes() -> [u8; 512] {
+    let mut routes = [LinuxRoute::Pm as u8; 512];
+    let mut i = 0;
+    while i < VFS.len() {
+        routes[VFS[i] as usize] = LinuxRoute::Vfs as u8;
+        i += 1;
+    }
+    i = 0;
+    while i < VM.len() {
+        routes[VM[i] as usize] = LinuxRoute::Vm as u8;
+        i += 1;
+    }
+    routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_has_two_servers() {
+        for call in VFS {
+            assert!(!VM.contains(call));
+            assert_eq!(VFS.iter().filter(|c| *c == call).count(), 1);
+        }
+        let routes = routes();
+        assert_eq!(routes[0], LinuxRoute::Vfs as u8);
+        assert_eq!(routes[9], LinuxRoute::Vm as u8);
+        assert_eq!(routes[39], LinuxRoute::Pm as u8);
+        assert_eq!(VFS_CALLS[0].name(), "read");
+    }
+}
