@@ -1,1 +1,5 @@
-fn main(){}
+//! The `absentia` command.
+
+fn main() -> std::process::ExitCode {
+    absentia_vmm::cli::main()
+}

@@ -1,0 +1,164 @@
+//! Puts a kernel, its archive and what PVH says about them into guest RAM.
+
+use std::io::Cursor;
+
+use abi::boot::{CMDLINE_LAB, CMDLINE_TSC, CMDLINE_VIRTIO};
+use anyhow::{Context, Result, bail, ensure};
+use linux_loader::configurator::pvh::PvhBootConfigurator;
+use linux_loader::configurator::{BootConfigurator, BootParams};
+use linux_loader::loader::elf::start_info::{
+    hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
+};
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use linux_loader::loader::KernelLoader;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use crate::images::Archive;
+use crate::memory::GuestRam;
+
+/// Where the boot information lies: low RAM that the memory map calls usable, so a kernel
+/// reads it before it hands out pages.
+const START_INFO: u64 = 0x6000;
+const MODULES: u64 = 0x6100;
+const MEMORY_MAP: u64 = 0x7000;
+const COMMAND_LINE: u64 = 0x8000;
+const COMMAND_LINE_MAX: usize = 0x1000;
+
+/// `hvm_start_info.magic`.
+const START_INFO_MAGIC: u32 = 0x336e_c578;
+/// E820 types.
+const E820_RAM: u32 = 1;
+const E820_RESERVED: u32 = 2;
+/// Firmware and video memory on a PC; nothing is there, and nobody expects RAM there.
+const LEGACY_HOLE: std::ops::Range<u64> = 0xa_0000..0x10_0000;
+
+/// First virtio-mmio window; each is a page.
+pub const VIRTIO_BASE: u64 = 0xd000_0000;
+/// IOAPIC input of the first virtio device.
+pub const VIRTIO_FIRST_GSI: u32 = 5;
+/// The lab device's page.
+pub const LAB_BASE: u64 = 0xd001_0000;
+
+/// Where execution starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The 32-bit PVH entry point.
+    pub rip: u64,
+    /// Guest-physical address of `hvm_start_info`, for ebx.
+    pub start_info: u64,
+}
+
+/// The kernel command line: the devices in Linux's syntax, then ours.
+pub fn command_line(virtio_slots: &[usize], tsc_khz: Option<u32>, extra: &str) -> String {
+    let mut line = String::new();
+    for &slot in virtio_slots {
+        let base = VIRTIO_BASE + slot as u64 * abi::PAGE;
+        let gsi = VIRTIO_FIRST_GSI + slot as u32;
+        line += &format!("{CMDLINE_VIRTIO}4K@{base:#x}:{gsi} ");
+    }
+    line += &format!("{CMDLINE_LAB}{LAB_BASE:#x}");
+    if let Some(khz) = tsc_khz {
+        line += &format!(" {CMDLINE_TSC}{khz}");
+    }
+    if !extra.is_empty() {
+        line += " ";
+        line += extra;
+    }
+    line
+}
+
+/// Loads everything; the RAM must be fresh (zeroed).
+pub fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> Result<Entry> {
+    let loaded = Elf::load(&ram.map, None, &mut Cursor::new(kernel), None)
+        .context("loading the guest kernel")?;
+    let PvhBootCapability::PvhEntryPresent(entry) = loaded.pvh_boot_cap else {
+        bail!("the guest kernel has no PVH entry note (XEN_ELFNOTE_PHYS32_ENTRY)");
+    };
+
+    let archive_len = archive.len();
+    let archive_at = ram.size.checked_sub(archive_len).map(abi::page_down);
+    let archive_at = match archive_at {
+        Some(at) if at > loaded.kernel_end && at > LEGACY_HOLE.end => at,
+        _ => bail!(
+            "{} MiB of guest memory do not hold the kernel and the {} KiB boot archive",
+            ram.size >> 20,
+            archive_len >> 10
+        ),
+    };
+    archive.write(|offset, bytes| {
+        ram.map
+            .write_slice(bytes, GuestAddress(archive_at + offset))
+            .context("copying the boot archive")
+    })?;
+
+    ensure!(cmdline.len() < COMMAND_LINE_MAX, "the kernel command line is too long");
+    ensure!(!cmdline.contains('\0'), "the kernel command line contains a NUL");
+    ram.map
+        .write_slice(cmdline.as_bytes(), GuestAddress(COMMAND_LINE))
+        .and_then(|()| ram.map.write_slice(&[0], GuestAddress(COMMAND_LINE + cmdline.len() as u64)))
+        .context("writing the kernel command line")?;
+
+    let map = memory_map(ram.size);
+    let module =
+        hvm_modlist_entry { paddr: archive_at, size: archive_len, cmdline_paddr: 0, reserved: 0 };
+    let start_info = hvm_start_info {
+        magic: START_INFO_MAGIC,
+        version: 1,
+        flags: 0,
+        nr_modules: 1,
+        modlist_paddr: MODULES,
+        cmdline_paddr: COMMAND_LINE,
+        rsdp_paddr: 0,
+        memmap_paddr: MEMORY_MAP,
+        memmap_entries: map.len() as u32,
+        reserved: 0,
+    };
+    let mut params = BootParams::new(&start_info, GuestAddress(START_INFO));
+    params.set_sections(&map, GuestAddress(MEMORY_MAP));
+    params.set_modules(&[module], GuestAddress(MODULES));
+    PvhBootConfigurator::write_bootparams(&params, &ram.map).context("writing PVH start info")?;
+    debug_assert!(ram.map.address_in_range(entry));
+    Ok(Entry { rip: entry.0, start_info: START_INFO })
+}
+
+/// The memory map of a guest with `size` bytes of RAM.
+fn memory_map(size: u64) -> Vec<hvm_memmap_table_entry> {
+    let entry = |from: u64, to: u64, type_| hvm_memmap_table_entry {
+        addr: from,
+        size: to - from,
+        type_,
+        reserved: 0,
+    };
+    vec![
+        entry(0, LEGACY_HOLE.start, E820_RAM),
+        entry(LEGACY_HOLE.start, LEGACY_HOLE.end, E820_RESERVED),
+        entry(LEGACY_HOLE.end, size, E820_RAM),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_names_the_devices_in_linux_syntax() {
+        assert_eq!(
+            command_line(&[0, 1], Some(2_600_000), ""),
+            "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
+             absentia.lab=0xd0010000 absentia.tsc_khz=2600000"
+        );
+    }
+
+    #[test]
+    fn memory_map_leaves_the_legacy_hole_out() {
+        let map = memory_map(64 << 20);
+        let ram: u64 = map.iter().filter(|e| e.type_ == E820_RAM).map(|e| e.size).sum();
+        assert_eq!(ram, (64 << 20) - 0x6_0000);
+    }
+
+    #[test]
+    fn a_kernel_without_a_pvh_note_is_refused() {
+        let ram = GuestRam::new(crate::memory::MINIMUM).unwrap();
+        assert!(load(&ram, b"not an ELF file", &Archive::default(), "").is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Routes the guest's port and memory-mapped accesses to the devices.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::block::Block;
+use super::console::Console;
+use super::lab::{Lab, Request};
+use super::serial::{BASE, PORTS, Uart};
+use super::virtio::{RingError, Transport};
+use crate::boot::{LAB_BASE, VIRTIO_BASE};
+use crate::log::Log;
+use crate::memory::Ram;
+
+/// Unknown addresses that are remembered, so that each is named once.
+const NAMED_MAX: usize = 64;
+
+/// The console, shared with the thread that feeds it.
+pub type SharedConsole = Arc<Mutex<Transport<Console>>>;
+
+/// Everything outside the processor and RAM.
+pub struct Bus {
+    /// Guest memory.
+    pub ram: Ram,
+    /// Guest memory ends here.
+    pub ram_size: u64,
+    /// COM1.
+    pub uart: Uart,
+    /// The disk.
+    pub block: Option<Transport<Block>>,
+    /// The host link's carrier.
+    pub console: SharedConsole,
+    /// The lab device.
+    pub lab: Lab,
+    /// Where complaints go.
+    pub log: Arc<Log>,
+    /// Accesses to nothing that were named.
+    pub named: HashSet<u64>,
+}
+
+/// Locks the console; a panic elsewhere does not make its state any worse.
+pub fn lock(console: &SharedConsole) -> MutexGuard<'_, Transport<Console>> {
+    console.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Bus {
+    /// A load outside the memory slots (or from RAM, when KVM could not complete it there).
+    pub fn mmio_read(&mut self, at: u64, data: &mut [u8]) {
+        if at < self.ram_size {
+            if self.ram.read_slice(data, GuestAddress(at)).is_err() {
+                data.fill(0xff);
+            }
+            return;
+        }
+        let offset = at % abi::PAGE;
+        match at - offset {
+            page if page == slot(0) && self.block.is_some() => {
+                if let Some(block) = &mut self.block {
+                    block.read(offset, data);
+                }
+            }
+            page if page == slot(1) => lock(&self.console).read(offset, data),
+            LAB_BASE => data.fill(0),
+            _ => {
+                self.name("load from", at);
+                data.fill(0xff);
+            }
+        }
+    }
+
+    /// A store outside the memory slots.
+    pub fn mmio_write(&mut self, at: u64, data: &[u8]) -> Option<Request> {
+        if at < self.ram_size {
+            // Beyond the end of RAM there is nobody to tell.
+            let _ = self.ram.write_slice(data, GuestAddress(at));
+            return None;
+        }
+        let offset = at % abi::PAGE;
+        match at - offset {
+            page if page == slot(0) && self.block.is_some() => {
+                if let Some(block) = &mut self.block {
+                    let result = block.write(offset, data, &self.ram);
+                    self.ring(result, "block");
+                }
+            }
+            page if page == slot(1) => {
+                let result = lock(&self.console).write(offset, data, &self.ram);
+                self.ring(result, "console");
+            }
+            LAB_BASE => return self.lab.write(offset, data, &self.ram, &self.log),
+            _ => self.name("store to", at),
+        }
+        None
+    }
+
+    /// `in`.
+    pub fn port_read(&mut self, port: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        if let Some(offset) = port.checked_sub(BASE).filter(|o| *o < PORTS) {
+            for byte in data {
+                *byte = self.uart.read(offset as u8);
+            }
+        } else {
+            self.name("in from port", port.into());
+        }
+    }
+
+    /// `out`.
+    pub fn port_write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
+        if port == abi::lab::DEBUG_EXIT_PORT {
+            let status = data.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            return Some(Request::PowerOff(status));
+        }
+        if let Some(offset) = port.checked_sub(BASE).filter(|o| *o < PORTS) {
+            for &byte in data {
+                // It fails when its interrupt or its log does; neither can.
+                let _ = self.uart.write(offset as u8, byte);
+            }
+        } else {
+            self.name("out to port", port.into());
+        }
+        None
+    }
+
+    fn ring(&self, result: Result<(), RingError>, device: &str) {
+        if let Err(error) = result {
+            self.log.note(&format!("{device} device stopped until reset: {error}"));
+        }
+    }
+
+    fn name(&mut self, what: &str, at: u64) {
+        if self.named.len() < NAMED_MAX && self.named.insert(at) {
+            self.log.note(&format!("{what} {at:#x}, where no device is"));
+        }
+    }
+}
+
+fn slot(index: u64) -> u64 {
+    VIRTIO_BASE + index * abi::PAGE
+}

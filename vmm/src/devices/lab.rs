@@ -1,0 +1,44 @@
+//! The lab device ([`abi::lab`]): doorbells by which the guest talks to its VMM.
+
+use abi::lab;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::log::{LINE_MAX, Log};
+use crate::memory::Ram;
+
+/// What a doorbell asks of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// End the machine.
+    PowerOff(u64),
+    /// PROGRAM's first instruction is about to run.
+    ProgramStarted,
+}
+
+/// The page's registers.
+#[derive(Debug, Default)]
+pub struct Lab {
+    log_address: u64,
+}
+
+impl Lab {
+    /// A store to the page. Only whole, aligned registers count.
+    pub fn write(&mut self, offset: u64, data: &[u8], ram: &Ram, log: &Log) -> Option<Request> {
+        let value = u64::from_le_bytes(data.try_into().ok()?);
+        match offset {
+            lab::LOG_ADDRESS => self.log_address = value,
+            lab::LOG_DOORBELL => {
+                let mut text = [0; LINE_MAX];
+                let len = value.min(LINE_MAX as u64) as usize;
+                match ram.read_slice(&mut text[..len], GuestAddress(self.log_address)) {
+                    Ok(()) => log.line("guest", &text[..len]),
+                    Err(_) => log.note("the guest logs a line outside its RAM"),
+                }
+            }
+            lab::POWEROFF => return Some(Request::PowerOff(value)),
+            lab::PROGRAM_STARTED => return Some(Request::ProgramStarted),
+            _ => {}
+        }
+        None
+    }
+}

@@ -1,0 +1,76 @@
+//! COM1, where the kernel logs: a 16550 whose output becomes log lines.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use vm_superio::serial::NoEvents;
+use vm_superio::{Serial, Trigger};
+
+use crate::log::{LINE_MAX, Log};
+
+/// First of the UART's eight ports.
+pub const BASE: u16 = abi::lab::SERIAL_PORT;
+/// How many there are.
+pub const PORTS: u16 = 8;
+
+/// The UART raises no interrupt: nothing is ever sent to the guest.
+#[derive(Debug)]
+pub struct NoInterrupt;
+
+impl Trigger for NoInterrupt {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Cuts what is written into log lines.
+#[derive(Debug)]
+pub struct Lines {
+    line: Vec<u8>,
+    log: Arc<Log>,
+}
+
+impl Lines {
+    /// Lines for `log`.
+    pub fn new(log: Arc<Log>) -> Lines {
+        Lines { line: Vec::new(), log }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.line.push(byte);
+            }
+            if byte == b'\n' || self.line.len() == LINE_MAX {
+                self.log.line("serial", &self.line);
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    /// The UART flushes after every byte; a line is what counts.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            self.log.line("serial", &self.line);
+        }
+    }
+}
+
+/// The UART.
+pub type Uart = Serial<NoInterrupt, NoEvents, Lines>;
+
+/// A UART that writes to `log`.
+pub fn uart(log: Arc<Log>) -> Uart {
+    Serial::new(NoInterrupt, Lines::new(log))
+}

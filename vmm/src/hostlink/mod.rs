@@ -1,0 +1,81 @@
+//! The host's side of the host link: the program's standard streams and its exit status, as
+//! packets on one byte stream each way ([`abi::hostlink`]).
+//!
+//! The same code serves the virtio console under KVM and the chardev under QEMU.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use abi::hostlink::Channel;
+
+use crate::control::{Reason, Stop};
+
+pub mod decoder;
+pub mod input;
+pub mod output;
+
+use decoder::Decoder;
+use input::Input;
+use output::Sink;
+
+/// What came from the guest so far, and where it goes.
+#[derive(Debug)]
+pub struct Link {
+    decoder: Decoder,
+    stdout: Sink,
+    stderr: Sink,
+    input: Arc<Input>,
+    stop: Arc<Stop>,
+    exit: Option<Exit>,
+}
+
+/// The program's end.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// Its status word, as wait4 reports it.
+    pub status: u32,
+    /// When the packet came.
+    pub at: Instant,
+}
+
+impl Link {
+    /// A link whose output goes to the two sinks.
+    pub fn new(stdout: Sink, stderr: Sink, input: Arc<Input>, stop: Arc<Stop>) -> Link {
+        Link { decoder: Decoder::default(), stdout, stderr, input, stop, exit: None }
+    }
+
+    /// The program's end, once it is known.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Takes bytes from the guest. A stream that is no host link, or an output that nobody
+    /// reads, requests the end of the run.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let Link { decoder, stdout, stderr, input, stop, exit } = self;
+        let result = decoder.feed(bytes, |channel, data| {
+            let sink = match channel {
+                Channel::Stdout => &mut *stdout,
+                Channel::Stderr => &mut *stderr,
+                Channel::Exit => {
+                    let status = word(data);
+                    exit.get_or_insert(Exit { status, at: Instant::now() });
+                    return;
+                }
+                Channel::StdinCredit => return input.credit(word(data)),
+                // Only the host sends these; the decoder refuses them.
+                Channel::Stdin | Channel::WindowSize => return,
+            };
+            if sink.write(data, stop).is_err() {
+                stop.request(Reason::OutputClosed);
+            }
+        });
+        if let Err(error) = result {
+            stop.request(Reason::Failure(format!("the guest's console: {error}")));
+        }
+    }
+}
+
+fn word(data: &[u8]) -> u32 {
+    data.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}

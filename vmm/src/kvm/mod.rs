@@ -1,0 +1,91 @@
+//! The KVM virtual machine: one vCPU, one memory slot, the in-kernel interrupt controllers.
+
+pub mod exits;
+pub mod gate;
+pub mod vcpu;
+
+use anyhow::{Context, Result};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VmFd};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::memory::GuestRam;
+use gate::Gate;
+use vcpu::Vcpu;
+
+/// Three pages KVM wants for itself on some processors, in the hole below 4 GiB.
+const KVM_TSS: usize = 0xfffb_d000;
+/// CPUID leaf with KVM's signature and the highest hypervisor leaf.
+const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+
+/// A machine that has its RAM and interrupt controllers, but no vCPU yet.
+#[derive(Debug)]
+pub struct Vm {
+    fd: VmFd,
+    cpuid: CpuId,
+}
+
+impl Vm {
+    /// Creates the machine on `kvm` with `ram` at guest-physical 0.
+    pub fn new(kvm: &Kvm, ram: &GuestRam) -> Result<Vm> {
+        let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
+        fd.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
+        fd.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
+        let host = ram.map.get_host_address(GuestAddress(0)).context("guest RAM")?;
+        let slot = kvm_userspace_memory_region {
+            slot: 0,
+            guest_phys_addr: 0,
+            memory_size: ram.size,
+            userspace_addr: host as u64,
+            flags: 0,
+        };
+        // SAFETY: the region is the mapping of guest RAM, `ram.size` long; the caller keeps it
+        // mapped for longer than the machine (see `machine::run`).
+        unsafe { fd.set_user_memory_region(slot) }.context("KVM_SET_USER_MEMORY_REGION")?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .context("KVM_GET_SUPPORTED_CPUID")?;
+        Ok(Vm { fd, cpuid })
+    }
+
+    /// An eventfd that pulses the edge-triggered interrupt input `gsi`.
+    pub fn interrupt(&self, gsi: u32) -> Result<EventFd> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("eventfd")?;
+        self.fd.register_irqfd(&event, gsi).context("KVM_IRQFD")?;
+        Ok(event)
+    }
+
+    /// The vCPU, with the CPUID table that tells the guest its gate.
+    pub fn vcpu(&self, gate: Gate) -> Result<Vcpu> {
+        let fd = self.fd.create_vcpu(0).context("KVM_CREATE_VCPU")?;
+        fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate)?).context("KVM_SET_CPUID2")?;
+        Ok(Vcpu::new(fd))
+    }
+}
+
+/// The supported CPUID with our leaf in it.
+fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
+    let mut entries: Vec<kvm_cpuid_entry2> = supported
+        .as_slice()
+        .iter()
+        .copied()
+        .filter(|e| e.function != abi::lab::GATE_CPUID_LEAF)
+        .collect();
+    if gate == Gate::Deprivileged {
+        match entries.iter_mut().find(|e| e.function == HYPERVISOR_LEAF) {
+            Some(leaf) => leaf.eax = leaf.eax.max(abi::lab::GATE_CPUID_LEAF),
+            None => entries.push(kvm_cpuid_entry2 {
+                function: HYPERVISOR_LEAF,
+                eax: abi::lab::GATE_CPUID_LEAF,
+                ..Default::default()
+            }),
+        }
+        entries.push(kvm_cpuid_entry2 {
+            function: abi::lab::GATE_CPUID_LEAF,
+            eax: abi::lab::GATE_MAGIC,
+            ..Default::default()
+        });
+    }
+    CpuId::from_entries(&entries).context("CPUID table")
+}

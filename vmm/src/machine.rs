@@ -1,0 +1,430 @@
+//! One run of one machine: from a configuration to how it ended.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use kvm_ioctls::Kvm;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vmm_sys_util::signal::Killable;
+
+use crate::boot;
+use crate::control::{self, Reason, Signals, Stop};
+use crate::devices::block::Block;
+use crate::devices::bus::{Bus, SharedConsole, lock};
+use crate::devices::console::{Console, RECEIVE};
+use crate::devices::lab::{Lab, Request};
+use crate::devices::serial::uart;
+use crate::devices::virtio::Transport;
+use crate::hostlink::Link;
+use crate::hostlink::input::{Input, Source};
+use crate::hostlink::output::Sink;
+use crate::images::Archive;
+use crate::kvm::Vm;
+use crate::kvm::exits::{Counts, Kind};
+use crate::kvm::gate::{self, Gate};
+use crate::kvm::vcpu::{Exit, Vcpu};
+use crate::log::Log;
+use crate::memory::GuestRam;
+use crate::root::Disk;
+
+/// What executes the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accelerator {
+    /// `/dev/kvm`.
+    Kvm,
+    /// QEMU's microvm machine, translating.
+    Qemu,
+}
+
+/// Everything a run needs.
+#[derive(Debug)]
+pub struct Config {
+    /// The kernel's ELF file.
+    pub kernel: std::borrow::Cow<'static, [u8]>,
+    /// What travels with it.
+    pub archive: Archive,
+    /// Added to the kernel's command line.
+    pub cmdline: String,
+    /// Guest RAM, bytes.
+    pub memory: u64,
+    /// The root disk.
+    pub disk: Option<Disk>,
+    /// What executes it.
+    pub accelerator: Accelerator,
+    /// The gate, when it is not to be measured.
+    pub gate: Option<Gate>,
+    /// The run ends after this time.
+    pub timeout: Option<Duration>,
+    /// Where the program's standard input comes from.
+    pub stdin: Source,
+    /// Where its output goes.
+    pub stdout: Sink,
+    /// Where its error output goes.
+    pub stderr: Sink,
+    /// Signals of this process that end the run or resize the terminal.
+    pub signals: Option<Signals>,
+    /// The log.
+    pub log: Arc<Log>,
+    /// More arguments for QEMU.
+    pub qemu_args: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The program ended, with this status word (as wait4 reports it).
+    Program(u32),
+    /// The machine was ended from outside.
+    Stopped(Reason),
+    /// The machine ended without the program's status.
+    Guest(String),
+}
+
+impl Ending {
+    /// The status the `absentia` command exits with.
+    pub fn code(&self) -> u8 {
+        match *self {
+            Ending::Program(status) if status & 0x7f == 0 => (status >> 8) as u8,
+            Ending::Program(status) => 128 + (status & 0x7f) as u8,
+            Ending::Stopped(Reason::Timeout) => 124,
+            Ending::Stopped(Reason::Signal(number)) => 128u8.wrapping_add(number as u8),
+            // As a program that writes into a pipe nobody reads.
+            Ending::Stopped(Reason::OutputClosed) => 128 + libc::SIGPIPE as u8,
+            Ending::Stopped(Reason::Failure(_) | Reason::Lingering) | Ending::Guest(_) => FAILED,
+        }
+    }
+}
+
+/// Exit status when machine or VMM failed, not the program.
+pub const FAILED: u8 = 125;
+
+/// What is known after a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// The gate the kernel was told to use, when this VMM told it.
+    pub gate: Option<Gate>,
+    /// Exits, all of them.
+    pub exits: Counts,
+    /// Time from the start of the run to the program's first instruction.
+    pub started: Option<Duration>,
+    /// Time of the whole run.
+    pub elapsed: Duration,
+    /// The log's last lines.
+    pub log: Vec<String>,
+}
+
+/// Runs a machine to its end.
+pub fn run(config: Config) -> Result<Outcome> {
+    match config.accelerator {
+        Accelerator::Kvm => run_kvm(config),
+        Accelerator::Qemu => crate::qemu::run(config),
+    }
+}
+
+/// How long a machine may take to power off once the program's status is known (it writes its
+/// caches back).
+pub const LINGER: Duration = Duration::from_secs(20);
+/// How often a thread that is to stop is told so again: a signal that comes just before a
+/// system call does not interrupt it.
+const KICK_EVERY: Duration = Duration::from_millis(10);
+
+fn run_kvm(config: Config) -> Result<Outcome> {
+    let begun = Instant::now();
+    control::install_kick()?;
+    let kvm = Kvm::new().context("opening /dev/kvm")?;
+    let log = config.log.clone();
+    let gate = match config.gate {
+        Some(gate) => gate,
+        None => {
+            let (gate, per_nop) = gate::measure(&kvm)?;
+            log.note(&format!("{per_nop:?} for an instruction at CPL0: {gate:?} gate"));
+            gate
+        }
+    };
+
+    // Dropped after the machine that uses it: locals are dropped in reverse order, and the
+    // vCPU's thread is joined below.
+    let ram = GuestRam::new(config.memory)?;
+    let vm = Vm::new(&kvm, &ram)?;
+    let vcpu = vm.vcpu(gate)?;
+
+    let slots: &[usize] = if config.disk.is_some() { &[0, 1] } else { &[1] };
+    let cmdline = boot::command_line(slots, vcpu.tsc_khz(), &config.cmdline);
+    let entry = boot::load(&ram, &config.kernel, &config.archive, &cmdline)?;
+    vcpu.enter_pvh(entry)?;
+
+    let stop = Stop::new()?;
+    let input = Input::new()?;
+    let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
+    let console: SharedConsole = Arc::new(Mutex::new(Transport::new(
+        Console::new(link, input.clone(), stop.clone()),
+        vm.interrupt(boot::VIRTIO_FIRST_GSI + 1)?,
+    )?));
+    let block = match config.disk {
+        Some(disk) => Some(Transport::new(
+            Block::new(disk.file, disk.read_only, stop.clone()).context("the root disk")?,
+            vm.interrupt(boot::VIRTIO_FIRST_GSI)?,
+        )?),
+        None => None,
+    };
+    let bus = Bus {
+        ram: ram.map.clone(),
+        ram_size: ram.size,
+        uart: uart(log.clone()),
+        block,
+        console: console.clone(),
+        lab: Lab::default(),
+        log: log.clone(),
+        named: HashSet::new(),
+    };
+    // The images are in guest RAM now.
+    drop((config.kernel, config.archive));
+
+    let ended = Arc::new(Ended::new()?);
+    let runner = Runner { vcpu, bus, stop: stop.clone(), counts: Counts::default(), begun, started: None };
+    let vcpu_thread = {
+        let ended = ended.clone();
+        spawn("vcpu", move || {
+            let result = runner.run();
+            ended.set();
+            result
+        })?
+    };
+    let input_thread = {
+        let (input, stop, console, ram) = (input.clone(), stop.clone(), console.clone(), ram.map.clone());
+        spawn("stdin", move || {
+            input.pump(config.stdin, &stop, || {
+                // A ring that lies is reported when the guest next rings the doorbell.
+                let _ = lock(&console).notify(RECEIVE, &ram);
+            });
+        })?
+    };
+
+    let exited = || lock_exit(&console);
+    supervise(&stop, &ended, config.signals.as_ref(), begun, config.timeout, &input, exited);
+    while !ended.is_set() {
+        // The result only says that the thread is gone.
+        let _ = vcpu_thread.kill(control::kick_signal() - libc::SIGRTMIN());
+        ended.wait(KICK_EVERY);
+    }
+    let finished = vcpu_thread.join().map_err(|_| anyhow::anyhow!("the vCPU thread panicked"))?;
+    // Lets the input thread go; the machine has ended and its own reason is known.
+    let reason = stop.reason();
+    stop.request(Reason::Lingering);
+    input_thread.join().map_err(|_| anyhow::anyhow!("the input thread panicked"))?;
+
+    let exit = lock(&console).device.link.exit();
+    let ending = match (exit, reason, finished.end) {
+        (Some(exit), ..) => Ending::Program(exit.status),
+        (None, Some(reason), _) => Ending::Stopped(reason),
+        (None, None, end) => Ending::Guest(end),
+    };
+    Ok(Outcome {
+        ending,
+        gate: Some(gate),
+        exits: finished.counts,
+        started: finished.started,
+        elapsed: begun.elapsed(),
+        log: log.kept(),
+    })
+}
+
+fn lock_exit(console: &SharedConsole) -> Option<Instant> {
+    // Busy means that output is being written: then the program has not ended.
+    console.try_lock().ok()?.device.link.exit().map(|exit| exit.at)
+}
+
+/// Spawns a thread with a small stack.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<thread::JoinHandle<T>> {
+    thread::Builder::new()
+        .name(name.into())
+        .stack_size(256 << 10)
+        .spawn(body)
+        .with_context(|| format!("starting the {name} thread"))
+}
+
+/// Says that the machine has ended, to a poll.
+#[derive(Debug)]
+pub struct Ended {
+    event: vmm_sys_util::eventfd::EventFd,
+    set: AtomicBool,
+}
+
+impl Ended {
+    /// Not yet.
+    pub fn new() -> Result<Ended> {
+        use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("eventfd")?;
+        Ok(Ended { event, set: AtomicBool::new(false) })
+    }
+
+    /// The machine has ended.
+    pub fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        let _ = self.event.write(1);
+    }
+
+    /// Whether it has.
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let event = control::borrow(&self.event);
+        let timeout = timespec(at_most);
+        // Woken early or failed, the caller looks again.
+        let _ = poll(&mut [PollFd::new(&event, PollFlags::IN)], Some(&timeout));
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// Watches a running machine until it ends or has to: signals, the deadline, and a program
+/// that has ended in a machine that has not.
+pub fn supervise(
+    stop: &Stop,
+    ended: &Ended,
+    signals: Option<&Signals>,
+    begun: Instant,
+    timeout: Option<Duration>,
+    input: &Input,
+    exited: impl Fn() -> Option<Instant>,
+) {
+    /// How often a program's end is looked for.
+    const GLANCE: Duration = Duration::from_millis(500);
+    while !ended.is_set() && !stop.requested() {
+        let mut sleep = GLANCE;
+        if let Some(timeout) = timeout {
+            let left = timeout.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return stop.request(Reason::Timeout);
+            }
+            sleep = sleep.min(left);
+        }
+        if exited().is_some_and(|at| at.elapsed() > LINGER) {
+            return stop.request(Reason::Lingering);
+        }
+        let event = control::borrow(&ended.event);
+        let mut waiting = vec![PollFd::new(&event, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        if let Some(signals) = signals {
+            waiting.push(PollFd::new(signals, PollFlags::IN));
+        }
+        // Woken early or failed, it looks again.
+        let _ = poll(&mut waiting, Some(&timespec(sleep)));
+        while let Some(number) = signals.and_then(Signals::next) {
+            if number != libc::SIGWINCH {
+                stop.request(Reason::Signal(number));
+            } else if let Some((rows, columns)) = crate::terminal::size() {
+                input.window(rows, columns);
+            }
+        }
+    }
+}
+
+/// The vCPU's thread.
+struct Runner {
+    vcpu: Vcpu,
+    bus: Bus,
+    stop: Arc<Stop>,
+    counts: Counts,
+    begun: Instant,
+    started: Option<Duration>,
+}
+
+/// What the vCPU's thread leaves behind.
+struct Finished {
+    end: String,
+    counts: Counts,
+    started: Option<Duration>,
+}
+
+impl Runner {
+    fn run(mut self) -> Finished {
+        let end = self.run_to_end();
+        Finished { end, counts: self.counts, started: self.started }
+    }
+
+    fn run_to_end(&mut self) -> String {
+        loop {
+            if self.stop.requested() {
+                return "stopped".into();
+            }
+            let Runner { vcpu, bus, counts, .. } = self;
+            let mmio = |at| if at < bus.ram_size { Kind::MmioInRam } else { Kind::Mmio };
+            let request = match vcpu.run() {
+                Exit::PortRead(port, data) => {
+                    counts.count(Kind::Port);
+                    bus.port_read(port, data);
+                    None
+                }
+                Exit::PortWrite(port, data) => {
+                    counts.count(Kind::Port);
+                    bus.port_write(port, data)
+                }
+                Exit::MmioRead(at, data) => {
+                    counts.count(mmio(at));
+                    bus.mmio_read(at, data);
+                    None
+                }
+                Exit::MmioWrite(at, data) => {
+                    counts.count(mmio(at));
+                    bus.mmio_write(at, data)
+                }
+                Exit::Again => {
+                    counts.count(Kind::Interrupted);
+                    None
+                }
+                Exit::Dead(death) => {
+                    counts.count(Kind::Other);
+                    return vcpu.explain(death);
+                }
+            };
+            match request {
+                None => {}
+                Some(Request::ProgramStarted) => {
+                    let at = self.begun.elapsed();
+                    self.started.get_or_insert(at);
+                    self.bus.log.note(&format!("program started after {at:.3?}: {}", self.counts));
+                }
+                Some(Request::PowerOff(abi::lab::POWEROFF_PANIC)) => {
+                    return format!("the guest's kernel or a core server died\n{}", self.vcpu.describe());
+                }
+                Some(Request::PowerOff(status)) => {
+                    return format!("the guest powered off with status {status} and no program's status");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_become_exit_statuses() {
+        assert_eq!(Ending::Program(0).code(), 0);
+        assert_eq!(Ending::Program(3 << 8).code(), 3);
+        assert_eq!(Ending::Program(11).code(), 139);
+        assert_eq!(Ending::Program(0x80 | 6).code(), 134);
+        assert_eq!(Ending::Stopped(Reason::Timeout).code(), 124);
+        assert_eq!(Ending::Stopped(Reason::Signal(2)).code(), 130);
+        assert_eq!(Ending::Stopped(Reason::OutputClosed).code(), 141);
+        assert_eq!(Ending::Guest(String::new()).code(), FAILED);
+    }
+}
