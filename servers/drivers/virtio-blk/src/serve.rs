@@ -1,0 +1,60 @@
+//! The requests, one after another.
+
+use crate::disk::{Disk, Operation};
+use abi::message::reply_message;
+use abi::proto::block::{DiskInfo, Flush, Info, Read, Write};
+use abi::{Endpoint, Errno, Message, Request};
+use virtio::Transport;
+
+/// Where a request's data comes from and goes to.
+pub trait Grants {
+    /// Copies a grant of `granter` into `buffer`.
+    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
+    /// Copies `buffer` into a grant of `granter`.
+    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
+    /// Returns when the device has interrupted.
+    fn wait(&mut self);
+}
+
+/// The reply to one request.
+pub fn answer<T: Transport>(
+    disk: &mut Disk<T>,
+    grants: &mut impl Grants,
+    source: Endpoint,
+    message: &Message,
+) -> Message {
+    match message.kind {
+        Info::KIND => reply_message(Ok(DiskInfo {
+            sectors: disk.sectors(),
+            read_only: disk.read_only(),
+        })),
+        Read::KIND => reply_message(read(disk, grants, source, Read::decode(message))),
+        Write::KIND => reply_message(write(disk, grants, source, Write::decode(message))),
+        Flush::KIND => reply_message(disk.run(Operation::Flush, 0, 0, || grants.wait())),
+        _ => Message::error(Errno::ENOSYS),
+    }
+}
+
+fn read<T: Transport>(
+    disk: &mut Disk<T>,
+    grants: &mut impl Grants,
+    source: Endpoint,
+    request: Option<Read>,
+) -> Result<(), Errno> {
+    let Read { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
+    disk.check(Operation::Read, sector, len)?;
+    disk.run(Operation::Read, sector, len as usize, || grants.wait())?;
+    grants.store(source, grant, &disk.data()[..len as usize])
+}
+
+fn write<T: Transport>(
+    disk: &mut Disk<T>,
+    grants: &mut impl Grants,
+    source: Endpoint,
+    request: Option<Write>,
+) -> Result<(), Errno> {
+    let Write { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
+    disk.check(Operation::Write, sector, len)?;
+    grants.fetch(source, grant, &mut disk.data()[..len as usize])?;
+    disk.run(Operation::Write, sector, len as usize, || grants.wait())
+}
