@@ -1,0 +1,184 @@
+//! From nothing to PROGRAM.
+
+use abi::proto::vm::VmCounters;
+use abi::proto::{pm, vfs};
+use abi::{Endpoint, Errno, PAGE};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use rt::{ipc, kernel};
+
+use crate::devices::{self, Devices};
+use crate::fail;
+use crate::load::Loader;
+use crate::services::{
+    Argument, DRIVERS, Device, Endpoints, Id, MOUNTS, Mount, OWN_PRIORITY, SERVICES, Service,
+};
+use crate::watch::Watch;
+
+/// The disk cache gets this part of memory.
+const CACHE_SHARE: u64 = 16;
+/// And at least this many pages.
+const CACHE_MIN: u64 = 64;
+/// Longest kernel command line that is looked at.
+const COMMAND_LINE: usize = 2048;
+
+/// RS.
+pub fn main() -> ! {
+    name_ourselves();
+    let devices = devices::probe(&command_line());
+    if devices.window(Device::Block).is_none() {
+        fail!("no disk: there is no virtio block device on the kernel command line");
+    }
+    if devices.window(Device::Console).is_none() {
+        fail!("no console: there is no virtio console device on the kernel command line");
+    }
+
+    let endpoints = create();
+    let mut watch = Watch::new(&endpoints);
+    start_all(&endpoints, &devices, &mut watch);
+    watch.wait();
+    register_drivers(&endpoints);
+    mount_all(&endpoints);
+    if let Err(errno) = ipc::call(Endpoint::PM, pm::StartInit {}) {
+        fail!("PM does not start the program: {errno}");
+    }
+    watch.watch()
+}
+
+/// VM starts RS without arguments; the log takes a server's name from them.
+fn name_ourselves() {
+    #[repr(C)]
+    struct Block {
+        argc: u64,
+        argv: [*const u8; 2],
+    }
+    // SAFETY: the pointers are to immutable statics.
+    unsafe impl Sync for Block {}
+    static BLOCK: Block = Block {
+        argc: 1,
+        argv: [c"rs".as_ptr().cast(), core::ptr::null()],
+    };
+    // SAFETY: BLOCK is argc and argv as Linux lays them out, and is there for ever.
+    unsafe { rt::args::init((&raw const BLOCK).cast()) };
+    if let Err(errno) = kernel::proc_priority(Endpoint::RS, OWN_PRIORITY) {
+        rt::log!("own priority: {errno}");
+    }
+}
+
+fn command_line() -> String {
+    let mut buffer = alloc::vec![0; COMMAND_LINE];
+    match kernel::command_line(&mut buffer) {
+        Ok(len) => buffer.truncate(len),
+        Err(errno) => fail!("reading the kernel command line: {errno}"),
+    }
+    String::from_utf8_lossy(&buffer).into_owned()
+}
+
+/// All processes, none started. The first two are PM and VFS by number.
+fn create() -> Endpoints {
+    let mut endpoints = [Endpoint::NONE; SERVICES.len()];
+    for (service, endpoint) in SERVICES.iter().zip(&mut endpoints) {
+        match kernel::proc_create(service.name, false) {
+            Ok(who) => *endpoint = who,
+            Err(errno) => fail!("creating service {}: {errno}", service.name),
+        }
+    }
+    let core = [endpoints[Id::Pm as usize], endpoints[Id::Vfs as usize]];
+    if core != [Endpoint::PM, Endpoint::VFS] {
+        fail!("PM and VFS are {core:?}");
+    }
+    endpoints
+}
+
+fn start_all(endpoints: &Endpoints, devices: &Devices, watch: &mut Watch<'_>) {
+    let mut loader = Loader::new();
+    let cache = cache_pages();
+    for (index, service) in SERVICES.iter().enumerate() {
+        match start(service, endpoints, devices, cache, &mut loader) {
+            Ok(()) => watch.started(index),
+            Err(errno) => fail!("starting service {}: {errno}", service.name),
+        }
+    }
+}
+
+fn cache_pages() -> u64 {
+    match ipc::call(Endpoint::VM, VmCounters {}) {
+        Ok(figures) => (figures.total / PAGE / CACHE_SHARE).max(CACHE_MIN),
+        Err(errno) => {
+            rt::log!("memory size: {errno}");
+            CACHE_MIN
+        }
+    }
+}
+
+fn start(
+    service: &Service,
+    endpoints: &Endpoints,
+    devices: &Devices,
+    cache: u64,
+    loader: &mut Loader,
+) -> Result<(), Errno> {
+    let who = endpoints[service.id as usize];
+    let window = service.device.and_then(|device| devices.window(device));
+    let privileges = service.privileges(endpoints, window.map(|window| window.irq));
+    kernel::proc_priv(who, &privileges)?;
+    kernel::proc_priority(who, service.priority)?;
+
+    let mut arguments: Vec<String> = Vec::new();
+    arguments.push(service.name.into());
+    for argument in service.arguments {
+        match *argument {
+            Argument::Text(text) => arguments.push(text.into()),
+            Argument::EndpointOf(key, id) => {
+                arguments.push(format!("{key}={}", endpoints[id as usize].0));
+            }
+            Argument::Device => {
+                let window = window.ok_or(Errno::ENODEV)?;
+                arguments.push(format!("mmio={:#x}", window.address));
+                arguments.push(format!("irq={}", window.irq));
+            }
+            Argument::Cache => arguments.push(format!("cache={cache}")),
+        }
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let start = loader.load(who, service.image, service.stack, &arguments)?;
+    // After the load: the address space exists now.
+    if let Some(window) = window {
+        let (first, len) = window.pages();
+        devices::allow(who, first, len)?;
+    }
+    kernel::proc_start(who, start.pc, start.sp, 0)
+}
+
+fn register_drivers(endpoints: &Endpoints) {
+    for (major, id) in DRIVERS {
+        let driver = endpoints[id as usize];
+        if let Err(errno) = ipc::call(Endpoint::VFS, vfs::Driver { major, driver }) {
+            fail!("VFS does not take the driver of major {major}: {errno}");
+        }
+    }
+}
+
+fn mount_all(endpoints: &Endpoints) {
+    for mount in MOUNTS {
+        let Mount { path, id, kind } = mount;
+        let (path1, path2) = kernel::name_words(path);
+        let (kind1, _) = kernel::name_words(kind);
+        let request = vfs::Mount {
+            fs: endpoints[id as usize],
+            path: path1.to_le_bytes(),
+            path2: path2.to_le_bytes(),
+            flags: 0,
+            kind: kind1.to_le_bytes(),
+        };
+        match ipc::call(Endpoint::VFS, request) {
+            Ok(()) => {}
+            // Without a root there is nothing to run.
+            Err(errno) if path == "/" => fail!("mounting the root disk: {errno}"),
+            // A program may do without the others, and the user may not have made the
+            // directory.
+            Err(errno) => rt::log!("mounting {kind} on {path}: {errno}"),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The virtio-mmio windows that the kernel command line names, and which device is in each.
+
+use abi::boot::CMDLINE_VIRTIO;
+use abi::proto::vm::{AllowPhysical, MapPhysical, Munmap};
+use abi::{Endpoint, Errno, PAGE, page_down};
+use alloc::vec::Vec;
+use rt::ipc;
+
+use crate::services::Device;
+
+/// Bytes of the registers of a virtio-mmio window before its configuration.
+const REGISTERS: u64 = 0x100;
+/// "virt", little endian, at offset 0.
+const MAGIC: u32 = 0x7472_6976;
+const DEVICE_ID: usize = 0x08;
+/// Interrupt lines that privileges can name.
+const LINES: u32 = 32;
+
+/// A virtio-mmio window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Physical address.
+    pub address: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Interrupt line.
+    pub irq: u32,
+}
+
+impl Window {
+    /// The pages it touches: first address and bytes.
+    pub const fn pages(&self) -> (u64, u64) {
+        let (first, pages) = abi::kernel::page_span(self.address, self.len);
+        (first, pages * PAGE)
+    }
+}
+
+/// The windows that a command line names. Malformed words are left out.
+pub fn windows(command_line: &str) -> impl Iterator<Item = Window> {
+    command_line
+        .split_ascii_whitespace()
+        .filter_map(|word| window(word.strip_prefix(CMDLINE_VIRTIO)?))
+}
+
+/// `<size>@<base>:<irq>[:<id>]`, Linux's syntax.
+fn window(text: &str) -> Option<Window> {
+    let (size, rest) = text.split_once('@')?;
+    let mut parts = rest.split(':');
+    let address = number(parts.next()?)?;
+    let irq = u32::try_from(number(parts.next()?)?).ok()?;
+    let len = number(size)?;
+    let end = address.checked_add(len)?;
+    (len >= REGISTERS && end <= abi::kernel::PHYSICAL_MAX && address % 4 == 0 && irq < LINES)
+        .then_some(Window { address, len, irq })
+}
+
+/// A number as Linux's `memparse` reads it: decimal, hexadecimal or octal, with K, M or G.
+fn number(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 10),
+        b'm' | b'M' => (&text[..text.len() - 1], 20),
+        b'g' | b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let value = if let Some(hex) = digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"))
+    {
+        u64::from_str_radix(hex, 16)
+    } else if digits.len() > 1 && digits.starts_with('0') {
+        u64::from_str_radix(digits, 8)
+    } else {
+        digits.parse()
+    };
+    value.ok()?.checked_mul(1 << shift)
+}
+
+/// The first block and the first console device.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Devices {
+    block: Option<Window>,
+    console: Option<Window>,
+}
+
+impl Devices {
+    /// Where the device is, if there is one.
+    pub fn window(&self, device: Device) -> Option<Window> {
+        match device {
+            Device::Block => self.block,
+            Device::Console => self.console,
+        }
+    }
+}
+
+/// Looks into each window.
+pub fn probe(command_line: &str) -> Devices {
+    let mut devices = Devices::default();
+    let mut mapped = Mapped::default();
+    for window in windows(command_line) {
+        let found = match mapped.device_id(&window) {
+            Ok(2) => &mut devices.block,
+            Ok(3) => &mut devices.console,
+            Ok(_) => continue,
+            Err(errno) => {
+                rt::log!("device at {:#x}: {errno}", window.address);
+                continue;
+            }
+        };
+        found.get_or_insert(window);
+    }
+    mapped.unmap();
+    devices
+}
+
+/// Pages of windows that RS has mapped; several windows may share one.
+#[derive(Default)]
+struct Mapped {
+    /// Physical page, address here.
+    pages: Vec<(u64, u64)>,
+}
+
+impl Mapped {
+    fn page(&mut self, phys: u64) -> Result<u64, Errno> {
+        if let Some(&(_, address)) = self.pages.iter().find(|page| page.0 == phys) {
+            return Ok(address);
+        }
+        allow(Endpoint::RS, phys, PAGE)?;
+        let map = MapPhysical { phys, len: PAGE };
+        let address = ipc::call(Endpoint::VM, map)?.addr;
+        self.pages.push((phys, address));
+        Ok(address)
+    }
+
+    /// 0 for an empty window.
+    fn device_id(&mut self, window: &Window) -> Result<u32, Errno> {
+        let page = page_down(window.address);
+        let offset = (window.address - page) as usize;
+        if offset + REGISTERS as usize > PAGE as usize {
+            return Err(Errno::EINVAL);
+        }
+        let base = self.page(page)? as usize as *const u8;
+        // SAFETY: VM mapped the page; both registers are within it (checked above) and
+        // aligned, as the window is; reading these two has no side effects.
+        let (magic, id) = unsafe {
+            (
+                base.add(offset).cast::<u32>().read_volatile(),
+                base.add(offset + DEVICE_ID).cast::<u32>().read_volatile(),
+            )
+        };
+        Ok(if magic == MAGIC { id } else { 0 })
+    }
+
+    fn unmap(self) {
+        for (_, addr) in self.pages {
+            let request = Munmap {
+                target: Endpoint::SELF,
+                addr,
+                len: PAGE,
+            };
+            if let Err(errno) = ipc::call(Endpoint::VM, request) {
+                rt::log!("unmapping a probed page: {errno}");
+            }
+        }
+    }
+}
+
+/// Lets `target` map physical memory.
+pub fn allow(target: Endpoint, phys: u64, len: u64) -> Result<(), Errno> {
+    ipc::call(Endpoint::VM, AllowPhysical { target, phys, len })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_command_line() {
+        let line = "virtio_mmio.device=4K@0xd0000000:5 absentia.lab=0xd0010000 \
+                    virtio_mmio.device=4K@0xd0001000:6";
+        let found: Vec<_> = windows(line).collect();
+        let window = |address, irq| Window {
+            address,
+            len: 4096,
+            irq,
+        };
+        assert_eq!(found, [window(0xd000_0000, 5), window(0xd000_1000, 6)]);
+    }
+
+    #[test]
+    fn qemu_puts_several_windows_into_a_page() {
+        let line = "virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11";
+        let found: Vec<_> = windows(line).collect();
+        assert_eq!(found[0].pages(), (0xfeb0_0000, PAGE));
+        assert_eq!(found[1].address, 0xfeb0_0c00);
+        assert_eq!(found[1].irq, 11);
+    }
+
+    #[test]
+    fn malformed_words_are_left_out() {
+        for word in [
+            "",
+            "4K",
+            "4K@",
+            "4K@0xd0000000",
+            "4K@0xd0000000:",
+            "4K@zzz:5",
+            "@0xd0000000:5",
+            "16@0xd0000000:5",
+            "4K@0xd0000001:5",
+            "4K@0xd0000000:32",
+            "4K@0xffffffffffffffff:5",
+            "99999999999G@0:5",
+            "4K@0x100000000:5",
+        ] {
+            assert_eq!(window(word), None, "{word}");
+        }
+        assert!(window("0x200@0xd0000000:5:7").is_some());
+        assert!(window("01000@3G:31").is_some());
+    }
+}
