@@ -127,13 +127,17 @@ impl<'a> Watch<'a> {
         self.pending &= !(1 << index);
     }
 
-    fn dead(&self) -> ! {
-        let mut last = "of unknown name";
+    /// Names all dead services and ends the machine.
+    fn dead(&self) {
+        let mut last = None;
         while let Ok(who) = kernel::get_dead() {
-            last = self.name(who);
-            rt::log!("service {last} ({who}) is dead");
+            let name = self.name(who);
+            rt::log!("service {name} ({who}) is dead");
+            last = Some(name);
         }
-        fail!("the system cannot go on without service {last}")
+        if let Some(name) = last {
+            fail!("the system cannot go on without service {name}");
+        }
     }
 
     fn late(&self) -> ! {
