@@ -1,0 +1,457 @@
+//! Contents of regular files: read, write, truncate, page-in.
+
+use alloc::vec::Vec;
+
+use crate::device::{BlockDevice, PageStore};
+use crate::layout::{DIRECTORY, Inode, REGULAR, RO_LARGE_FILE};
+use crate::pages::PageBlocks;
+use crate::volume::Volume;
+use crate::{Errno, PAGE, Result, TRANSFER};
+
+/// Pages read ahead of a sequential reader, with those it asked for.
+const WINDOW: u32 = (TRANSFER / PAGE) as u32;
+
+/// A part of a file's contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// In the page store: slot, first byte in the page, bytes.
+    Data {
+        /// Slot of the page store.
+        slot: usize,
+        /// First byte within the page.
+        start: usize,
+        /// Bytes.
+        len: usize,
+    },
+    /// A hole of `len` zero bytes.
+    Zero {
+        /// Bytes.
+        len: usize,
+    },
+}
+
+impl<D: BlockDevice, P: PageStore> Volume<D, P> {
+    fn regular(&mut self, ino: u32) -> Result<Inode> {
+        let inode = self.inode(ino)?;
+        match inode.kind() {
+            REGULAR => Ok(inode),
+            DIRECTORY => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Blocks in a page.
+    fn subs(&self) -> usize {
+        PAGE / self.sb.block_size
+    }
+
+    /// Maps the blocks of a page.
+    fn page_blocks(&mut self, inode: &Inode, index: u32) -> Result<PageBlocks> {
+        let subs = self.subs();
+        let first = index as u64 * subs as u64;
+        let mut blocks = [0; 4];
+        for (sub, block) in blocks.iter_mut().enumerate().take(subs) {
+            *block = self.map(inode, first + sub as u64)?;
+        }
+        Ok(blocks)
+    }
+
+    /// Brings `want` pages from `first` on into the cache and pins them, and up to `ahead`
+    /// more if that costs no further seek. Pages that are all hole are left out unless
+    /// `holes`.
+    fn load(
+        &mut self,
+        ino: u32,
+        inode: &Inode,
+        first: u32,
+        want: u32,
+        ahead: u32,
+        holes: bool,
+    ) -> Result<()> {
+        let end = inode
+            .size
+            .div_ceil(PAGE as u64)
+            .min(first as u64 + want as u64 + ahead as u64) as u32;
+        let mut missing: Vec<(u32, PageBlocks)> = Vec::new();
+        for index in first..end.max(first + want) {
+            if self.pages.find(ino, index).is_some() {
+                continue;
+            }
+            if index >= first + want && missing.is_empty() {
+                // Everything wanted is here: no need to go to the disk now.
+                break;
+            }
+            let blocks = match self.page_blocks(inode, index) {
+                Ok(blocks) => blocks,
+                Err(errno) if index < first + want => return Err(errno),
+                Err(_) => break,
+            };
+            if holes && index < first + want || blocks != [0; 4] {
+                missing.push((index, blocks));
+            }
+        }
+        let lent = self.pages.is_lent(ino);
+        let mut reads: Vec<(u32, usize, usize)> = Vec::new();
+        let mut slots: Vec<usize> = Vec::new();
+        let size = self.sb.block_size;
+        for &(index, blocks) in &missing {
+            let slot = match self.pages.insert(&mut self.disk, ino, index, blocks) {
+                Ok(slot) => slot,
+                Err(errno) if index < first + want => {
+                    slots.iter().for_each(|&s| self.pages.discard(s));
+                    return Err(errno);
+                }
+                Err(_) => break,
+            };
+            if lent && self.pages.fetch(slot) {
+                continue;
+            }
+            slots.push(slot);
+            for (sub, &block) in blocks.iter().enumerate().take(self.subs()) {
+                if block == 0 {
+                    self.pages.bytes_mut(slot)[sub * size..(sub + 1) * size].fill(0);
+                } else {
+                    reads.push((block, slot, sub));
+                }
+            }
+        }
+        let mut failure = None;
+        let mut rest = &reads[..];
+        while let [(block, ..), ..] = *rest {
+            let count = rest
+                .iter()
+                .take(self.disk.cluster())
+                .enumerate()
+                .take_while(|&(i, &(b, ..))| b as usize == block as usize + i)
+                .count();
+            let (run, after) = rest.split_at(count);
+            match self.disk.read_cluster(block, count) {
+                Ok(()) => {
+                    for (i, &(_, slot, sub)) in run.iter().enumerate() {
+                        let data = &self.disk.transfer[i * size..(i + 1) * size];
+                        self.pages.store.page_mut(slot)[sub * size..(sub + 1) * size]
+                            .copy_from_slice(data);
+                    }
+                }
+                Err(errno) => {
+                    for &(_, slot, _) in run {
+                        if self.pages.slots[slot].index < first + want {
+                            failure = Some(errno);
+                        }
+                        self.pages.discard(slot);
+                    }
+                }
+            }
+            rest = after;
+        }
+        if let Some(errno) = failure {
+            return Err(errno);
+        }
+        // Bytes past the end are zero for whoever maps the page.
+        let last = (inode.size / PAGE as u64) as u32;
+        for slot in slots {
+            let s = self.pages.slots[slot];
+            if s.ino == ino && s.index >= last {
+                let keep = if s.index == last {
+                    (inode.size % PAGE as u64) as usize
+                } else {
+                    0
+                };
+                self.pages.bytes_mut(slot)[keep..].fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the file's bytes from `offset` on are, at most `len` of them, appended to
+    /// `pieces`; returns how many (fewer than `len` also when the cache cannot hold more at
+    /// once; 0 only at the end). The pieces are valid until the next operation.
+    pub fn read_pieces(
+        &mut self,
+        ino: u32,
+        offset: u64,
+        len: usize,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<usize> {
+        let inode = self.regular(ino)?;
+        if offset >= inode.size || len == 0 {
+            return Ok(0);
+        }
+        let len = (inode.size - offset).min(len as u64);
+        let first = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFBIG)?;
+        self.pages.unpin();
+        let limit = self.pages.pin_limit();
+        let end = offset + len;
+        let want = (end.div_ceil(PAGE as u64) - first as u64).min(limit as u64) as u32;
+        let end = end.min((first as u64 + want as u64) * PAGE as u64);
+        let sequential = first == 0
+            || self
+                .streams
+                .get(&ino)
+                .is_some_and(|&next| next == first || next == first + 1);
+        let ahead = if sequential {
+            WINDOW.min(limit).saturating_sub(want)
+        } else {
+            0
+        };
+        self.load(ino, &inode, first, want, ahead, false)?;
+        if self.references.contains_key(&ino) {
+            self.streams.insert(ino, end.div_ceil(PAGE as u64) as u32);
+        }
+        let mut at = offset;
+        while at < end {
+            let index = (at / PAGE as u64) as u32;
+            let start = (at % PAGE as u64) as usize;
+            let len = ((PAGE - start) as u64).min(end - at) as usize;
+            match (self.pages.find(ino, index), pieces.last_mut()) {
+                (Some(slot), _) => pieces.push(Piece::Data { slot, start, len }),
+                (None, Some(Piece::Zero { len: before })) => *before += len,
+                (None, _) => pieces.push(Piece::Zero { len }),
+            }
+            at += len as u64;
+        }
+        self.touch_atime(ino, inode)?;
+        Ok((end - offset) as usize)
+    }
+
+    /// Access times as Linux's relatime keeps them: at most once a day unless the file
+    /// changed since.
+    pub(crate) fn touch_atime(&mut self, ino: u32, mut inode: Inode) -> Result<()> {
+        let stale = inode.atime <= inode.mtime
+            || inode.atime <= inode.ctime
+            || inode.atime.0 + 86400 <= self.now.0;
+        if !self.no_atime && !self.disk.read_only && stale && inode.atime != self.now {
+            inode.atime = self.now;
+            self.put_inode(ino, &inode)?;
+        }
+        Ok(())
+    }
+
+    /// Reads; short only at the end of the file.
+    pub fn read(&mut self, ino: u32, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        let mut pieces = Vec::new();
+        while done < buffer.len() {
+            pieces.clear();
+            let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
+            let got = self.read_pieces(ino, at, buffer.len() - done, &mut pieces)?;
+            if got == 0 {
+                break;
+            }
+            for piece in &pieces {
+                match *piece {
+                    Piece::Data { slot, start, len } => {
+                        buffer[done..done + len]
+                            .copy_from_slice(&self.pages.bytes(slot)[start..start + len]);
+                        done += len;
+                    }
+                    Piece::Zero { len } => {
+                        buffer[done..done + len].fill(0);
+                        done += len;
+                    }
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes; short only when the disk is full (`ENOSPC` when nothing fits) or the file as
+    /// large as it can be (`EFBIG`).
+    pub fn write(&mut self, ino: u32, offset: u64, data: &[u8]) -> Result<usize> {
+        self.writable()?;
+        let mut inode = self.regular(ino)?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let room = self.max_size().saturating_sub(offset);
+        if room == 0 {
+            return Err(Errno::EFBIG);
+        }
+        let data = &data[..data.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
+        if offset > inode.size {
+            self.zero_tail(ino, &inode)?;
+        }
+        let mut done = 0;
+        let mut failure = None;
+        while done < data.len() {
+            match self.write_page(ino, &mut inode, offset + done as u64, &data[done..]) {
+                Ok(n) => done += n,
+                Err(errno) => {
+                    failure = Some(errno);
+                    break;
+                }
+            }
+        }
+        if done > 0 {
+            inode.mtime = self.now;
+            inode.ctime = self.now;
+        }
+        self.put_inode(ino, &inode)?;
+        if self.pages.dirty.len() > self.pages.store.capacity() / 2 {
+            // A failure here is found again by the sync that must report it.
+            let _ = self.pages.flush(&mut self.disk, None);
+        }
+        match failure {
+            Some(errno) if done == 0 => Err(errno),
+            _ => Ok(done),
+        }
+    }
+
+    /// Writes the part of `data` that falls into the page at `offset`.
+    fn write_page(
+        &mut self,
+        ino: u32,
+        inode: &mut Inode,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<usize> {
+        self.pages.unpin();
+        let size = self.sb.block_size;
+        let index = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFBIG)?;
+        let page_start = index as u64 * PAGE as u64;
+        let start = (offset - page_start) as usize;
+        let end = (start + data.len()).min(PAGE);
+        let covers = start == 0 && (end == PAGE || page_start + end as u64 >= inode.size);
+        let slot = match self.pages.find(ino, index) {
+            Some(slot) => slot,
+            // The old contents are not needed, provided that the write cannot stop half way.
+            None if covers
+                && !self.pages.is_lent(ino)
+                && self.sb.free_blocks as usize > self.subs() + 3 =>
+            {
+                let blocks = self.page_blocks(inode, index)?;
+                let slot = self.pages.insert(&mut self.disk, ino, index, blocks)?;
+                self.pages.bytes_mut(slot).fill(0);
+                slot
+            }
+            None => {
+                self.load(ino, inode, index, 1, 0, true)?;
+                self.pages.find(ino, index).ok_or(Errno::EIO)?
+            }
+        };
+        let mut stop = end;
+        let mut failure = Errno::ENOSPC;
+        for sub in start / size..end.div_ceil(size) {
+            if self.pages.slots[slot].blocks[sub] != 0 {
+                continue;
+            }
+            let block = page_start / size as u64 + sub as u64;
+            match self.map_allocate(ino, inode, block) {
+                Ok((block, _)) => self.pages.slots[slot].blocks[sub] = block,
+                Err(errno) => {
+                    stop = (sub * size).max(start);
+                    failure = errno;
+                    break;
+                }
+            }
+        }
+        if stop <= start {
+            return Err(failure);
+        }
+        let len = stop - start;
+        self.pages.bytes_mut(slot)[start..stop].copy_from_slice(&data[..len]);
+        for sub in start / size..stop.div_ceil(size) {
+            self.pages.mark(slot, sub);
+        }
+        if offset + len as u64 > inode.size {
+            self.set_size(inode, offset + len as u64);
+        }
+        Ok(len)
+    }
+
+    fn set_size(&mut self, inode: &mut Inode, size: u64) {
+        inode.size = size;
+        if size > i32::MAX as u64 {
+            self.sb.ro_compat |= RO_LARGE_FILE;
+        }
+    }
+
+    /// Zeroes the file's last block from the end of the file on, in the cache and to be
+    /// written, and the rest of its page.
+    fn zero_tail(&mut self, ino: u32, inode: &Inode) -> Result<()> {
+        let size = self.sb.block_size;
+        let keep = (inode.size % PAGE as u64) as usize;
+        if keep == 0 {
+            return Ok(());
+        }
+        let index = u32::try_from(inode.size / PAGE as u64).map_err(|_| Errno::EFBIG)?;
+        self.pages.unpin();
+        let mapped = self.map(inode, inode.size / size as u64)? != 0;
+        if !mapped && !self.pages.has(ino, index) {
+            return Ok(());
+        }
+        self.load(ino, inode, index, 1, 0, true)?;
+        let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
+        self.pages.bytes_mut(slot)[keep..].fill(0);
+        if keep % size != 0 && mapped {
+            self.pages.mark(slot, keep / size);
+        }
+        Ok(())
+    }
+
+    /// Sets the file's size: cuts it, or extends it by a hole. Stores the inode.
+    pub(crate) fn resize(&mut self, ino: u32, inode: &mut Inode, new: u64) -> Result<()> {
+        if new > self.max_size() {
+            return Err(Errno::EFBIG);
+        }
+        let size = self.sb.block_size as u64;
+        if new < inode.size {
+            let old = inode.size;
+            inode.size = new;
+            if let Err(errno) = self.zero_tail(ino, inode) {
+                inode.size = old;
+                return Err(errno);
+            }
+            let keep = new.div_ceil(size);
+            let index = (new / PAGE as u64) as u32;
+            if !new.is_multiple_of(PAGE as u64)
+                && let Some(slot) = self.pages.find(ino, index)
+            {
+                let first = keep - index as u64 * self.subs() as u64;
+                let subs = self.subs();
+                let s = &mut self.pages.slots[slot];
+                for sub in first as usize..subs {
+                    s.blocks[sub] = 0;
+                    s.dirty &= !(1 << sub);
+                }
+                if s.dirty == 0 {
+                    self.pages.dirty.remove(&(ino, index));
+                }
+            }
+            self.pages.forget(ino, new.div_ceil(PAGE as u64) as u32);
+            self.free_blocks_from(inode, keep)?;
+        } else if new > inode.size {
+            self.zero_tail(ino, inode)?;
+            self.set_size(inode, new);
+        }
+        inode.mtime = self.now;
+        inode.ctime = self.now;
+        self.put_inode(ino, inode)
+    }
+
+    /// Publishes the page at `offset` (page aligned) to the other cache, and of the
+    /// `around` pages after it those that came along. `EFAULT` beyond the end.
+    pub fn publish(&mut self, ino: u32, offset: u64, around: u32) -> Result<()> {
+        let inode = self.regular(ino)?;
+        if offset >= inode.size {
+            return Err(Errno::EFAULT);
+        }
+        let index = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFAULT)?;
+        self.pages.unpin();
+        let ahead = WINDOW.min(self.pages.pin_limit()) - 1;
+        self.load(ino, &inode, index, 1, ahead, true)?;
+        let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
+        self.pages.publish(slot)?;
+        for next in index.saturating_add(1)..=index.saturating_add(around) {
+            match self.pages.find(ino, next) {
+                Some(slot) if !self.pages.slots[slot].published => {
+                    if self.pages.publish(slot).is_err() {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

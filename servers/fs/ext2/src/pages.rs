@@ -1,0 +1,211 @@
+//! The cache of file data, by (inode, page).
+//!
+//! A page covers one, two or four blocks; the slot remembers which, so that writing back
+//! needs no map. Pages that an operation works with are pinned until the next one.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::device::{BlockDevice, PageStore};
+use crate::disk::Disk;
+use crate::lru::Lru;
+use crate::{Errno, PAGE, Result};
+
+/// The disk blocks of a page; 0 is a hole.
+pub(crate) type PageBlocks = [u32; 4];
+
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    /// 0 when the slot holds nothing.
+    pub ino: u32,
+    pub index: u32,
+    pub blocks: PageBlocks,
+    /// Bit per block.
+    pub dirty: u8,
+    /// The page's frame is shared with the other cache.
+    pub published: bool,
+    pinned: u64,
+}
+
+/// Write-back cache of file pages.
+pub(crate) struct Pages<P> {
+    pub store: P,
+    pub block_size: usize,
+    pub slots: Vec<Slot>,
+    pub index: BTreeMap<(u32, u32), usize>,
+    pub dirty: BTreeSet<(u32, u32)>,
+    lru: Lru,
+    /// Inodes of which pages were ever published.
+    shared: BTreeSet<u32>,
+    /// Inodes of which a published page was evicted here: the other cache may still have it.
+    lent: BTreeSet<u32>,
+    epoch: u64,
+}
+
+impl<P: PageStore> Pages<P> {
+    pub(crate) fn new(store: P, block_size: usize) -> Pages<P> {
+        Pages {
+            store,
+            block_size,
+            slots: Vec::new(),
+            index: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            lru: Lru::new(),
+            shared: BTreeSet::new(),
+            lent: BTreeSet::new(),
+            epoch: 0,
+        }
+    }
+
+    /// Ends the pins of the operation before.
+    pub(crate) fn unpin(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// Pages one operation may pin and still leave the cache room to move.
+    pub(crate) fn pin_limit(&self) -> u32 {
+        (self.store.capacity() / 4).min(64) as u32
+    }
+
+    /// The page's slot, pinned.
+    pub(crate) fn find(&mut self, ino: u32, index: u32) -> Option<usize> {
+        let slot = *self.index.get(&(ino, index))?;
+        self.slots[slot].pinned = self.epoch;
+        self.lru.touch(slot);
+        Some(slot)
+    }
+
+    /// Whether the page is cached; does not pin it.
+    pub(crate) fn has(&self, ino: u32, index: u32) -> bool {
+        self.index.contains_key(&(ino, index))
+    }
+
+    /// An empty slot for the page, pinned; its bytes are undefined.
+    pub(crate) fn insert<D: BlockDevice>(
+        &mut self,
+        disk: &mut Disk<D>,
+        ino: u32,
+        index: u32,
+        blocks: PageBlocks,
+    ) -> Result<usize> {
+        let slot = self.take(disk)?;
+        self.slots[slot] = Slot {
+            ino,
+            index,
+            blocks,
+            dirty: 0,
+            published: false,
+            pinned: self.epoch,
+        };
+        self.index.insert((ino, index), slot);
+        self.lru.touch(slot);
+        Ok(slot)
+    }
+
+    fn take<D: BlockDevice>(&mut self, disk: &mut Disk<D>) -> Result<usize> {
+        let fresh = self.slots.len();
+        let oldest = self.lru.oldest().next();
+        let reusable = oldest.is_some_and(|slot| self.slots[slot].ino == 0);
+        if fresh < self.store.capacity() && !reusable {
+            self.store.prepare(fresh)?;
+            self.slots.push(Slot {
+                ino: 0,
+                index: 0,
+                blocks: [0; 4],
+                dirty: 0,
+                published: false,
+                pinned: 0,
+            });
+            self.lru.add(fresh);
+            return Ok(fresh);
+        }
+        let slot = self
+            .lru
+            .oldest()
+            .find(|&slot| self.slots[slot].ino == 0 || self.slots[slot].pinned != self.epoch)
+            .ok_or(Errno::ENOMEM)?;
+        if self.slots[slot].dirty != 0 {
+            self.flush(disk, None)?;
+        }
+        if self.slots[slot].published {
+            self.store.release(slot)?;
+            self.slots[slot].published = false;
+            if self.slots[slot].ino != 0 {
+                self.lent.insert(self.slots[slot].ino);
+            }
+        }
+        self.discard(slot);
+        Ok(slot)
+    }
+
+    /// Empties a slot; what it holds is not written.
+    pub(crate) fn discard(&mut self, slot: usize) {
+        let Slot { ino, index, .. } = self.slots[slot];
+        if ino != 0 {
+            self.index.remove(&(ino, index));
+            self.dirty.remove(&(ino, index));
+            self.slots[slot].ino = 0;
+            self.slots[slot].dirty = 0;
+            self.lru.retire(slot);
+        }
+    }
+
+    /// Drops the file's pages from page `first` on, here and in the other cache.
+    pub(crate) fn forget(&mut self, ino: u32, first: u32) {
+        let slots: Vec<usize> = self
+            .index
+            .range((ino, first)..=(ino, u32::MAX))
+            .map(|(_, &slot)| slot)
+            .collect();
+        for slot in slots {
+            self.discard(slot);
+        }
+        if self.shared.contains(&ino) {
+            self.store.forget(ino, first as u64 * PAGE as u64);
+            if first == 0 {
+                self.shared.remove(&ino);
+                self.lent.remove(&ino);
+            }
+        }
+    }
+
+    /// Whether the other cache may have pages of the file that are not here.
+    pub(crate) fn is_lent(&self, ino: u32) -> bool {
+        self.lent.contains(&ino)
+    }
+
+    /// Takes the page's contents from the other cache, if it has them.
+    pub(crate) fn fetch(&mut self, slot: usize) -> bool {
+        let Slot { ino, index, .. } = self.slots[slot];
+        let have = self.store.fetch(slot, ino, index as u64 * PAGE as u64);
+        self.slots[slot].published = have;
+        have
+    }
+
+    /// Shares the page with the other cache.
+    pub(crate) fn publish(&mut self, slot: usize) -> Result<()> {
+        let Slot { ino, index, .. } = self.slots[slot];
+        self.store.publish(slot, ino, index as u64 * PAGE as u64)?;
+        self.slots[slot].published = true;
+        self.shared.insert(ino);
+        Ok(())
+    }
+
+    /// Block `sub` of the page was changed.
+    pub(crate) fn mark(&mut self, slot: usize, sub: usize) {
+        let s = &mut self.slots[slot];
+        debug_assert_ne!(s.blocks[sub], 0);
+        s.dirty |= 1 << sub;
+        self.dirty.insert((s.ino, s.index));
+    }
+
+    /// The bytes of a slot.
+    pub(crate) fn bytes(&self, slot: usize) -> &[u8] {
+        self.store.page(slot)
+    }
+
+    /// The bytes of a slot.
+    pub(crate) fn bytes_mut(&mut self, slot: usize) -> &mut [u8] {
+        self.store.page_mut(slot)
+    }
+}
