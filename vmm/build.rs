@@ -1,4 +1,227 @@
-fn main() {
-    let out = std::env::var("OUT_DIR").unwrap();
-    std::fs::write(format!("{out}/images.rs"), "pub type Flat=(u64,u64,u64); pub static IMAGES: &[(&str,&[u8],Option<Flat>)] = &[]; pub static PROGRAMS: &[(&str,&[u8])] = &[];").unwrap();
+//! Builds what the `absentia` binary carries: the guest's kernel and servers, and the program
+//! of the embedded root.
+//!
+//! `ABSENTIA_SKIP_IMAGES` leaves images out: `all`, or names separated by commas. A binary
+//! without them boots only what `ABSENTIA_IMAGES` names at run time.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+
+#[path = "src/images/flatten.rs"]
+mod flatten;
+#[path = "src/images/gate_check.rs"]
+mod gate_check;
+
+const KERNEL: &str = "guest-kernel";
+/// The servers' packages, whose binaries have the packages' names.
+const SERVERS: [&str; 10] =
+    ["vm", "rs", "pm", "vfs", "ext2", "tmpfs", "proc", "virtio-blk", "console", "mem"];
+/// Stored as they lie in memory.
+const FLAT: [&str; 2] = ["vm", "rs"];
+
+/// Used when the toolchain has it; the host's triple serves as well.
+const BARE_TARGET: &str = "x86_64-unknown-none";
+
+/// The kernel runs where there is no FPU state it could use.
+const KERNEL_FLAGS: &[&str] = &[
+    "-Crelocation-model=static",
+    "-Ccode-model=kernel",
+    "-Cno-redzone=yes",
+    "-Ctarget-feature=-sse,-sse2,+soft-float",
+    "-Cpanic=abort",
+];
+const SERVER_FLAGS: &[&str] = &[
+    "-Crelocation-model=static",
+    "-Cpanic=abort",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+    "-Clink-arg=-static",
+    "-Clink-arg=-no-pie",
+    "-Clink-arg=-Wl,--build-id=none",
+    "-Clink-arg=-Wl,-z,max-page-size=4096",
+    "-Clink-arg=-Wl,-Ttext-segment=0x400000",
+];
+/// The bare target links with rust-lld by itself; the link arguments are a C compiler's.
+const BARE_FLAGS: &[&str] = &["-Clinker=cc", "-Clinker-flavor=gcc"];
+
+/// What ends up in the binary.
+struct Built {
+    name: &'static str,
+    data: Vec<u8>,
+    flat: Option<(u64, u64, u64)>,
+}
+
+fn main() -> Result<()> {
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let manifest = manifest.canonicalize().context("CARGO_MANIFEST_DIR")?;
+    let root = manifest.parent().context("the workspace")?.to_path_buf();
+    let out = PathBuf::from(variable("OUT_DIR")?);
+
+    println!("cargo:rerun-if-env-changed=ABSENTIA_SKIP_IMAGES");
+    println!("cargo:rerun-if-changed=build.rs");
+    for path in ["src/images/flatten.rs", "src/images/gate_check.rs", "programs"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    for path in ["abi", "guest-kernel", "libexec", "servers", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={}", root.join(path).display());
+    }
+
+    let skip = env::var("ABSENTIA_SKIP_IMAGES").unwrap_or_default();
+    let wanted = |name: &str| skip != "all" && !skip.split(',').any(|s| s.trim() == name);
+    let target = Target::choose()?;
+    let mut images = Vec::new();
+    if wanted(KERNEL) {
+        let flags = target.flags(KERNEL_FLAGS);
+        cargo_build(&root, &out.join("kernel"), &target, &flags, &[KERNEL])?;
+        let file = read(&target.binary(&out.join("kernel"), KERNEL))?;
+        gate_check::check(&file).context("guest image guest-kernel")?;
+        images.push(Built { name: KERNEL, data: flatten::strip(&file)?, flat: None });
+    }
+    let servers: Vec<&'static str> = SERVERS.into_iter().filter(|name| wanted(name)).collect();
+    if !servers.is_empty() {
+        let flags = target.flags(SERVER_FLAGS);
+        cargo_build(&root, &out.join("servers"), &target, &flags, &servers)?;
+    }
+    for name in servers {
+        let file = read(&target.binary(&out.join("servers"), name))?;
+        images.push(server(name, &file).with_context(|| format!("guest image {name}"))?);
+    }
+    let program = if skip == "all" { None } else { welcome(&manifest, &out)? };
+    generate(&out, &images, program.as_deref())
+}
+
+fn server(name: &'static str, file: &[u8]) -> Result<Built> {
+    if !FLAT.contains(&name) {
+        return Ok(Built { name, data: flatten::strip(file)?, flat: None });
+    }
+    let flatten::Flat { bytes, address, memory_len, entry } = flatten::flatten(file)?;
+    Ok(Built { name, data: bytes, flat: Some((address, memory_len, entry)) })
+}
+
+/// What the images are compiled for.
+struct Target {
+    triple: String,
+    bare: bool,
+}
+
+impl Target {
+    fn choose() -> Result<Target> {
+        let rustc = variable("RUSTC")?;
+        let sysroot = Command::new(&rustc)
+            .args(["--print", "sysroot"])
+            .output()
+            .with_context(|| format!("running {rustc}"))?;
+        let sysroot = String::from_utf8(sysroot.stdout).context("the sysroot's path")?;
+        let installed = Path::new(sysroot.trim()).join("lib/rustlib").join(BARE_TARGET).is_dir();
+        let triple = if installed { BARE_TARGET.into() } else { variable("HOST")? };
+        ensure!(triple.starts_with("x86_64-"), "guest images need an x86-64 host, not {triple}");
+        Ok(Target { triple, bare: installed })
+    }
+
+    fn flags(&self, base: &[&'static str]) -> Vec<&'static str> {
+        let more = if self.bare { BARE_FLAGS } else { &[] };
+        base.iter().chain(more).copied().collect()
+    }
+
+    fn binary(&self, target_dir: &Path, name: &str) -> PathBuf {
+        target_dir.join(&self.triple).join("guest").join(name)
+    }
+}
+
+/// Builds binaries of this workspace with flags of their own.
+fn cargo_build(
+    root: &Path,
+    target_dir: &Path,
+    target: &Target,
+    flags: &[&str],
+    packages: &[&str],
+) -> Result<()> {
+    let mut cargo = Command::new(variable("CARGO")?);
+    // What cargo and its wrappers set for this script would confuse the cargo started here.
+    for (name, _) in env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let of_cargo = name.starts_with("CARGO") && !name.starts_with("CARGO_HOME");
+        let settings = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+        let of_cargo = of_cargo && !settings.iter().any(|s| name.starts_with(s));
+        let of_rustc = name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
+        let of_script = ["TARGET", "HOST", "OUT_DIR", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "MAKEFLAGS"];
+        if of_cargo || of_rustc || of_script.contains(&name) || name.starts_with("DEP_") {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+        .current_dir(root)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .args(["build", "--quiet", "--profile", "guest", "--target", &target.triple, "--target-dir"])
+        .arg(target_dir);
+    for package in packages {
+        cargo.args(["--package", package, "--bin", package]);
+    }
+    let output = cargo.output().context("running cargo for the guest images")?;
+    if !output.status.success() {
+        bail!(
+            "building the guest images {} failed:\n{}",
+            packages.join(", "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// Compiles the embedded root's program for Linux, statically linked. A host without a static
+/// C library gets a binary without it.
+fn welcome(manifest: &Path, out: &Path) -> Result<Option<PathBuf>> {
+    let binary = out.join("welcome");
+    let output = Command::new(variable("RUSTC")?)
+        .arg(manifest.join("programs/welcome.rs"))
+        .args(["--edition", "2024", "-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols"])
+        .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static", "-Clto=fat"])
+        .args(["--target", &variable("HOST")?, "-o"])
+        .arg(&binary)
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .output()
+        .context("running rustc for the embedded root's program")?;
+    if output.status.success() {
+        return Ok(Some(binary));
+    }
+    for line in String::from_utf8_lossy(&output.stderr).lines().take(20) {
+        println!("cargo:warning=embedded root's program: {line}");
+    }
+    Ok(None)
+}
+
+/// Writes the images and the table of them that the library includes.
+fn generate(out: &Path, images: &[Built], program: Option<&Path>) -> Result<()> {
+    let dir = out.join("images");
+    fs::create_dir_all(&dir).context("OUT_DIR")?;
+    let mut source = String::from(
+        "/// Name, data, and for flat images address, length in memory and entry point.\n\
+         pub type Embedded = (&'static str, &'static [u8], Option<(u64, u64, u64)>);\n\
+         /// The guest's images.\n\
+         pub static IMAGES: &[Embedded] = &[\n",
+    );
+    for image in images {
+        let path = dir.join(image.name);
+        fs::write(&path, &image.data).with_context(|| path.display().to_string())?;
+        writeln!(source, "({:?}, include_bytes!({path:?}), {:?}),", image.name, image.flat)?;
+    }
+    source += "];\n/// Programs of the embedded root: path and content.\n\
+               pub static PROGRAMS: &[(&str, &[u8])] = &[\n";
+    if let Some(program) = program {
+        writeln!(source, "(\"/bin/welcome\", include_bytes!({program:?})),")?;
+    }
+    source += "];\n";
+    fs::write(out.join("images.rs"), source).context("images.rs")
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("cargo did not set {name}"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| path.display().to_string())
 }

@@ -9,6 +9,8 @@ use abi::boot::{
 use anyhow::{Context, Result, bail, ensure};
 
 pub mod flatten;
+#[cfg(test)]
+mod gate_check;
 
 use flatten::Flat;
 
