@@ -1,10 +1,299 @@
-//! The guest under QEMU's microvm machine.
+//! The guest under QEMU's microvm machine: the same kernel, archive and disk, the same host
+//! link on a virtio console, the kernel's log on the serial port.
 
-use anyhow::{Result, bail};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use crate::machine::{Config, Outcome};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::control::{Reason, Stop};
+use crate::devices::serial::Lines;
+use crate::hostlink::Link;
+use crate::hostlink::input::Input;
+use crate::kvm::gate::Gate;
+use crate::kvm::exits::Counts;
+use crate::log::Log;
+use crate::machine::{Config, Ended, Ending, Outcome, spawn, supervise};
+
+/// The program, and the Debian package that has it.
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// Descriptors that QEMU inherits.
+struct Files {
+    kernel: OwnedFd,
+    archive: OwnedFd,
+    disk: Option<File>,
+    link: OwnedFd,
+    serial: OwnedFd,
+}
+
+impl Files {
+    fn all(&self) -> Vec<RawFd> {
+        let mut all: Vec<RawFd> = [&self.kernel, &self.archive, &self.link, &self.serial]
+            .map(AsRawFd::as_raw_fd)
+            .to_vec();
+        all.extend(self.disk.as_ref().map(AsRawFd::as_raw_fd));
+        all
+    }
+}
 
 /// Runs a machine under QEMU to its end.
-pub fn run(_config: Config) -> Result<Outcome> {
-    bail!("not yet")
+pub fn run(config: Config) -> Result<Outcome> {
+    let begun = Instant::now();
+    let log = config.log;
+    if config.gate == Some(Gate::Deprivileged) {
+        bail!("under QEMU the guest always uses the direct gate");
+    }
+
+    let kernel = memory_file("kernel", |put| put(0, &config.kernel))?;
+    let archive = memory_file("archive", |put| config.archive.write(put))?;
+    rustix::fs::ftruncate(&archive, config.archive.len()).context("size of the archive")?;
+    drop((config.kernel, config.archive));
+    let (link_here, link_there) = UnixStream::pair().context("socket for the host link")?;
+    let (serial_here, serial_there) = UnixStream::pair().context("socket for the serial log")?;
+    let files = Files {
+        kernel,
+        archive,
+        disk: config.disk.map(|disk| disk.file),
+        link: link_there.into(),
+        serial: serial_there.into(),
+    };
+    let command = arguments(&files, config.memory, &config.cmdline, &config.qemu_args);
+    let mut child = start(&command, &files)?;
+    // QEMU has them; the sockets end when it does.
+    drop(files);
+
+    let stop = Stop::new()?;
+    let input = Input::new()?;
+    let ended = Arc::new(Ended::new()?);
+    let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
+    let link = Arc::new(Mutex::new(link));
+    let output_thread = {
+        let (link, ended) = (link.clone(), ended.clone());
+        let stream = link_here.try_clone().context("host link")?;
+        spawn("hostlink", move || {
+            receive(stream, &link);
+            ended.set();
+        })?
+    };
+    let serial_thread = {
+        let log = log.clone();
+        spawn("serial", move || copy_log(serial_here, log))?
+    };
+    let input_thread = {
+        let (input, stop) = (input.clone(), stop.clone());
+        spawn("stdin", move || {
+            input.pump(config.stdin, &stop, || deliver(&input, &link_here));
+        })?
+    };
+
+    let exited = || link.try_lock().ok()?.exit().map(|exit| exit.at);
+    supervise(&stop, &ended, config.signals.as_ref(), begun, config.timeout, &input, exited);
+    let reason = stop.reason();
+    if reason.is_some() {
+        // It may have ended meanwhile.
+        let _ = child.kill();
+    }
+    let status = child.wait().context("waiting for QEMU")?;
+    stop.request(Reason::Lingering);
+    for thread in [output_thread, serial_thread, input_thread] {
+        thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+    }
+
+    let exit = link.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).exit();
+    let ending = match (exit, reason) {
+        (Some(exit), _) => Ending::Program(exit.status),
+        (None, Some(reason)) => Ending::Stopped(reason),
+        (None, None) => Ending::Guest(format!("QEMU {}", describe(status))),
+    };
+    Ok(Outcome {
+        ending,
+        gate: Some(Gate::Direct),
+        exits: Counts::default(),
+        started: None,
+        elapsed: begun.elapsed(),
+        log: log.kept(),
+    })
+}
+
+fn memory_file(
+    name: &str,
+    fill: impl FnOnce(&mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()>,
+) -> Result<OwnedFd> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC).context("memfd")?;
+    let file = File::from(fd);
+    fill(&mut |offset, bytes| file.write_all_at(bytes, offset).context("filling a memfd"))?;
+    Ok(file.into())
+}
+
+/// QEMU's arguments.
+fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec<String> {
+    // QEMU opens the files anew through its own descriptors.
+    let path = |fd: RawFd| format!("/proc/self/fd/{fd}");
+    let mut arguments: Vec<String> = [
+        "-M",
+        "microvm,acpi=off,x-option-roms=off,rtc=off,pit=off,pic=off,isa-serial=on,auto-kernel-cmdline=on",
+        "-cpu",
+        "max",
+        "-no-reboot",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        // The modern interface, the only one the guest knows.
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=0x04",
+    ]
+    .map(String::from)
+    .into();
+    let mut add = |option: &str, value: String| arguments.extend([option.into(), value]);
+    if !extra.iter().any(|argument| argument == "-accel" || argument == "-enable-kvm") {
+        add("-accel", "tcg".into());
+    }
+    add("-m", format!("{}K", memory >> 10));
+    add("-kernel", path(files.kernel.as_raw_fd()));
+    add("-initrd", path(files.archive.as_raw_fd()));
+    if !cmdline.is_empty() {
+        add("-append", cmdline.into());
+    }
+    if let Some(disk) = &files.disk {
+        add("-drive", format!("id=root,if=none,format=raw,file={}", path(disk.as_raw_fd())));
+        add("-device", "virtio-blk-device,drive=root".into());
+    }
+    add("-chardev", format!("socket,id=link,fd={}", files.link.as_raw_fd()));
+    add("-device", "virtio-serial-device".into());
+    add("-device", "virtconsole,chardev=link".into());
+    add("-chardev", format!("socket,id=log,fd={}", files.serial.as_raw_fd()));
+    add("-serial", "chardev:log".into());
+    arguments.extend(extra.iter().cloned());
+    arguments
+}
+
+fn start(arguments: &[String], files: &Files) -> Result<Child> {
+    let inherited = files.all();
+    let mut command = Command::new(PROGRAM);
+    // A group of its own: a ^C at the terminal is for us to handle.
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    // SAFETY: between fork and exec the closure makes two kinds of system calls on plain
+    // numbers, without allocation or locks.
+    unsafe {
+        command.pre_exec(move || {
+            use rustix::process::{Signal, set_parent_process_death_signal};
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            for &fd in &inherited {
+                // `files` outlives this: the descriptor is open.
+                let fd = rustix::fd::BorrowedFd::borrow_raw(fd);
+                fcntl_setfd(fd, FdFlags::empty())?;
+            }
+            Ok(())
+        });
+    }
+    match command.spawn() {
+        Ok(child) => Ok(child),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "running under QEMU needs the program {PROGRAM} (Debian package {PACKAGE}), which \
+             is not here"
+        ),
+        Err(error) => Err(error).with_context(|| format!("starting {PROGRAM}")),
+    }
+}
+
+/// Hands what the guest writes to the link, until QEMU ends.
+fn receive(mut stream: UnixStream, link: &Mutex<Link>) {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(len) => {
+                link.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).receive(&buffer[..len]);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // QEMU was killed with input for it unread.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Hands what there is for the guest to QEMU, which buffers it: at most the credit.
+fn deliver(input: &Input, mut stream: &UnixStream) {
+    let mut buffer = [0; 4096];
+    loop {
+        let len = input.take(&mut buffer);
+        // A QEMU that is gone is noticed where its output is read.
+        if len == 0 || stream.write_all(&buffer[..len]).is_err() {
+            return;
+        }
+    }
+}
+
+fn copy_log(mut stream: UnixStream, log: Arc<Log>) {
+    let mut lines = Lines::new(log);
+    let mut buffer = [0; 1024];
+    while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        // Log lines cannot fail to be written.
+        let _ = lines.write_all(&buffer[..len]);
+    }
+}
+
+/// How QEMU ended, in terms of the guest.
+fn describe(status: ExitStatus) -> String {
+    match status.code() {
+        // isa-debug-exit makes 2 * status + 1 of what the guest writes.
+        Some(code) if code & 1 == 1 && code > 1 => {
+            format!("ended: the guest powered off with status {} and no program's status", code >> 1)
+        }
+        Some(0) => "ended: the guest reset or shut down the machine".into(),
+        Some(code) => format!("failed with status {code}; its message is above"),
+        None => format!("ended: {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_names_every_file() {
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let files = Files {
+            kernel: null(),
+            archive: null(),
+            disk: Some(null().into()),
+            link: null(),
+            serial: null(),
+        };
+        let line = arguments(&files, 64 << 20, "", &["-icount".into(), "shift=0".into()]).join(" ");
+        for fd in [&files.kernel, &files.archive] {
+            assert!(line.contains(&format!("/proc/self/fd/{}", fd.as_raw_fd())));
+        }
+        assert!(line.contains("-m 65536K"));
+        assert!(line.contains("-accel tcg"));
+        assert!(line.ends_with("-icount shift=0"));
+        let line = arguments(&files, 64 << 20, "x=y", &["-accel".into(), "kvm".into()]).join(" ");
+        assert!(!line.contains("tcg"));
+        assert!(line.contains("-append x=y"));
+    }
+
+    #[test]
+    fn exit_statuses_are_told_apart() {
+        use std::os::unix::process::ExitStatusExt;
+        let code = |code: i32| describe(ExitStatus::from_raw(code << 8));
+        assert!(code(15).contains("status 7"));
+        assert!(code(1).contains("failed"));
+        assert!(code(0).contains("reset"));
+    }
 }
