@@ -17,6 +17,7 @@ pub mod args;
 pub mod cell;
 pub mod copy;
 pub mod entry;
+pub mod fsserver;
 pub mod grants;
 pub mod heap;
 pub mod ipc;
