@@ -151,7 +151,7 @@ impl Run {
             .collect();
         let Some(program) = self.program.first() else {
             self.program = vec![DEFAULT_PROGRAM.into()];
-            return embedded::build(&programs);
+            return embedded::build(&programs, now_ns());
         };
         let path = program.to_string_lossy().into_owned();
         let refuse = |what, code| NoSuchProgram { path: path.clone(), what, code };
@@ -170,10 +170,10 @@ impl Run {
                 programs.retain(|p| p.path != absolute);
                 self.program[0] = absolute.clone().into();
                 programs.push(embedded::Program { path: Box::leak(absolute.into_boxed_str()), content: &content });
-                embedded::build(&programs)
+                embedded::build(&programs, now_ns())
             }
             Err(_) if host.is_dir() => Err(refuse("is a directory", 126).into()),
-            Err(_) if programs.iter().any(|p| Path::new(p.path) == host) => embedded::build(&programs),
+            Err(_) if programs.iter().any(|p| Path::new(p.path) == host) => embedded::build(&programs, now_ns()),
             Err(_) => Err(refuse("no such program here or on the embedded root", 127).into()),
         }
     }

@@ -1,14 +1,27 @@
 //! The root that is used without `--root`: directories, a few files in `/etc`, and the
-//! program.
+//! program. Made by the guest's own file system code, in memory, without any tool of the host.
 
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use ext2::{BlockDevice, Errno, New, Options, SECTOR, Volume, mkfs};
+use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{Disk, directory};
+use super::Disk;
 
-/// Directories that every program expects.
-const DIRECTORIES: [&str; 8] = ["bin", "dev", "etc", "proc", "root", "sbin", "tmp", "usr/bin"];
+/// Directories that every program expects, with their permissions.
+const DIRECTORIES: [(&str, u32); 9] = [
+    ("bin", 0o755),
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("proc", 0o755),
+    ("root", 0o700),
+    ("sbin", 0o755),
+    ("tmp", 0o1777),
+    ("usr/bin", 0o755),
+    ("usr/sbin", 0o755),
+];
 
 const FILES: [(&str, &str); 3] = [
     ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
@@ -16,36 +29,191 @@ const FILES: [(&str, &str); 3] = [
     ("etc/hostname", "absentia\n"),
 ];
 
+/// Room beside the programs, bytes.
+const SPARE: u64 = 64 << 20;
+
+const S_IFDIR: u32 = 0o040_000;
+const S_IFREG: u32 = 0o100_000;
+
 /// A program to put on the root.
 #[derive(Debug)]
 pub struct Program<'a> {
-    /// Its path there, absolute.
+    /// Its path there.
     pub path: &'a str,
     /// Its content.
     pub content: &'a [u8],
 }
 
-/// Builds the root with these programs on it.
-pub fn build(programs: &[Program<'_>]) -> Result<Disk> {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    let stage = tempfile::tempdir().context("directory for the embedded root")?;
-    for dir in DIRECTORIES {
-        std::fs::create_dir_all(stage.path().join(dir)).context("embedded root")?;
+/// Builds the root with these programs on it; `now` is the time of everything, ns since 1970.
+pub fn build(programs: &[Program<'_>], now: u64) -> Result<Disk> {
+    let content: u64 = programs.iter().map(|p| p.content.len() as u64).sum();
+    let size = (content + content / 8 + SPARE).next_multiple_of(1 << 20);
+    let fd = memfd_create("absentia-root", MemfdFlags::CLOEXEC).context("memfd for the root")?;
+    rustix::fs::ftruncate(&fd, size).context("size of the root disk")?;
+    let mut disk = FileDisk { file: File::from(fd), sectors: size / SECTOR as u64 };
+
+    let now = ((now / 1_000_000_000) as i64, (now % 1_000_000_000) as i64);
+    let format = mkfs::Format { now, zeroed: true, ..Default::default() };
+    mkfs::format(&mut disk, &format).map_err(fail).context("formatting the embedded root")?;
+    let options = Options { now, ..Default::default() };
+    let volume = Volume::mount(disk, options).map_err(fail).context("mounting the embedded root")?;
+    let mut root = Root { volume };
+    for (path, mode) in DIRECTORIES {
+        root.directory(path, mode)?;
     }
     for (path, content) in FILES {
-        std::fs::write(stage.path().join(path), content).context("embedded root")?;
+        root.file(path, content.as_bytes(), 0o644)?;
     }
     for program in programs {
-        let path = stage.path().join(program.path.trim_start_matches('/'));
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).context("embedded root")?;
+        root.file(program.path, program.content, 0o755)?;
+    }
+    // What a shell's users take for granted, when the shell is the one that can be anything.
+    let shell = programs.iter().find(|p| p.path.rsplit('/').next() == Some("busybox"));
+    if let Some(shell) = shell {
+        root.link("bin/sh", shell.path)?;
+    }
+    let disk = root.volume.unmount().map_err(fail).context("completing the embedded root")?;
+    Ok(Disk { file: disk.file, read_only: false })
+}
+
+fn fail(error: impl std::fmt::Debug) -> anyhow::Error {
+    anyhow::anyhow!("{error:?}")
+}
+
+/// A volume, by paths.
+struct Root {
+    volume: Volume<FileDisk>,
+}
+
+impl Root {
+    /// Makes a directory and what is missing on the way to it; its inode.
+    fn directory(&mut self, path: &str, mode: u32) -> Result<u32> {
+        let mut at = ext2::ROOT;
+        let names: Vec<&str> = components(path)?;
+        for (i, name) in names.iter().enumerate() {
+            let mode = if i + 1 == names.len() { mode } else { 0o755 };
+            let named = || format!("/{path} on the embedded root");
+            at = match self.volume.lookup(at, name.as_bytes()) {
+                Ok(found) => found,
+                Err(Errno::ENOENT) => {
+                    let new = New { mode: S_IFDIR | mode, ..Default::default() };
+                    self.volume.create(at, name.as_bytes(), new).map_err(fail).with_context(named)?
+                }
+                Err(error) => return Err(fail(error)).with_context(named),
+            };
         }
-        std::fs::write(&path, program.content).context("embedded root")?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).context("embedded root")?;
-        let shell = stage.path().join("bin/sh");
-        if Path::new(program.path).file_name().is_some_and(|n| n == "busybox") && !shell.exists() {
-            symlink(program.path, shell).context("embedded root")?;
+        Ok(at)
+    }
+
+    /// The directory that holds a path's last component, and that component.
+    fn parent<'p>(&mut self, path: &'p str) -> Result<(u32, &'p str)> {
+        let mut names = components(path)?;
+        let Some(name) = names.pop() else { bail!("no file name in {path:?}") };
+        Ok((self.directory(&names.join("/"), 0o755)?, name))
+    }
+
+    fn file(&mut self, path: &str, mut content: &[u8], mode: u32) -> Result<()> {
+        let named = || format!("{path} on the embedded root");
+        let (parent, name) = self.parent(path)?;
+        let new = New { mode: S_IFREG | mode, ..Default::default() };
+        let file = self.volume.create(parent, name.as_bytes(), new).map_err(fail).with_context(named)?;
+        let mut at = 0;
+        while !content.is_empty() {
+            let written = self.volume.write(file, at, content).map_err(fail).with_context(named)?;
+            ensure!(written > 0, "{} does not grow", named());
+            content = &content[written..];
+            at += written as u64;
+        }
+        Ok(())
+    }
+
+    /// A symbolic link, unless there is something of its name.
+    fn link(&mut self, path: &str, target: &str) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        match self.volume.symlink(parent, name.as_bytes(), target.as_bytes(), New::default()) {
+            Ok(_) | Err(Errno::EEXIST) => Ok(()),
+            Err(error) => Err(fail(error)).with_context(|| format!("{path} on the embedded root")),
         }
     }
-    directory::image_of(stage.path())
+}
+
+/// The names of a path; one that leads upwards has no place on a root of ours.
+fn components(path: &str) -> Result<Vec<&str>> {
+    let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
+    ensure!(!names.contains(&".."), "{path}: a path with \"..\" in it; use --root");
+    Ok(names)
+}
+
+/// A block device in a file.
+struct FileDisk {
+    file: File,
+    sectors: u64,
+}
+
+impl BlockDevice for FileDisk {
+    fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    fn read(&mut self, sector: u64, buffer: &mut [u8]) -> ext2::Result<()> {
+        self.file.read_exact_at(buffer, sector * SECTOR as u64).map_err(|_| Errno::EIO)
+    }
+
+    fn write(&mut self, sector: u64, buffer: &[u8]) -> ext2::Result<()> {
+        self.file.write_all_at(buffer, sector * SECTOR as u64).map_err(|_| Errno::EIO)
+    }
+
+    fn flush(&mut self) -> ext2::Result<()> {
+        // In memory: as stable as it gets.
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(disk: Disk, path: &str) -> Vec<u8> {
+        let sectors = disk.file.metadata().unwrap().len() / SECTOR as u64;
+        let device = FileDisk { file: disk.file, sectors };
+        let mut volume = Volume::mount(device, Options::default()).unwrap();
+        let mut at = ext2::ROOT;
+        for name in components(path).unwrap() {
+            at = volume.lookup(at, name.as_bytes()).unwrap();
+        }
+        let mut content = vec![0; 1 << 20];
+        let len = volume.read(at, 0, &mut content).unwrap();
+        content.truncate(len);
+        content
+    }
+
+    #[test]
+    fn programs_are_where_they_belong() {
+        let content: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
+        let programs = [Program { path: "/opt/my programs/busybox", content: &content }];
+        let disk = build(&programs, 1_700_000_000_000_000_000).unwrap();
+        let again = Disk { file: disk.file.try_clone().unwrap(), read_only: false };
+        assert!(read(again, "opt/my programs/busybox") == content);
+        assert!(read(disk, "etc/passwd").starts_with(b"root:"));
+    }
+
+    #[test]
+    fn the_root_is_what_e2fsck_expects() {
+        use std::os::fd::AsRawFd;
+        let disk = build(&[Program { path: "/bin/busybox", content: b"x" }], 0).unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), disk.file.as_raw_fd());
+        let fsck = ["/usr/sbin/e2fsck", "/sbin/e2fsck"].into_iter().find(|p| std::fs::exists(p).unwrap_or(false));
+        let Some(fsck) = fsck else {
+            eprintln!("skipped: no e2fsck");
+            return;
+        };
+        let output = std::process::Command::new(fsck).args(["-fn", &path]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        assert!(build(&[Program { path: "/../x", content: b"" }], 0).is_err());
+        assert!(build(&[Program { path: "/", content: b"" }], 0).is_err());
+    }
 }

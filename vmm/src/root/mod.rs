@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 
-pub mod directory;
+mod directory;
 pub mod embedded;
 
 /// A disk: a file, and whether the guest may change it.
