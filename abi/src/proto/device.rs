@@ -99,11 +99,12 @@ pub mod numbers {
     pub const CONSOLE_MINOR: u32 = 1;
     /// `console` driver: the host's standard input, output and error as plain streams,
     /// used for descriptors 0, 1, 2 that are not a terminal on the host. Not seekable, no
-    /// terminal ioctls (`ENOTTY`).
+    /// terminal ioctls (`ENOTTY`). Requests name minors only, so no minor of this major is
+    /// one of [`TTY_MAJOR`]'s.
     pub const STREAM_MAJOR: u32 = 240;
-    pub const STDIN_MINOR: u32 = 0;
-    pub const STDOUT_MINOR: u32 = 1;
-    pub const STDERR_MINOR: u32 = 2;
+    pub const STDIN_MINOR: u32 = 16;
+    pub const STDOUT_MINOR: u32 = 17;
+    pub const STDERR_MINOR: u32 = 18;
     /// Control minor of the stream major, written only by PM through VFS-less calls: see
     /// [`super::ExitStatus`].
     pub const CONTROL_MINOR: u32 = 3;
