@@ -1,0 +1,190 @@
+//! The processes' FPU, SSE and AVX state, all of XCR0, saved and restored eagerly: on hosts
+//! without VMX/SVM a program sees and may use every extension the host has, and CR0.TS
+//! traps nothing.
+
+use super::gate::Gate;
+use crate::process::{MAX_PROCESSES, Process};
+use abi::Errno;
+use core::arch::asm;
+use core::arch::x86_64::__cpuid_count;
+
+/// Offset of MXCSR in the legacy area.
+const MXCSR: usize = 24;
+/// Offset of the XSAVE header.
+const HEADER: usize = 512;
+
+static mut AREAS: u64 = 0;
+static mut SIZE: usize = 512;
+static mut MASK: u64 = 0;
+
+fn configure(gate: Gate) {
+    // Leaf 1 ECX bit 26: XSAVE exists.
+    let xsave = __cpuid_count(1, 0).ecx & 1 << 26 != 0;
+    if gate == Gate::Direct {
+        let fsgsbase = __cpuid_count(7, 0).ebx & 1 != 0;
+        // SAFETY: at CPL0; sets CR4.FSGSBASE and OSXSAVE where the processor has them, and
+        // enables every user state component it reports.
+        unsafe {
+            let mut cr4: u64;
+            asm!("mov {}, cr4", out(reg) cr4, options(nostack, preserves_flags));
+            cr4 |= (fsgsbase as u64) << 16 | (xsave as u64) << 18;
+            asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
+            if xsave {
+                let leaf = __cpuid_count(0xd, 0);
+                asm!("xsetbv", in("ecx") 0, in("eax") leaf.eax, in("edx") leaf.edx, options(nostack));
+            }
+        }
+    }
+    if !xsave {
+        return;
+    }
+    // SAFETY: XSAVE is enabled, by us or by the host.
+    unsafe {
+        let (low, high): (u32, u32);
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack));
+        MASK = low as u64 | (high as u64) << 32;
+        SIZE = __cpuid_count(0xd, 0).ebx as usize;
+    }
+}
+
+/// Finds out what there is to save. `interpreted`: CPL0 runs in an emulator that has only
+/// FXSAVE.
+pub fn init(gate: Gate, interpreted: bool) {
+    if !interpreted {
+        configure(gate);
+    }
+}
+
+/// Bytes of all areas together.
+pub fn bytes() -> u64 {
+    (stride() * MAX_PROCESSES) as u64
+}
+
+/// Bytes of one area as XSAVE writes it.
+pub fn size() -> usize {
+    // SAFETY: written at boot only.
+    unsafe { SIZE }
+}
+
+fn stride() -> usize {
+    size().next_multiple_of(64)
+}
+
+/// Where the areas are (kernel address, 64-byte aligned, zeroed).
+pub fn set_areas(address: u64) {
+    // SAFETY: boot.
+    unsafe { AREAS = address };
+}
+
+#[inline(always)]
+fn area(slot: usize) -> *mut u8 {
+    // SAFETY: AREAS and SIZE are written at boot only.
+    unsafe { (AREAS as usize + slot * stride()) as *mut u8 }
+}
+
+/// The initial state: all components in their initial configuration.
+pub fn reset(slot: usize) {
+    let area = area(slot);
+    // SAFETY: the slot's area has `size()` bytes, at least 512.
+    unsafe {
+        area.write_bytes(0, size());
+        area.cast::<u16>().write(0x37f);
+        area.add(MXCSR).cast::<u32>().write(0x1f80);
+    }
+}
+
+/// Gives `to` the state of `from` (fork).
+pub fn copy(from: usize, to: usize) {
+    // SAFETY: two different slots' areas.
+    unsafe { area(to).copy_from_nonoverlapping(area(from), size()) };
+}
+
+/// Saves the processor's state into `slot`'s area.
+#[inline(always)]
+pub fn save(slot: usize) {
+    let area = area(slot);
+    // SAFETY: the area is large enough and 64-byte aligned; MASK is what XCR0 enables.
+    unsafe {
+        if MASK != 0 {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") MASK as u32, in("edx") (MASK >> 32) as u32, options(nostack));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) area, options(nostack));
+        }
+    }
+}
+
+/// Loads the processor's state from `slot`'s area.
+#[inline(always)]
+pub fn restore(slot: usize) {
+    let area = area(slot);
+    // SAFETY: as in `save`; the area's header was written by XSAVE or checked by `write`.
+    unsafe {
+        if MASK != 0 {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") MASK as u32, in("edx") (MASK >> 32) as u32, options(nostack));
+        } else {
+            asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
+        }
+    }
+}
+
+/// `slot`'s saved state as bytes.
+pub fn bytes_of(slot: usize) -> &'static [u8] {
+    // SAFETY: the area is mapped for ever; callers copy out at once.
+    unsafe { core::slice::from_raw_parts(area(slot), size()) }
+}
+
+/// Replaces `slot`'s saved state by `bytes` that somebody else wrote: whatever XRSTOR would
+/// refuse is removed. `EINVAL` when it is too short for the legacy area.
+pub fn write(slot: usize, bytes: &[u8]) -> Result<(), Errno> {
+    if bytes.len() < HEADER {
+        return Err(Errno::EINVAL);
+    }
+    reset(slot);
+    // SAFETY: the slot's area, borrowed for this function only.
+    let area = unsafe { core::slice::from_raw_parts_mut(area(slot), size()) };
+    let n = bytes.len().min(area.len());
+    area[..n].copy_from_slice(&bytes[..n]);
+    let mxcsr = u32::from_le_bytes([
+        area[MXCSR],
+        area[MXCSR + 1],
+        area[MXCSR + 2],
+        area[MXCSR + 3],
+    ]);
+    area[MXCSR..MXCSR + 4].copy_from_slice(&(mxcsr & 0xffff).to_le_bytes());
+    if let Some(header) = area.get_mut(HEADER..HEADER + 64) {
+        // SAFETY: MASK is written at boot only.
+        let mask = unsafe { MASK };
+        let mut components = [0; 8];
+        components.copy_from_slice(&header[..8]);
+        // A legacy-only frame describes x87 and SSE.
+        let present = if n < HEADER + 8 {
+            3
+        } else {
+            u64::from_le_bytes(components)
+        } & mask;
+        header.fill(0);
+        header[..8].copy_from_slice(&present.to_le_bytes());
+    }
+    Ok(())
+}
+
+/// Saves FS and GS base of the running Linux process.
+#[inline(always)]
+pub fn save_bases(process: &mut Process) {
+    // SAFETY: FSGSBASE works at CPL3 on hosts that interpret CPL0, and CR4 enables it
+    // elsewhere (every processor with XSAVE and SVM or VMX in use has it).
+    unsafe {
+        asm!("rdfsbase {}", out(reg) process.regs.fs_base, options(nostack, preserves_flags));
+        asm!("rdgsbase {}", out(reg) process.regs.gs_base, options(nostack, preserves_flags));
+    }
+}
+
+/// Loads them.
+#[inline(always)]
+pub fn restore_bases(process: &Process) {
+    // SAFETY: as in `save_bases`; bases are checked to be canonical when set.
+    unsafe {
+        asm!("wrfsbase {}", in(reg) process.regs.fs_base, options(nostack, preserves_flags));
+        asm!("wrgsbase {}", in(reg) process.regs.gs_base, options(nostack, preserves_flags));
+    }
+}

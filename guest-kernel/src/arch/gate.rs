@@ -1,0 +1,405 @@
+//! The two gates: how a task enters the kernel and how the kernel leaves to a task.
+//!
+//! Both leave the interrupted frame at [`layout::FRAME_TOP`] (ss, rsp, rflags, cs, rip, then the error
+//! code if there is one, rax, and for page faults cr2) and continue at the entry of the
+//! vector on the kernel's stack with all other registers live. From there on the gates are
+//! one: save into the current process, call Rust, restore, leave.
+//!
+//! * **Direct**: the kernel runs at CPL0. The processor pushes the frame; `syscall` builds
+//!   it by hand.
+//! * **Deprivileged**: on hosts that interpret CPL0 the kernel proper runs at CPL3 in an
+//!   address space of its own. At CPL0 there are only these stubs of five instructions.
+
+use super::layout::{
+    EXIT_STACK_TOP, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES, STUB_STRIDE, TASK_CR3,
+    USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER,
+    VECTORS, has_error_code,
+};
+use core::arch::{asm, global_asm};
+
+/// Which gate this kernel runs behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Gate {
+    /// The kernel at CPL0.
+    Direct = 0,
+    /// The kernel at CPL3 behind stubs.
+    Deprivileged = 1,
+}
+
+// Deprivileged stubs, one each STUB_STRIDE bytes. The stack is FRAME_TOP's, the registers the
+// task's. Loading CR3 also drops the task's stale translations.
+global_asm!(
+    ".section .gate.deprivileged, \"ax\", @progbits",
+    ".set vector, 0",
+    ".rept {vectors}",
+    ".balign {stride}",
+    ".if vector == {exit}",
+    // Leave to the task whose frame the kernel has put at FRAME_TOP.
+    "movq {task_cr3}, %rax",
+    "movq %rax, %cr3",
+    "movq $({frame_top} - 48), %rsp",
+    "popq %rax",
+    "iretq",
+    ".else",
+    "pushq %rax",
+    ".if vector == 14",
+    "movq %cr2, %rax",
+    "pushq %rax",
+    ".endif",
+    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movq %rax, %cr3",
+    "movq $({frames} + vector * 40), %rsp",
+    "iretq",
+    ".endif",
+    ".set vector, vector + 1",
+    ".endr",
+    // Idle: the exit vector leads here while the kernel waits. The interrupt that ends the
+    // halt enters through its own stub.
+    ".balign {stride}",
+    ".globl gate_idle",
+    "gate_idle:",
+    "sti",
+    "hlt",
+    "cli",
+    "jmp gate_idle",
+    ".text",
+    stride = const STUB_STRIDE,
+    frames = const FRAMES as i64,
+    vectors = const VECTORS,
+    exit = const VECTOR_EXIT,
+    task_cr3 = const TASK_CR3 as i64,
+    frame_top = const FRAME_TOP as i64,
+    options(att_syntax),
+);
+
+// Entries: the kernel's stack, all registers but rax and rsp are the task's.
+global_asm!(
+    // Saves the rest of the task's integer state; rax_at is where its rax was pushed.
+    ".macro save rax_at",
+    "mov byte ptr [{inside}], 1",
+    "mov rax, [{current}]",
+    "mov [rax + 8], rbx",
+    "mov [rax + 16], rcx",
+    "mov [rax + 24], rdx",
+    "mov [rax + 32], rsi",
+    "mov [rax + 40], rdi",
+    "mov [rax + 48], rbp",
+    "mov [rax + 56], r8",
+    "mov [rax + 64], r9",
+    "mov [rax + 72], r10",
+    "mov [rax + 80], r11",
+    "mov [rax + 88], r12",
+    "mov [rax + 96], r13",
+    "mov [rax + 104], r14",
+    "mov [rax + 112], r15",
+    "mov rcx, [{frame_top} - \\rax_at]",
+    "mov rdx, [{frame_top} - 40]",
+    "mov rsi, [{frame_top} - 24]",
+    "mov rdi, [{frame_top} - 16]",
+    "mov [rax], rcx",
+    "mov [rax + 120], rdx",
+    "mov [rax + 128], rsi",
+    "mov [rax + 136], rdi",
+    ".endm",
+
+    ".text",
+    // The deprivileged gate's kernel-call vector.
+    ".balign 16",
+    ".globl entry_call",
+    "entry_call:",
+    "save 48",
+    "call {on_breakpoint}",
+    "jmp resume",
+
+    // The direct gate's syscall: build the frame that an interrupt would have left.
+    ".balign 16",
+    ".globl entry_syscall",
+    "entry_syscall:",
+    "mov [{frame_top} - 48], rax",
+    "mov [{frame_top} - 40], rcx",
+    "mov [{frame_top} - 24], r11",
+    "mov [{frame_top} - 16], rsp",
+    "mov rsp, offset kernel_stack_top",
+    "save 48",
+    "call {on_syscall}",
+    // falls through
+
+    // Leaves to the current process, whose frame the Rust side has checked.
+    ".globl resume",
+    "resume:",
+    "mov rax, [{current}]",
+    "mov rcx, [rax + 120]",
+    "mov rdx, [rax + 128]",
+    "mov rsi, [rax + 136]",
+    "mov rdi, [rax]",
+    "mov qword ptr [{frame_top} - 8], {user_ss}",
+    "mov [{frame_top} - 16], rsi",
+    "mov [{frame_top} - 24], rdx",
+    "mov qword ptr [{frame_top} - 32], {user_cs}",
+    "mov [{frame_top} - 40], rcx",
+    "mov [{frame_top} - 48], rdi",
+    "mov rbx, [rax + 8]",
+    "mov rcx, [rax + 16]",
+    "mov rdx, [rax + 24]",
+    "mov rsi, [rax + 32]",
+    "mov rdi, [rax + 40]",
+    "mov rbp, [rax + 48]",
+    "mov r8, [rax + 56]",
+    "mov r9, [rax + 64]",
+    "mov r10, [rax + 72]",
+    "mov r11, [rax + 80]",
+    "mov r12, [rax + 88]",
+    "mov r13, [rax + 96]",
+    "mov r14, [rax + 104]",
+    "mov r15, [rax + 112]",
+    "mov byte ptr [{inside}], 0",
+    "cmp byte ptr [{gate}], 0",
+    "jne 1f",
+    "mov rsp, {frame_top} - 48",
+    "pop rax",
+    "iretq",
+    "1:",
+    "int 4",
+
+    ".balign 16",
+    "entry_plain:",
+    "save 48",
+    "mov rdi, [{trap_vector}]",
+    "xor esi, esi",
+    "xor edx, edx",
+    "call {on_trap}",
+    "jmp resume",
+    "entry_code:",
+    "save 56",
+    "mov rdi, [{trap_vector}]",
+    "mov rsi, [{frame_top} - 48]",
+    "xor edx, edx",
+    "call {on_trap}",
+    "jmp resume",
+    "entry_page_fault:",
+    "save 56",
+    "mov rdi, [{trap_vector}]",
+    "mov rsi, [{frame_top} - 48]",
+    "mov rdx, [{frame_top} - 64]",
+    "call {on_trap}",
+    "jmp resume",
+    // An interrupt that ended idling: nothing to save.
+    "entry_idle:",
+    "mov rsp, offset kernel_stack_top",
+    "mov rdi, [{trap_vector}]",
+    "call {on_wake}",
+    "jmp resume",
+    // The kernel itself faulted (deprivileged: the frame is at FRAME_TOP).
+    "entry_fault_inside:",
+    "mov rdi, [{trap_vector}]",
+    "mov rsi, {frame_top}",
+    "jmp {on_fault_inside}",
+
+    // The vectors' entries, 64 bytes each.
+    ".globl entry_table",
+    ".balign 64",
+    "entry_table:",
+    ".set vector, 0",
+    ".rept {vectors}",
+    ".balign 64",
+    "mov qword ptr [{trap_vector}], vector",
+    ".if vector >= 32",
+    "cmp byte ptr [{idle}], 0",
+    "jne entry_idle",
+    "jmp entry_plain",
+    ".else",
+    "cmp byte ptr [{inside}], 0",
+    "jne entry_fault_inside",
+    "mov rsp, offset kernel_stack_top",
+    ".if vector == 14",
+    "jmp entry_page_fault",
+    ".elseif (vector == 8) || (vector >= 10 && vector <= 13) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    "jmp entry_code",
+    ".else",
+    "jmp entry_plain",
+    ".endif",
+    ".endif",
+    ".set vector, vector + 1",
+    ".endr",
+
+    // The direct gate's vectors: a fault from CPL0 is the kernel's own.
+    ".globl vectors_direct",
+    ".balign 64",
+    "vectors_direct:",
+    ".set vector, 0",
+    ".rept {vectors}",
+    ".balign 64",
+    ".set code, 0",
+    ".if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    ".set code, 8",
+    ".endif",
+    ".if vector < 32",
+    "test byte ptr [rsp + 8 + code], 3",
+    "jz 2f",
+    ".endif",
+    "push rax",
+    ".if vector == 14",
+    "mov rax, cr2",
+    "push rax",
+    ".endif",
+    "mov rsp, offset kernel_stack_top",
+    "jmp entry_table + 64 * vector",
+    "2:",
+    "mov edi, vector",
+    "lea rsi, [rsp + 40 + code]",
+    "mov rsp, offset exception_stack_top",
+    "jmp {on_fault_inside}",
+    ".set vector, vector + 1",
+    ".endr",
+    current = sym CURRENT,
+    gate = sym GATE_BYTE,
+    idle = sym IDLE,
+    inside = sym INSIDE,
+    trap_vector = sym TRAP_VECTOR,
+    frame_top = const FRAME_TOP as i64,
+    user_cs = const USER_CS,
+    user_ss = const USER_SS,
+    vectors = const VECTORS,
+    on_breakpoint = sym crate::trap::on_breakpoint,
+    on_syscall = sym crate::trap::on_syscall,
+    on_trap = sym crate::trap::on_trap,
+    on_wake = sym crate::trap::on_wake,
+    on_fault_inside = sym crate::trap::on_fault_inside,
+);
+
+/// The current process, whose first field is its register frame. The entries save there.
+pub static mut CURRENT: *mut crate::process::Process = core::ptr::null_mut();
+/// [`Gate`] as the exit path reads it.
+pub static mut GATE_BYTE: u8 = 0;
+/// Nonzero while the kernel halts: interrupts then save nothing.
+pub static mut IDLE: u8 = 0;
+/// Nonzero while the deprivileged kernel runs, when an exception would be its own.
+pub static mut INSIDE: u8 = 0;
+static mut TRAP_VECTOR: u64 = 0;
+
+unsafe extern "C" {
+    static entry_table: u8;
+    static entry_call: u8;
+    static vectors_direct: u8;
+    static gate_idle: u8;
+    static kernel_stack_top: u8;
+    static exception_stack_top: u8;
+    fn resume() -> !;
+}
+
+/// One IDT gate.
+fn set_vector(vector: u64, handler: u64, dpl: u64, ist: u64) {
+    let low = (handler & 0xffff)
+        | KERNEL_CS << 16
+        | ist << 32
+        | (0x8e00 | dpl << 13) << 32
+        | (handler >> 16 & 0xffff) << 48;
+    let entry = (IDT + vector * 16) as *mut u64;
+    // SAFETY: vector < 256, and the IDT's page is mapped writable for the kernel.
+    unsafe {
+        entry.write_volatile(low);
+        entry.add(1).write_volatile(handler >> 32);
+    }
+}
+
+/// Fills the IDT and, for the deprivileged gate, the prebuilt frames.
+pub fn init(gate: Gate) {
+    // SAFETY: boot, before the first entry; single processor. The symbols are the assembly's.
+    unsafe {
+        GATE_BYTE = gate as u8;
+        INSIDE = 1;
+        let (table, direct) = (
+            &raw const entry_table as u64,
+            &raw const vectors_direct as u64,
+        );
+        let stack = &raw const kernel_stack_top as u64;
+        let exceptions = &raw const exception_stack_top as u64;
+        for vector in 0..VECTORS {
+            let dpl = if vector == VECTOR_CALL || vector == VECTOR_EXIT {
+                3
+            } else {
+                0
+            };
+            if gate == Gate::Direct {
+                let ist = if vector == 8 { 2 } else { 0 };
+                set_vector(vector, direct + vector * 64, dpl, ist);
+                continue;
+            }
+            let ist = match vector {
+                VECTOR_EXIT => 1,
+                8 => 2,
+                _ => 0,
+            };
+            set_vector(vector, GATE_TEXT + vector * STUB_STRIDE, dpl, ist);
+            let (rip, rsp) = match vector {
+                VECTOR_CALL => (&raw const entry_call as u64, stack),
+                0..32 => (table + vector * 64, exceptions),
+                _ => (table + vector * 64, stack),
+            };
+            let frame = (FRAMES + vector * 40) as *mut [u64; 5];
+            frame.write_volatile([rip, USER_CS, 2, rsp, USER_SS]);
+        }
+        if gate == Gate::Direct {
+            // Tasks and kernel share the direct trampoline page.
+            unsafe extern "C" {
+                static mut pt_gate_task: [u64; 512];
+                static trampoline_direct: u8;
+            }
+            pt_gate_task[0] =
+                (&raw const trampoline_direct as u64 - super::layout::KERNEL_BASE) | 0x25;
+            asm!("invlpg [{0}]", in(reg) super::layout::GATE, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// Waits for an interrupt, which continues in `trap::on_wake` on a fresh stack.
+pub fn idle(gate: Gate) -> ! {
+    // SAFETY: IDLE makes interrupt entries save nothing and restart the stack, so leaving
+    // this frame behind is fine. In the deprivileged gate the exit vector is pointed at the
+    // idle stub, natively, and back again in `wake`.
+    unsafe {
+        IDLE = 1;
+        match gate {
+            Gate::Direct => loop {
+                asm!("sti", "hlt", "cli", options(nostack));
+            },
+            Gate::Deprivileged => {
+                set_vector(VECTOR_EXIT, &raw const gate_idle as u64, 3, 1);
+                INSIDE = 0;
+                asm!("int 4", options(noreturn));
+            }
+        }
+    }
+}
+
+/// Undoes [`idle`].
+pub fn wake(gate: Gate) {
+    // SAFETY: single processor; see `idle`.
+    unsafe { IDLE = 0 };
+    if gate == Gate::Deprivileged {
+        set_vector(VECTOR_EXIT, GATE_TEXT + VECTOR_EXIT * STUB_STRIDE, 3, 1);
+    }
+}
+
+/// Makes `cr3` the address space that the next resume enters.
+#[inline(always)]
+pub fn set_task_cr3(gate: Gate, cr3: u64) {
+    // SAFETY: `cr3` is a table that VM gave for a process; the kernel is mapped in it
+    // (direct), or the stub loads it on the way out (deprivileged).
+    unsafe {
+        match gate {
+            Gate::Direct => asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags)),
+            Gate::Deprivileged => (TASK_CR3 as *mut u64).write_volatile(cr3),
+        }
+    }
+}
+
+/// Leaves to the current process for the first time, from boot.
+pub fn start() -> ! {
+    // SAFETY: CURRENT is set and its frame is valid.
+    unsafe { resume() }
+}
+
+const _: () = assert!(VECTOR_SPURIOUS < VECTORS && VECTOR_LINES + LINES <= VECTOR_SPURIOUS);
+const _: () = assert!(VECTOR_TIMER == 32 && EXIT_STACK_TOP > FRAME_TOP && has_error_code(14));

@@ -1,0 +1,60 @@
+//! Where things are, in every address space and in the kernel's own.
+
+/// The kernel image: physical address plus this.
+pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// All of physical memory up to 4 GiB (PML4 slot 510). Only in the kernel's own view.
+pub const PHYSICAL_BASE: u64 = 0xffff_ff00_0000_0000;
+/// The gate region: pages that every address space maps (PML4 slot 511, last 2 MiB).
+pub const GATE: u64 = abi::kernel::TRAMPOLINE;
+/// The deprivileged gate's CPL0 stubs.
+pub const GATE_TEXT: u64 = GATE + 0x1000;
+/// The interrupt descriptor table.
+pub const IDT: u64 = GATE + 0x2000;
+/// GDT, TSS and the prebuilt `iretq` frames.
+pub const TABLES: u64 = GATE + 0x3000;
+/// The page on which the processor and the stubs push.
+pub const STACKS: u64 = GATE + 0x4000;
+
+/// TSS within [`TABLES`].
+pub const TSS: u64 = TABLES + 0x100;
+/// CR3 of the task to resume (deprivileged gate).
+pub const TASK_CR3: u64 = TABLES + 0x1f0;
+/// The prebuilt frames: five words for each vector.
+pub const FRAMES: u64 = TABLES + 0x200;
+
+/// Where the processor pushes on entry from CPL3 (rsp0): ss, rsp, rflags, cs, rip below it.
+pub const FRAME_TOP: u64 = STACKS + 0x400;
+/// Stack of the exit gate and of idling.
+pub const EXIT_STACK_TOP: u64 = STACKS + 0x800;
+/// Stack of double faults.
+pub const FAULT_STACK_TOP: u64 = STACKS + 0x1000;
+
+/// 64-bit user code and data selectors, RPL 3.
+pub const USER_CS: u64 = 0x33;
+/// See [`USER_CS`].
+pub const USER_SS: u64 = 0x2b;
+/// Kernel code selector (CPL0).
+pub const KERNEL_CS: u64 = 0x08;
+
+/// Vector of kernel calls in the deprivileged gate (`int3`, one byte, never emulated).
+pub const VECTOR_CALL: u64 = 3;
+/// Vector by which the deprivileged kernel leaves (`int $4`). A task that raises it only
+/// resumes its own last frame.
+pub const VECTOR_EXIT: u64 = 4;
+/// First vector of interrupts: the APIC timer.
+pub const VECTOR_TIMER: u64 = 32;
+/// Vectors of IOAPIC lines 0..24.
+pub const VECTOR_LINES: u64 = 33;
+/// IOAPIC lines.
+pub const LINES: u64 = 24;
+/// Spurious APIC interrupts. The low four bits are ones, as old APICs want.
+pub const VECTOR_SPURIOUS: u64 = 63;
+/// Vectors with a stub.
+pub const VECTORS: u64 = 64;
+/// Bytes between the stubs.
+pub const STUB_STRIDE: u64 = 32;
+
+/// Whether the processor pushes an error code for this exception.
+pub const fn has_error_code(vector: u64) -> bool {
+    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+}

@@ -1,0 +1,83 @@
+//! The machine around the processor: how the kernel logs and how it ends. Chosen at boot: the lab
+//! device where the VMM has one, else COM1 and QEMU's debug-exit port.
+
+use super::layout::{KERNEL_BASE, PHYSICAL_BASE};
+use abi::lab;
+use core::arch::asm;
+
+/// Physical address of the lab device's page, 0 without one.
+static mut LAB: u64 = 0;
+static mut LINE: [u8; 640] = [0; 640];
+
+/// Announces the lab device.
+pub fn set_lab(physical: u64) {
+    // SAFETY: boot, single processor.
+    unsafe { LAB = physical };
+}
+
+/// Whether there is a lab device, that is our own VMM.
+pub fn has_lab() -> bool {
+    // SAFETY: written at boot only.
+    unsafe { LAB != 0 }
+}
+
+fn lab_store(register: u64, value: u64) -> bool {
+    // SAFETY: LAB is a device page below 4 GiB that the VMM named; volatile 8-byte stores
+    // are what it takes.
+    unsafe {
+        if LAB == 0 {
+            return false;
+        }
+        ((PHYSICAL_BASE + LAB + register) as *mut u64).write_volatile(value);
+        true
+    }
+}
+
+fn out(port: u16, value: u8) {
+    // SAFETY: only reached without a lab device, that is in the direct gate at CPL0.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+}
+
+/// Writes one line to the host's log.
+pub fn log(parts: &[&[u8]]) {
+    // SAFETY: single processor, and log does not call itself.
+    let line = unsafe { &mut *(&raw mut LINE) };
+    let mut n = 0;
+    for byte in parts.iter().flat_map(|part| part.iter()) {
+        if n == line.len() - 1 {
+            break;
+        }
+        line[n] = *byte;
+        n += 1;
+    }
+    line[n] = b'\n';
+    n += 1;
+    if lab_store(lab::LOG_ADDRESS, line.as_ptr() as u64 - KERNEL_BASE) {
+        lab_store(lab::LOG_DOORBELL, n as u64);
+    } else {
+        line[..n]
+            .iter()
+            .for_each(|&byte| out(lab::SERIAL_PORT, byte));
+    }
+}
+
+/// The program's first instruction is next.
+pub fn program_started() {
+    lab_store(lab::PROGRAM_STARTED, 1);
+}
+
+/// Ends the machine.
+pub fn power_off(status: u64) -> ! {
+    if !lab_store(lab::POWEROFF, status) {
+        let value = status as u32;
+        // SAFETY: as `out`; the debug-exit device ends QEMU.
+        unsafe {
+            asm!("out dx, eax", in("dx") lab::DEBUG_EXIT_PORT, in("eax") value, options(nostack))
+        };
+    }
+    loop {
+        // SAFETY: not reached where a device ended the machine. `ud2` in the kernel is a
+        // fault inside, which comes back here, or a triple fault, which ends it as well.
+        unsafe { asm!("pause", options(nostack)) };
+    }
+}

@@ -1,0 +1,370 @@
+//! From `boot_start` to the first process: the PVH start info, memory, the archive, VM.
+
+use crate::arch::gate::Gate;
+use crate::arch::layout::KERNEL_BASE;
+use crate::arch::{apic, fpu, gate, layout, machine};
+use crate::process::Process;
+use crate::{clock, copy, ipc, memory, process, sched};
+use abi::boot::{ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_LAB, CMDLINE_TSC, KIND_FLAT};
+use abi::kernel::{
+    BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, VM_WINDOW,
+    rts,
+};
+use abi::{Endpoint, Errno, PAGE, page_down};
+
+/// `hvm_start_info`, version 1 (Xen's public/arch-x86/hvm/start_info.h).
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct StartInfo {
+    magic: u32,
+    version: u32,
+    flags: u32,
+    modules: u32,
+    module_list: u64,
+    command_line: u64,
+    rsdp: u64,
+    memory_map: u64,
+    memory_map_entries: u32,
+    reserved: u32,
+}
+
+const START_INFO_MAGIC: u32 = 0x336e_c578;
+/// RAM above this is not used: device windows start here.
+const RAM_LIMIT: u64 = 3 << 30;
+/// Below this lie the loader's structures and the PC's holes.
+const LOW_MEMORY: u64 = 1 << 20;
+
+static mut INFO: BootInfo = BootInfo {
+    free: [(0, 0); 8],
+    ram_bytes: 0,
+    gate: 0,
+    tsc_hz: 0,
+    modules: 0,
+    archive: (0, 0),
+    xsave_bytes: 0,
+};
+static mut COMMAND_LINE: &[u8] = &[];
+
+/// Page tables that map VM: PML4, PDPT, PD and one PT for each 2 MiB of its image.
+#[repr(C, align(4096))]
+struct Tables([[u64; 512]; 3 + VM_PTS]);
+const VM_PTS: usize = 8;
+static mut VM_TABLES: Tables = Tables([[0; 512]; 3 + VM_PTS]);
+
+unsafe extern "C" {
+    static kernel_end: u8;
+    static mut pml4_direct: [u64; 512];
+    static mut pml4_deprivileged: [u64; 512];
+    static pml4_task_deprivileged: [u64; 512];
+    static pdpt_physical: u8;
+}
+
+/// What the machine is.
+pub fn info() -> &'static BootInfo {
+    // SAFETY: written at boot only.
+    unsafe { &*(&raw const INFO) }
+}
+
+/// The kernel command line.
+pub fn command_line() -> &'static [u8] {
+    // SAFETY: written at boot only.
+    unsafe { COMMAND_LINE }
+}
+
+/// Entry `index` (256..512) of every task's top-level table.
+pub fn task_entry(index: usize) -> u64 {
+    // SAFETY: constant tables; the index is masked.
+    unsafe {
+        match sched::gate() {
+            Gate::Direct => (*(&raw const pml4_direct))[index & 511],
+            Gate::Deprivileged => (*(&raw const pml4_task_deprivileged))[index & 511],
+        }
+    }
+}
+
+fn read<T: Copy>(physical: u64) -> T {
+    match memory::slice(physical, size_of::<T>() as u64) {
+        // SAFETY: the slice has the structure's size; structures of plain integers are valid
+        // for any bits, and the read is unaligned.
+        Some(bytes) => unsafe { bytes.as_ptr().cast::<T>().read_unaligned() },
+        None => crate::fatal!("boot data at {physical:#x} lies outside RAM"),
+    }
+}
+
+/// The text after `key` in the command line, up to a blank.
+fn option(key: &str) -> Option<&'static [u8]> {
+    let words = command_line().split(|&b| b == b' ' || b == b'\n');
+    words
+        .filter_map(|word| word.strip_prefix(key.as_bytes()))
+        .next_back()
+}
+
+fn number(text: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(core::str::from_utf8(text).ok()?, radix).ok()
+}
+
+/// The kernel's start, on its own stack and address space.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
+    let gate = if gate_word == 0 {
+        Gate::Direct
+    } else {
+        Gate::Deprivileged
+    };
+    gate::init(gate);
+    // The loader's structures are read before RAM's size is known.
+    memory::set_ram_end(RAM_LIMIT);
+    let start: StartInfo = read(start_info);
+    if start.magic != START_INFO_MAGIC || start.modules == 0 {
+        crate::fatal!(
+            "not a PVH boot with a module: magic {:#x}, {} modules",
+            start.magic,
+            start.modules
+        );
+    }
+    read_command_line(start.command_line);
+    if let Some(lab) = option(CMDLINE_LAB).and_then(|text| number(text.strip_prefix(b"0x")?, 16)) {
+        if lab < PHYSICAL_MAX && lab % PAGE == 0 {
+            machine::set_lab(lab);
+        }
+    }
+    let (archive, archive_len, _, _): (u64, u64, u64, u64) = read(start.module_list);
+    let ram_end = ram(&start).map(|(_, end)| end).max().unwrap_or(0);
+    memory::set_ram_end(ram_end);
+
+    ipc::init();
+    apic::init();
+    let khz = option(CMDLINE_TSC)
+        .and_then(|text| number(text, 10))
+        .filter(|&khz| khz > 0);
+    let hz = khz.map_or_else(apic::calibrate, |khz| khz * 1000);
+    clock::init(hz);
+    let interpreted = gate == Gate::Direct
+        && core::arch::x86_64::__cpuid(abi::lab::GATE_CPUID_LEAF).ebx & abi::lab::GATE_INTERPRETED
+            != 0
+        && machine::has_lab();
+    fpu::init(gate, interpreted);
+    sched::init(gate);
+
+    let header: ArchiveHeader = read(archive);
+    if header.magic != ARCHIVE_MAGIC || archive % PAGE != 0 {
+        crate::fatal!("the module at {archive:#x} is not a boot archive");
+    }
+    let fpu_at = place_fpu_areas(&start, archive, archive_len);
+    // SAFETY: boot, single thread of control.
+    unsafe {
+        INFO = BootInfo {
+            free: free_ranges(&start, archive, archive_len, fpu_at),
+            ram_bytes: ram(&start).map(|(from, to)| to - from).sum(),
+            gate: gate_word,
+            tsc_hz: hz,
+            modules: header.count,
+            archive: (archive, archive_len),
+            xsave_bytes: fpu::size() as u64,
+        };
+    }
+    start_vm();
+    // The identity map served the jump to long mode.
+    // SAFETY: nothing runs at those addresses any more.
+    unsafe {
+        pml4_direct[0] = 0;
+        pml4_deprivileged[0] = 0;
+    }
+    sched::choose();
+    gate::start()
+}
+
+fn read_command_line(physical: u64) {
+    let Some(bytes) = memory::slice(physical, 4096.min(RAM_LIMIT - physical.min(RAM_LIMIT))) else {
+        return;
+    };
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(0);
+    // SAFETY: boot.
+    unsafe { COMMAND_LINE = &bytes[..len] };
+}
+
+/// RAM ranges of the memory map, page aligned, below [`RAM_LIMIT`].
+fn ram(start: &StartInfo) -> impl Iterator<Item = (u64, u64)> + use<> {
+    let (map, entries) = (start.memory_map, start.memory_map_entries as u64);
+    (0..entries.min(128)).filter_map(move |i| {
+        let (from, len, kind): (u64, u64, u64) = read(map + i * 24);
+        let (from, to) = (
+            from.checked_add(PAGE - 1)? & !(PAGE - 1),
+            from.saturating_add(len).min(RAM_LIMIT),
+        );
+        (kind as u32 == 1 && from < to).then_some((from, page_down(to)))
+    })
+}
+
+fn kernel_image() -> (u64, u64) {
+    // `kernel_end` is a physical address by the linker script.
+    (0x20_0000, &raw const kernel_end as u64)
+}
+
+/// Room for the FPU areas: right behind the kernel, or anywhere it fits.
+fn place_fpu_areas(start: &StartInfo, archive: u64, archive_len: u64) -> (u64, u64) {
+    let bytes = fpu::bytes().next_multiple_of(PAGE);
+    let free = free_ranges(start, archive, archive_len, (0, 0));
+    let Some(&(from, _)) = free.iter().find(|(from, to)| to - from >= bytes) else {
+        crate::fatal!(
+            "not enough memory for {bytes} bytes of FPU state: give the guest more (--mem)"
+        )
+    };
+    memory::clear(from, bytes / PAGE);
+    fpu::set_areas(layout::PHYSICAL_BASE + from);
+    (from, from + bytes)
+}
+
+/// RAM without what is in use, ascending.
+fn free_ranges(
+    start: &StartInfo,
+    archive: u64,
+    archive_len: u64,
+    fpu: (u64, u64),
+) -> [(u64, u64); 8] {
+    let page_of = |at: u64| (page_down(at), page_down(at) + PAGE);
+    let used = [
+        (0, LOW_MEMORY),
+        kernel_image(),
+        (archive, (archive + archive_len).next_multiple_of(PAGE)),
+        fpu,
+        page_of(start.module_list),
+        page_of(start.command_line),
+        page_of(start.memory_map),
+    ];
+    let mut free = [(0, 0); 8];
+    let mut n = 0;
+    for (mut at, end) in ram(start) {
+        while at < end && n < free.len() {
+            if let Some(&(_, to)) = used.iter().find(|&&(from, to)| from <= at && at < to) {
+                at = to;
+                continue;
+            }
+            let stop = used
+                .iter()
+                .map(|&(from, _)| from)
+                .filter(|&from| from > at)
+                .fold(end, u64::min);
+            free[n] = (at, stop);
+            n += 1;
+            at = stop;
+        }
+    }
+    free
+}
+
+/// Entry `index` of the archive.
+pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
+    let info = info();
+    let at = size_of::<ArchiveHeader>() as u64 + index.checked_mul(64).ok_or(Errno::ENOENT)?;
+    if index >= info.modules || at + 64 > info.archive.1 {
+        return Err(Errno::ENOENT);
+    }
+    let entry: ArchiveEntry = read(info.archive.0 + at);
+    match entry.offset.checked_add(entry.len) {
+        Some(end) if end <= info.archive.1 && entry.offset % PAGE == 0 => Ok(entry),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Copies a part of an entry to a process: bytes copied.
+pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
+    let entry = module(index)?;
+    let n = entry.len.saturating_sub(offset).min(len);
+    let bytes = memory::slice(info().archive.0 + entry.offset + offset.min(entry.len), n)
+        .ok_or(Errno::EINVAL)?;
+    copy::write_bytes(cr3, buffer, bytes.as_ptr(), bytes.len())?;
+    Ok(n)
+}
+
+/// Maps VM's flat image where it lies and makes it the first process.
+fn start_vm() {
+    let entry = match module(0) {
+        Ok(entry) if entry.kind == KIND_FLAT && entry.len == entry.memory_len => entry,
+        _ => crate::fatal!("the archive does not start with VM's flat image"),
+    };
+    let pages = entry.len.div_ceil(PAGE);
+    let first_table = entry.address >> 21;
+    let last_table = (entry.address + entry.len - 1) >> 21;
+    if entry.address % PAGE != 0 || last_table >= 512 || last_table - first_table >= VM_PTS as u64 {
+        crate::fatal!(
+            "VM's image at {:#x} ({} bytes) does not fit its page tables",
+            entry.address,
+            entry.len
+        );
+    }
+    // SAFETY: boot, single thread of control; the indices were checked.
+    let root = unsafe {
+        let tables = &mut (*(&raw mut VM_TABLES)).0;
+        let physical = |table: &[u64; 512]| table.as_ptr() as u64 - KERNEL_BASE;
+        tables[0][0] = physical(&tables[1]) | 0x67;
+        tables[0][(VM_WINDOW >> 39) as usize & 511] =
+            (&raw const pdpt_physical as u64 - KERNEL_BASE) | 0x67 | 1 << 63;
+        tables[1][0] = physical(&tables[2]) | 0x67;
+        for i in first_table..=last_table {
+            tables[2][i as usize] = physical(&tables[3 + (i - first_table) as usize]) | 0x67;
+        }
+        let image = info().archive.0 + entry.offset;
+        for page in 0..pages {
+            let at = (entry.address >> 12) + page;
+            tables[3 + ((at >> 9) - first_table) as usize][at as usize & 511] =
+                (image + page * PAGE) | 0x67;
+        }
+        for index in 256..512 {
+            tables[0][index] = task_entry(index);
+        }
+        physical(&tables[0])
+    };
+    let Ok(vm) = process::create(*b"vm\0\0\0\0\0\0\0\0\0\0\0\0\0\0", false) else {
+        crate::fatal!("no process slot for VM")
+    };
+    if vm.endpoint != Endpoint::VM {
+        crate::fatal!("VM is not the first process");
+    }
+    vm.cr3 = root;
+    vm.priority = 0;
+    vm.privileges = vm_privileges();
+    vm.set_entry(entry.entry, 0, 0);
+    release(vm);
+}
+
+fn release(vm: &mut Process) {
+    sched::unblock(vm, rts::STOPPED | rts::NO_SPACE);
+}
+
+/// What VM may do. RS gives the others theirs.
+fn vm_privileges() -> Privileges {
+    let calls = [
+        Kcall::ProcCreate,
+        Kcall::ProcPriv,
+        Kcall::ProcStart,
+        Kcall::ProcInfo,
+        Kcall::ProcPriority,
+        Kcall::SetAddressSpace,
+        Kcall::MemreqGet,
+        Kcall::MemreqReply,
+        Kcall::FlushSelf,
+        Kcall::VirCopy,
+        Kcall::Memset,
+        Kcall::SetGrants,
+        Kcall::Time,
+        Kcall::Log,
+        Kcall::PowerOff,
+        Kcall::BootInfo,
+        Kcall::ModuleRead,
+        Kcall::ModuleInfo,
+        Kcall::Counters,
+        Kcall::CommandLine,
+    ];
+    Privileges {
+        kcalls: calls.iter().fold(0, |bits, call| bits | call.bit()),
+        peers: [
+            1 << Endpoint::RS.slot() | 1 << Endpoint::PM.slot() | 1 << Endpoint::VFS.slot(),
+            0,
+            0,
+            0,
+        ],
+        irqs: 0,
+        flags: PRIV_COPY_ANY | PRIV_PHYSICAL | PRIV_LINUX,
+    }
+}

@@ -1,0 +1,95 @@
+//! Grants: from an id to the memory it stands for (seed-semantics, section 2).
+
+use crate::copy;
+use crate::process::{self, Process};
+use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
+use abi::kernel::PRIV_MAGIC;
+use abi::{Endpoint, Errno};
+use core::mem::offset_of;
+
+/// A validated grant.
+pub struct Resolved {
+    /// Whose memory.
+    pub subject: Endpoint,
+    /// First byte of the operation.
+    pub address: u64,
+    /// Copies fail softly.
+    pub soft: bool,
+    /// The entry that the caller named, for the soft-fault mark: granter and address.
+    entry: (Endpoint, u64),
+    id: i32,
+}
+
+fn table_entry(granter: &Process, id: i32) -> Result<(u64, u32), Errno> {
+    let (index, sequence) = split(id)?;
+    let (table, entries) = granter.grants;
+    if index as u64 >= entries {
+        return Err(Errno::EPERM);
+    }
+    Ok((table + (index * size_of::<GrantEntry>()) as u64, sequence))
+}
+
+/// Checks that `grantee` may access `len` bytes at `offset` of the grant with `access`.
+///
+/// `EINVAL`: dead granter, negative id. `ELOOP`: more than [`MAX_INDIRECT`] hops. `ESRCH`:
+/// dead subject of a magic grant. `EPERM`: everything else.
+pub fn resolve(
+    grantee: Endpoint,
+    granter: Endpoint,
+    id: i32,
+    offset: u64,
+    len: u64,
+    access: Cpf,
+) -> Result<Resolved, Errno> {
+    let (mut grantee, mut granter, mut id) = (grantee, granter, id);
+    let (first_granter, first_id) = (granter, id);
+    let mut first = None;
+    for _ in 0..=MAX_INDIRECT {
+        let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
+        let (address, sequence) = table_entry(owner, id)?;
+        let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(|_| Errno::EPERM)?;
+        let first_address = *first.get_or_insert(address);
+        let flags = Cpf::from_bits_retain(entry.flags);
+        if !flags.contains(Cpf::USED | Cpf::VALID) || entry.sequence != sequence {
+            return Err(Errno::EPERM);
+        }
+        if entry.grantee != Endpoint::ANY.0 && entry.grantee != grantee.0 {
+            return Err(Errno::EPERM);
+        }
+        if flags.contains(Cpf::INDIRECT) {
+            (grantee, granter, id) = (granter, Endpoint(entry.subject), entry.start as i32);
+            continue;
+        }
+        let subject = if flags.contains(Cpf::DIRECT) {
+            granter
+        } else if flags.contains(Cpf::MAGIC) && owner.privileges.flags & PRIV_MAGIC != 0 {
+            Endpoint(entry.subject)
+        } else {
+            return Err(Errno::EPERM);
+        };
+        let inside = offset.checked_add(len).is_some_and(|end| end <= entry.len);
+        let start = entry.start.checked_add(offset).ok_or(Errno::EPERM)?;
+        if !flags.contains(access) || !inside || start.checked_add(len).is_none() {
+            return Err(Errno::EPERM);
+        }
+        let soft = flags.contains(Cpf::TRY);
+        return Ok(Resolved {
+            subject,
+            address: start,
+            soft,
+            entry: (first_granter, first_address),
+            id: first_id,
+        });
+    }
+    Err(Errno::ELOOP)
+}
+
+impl Resolved {
+    /// Marks the caller's grant: a copy through it failed softly. Revoke returns the mark.
+    pub fn mark(&self) {
+        if let Ok(granter) = process::find(self.entry.0) {
+            let at = self.entry.1 + offset_of!(GrantEntry, faulted) as u64;
+            let _ = copy::write_struct(granter.cr3, at, &self.id);
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Kernel calls: decoding, permission, and the short ones themselves.
+
+use crate::arch::{fpu, layout, machine};
+use crate::copy::{self, Operand};
+use crate::process::{self, MAX_PROCESSES, Process};
+use crate::sched::{self, block, counters, unblock};
+use crate::transfer::{self, Outcome, Stop};
+use crate::{boot, clock, ipc, memory, trap};
+use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END, rts};
+use abi::{Class, Endpoint, Errno};
+
+/// Serves the call in `caller`'s registers.
+pub fn dispatch(caller: &mut Process) {
+    let number = caller.regs.rax;
+    match serve(caller, number) {
+        Ok(value) => caller.regs.rax = value,
+        Err(Stop::Failed(errno)) => caller.regs.rax = errno.to_word(),
+        Err(Stop::Parked) => {}
+    }
+}
+
+/// Calls are known by number; each arm of [`serve`] names one.
+macro_rules! calls {
+    ($number:expr, $caller:expr, { $($name:ident => $body:expr),* $(,)? }) => {
+        match $number {
+            $(n if n == Kcall::$name as u64 => {
+                if $caller.privileges.kcalls & Kcall::$name.bit() == 0 {
+                    return Err(Errno::EPERM.into());
+                }
+                $body
+            })*
+            _ => Err(Errno::ENOSYS.into()),
+        }
+    };
+}
+
+fn serve(caller: &mut Process, number: u64) -> Outcome {
+    let r = caller.regs;
+    let who = Endpoint(r.rdi as u32);
+    // The two that everybody may.
+    if number == Kcall::Null as u64 {
+        return Ok(0);
+    }
+    if number == Kcall::Yield as u64 {
+        caller.slice_end = 0;
+        return Ok(0);
+    }
+    calls!(number, caller, {
+        SafeCopy => transfer::safecopy(caller, r.rdi),
+        SafeCopyVector => transfer::safecopy_vector(caller, r.rdi, r.rsi),
+        SafeMemset => transfer::safe_memset(caller, who, r.rsi as i32, r.rdx, r.r8, r.r9 as u8),
+        VirCopy => transfer::vircopy(caller, r.rdi),
+        Memset => transfer::memset(caller, r.rdi as u32, r.rsi, r.rdx, r.r8 as u8, r.r9),
+        SetGrants => {
+            caller.grants = (r.rdi, r.rsi);
+            Ok(0)
+        },
+        Umap => umap(caller, who, r.rsi),
+        Time => Ok(clock::now()),
+        SetTimer => {
+            caller.deadline = r.rdi;
+            if r.rdi != 0 {
+                clock::arm(r.rdi);
+            }
+            Ok(0)
+        },
+        ProcCreate => create(r.rdi, r.rsi, r.rdx != 0),
+        ProcFork => fork(who),
+        ProcExit => exit(caller, who),
+        ProcPriv => {
+            let privileges: Privileges = copy::read_struct(caller.cr3, r.rsi)?;
+            process::find(who)?.privileges = privileges;
+            Ok(0)
+        },
+        ProcStart => start(who, r.rsi, r.rdx, r.r8),
+        ProcStop => stop(who),
+        ProcResume => {
+            let process = process::find(who)?;
+            process.tell_when_stopped = false;
+            process.stopped_unread = false;
+            unblock(process, rts::STOPPED);
+            Ok(0)
+        },
+        ProcGetRegs => {
+            let process = process::find(who)?;
+            sched::release_of(process);
+            copy::write_struct(caller.cr3, r.rsi, &process.regs)?;
+            Ok(0)
+        },
+        ProcSetRegs => set_regs(caller, who, r.rsi),
+        ProcGetFpu => get_fpu(caller, who, r.rsi, r.rdx),
+        ProcSetFpu => set_fpu(caller, who, r.rsi, r.rdx),
+        ProcInfo => info(caller, r.rdi, r.rsi),
+        ProcPriority => {
+            sched::set_priority(process::find(who)?, r.rsi.min(7) as u8);
+            Ok(0)
+        },
+        ProcName => {
+            process::find(who)?.name = name(r.rsi, r.rdx);
+            Ok(0)
+        },
+        GetStopped => next_flagged(|p| core::mem::take(&mut p.stopped_unread)),
+        GetDead => next_flagged(|p| core::mem::take(&mut p.dead_unread)),
+        SetAddressSpace => set_space(who, r.rsi),
+        MemreqGet => transfer::next_memory_request(caller, r.rdi),
+        MemreqReply => transfer::memory_request_done(who, r.rsi),
+        FlushSelf => {
+            sched::reload_space();
+            Ok(0)
+        },
+        IrqBind => bind(caller, r.rdi),
+        Log => log(caller, r.rdi, r.rsi),
+        PowerOff => machine::power_off(r.rdi),
+        BootInfo => {
+            copy::write_struct(caller.cr3, r.rdi, boot::info())?;
+            Ok(0)
+        },
+        ModuleRead => boot::module_read(caller.cr3, r.rdi, r.rsi, r.rdx, r.r8).map_err(Stop::Failed),
+        ModuleInfo => {
+            copy::write_struct(caller.cr3, r.rsi, &boot::module(r.rdi)?)?;
+            Ok(0)
+        },
+        SetLinuxRoutes => {
+            let routes: [u8; 512] = copy::read_struct(caller.cr3, r.rdi)?;
+            trap::set_routes(&routes);
+            Ok(0)
+        },
+        Counters => {
+            copy::write_struct(caller.cr3, r.rdi, counters())?;
+            Ok(0)
+        },
+        CommandLine => {
+            let line = boot::command_line();
+            let n = line.len().min(r.rsi as usize);
+            copy::write_bytes(caller.cr3, r.rdi, line.as_ptr(), n)?;
+            Ok(n as u64)
+        },
+    })
+}
+
+fn name(low: u64, high: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&low.to_le_bytes());
+    bytes[8..].copy_from_slice(&high.to_le_bytes());
+    bytes
+}
+
+fn create(low: u64, high: u64, linux: bool) -> Outcome {
+    Ok(process::create(name(low, high), linux)?.endpoint.0 as u64)
+}
+
+fn fork(parent: Endpoint) -> Outcome {
+    let parent = process::find(parent)?;
+    if !parent.linux {
+        return Err(Errno::EPERM.into());
+    }
+    sched::release_of(parent);
+    let child = process::create(parent.name, true)?;
+    child.regs = Registers {
+        rax: 0,
+        orig_rax: u64::MAX,
+        ..parent.regs
+    };
+    child.priority = parent.priority;
+    fpu::copy(parent.index(), child.index());
+    Ok(child.endpoint.0 as u64)
+}
+
+fn exit(caller: &Process, who: Endpoint) -> Outcome {
+    let process = process::find(who)?;
+    if core::ptr::eq(process, caller) {
+        return Err(Errno::EINVAL.into());
+    }
+    ipc::disconnect(process);
+    for other in (1..process::used()).map(process::slot) {
+        // VM's answer about a dead target will come; the requestor only learns of it there.
+        if other
+            .parked
+            .is_some_and(|parked| parked.target == who && !parked.fetched)
+        {
+            other.parked = None;
+            other.regs.rax = Errno::ESRCH.to_word();
+            unblock(other, rts::MEMREQ);
+        }
+    }
+    sched::forget(process);
+    process.parked = None;
+    process.deadline = 0;
+    process.cr3 = 0;
+    process.generation = process.generation.wrapping_add(1);
+    Ok(0)
+}
+
+fn start(who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Outcome {
+    if rip >= USER_END {
+        return Err(Errno::EINVAL.into());
+    }
+    let process = process::find(who)?;
+    ipc::withdraw(process);
+    sched::discard(process.index());
+    process.set_entry(rip, rsp, rdi);
+    process.peer = Endpoint::NONE;
+    process.tell_when_stopped = false;
+    process.stopped_unread = false;
+    unblock(process, !(rts::NO_SPACE | rts::FREE));
+    Ok(0)
+}
+
+fn stop(who: Endpoint) -> Outcome {
+    let process = process::find(who)?;
+    block(process, rts::STOPPED);
+    if process.flags & rts::FAULTING != 0
+        || matches!(process.class, Class::PageFault | Class::Exception)
+            && process.flags & rts::SENDING != 0
+    {
+        return Ok(StopState::Faulting as u64);
+    }
+    if process.flags & rts::SENDING != 0 {
+        ipc::withdraw(process);
+        process.regs.rax = Errno::ERESTARTSYS.to_word();
+    } else if process.flags & rts::AWAIT_REPLY != 0 {
+        process.tell_when_stopped = true;
+        return Ok(StopState::Busy as u64 | (process.peer.0 as u64) << 8);
+    }
+    Ok(StopState::Boundary as u64)
+}
+
+fn set_regs(caller: &Process, who: Endpoint, address: u64) -> Outcome {
+    let regs: Registers = copy::read_struct(caller.cr3, address)?;
+    let canonical = |address: u64| address < 1 << 47 || address >= !0 << 47;
+    if regs.rip >= USER_END || !canonical(regs.fs_base) || !canonical(regs.gs_base) {
+        return Err(Errno::EINVAL.into());
+    }
+    let process = process::find(who)?;
+    sched::release_of(process);
+    process.regs = regs;
+    process.set_rflags(regs.rflags);
+    Ok(0)
+}
+
+fn get_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
+    let process = process::find(who)?;
+    sched::release_of(process);
+    let bytes = fpu::bytes_of(process.index());
+    if len == 0 {
+        return Ok(bytes.len() as u64);
+    }
+    let n = bytes.len().min(len as usize);
+    copy::write_bytes(caller.cr3, address, bytes.as_ptr(), n)?;
+    Ok(n as u64)
+}
+
+fn set_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
+    let process = process::find(who)?;
+    sched::release_of(process);
+    if len == 0 {
+        fpu::reset(process.index());
+        return Ok(0);
+    }
+    // A static, not the stack: the area of a processor with AMX has eleven KiB.
+    static mut BUFFER: [u8; 16384] = [0; 16384];
+    // SAFETY: single thread of control; not re-entered.
+    let buffer = unsafe { &mut *(&raw mut BUFFER) };
+    let n = (len as usize).min(buffer.len());
+    copy::read_slice(caller.cr3, address, &mut buffer[..n])?;
+    fpu::write(process.index(), &buffer[..n])?;
+    Ok(0)
+}
+
+fn info(caller: &Process, slot: u64, address: u64) -> Outcome {
+    if slot as usize >= MAX_PROCESSES {
+        return Err(Errno::EINVAL.into());
+    }
+    let p = process::slot(slot as usize);
+    if slot == 0 || p.flags & rts::FREE != 0 {
+        return Err(Errno::ENOENT.into());
+    }
+    let peer = if p.flags & rts::RECEIVING != 0 {
+        p.filter
+    } else {
+        p.peer
+    };
+    let info = ProcessInfo {
+        endpoint: p.endpoint.0,
+        flags: p.flags,
+        peer: peer.0,
+        priority: p.priority as u32,
+        cpu_ns: clock::to_ns(p.ticks),
+        cr3: p.cr3,
+        name: p.name,
+    };
+    copy::write_struct(caller.cr3, address, &info)?;
+    Ok(0)
+}
+
+fn next_flagged(mut take: impl FnMut(&mut Process) -> bool) -> Outcome {
+    let mut living = (1..process::used())
+        .map(process::slot)
+        .filter(|p| p.flags & rts::FREE == 0);
+    match living.find_map(|p| take(p).then_some(p.endpoint)) {
+        Some(endpoint) => Ok(endpoint.0 as u64),
+        None => Err(Errno::ENOENT.into()),
+    }
+}
+
+fn set_space(who: Endpoint, pml4: u64) -> Outcome {
+    let process = process::find(who)?;
+    if pml4 % abi::PAGE != 0 || memory::ram_range(pml4, abi::PAGE).is_err() {
+        return Err(Errno::EINVAL.into());
+    }
+    process.cr3 = pml4;
+    if pml4 == 0 {
+        block(process, rts::NO_SPACE);
+        return Ok(0);
+    }
+    for index in 256..512 {
+        memory::write_word(pml4 + index * 8, boot::task_entry(index as usize));
+    }
+    if core::ptr::eq(process, sched::current()) {
+        sched::reload_space();
+    }
+    unblock(process, rts::NO_SPACE);
+    Ok(0)
+}
+
+fn umap(caller: &Process, who: Endpoint, address: u64) -> Outcome {
+    let process = process::find_or_self(caller.index(), who)?;
+    let operand = Operand {
+        cr3: Some(process.cr3),
+        address,
+    };
+    Ok(copy::translate(&operand, address, false)
+        .ok_or(Errno::EFAULT)?
+        .0)
+}
+
+fn bind(caller: &Process, line: u64) -> Outcome {
+    if line >= layout::LINES || caller.privileges.irqs >> line & 1 == 0 {
+        return Err(Errno::EPERM.into());
+    }
+    trap::bind_line(line as u32, caller.endpoint);
+    Ok(0)
+}
+
+fn log(caller: &Process, address: u64, len: u64) -> Outcome {
+    let mut text = [0; 512];
+    let n = (len as usize).min(text.len());
+    copy::read_slice(caller.cr3, address, &mut text[..n])?;
+    machine::log(&[&text[..n]]);
+    Ok(0)
+}

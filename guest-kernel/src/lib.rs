@@ -1,2 +1,0 @@
-//! guest-kernel
-#![no_std]

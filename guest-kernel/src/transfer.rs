@@ -1,0 +1,306 @@
+//! The copy calls and their fault policy: fail (TRY), or park the caller, have VM make the
+//! range available, and let the caller make the whole call again.
+
+use crate::copy::{self, Absent, Operand, Side};
+use crate::grant;
+use crate::ipc;
+use crate::process::{self, Parked, Process};
+use crate::sched::{self, block, unblock};
+use abi::grant::Cpf;
+use abi::kernel::{
+    CP_FLAG_TRY, KernelNotify, MAX_VECTOR, MemoryRequest, PRIV_COPY_ANY, PRIV_PHYSICAL, SafeCopy,
+    VirCopy, rts,
+};
+use abi::{Endpoint, Errno};
+
+/// How a kernel call ended.
+pub type Outcome = Result<u64, Stop>;
+
+/// Why it did not return a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// An error for the caller.
+    Failed(Errno),
+    /// The caller is parked; it makes the call again when VM has answered.
+    Parked,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Failed(errno)
+    }
+}
+
+/// One side of a copy: an operand and whose it is.
+struct End {
+    who: Endpoint,
+    operand: Operand,
+}
+
+fn end_of(who: Endpoint, address: u64) -> Result<End, Errno> {
+    let process = process::find(who)?;
+    Ok(End {
+        who,
+        operand: Operand {
+            cr3: Some(process.cr3),
+            address,
+        },
+    })
+}
+
+/// Parks `caller` until VM has made the whole operand available.
+fn park(caller: &mut Process, who: Endpoint, address: u64, len: u64, write: bool) -> Stop {
+    if caller.endpoint == Endpoint::VM {
+        return Stop::Failed(Errno::EFAULT);
+    }
+    sched::counters().memory_requests += 1;
+    caller.parked = Some(Parked {
+        target: who,
+        address,
+        len,
+        write,
+        fetched: false,
+    });
+    block(caller, rts::MEMREQ);
+    ipc::notice(Endpoint::VM, KernelNotify::MEMREQ);
+    Stop::Parked
+}
+
+/// Applies the fault policy to a copy that met an absent page. Only the target is ever asked
+/// to be writable.
+fn settle(
+    caller: &mut Process,
+    soft: bool,
+    absent: Absent,
+    source: &End,
+    target: &End,
+    len: u64,
+) -> Stop {
+    if soft {
+        sched::counters().soft_faults += 1;
+        return Stop::Failed(Errno::EFAULT);
+    }
+    let (end, write) = match absent.side {
+        Side::Source => (source, false),
+        Side::Target => (target, true),
+    };
+    if end.operand.cr3.is_none() {
+        return Stop::Failed(Errno::EFAULT);
+    }
+    park(caller, end.who, end.operand.address, len, write)
+}
+
+fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
+    sched::counters().copies += 1;
+    if request.len == 0 {
+        return Err(Errno::EDOM.into());
+    }
+    let access = if request.to_grant != 0 {
+        Cpf::WRITE
+    } else {
+        Cpf::READ
+    };
+    let grant = grant::resolve(
+        caller.endpoint,
+        Endpoint(request.granter),
+        request.grant,
+        request.offset,
+        request.len,
+        access,
+    )?;
+    let own = End {
+        who: caller.endpoint,
+        operand: Operand {
+            cr3: Some(caller.cr3),
+            address: request.address,
+        },
+    };
+    let other = end_of(grant.subject, grant.address)?;
+    let (source, target) = if request.to_grant != 0 {
+        (own, other)
+    } else {
+        (other, own)
+    };
+    copy::check(&source.operand, request.len)?;
+    copy::check(&target.operand, request.len)?;
+    match copy::transfer(&source.operand, &target.operand, request.len) {
+        Ok(()) => Ok(0),
+        Err(absent) => {
+            if grant.soft {
+                grant.mark();
+            }
+            Err(settle(
+                caller,
+                grant.soft,
+                absent,
+                &source,
+                &target,
+                request.len,
+            ))
+        }
+    }
+}
+
+/// [`abi::kernel::Kcall::SafeCopy`].
+pub fn safecopy(caller: &mut Process, address: u64) -> Outcome {
+    let request: SafeCopy = copy::read_struct(caller.cr3, address)?;
+    safecopy_one(caller, &request)
+}
+
+/// [`abi::kernel::Kcall::SafeCopyVector`].
+pub fn safecopy_vector(caller: &mut Process, address: u64, count: u64) -> Outcome {
+    if count as usize > MAX_VECTOR {
+        return Err(Errno::EINVAL.into());
+    }
+    for i in 0..count {
+        let request: SafeCopy =
+            copy::read_struct(caller.cr3, address + i * size_of::<SafeCopy>() as u64)?;
+        safecopy_one(caller, &request)?;
+    }
+    Ok(0)
+}
+
+/// [`abi::kernel::Kcall::SafeMemset`].
+pub fn safe_memset(
+    caller: &mut Process,
+    granter: Endpoint,
+    id: i32,
+    offset: u64,
+    len: u64,
+    pattern: u8,
+) -> Outcome {
+    sched::counters().copies += 1;
+    if len == 0 {
+        return Err(Errno::EDOM.into());
+    }
+    let grant = grant::resolve(caller.endpoint, granter, id, offset, len, Cpf::WRITE)?;
+    let target = end_of(grant.subject, grant.address)?;
+    copy::check(&target.operand, len)?;
+    match copy::fill(&target.operand, len, pattern) {
+        Ok(()) => Ok(0),
+        Err(_) if grant.soft => {
+            grant.mark();
+            sched::counters().soft_faults += 1;
+            Err(Errno::EFAULT.into())
+        }
+        Err(_) => Err(park(caller, target.who, target.operand.address, len, true)),
+    }
+}
+
+/// One side of a VirCopy, if `caller` may name it.
+fn named_end(caller: &Process, endpoint: u32, address: u64) -> Result<End, Errno> {
+    let who = Endpoint(endpoint);
+    if who == Endpoint::SELF || who == caller.endpoint {
+        return Ok(End {
+            who: caller.endpoint,
+            operand: Operand {
+                cr3: Some(caller.cr3),
+                address,
+            },
+        });
+    }
+    if who == Endpoint::NONE {
+        if caller.privileges.flags & PRIV_PHYSICAL == 0 {
+            return Err(Errno::EPERM);
+        }
+        return Ok(End {
+            who,
+            operand: Operand { cr3: None, address },
+        });
+    }
+    if caller.privileges.flags & PRIV_COPY_ANY == 0 {
+        return Err(Errno::EPERM);
+    }
+    end_of(who, address)
+}
+
+/// [`abi::kernel::Kcall::VirCopy`].
+pub fn vircopy(caller: &mut Process, address: u64) -> Outcome {
+    sched::counters().copies += 1;
+    let request: VirCopy = copy::read_struct(caller.cr3, address)?;
+    if request.len == 0 {
+        return Err(Errno::EDOM.into());
+    }
+    if request.flags & !CP_FLAG_TRY != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let source = named_end(caller, request.source, request.source_address)?;
+    let target = named_end(caller, request.target, request.target_address)?;
+    copy::check(&source.operand, request.len)?;
+    copy::check(&target.operand, request.len)?;
+    match copy::transfer(&source.operand, &target.operand, request.len) {
+        Ok(()) => Ok(0),
+        Err(absent) => Err(settle(
+            caller,
+            request.flags & CP_FLAG_TRY != 0,
+            absent,
+            &source,
+            &target,
+            request.len,
+        )),
+    }
+}
+
+/// [`abi::kernel::Kcall::Memset`].
+pub fn memset(
+    caller: &mut Process,
+    endpoint: u32,
+    address: u64,
+    len: u64,
+    pattern: u8,
+    flags: u64,
+) -> Outcome {
+    sched::counters().copies += 1;
+    if len == 0 {
+        return Err(Errno::EDOM.into());
+    }
+    let target = named_end(caller, endpoint, address)?;
+    copy::check(&target.operand, len)?;
+    match copy::fill(&target.operand, len, pattern) {
+        Ok(()) => Ok(0),
+        Err(_) if flags & CP_FLAG_TRY != 0 || target.operand.cr3.is_none() => {
+            sched::counters().soft_faults += 1;
+            Err(Errno::EFAULT.into())
+        }
+        Err(_) => Err(park(caller, target.who, address, len, true)),
+    }
+}
+
+/// [`abi::kernel::Kcall::MemreqGet`].
+pub fn next_memory_request(caller: &mut Process, address: u64) -> Outcome {
+    for process in (1..process::used()).map(process::slot) {
+        let requestor = process.endpoint.0;
+        if process.flags & rts::MEMREQ == 0 {
+            continue;
+        }
+        if let Some(parked) = process.parked.as_mut().filter(|parked| !parked.fetched) {
+            let request = MemoryRequest {
+                requestor,
+                target: parked.target.0,
+                address: parked.address,
+                len: parked.len,
+                write: parked.write as u64,
+            };
+            copy::write_struct(caller.cr3, address, &request)?;
+            parked.fetched = true;
+            return Ok(0);
+        }
+    }
+    Err(Errno::ENOENT.into())
+}
+
+/// [`abi::kernel::Kcall::MemreqReply`]: on success the requestor makes its call again, from
+/// the trap instruction that its rip still points at.
+pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
+    let process = process::find(requestor)?;
+    if process.flags & rts::MEMREQ == 0 || process.parked.take().is_none() {
+        return Err(Errno::EINVAL.into());
+    }
+    if result == 0 {
+        process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
+    } else {
+        process.regs.rax = result;
+    }
+    unblock(process, rts::MEMREQ);
+    Ok(0)
+}

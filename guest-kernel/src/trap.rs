@@ -1,0 +1,206 @@
+//! What brings a processor into the kernel, and what it leads to.
+
+use crate::arch::{apic, layout, machine};
+use crate::kcall;
+use crate::process::{self, Process};
+use crate::sched::{self, counters, current};
+use crate::{clock, fatal, ipc};
+use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, USER_END, rts};
+use abi::{Class, Endpoint, Errno};
+
+/// Return addresses of the trampoline's two trap instructions.
+const AFTER_SYSCALL: u64 = TRAMPOLINE + 2;
+const AFTER_BREAKPOINT: u64 = TRAMPOLINE + 1;
+/// Return address of the breakpoint to which LSTAR leads in the deprivileged gate.
+const AFTER_LINUX: u64 = TRAMPOLINE + 17;
+
+static mut ROUTES: [u8; 512] = [LinuxRoute::Pm as u8; 512];
+static mut BOUND: [Endpoint; layout::LINES as usize] = [Endpoint::NONE; layout::LINES as usize];
+
+/// Replaces the Linux routing table.
+pub fn set_routes(routes: &[u8; 512]) {
+    // SAFETY: single thread of control.
+    unsafe { ROUTES = *routes };
+}
+
+/// Interrupts of `line` go to `process`.
+pub fn bind_line(line: u32, process: Endpoint) {
+    // SAFETY: single thread of control; the caller checked the line.
+    unsafe { (*(&raw mut BOUND))[line as usize] = process };
+    apic::unmask(line);
+}
+
+/// The direct gate's `syscall`: a kernel call from the trampoline, else a Linux call.
+pub extern "C" fn on_syscall() {
+    counters().visits += 1;
+    let caller = current();
+    if caller.regs.rip == AFTER_SYSCALL {
+        trampoline_call(caller);
+    } else {
+        linux_call(caller);
+    }
+    sched::choose();
+}
+
+/// The deprivileged gate's `int3`: a kernel call, a Linux call that LSTAR led to the
+/// trampoline, or a breakpoint of the program's own.
+pub extern "C" fn on_breakpoint() {
+    counters().visits += 1;
+    let caller = current();
+    match caller.regs.rip {
+        AFTER_BREAKPOINT => trampoline_call(caller),
+        AFTER_LINUX => {
+            // rcx and r11 may be forged by a jump to the trampoline: harmless once checked.
+            caller.regs.rip = caller.regs.rcx;
+            caller.set_rflags(caller.regs.r11);
+            if caller.regs.rip >= USER_END {
+                exception(caller, 13, 0);
+            } else {
+                linux_call(caller);
+            }
+        }
+        _ => exception(caller, layout::VECTOR_CALL, 0),
+    }
+    sched::choose();
+}
+
+#[inline(always)]
+fn trampoline_call(caller: &mut Process) {
+    if caller.regs.rax < 0x100 {
+        ipc::trap(caller, caller.regs.rax);
+    } else {
+        kcall::dispatch(caller);
+    }
+}
+
+#[inline(always)]
+fn linux_call(caller: &mut Process) {
+    let number = caller.regs.rax;
+    caller.regs.orig_rax = number;
+    if !caller.linux {
+        return exception(caller, 6, 0);
+    }
+    let server = match number {
+        // SAFETY: written at boot by PM; single thread of control.
+        0..512 => match unsafe { ROUTES[number as usize] } {
+            2 => Endpoint::VFS,
+            3 => Endpoint::VM,
+            _ => Endpoint::PM,
+        },
+        _ => Endpoint::PM,
+    };
+    if ipc::send_event(caller, server, Class::Linux).is_err() {
+        caller.regs.rax = Errno::ENOSYS.to_word();
+    }
+}
+
+/// A fault or an interrupt of a task.
+pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) {
+    counters().visits += 1;
+    if vector >= layout::VECTOR_TIMER {
+        interrupt(vector);
+    } else {
+        let process = current();
+        process.regs.orig_rax = u64::MAX;
+        if vector == 14 {
+            page_fault(process, cr2, code);
+        } else {
+            exception(process, vector, code);
+        }
+    }
+    sched::choose();
+}
+
+/// An interrupt while nobody ran.
+pub extern "C" fn on_wake(vector: u64) {
+    counters().visits += 1;
+    sched::woke();
+    interrupt(vector);
+    sched::choose();
+}
+
+fn interrupt(vector: u64) {
+    counters().interrupts += 1;
+    if vector == layout::VECTOR_SPURIOUS {
+        return;
+    }
+    apic::acknowledge();
+    if vector == layout::VECTOR_TIMER {
+        return timers();
+    }
+    let line = vector - layout::VECTOR_LINES;
+    if line < layout::LINES {
+        // SAFETY: single thread of control; the line was checked.
+        let bound = unsafe { (*(&raw const BOUND))[line as usize] };
+        ipc::notice(bound, KernelNotify::from_bits_retain(1 << (32 + line)));
+    }
+}
+
+/// Fires the processes' timers that are due and arms the next. Turns end in `choose`.
+fn timers() {
+    clock::fired();
+    let now = clock::now();
+    let mut next = u64::MAX;
+    for process in (1..process::used()).map(process::slot) {
+        if process.flags & rts::FREE != 0 || process.deadline == 0 {
+            continue;
+        }
+        if process.deadline <= now {
+            process.deadline = 0;
+            ipc::notice_process(process, KernelNotify::TIMER);
+        } else {
+            next = next.min(process.deadline);
+        }
+    }
+    if next != u64::MAX {
+        clock::arm(next);
+    }
+}
+
+fn page_fault(process: &mut Process, address: u64, code: u64) {
+    counters().page_faults += 1;
+    let rip = process.regs.rip;
+    if process.endpoint == Endpoint::VM {
+        fatal!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
+    }
+    process.fault = PageFault { address, code, rip }.to_words();
+    if ipc::send_event(process, Endpoint::VM, Class::PageFault).is_err() {
+        fatal!("a page fault at {address:#x} without VM");
+    }
+}
+
+/// Any other exception: PM makes a signal of it, or RS learns that a service failed.
+fn exception(process: &mut Process, vector: u64, code: u64) {
+    let rip = process.regs.rip;
+    let to = if process.linux {
+        Endpoint::PM
+    } else {
+        Endpoint::RS
+    };
+    if process.endpoint == Endpoint::VM || process.endpoint == to {
+        fatal!(
+            "process {:?} took exception {vector} (code {code:#x}) at {rip:#x}",
+            process.endpoint
+        );
+    }
+    process.fault = Exception { vector, code, rip }.to_words();
+    if ipc::send_event(process, to, Class::Exception).is_err() {
+        fatal!(
+            "process {:?} took exception {vector} (code {code:#x}) at {rip:#x}",
+            process.endpoint
+        );
+    }
+}
+
+/// The kernel itself faulted; `top` is one past the frame that the processor pushed.
+pub extern "C" fn on_fault_inside(vector: u64, top: *const u64) -> ! {
+    // SAFETY: the entry code passes the top of the frame, which has at least five words.
+    let (rip, rsp) = unsafe { (top.sub(5).read(), top.sub(2).read()) };
+    fatal!("kernel fault: vector {vector} at {rip:#x}, rsp {rsp:#x}");
+}
+
+/// Says what is wrong and ends the machine.
+pub fn panic(text: &[u8]) -> ! {
+    machine::log(&[b"kernel: ", text]);
+    machine::power_off(abi::lab::POWEROFF_PANIC)
+}
