@@ -64,6 +64,9 @@ impl Vm {
     }
 }
 
+/// CPUID leaf 1, ECX: XSAVE.
+const XSAVE: u32 = 1 << 26;
+
 /// The supported CPUID with our leaf in it.
 fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
     let mut entries: Vec<kvm_cpuid_entry2> = supported
@@ -72,20 +75,22 @@ fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
         .copied()
         .filter(|e| e.function != abi::lab::GATE_CPUID_LEAF)
         .collect();
-    if gate == Gate::Deprivileged {
-        match entries.iter_mut().find(|e| e.function == HYPERVISOR_LEAF) {
-            Some(leaf) => leaf.eax = leaf.eax.max(abi::lab::GATE_CPUID_LEAF),
-            None => entries.push(kvm_cpuid_entry2 {
-                function: HYPERVISOR_LEAF,
-                eax: abi::lab::GATE_CPUID_LEAF,
-                ..Default::default()
-            }),
-        }
-        entries.push(kvm_cpuid_entry2 {
-            function: abi::lab::GATE_CPUID_LEAF,
-            eax: abi::lab::GATE_MAGIC,
+    match entries.iter_mut().find(|e| e.function == HYPERVISOR_LEAF) {
+        Some(leaf) => leaf.eax = leaf.eax.max(abi::lab::GATE_CPUID_LEAF),
+        None => entries.push(kvm_cpuid_entry2 {
+            function: HYPERVISOR_LEAF,
+            eax: abi::lab::GATE_CPUID_LEAF,
             ..Default::default()
-        });
+        }),
     }
+    // Where KVM's own table lacks XSAVE, its emulator runs CPL0 and lacks it as well, whatever
+    // the vCPU's CPUID will show.
+    let xsave = entries.iter().any(|e| e.function == 1 && e.ecx & XSAVE != 0);
+    entries.push(kvm_cpuid_entry2 {
+        function: abi::lab::GATE_CPUID_LEAF,
+        eax: if gate == Gate::Deprivileged { abi::lab::GATE_MAGIC } else { 0 },
+        ebx: if xsave { 0 } else { abi::lab::GATE_INTERPRETED },
+        ..Default::default()
+    });
     CpuId::from_entries(&entries).context("CPUID table")
 }
