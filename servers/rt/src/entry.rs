@@ -2,13 +2,36 @@
 
 /// Makes the crate a server image that starts in `$main`, a `fn() -> !`.
 ///
-/// The stack holds a Linux-style argument block (argc, argv); see [`crate::args`].
+/// The stack holds a Linux-style argument block (argc, argv); see [`crate::args`]. With
+/// `stack = BYTES` the image brings its stack along, without arguments: for VM, which starts
+/// before anybody could make it one.
 #[macro_export]
 macro_rules! entry {
-    ($main:path) => {
-        #[global_allocator]
-        static HEAP: $crate::heap::Heap = $crate::heap::new();
+    ($main:path, stack = $bytes:expr) => {
+        #[repr(C, align(16))]
+        struct InitialStack(core::cell::UnsafeCell<[u8; $bytes]>);
+        // SAFETY: only the one thread that runs on it uses it.
+        unsafe impl Sync for InitialStack {}
+        static INITIAL_STACK: InitialStack =
+            InitialStack(core::cell::UnsafeCell::new([0; $bytes]));
 
+        core::arch::global_asm!(
+            ".globl _start",
+            "_start:",
+            "xor ebp, ebp",
+            // The zeros above are an empty argument block.
+            "lea rsp, [rip + {stack} + {top}]",
+            "mov rdi, rsp",
+            "call {start}",
+            "ud2",
+            stack = sym INITIAL_STACK,
+            top = const $bytes - 64,
+            start = sym start,
+        );
+
+        $crate::entry!(@image $main);
+    };
+    ($main:path) => {
         core::arch::global_asm!(
             ".globl _start",
             "_start:",
@@ -19,6 +42,12 @@ macro_rules! entry {
             "ud2",
             start = sym start,
         );
+
+        $crate::entry!(@image $main);
+    };
+    (@image $main:path) => {
+        #[global_allocator]
+        static HEAP: $crate::heap::Heap = $crate::heap::new();
 
         extern "C" fn start(stack: *const u64) -> ! {
             // SAFETY: `_start` passes the initial stack pointer, which points to the

@@ -38,7 +38,7 @@ impl Write for Line {
 pub fn line(text: fmt::Arguments<'_>) {
     let mut line = Line::new();
     let _ = write!(line, "{}: {}", args::get(0).unwrap_or("server"), text);
-    kernel::log(&line.bytes[..line.len]);
+    kernel::log(line.text());
 }
 
 /// Logs a line: `log!("mounted {dev}")`.
