@@ -383,7 +383,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.load(ino, inode, index, 1, 0, true)?;
         let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
         self.pages.bytes_mut(slot)[keep..].fill(0);
-        if keep % size != 0 && mapped {
+        if !keep.is_multiple_of(size) && mapped {
             self.pages.mark(slot, keep / size);
         }
         Ok(())
@@ -443,13 +443,12 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
         self.pages.publish(slot)?;
         for next in index.saturating_add(1)..=index.saturating_add(around) {
-            match self.pages.find(ino, next) {
-                Some(slot) if !self.pages.slots[slot].published => {
-                    if self.pages.publish(slot).is_err() {
-                        break;
-                    }
-                }
-                _ => {}
+            if let Some(slot) = self.pages.find(ino, next)
+                && !self.pages.slots[slot].published
+                && self.pages.publish(slot).is_err()
+            {
+                // A favour that VM has no room for now.
+                break;
             }
         }
         Ok(())

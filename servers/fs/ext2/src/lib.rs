@@ -51,6 +51,8 @@ mod name;
 mod orphan;
 mod pages;
 mod rename;
+#[cfg(test)]
+mod tests;
 mod volume;
 mod writeback;
 

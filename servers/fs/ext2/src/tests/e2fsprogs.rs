@@ -1,10 +1,11 @@
 //! Judged by the reference tools: images of `mke2fs` are read, what is written here passes
 //! `e2fsck -fn` and reads back through `debugfs`.
 
-mod common;
+use std::prelude::v1::*;
+use std::{format, vec};
 
-use common::{Image, contents, format_image, fsck, mke2fs};
-use ext2::{Errno, New, Options, ROOT, Volume, mkfs};
+use super::image::{Image, contents, format_image, fsck, mke2fs};
+use crate::{Errno, MemoryDisk, New, Options, ROOT, Volume, mkfs};
 
 #[test]
 fn a_fresh_format_is_clean() {
@@ -394,7 +395,7 @@ fn an_open_file_outlives_its_name() {
 fn the_clean_mark() {
     let image = mke2fs(4 << 20, &["-b", "4096"], None);
     let mut v = Volume::mount(image.disk(), Options::default()).unwrap();
-    let state = |v: &Volume<ext2::MemoryDisk>| v.device().bytes()[1024 + 58] & 1;
+    let state = |v: &Volume<MemoryDisk>| v.device().bytes()[1024 + 58] & 1;
     assert_eq!(state(&v), 0);
     v.sync().unwrap();
     assert_eq!(state(&v), 1);
@@ -437,5 +438,5 @@ fn unknown_features_are_refused_or_read_only() {
         ..Default::default()
     };
     assert_eq!(v.create(ROOT, b"f", new), Err(Errno::EROFS));
-    assert!(mkfs::format(&mut ext2::MemoryDisk::new(1000), &Default::default()).is_err());
+    assert!(mkfs::format(&mut MemoryDisk::new(1000), &Default::default()).is_err());
 }

@@ -1,16 +1,17 @@
 //! Images in temporary files, and the tools that judge them.
-#![allow(dead_code)]
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ext2::{MemoryDisk, mkfs};
+use std::prelude::v1::*;
+
+use crate::{MemoryDisk, mkfs};
 
 /// A disk image in a temporary file.
 pub struct Image {
     _dir: tempfile::TempDir,
-    pub path: PathBuf,
+    path: PathBuf,
     disk: RefCell<MemoryDisk>,
 }
 

@@ -1,0 +1,71 @@
+//! The disk: a block driver that is called.
+
+use abi::proto::block;
+use abi::{Endpoint, Errno};
+use ext2::BlockDevice;
+use rt::grants::{self, Access};
+use rt::ipc;
+
+/// A driver's disk.
+pub struct Disk {
+    driver: Endpoint,
+    sectors: u64,
+    read_only: bool,
+}
+
+impl Disk {
+    /// Asks the driver what it has.
+    pub fn open(driver: Endpoint) -> Result<Disk, Errno> {
+        let info = ipc::call(driver, block::Info {})?;
+        Ok(Disk {
+            driver,
+            sectors: info.sectors,
+            read_only: info.read_only,
+        })
+    }
+
+    /// Whether it refuses writes.
+    pub fn read_only(&self) -> bool {
+        self.read_only
+    }
+}
+
+/// An error of the driver, as programs may see it.
+fn disk_error(errno: Errno) -> Errno {
+    match errno {
+        Errno::EROFS | Errno::ENOMEM => errno,
+        _ => Errno::EIO,
+    }
+}
+
+impl BlockDevice for Disk {
+    fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        let len = buffer.len();
+        let grant = grants::direct(self.driver, buffer.as_mut_ptr(), len, Access::Write)?;
+        let request = block::Read {
+            sector,
+            len: len as u64,
+            grant: grant.id(),
+        };
+        ipc::call(self.driver, request).map_err(disk_error)
+    }
+
+    fn write(&mut self, sector: u64, buffer: &[u8]) -> Result<(), Errno> {
+        let len = buffer.len();
+        let grant = grants::direct(self.driver, buffer.as_ptr(), len, Access::Read)?;
+        let request = block::Write {
+            sector,
+            len: len as u64,
+            grant: grant.id(),
+        };
+        ipc::call(self.driver, request).map_err(disk_error)
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        ipc::call(self.driver, block::Flush {}).map_err(disk_error)
+    }
+}

@@ -1,0 +1,349 @@
+//! The ext2 server's image: messages in front of a [`Volume`], the disk behind it.
+//!
+//! Arguments: `driver=<endpoint>` of the block driver, `cache=<pages>` of file data.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use abi::Endpoint;
+use abi::fs::{Attributes, SetAttributes, Statistics};
+use alloc::vec::Vec;
+use ext2::{Errno, New, Options, Piece, Volume};
+use rt::fsserver::{self, Clock, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
+
+use crate::disk::Disk;
+use crate::shared::SharedPages;
+
+mod disk;
+mod shared;
+
+rt::entry!(main);
+
+/// Cache pages without a `cache=` argument.
+const DEFAULT_CACHE: u64 = 1024;
+/// Pages published along with the one that was asked for, when they are in the cache anyway:
+/// each saves a fault's whole way through VM and VFS.
+const PUBLISH_AROUND: u32 = 15;
+/// Bytes of a write that are fetched before any of them is stored.
+const BOUNCE: usize = 256 << 10;
+/// Changes reach the disk at the latest after this time.
+const WRITE_BACK_NS: u64 = 5_000_000_000;
+
+/// Linux's mount flags.
+const MS_RDONLY: u64 = 1;
+const MS_NOATIME: u64 = 1024;
+
+/// A mounted disk.
+struct Server {
+    volume: Volume<Disk, SharedPages>,
+    clock: Clock,
+    pieces: Vec<Piece>,
+    bounce: Vec<u8>,
+    /// The timer runs: there is something to write back.
+    armed: bool,
+}
+
+fn main() -> ! {
+    match mount() {
+        Ok(mut server) => {
+            fsserver::started(Ok(()));
+            fsserver::serve(&mut server)
+        }
+        Err(errno) => {
+            fsserver::started(Err(errno));
+            // RS ends a service that gave up.
+            loop {
+                let _ = rt::ipc::receive();
+            }
+        }
+    }
+}
+
+fn mount() -> Result<Server> {
+    let driver = rt::args::number("driver").and_then(|n| u32::try_from(n).ok());
+    let driver = driver.map(Endpoint).ok_or_else(|| {
+        rt::log!("driver=<endpoint> is missing");
+        Errno::EINVAL
+    })?;
+    let clock = Clock::new();
+    let disk = Disk::open(driver).inspect_err(|errno| rt::log!("the disk: {errno}"))?;
+    let pages = rt::args::number("cache").unwrap_or(DEFAULT_CACHE).max(64);
+    let pages = SharedPages::new(pages as usize)
+        .inspect_err(|errno| rt::log!("memory for {pages} cache pages: {errno}"))?;
+    let options = Options {
+        read_only: disk.read_only(),
+        now: clock.now(),
+        ..Options::default()
+    };
+    let volume = Volume::mount_with(disk, pages, options).map_err(|error| {
+        rt::log!("not mounted: {error}");
+        error.errno
+    })?;
+    if volume.is_read_only() {
+        rt::log!("mounted read-only");
+    }
+    Ok(Server {
+        volume,
+        clock,
+        pieces: Vec::new(),
+        bounce: Vec::new(),
+        armed: false,
+    })
+}
+
+/// The library's inode number; one that does not fit never existed.
+fn inode(ino: u64) -> Result<u32> {
+    u32::try_from(ino).map_err(|_| Errno::ESTALE)
+}
+
+impl Server {
+    /// Sets the time that the operation stamps.
+    fn stamp(&mut self) {
+        self.volume.set_time(self.clock.now());
+    }
+
+    /// Sets the time, for an operation that changes something.
+    fn change(&mut self) {
+        self.stamp();
+        if !self.armed && !self.volume.is_read_only() {
+            let deadline = rt::kernel::time_ns() + WRITE_BACK_NS;
+            self.armed = rt::kernel::set_timer(deadline).is_ok();
+        }
+    }
+
+    /// The attributes of an inode, with a reference on it.
+    fn node(&mut self, ino: u32) -> Result<Node> {
+        let attributes = self.volume.attributes(ino)?;
+        self.volume.hold(ino);
+        Ok(attributes.into())
+    }
+
+    /// Fetches `len` bytes from `offset` of a program's memory into the bounce buffer.
+    fn fetch(&mut self, from: &UserBuffer, offset: u64, len: usize) -> Result<()> {
+        if self.bounce.len() < len {
+            let more = len - self.bounce.len();
+            self.bounce
+                .try_reserve_exact(more)
+                .map_err(|_| Errno::ENOMEM)?;
+            self.bounce.resize(len, 0);
+        }
+        from.copy_in(offset, &mut self.bounce[..len])
+    }
+
+    /// Puts a file back to `size` after a write that failed half way.
+    fn undo(&mut self, ino: u32, size: u64) {
+        let set = SetAttributes {
+            mask: abi::fs::SetMask::SIZE.bits(),
+            size,
+            ..SetAttributes::default()
+        };
+        if let Err(errno) = self.volume.set_attributes(ino, &set) {
+            rt::log!("inode {ino} keeps part of a failed write: {errno}");
+        }
+    }
+}
+
+impl FileSystem for Server {
+    fn read_super(&mut self, dev: u64, flags: u64) -> Result<Node> {
+        self.stamp();
+        self.volume.store_mut().set_device(dev);
+        self.volume.set_no_atime(flags & MS_NOATIME != 0);
+        let read_only = flags & MS_RDONLY != 0 || self.volume.device().read_only();
+        match self.volume.set_read_only(read_only) {
+            // Unknown features: it stays as it is.
+            Err(Errno::EROFS) => {}
+            other => other?,
+        }
+        self.node(ext2::ROOT)
+    }
+
+    fn lookup(&mut self, dir: u64, name: &[u8], _who: Endpoint) -> Result<Node> {
+        let ino = self.volume.lookup(inode(dir)?, name)?;
+        self.node(ino)
+    }
+
+    fn put(&mut self, ino: u64, count: u64) -> Result<()> {
+        self.stamp();
+        self.volume.put(inode(ino)?, count)
+    }
+
+    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, _who: Endpoint) -> Result<u64> {
+        self.stamp();
+        let ino = inode(ino)?;
+        let mut done = 0;
+        while done < to.len() {
+            let at = offset.checked_add(done).ok_or(Errno::EINVAL)?;
+            let want = usize::try_from(to.len() - done).unwrap_or(usize::MAX);
+            self.pieces.clear();
+            let got = self.volume.read_pieces(ino, at, want, &mut self.pieces)?;
+            if got == 0 {
+                break;
+            }
+            let store = self.volume.store();
+            let mut gather = to.gather(done);
+            for piece in &self.pieces {
+                match *piece {
+                    Piece::Data { slot, start, len } => {
+                        gather.data(&ext2::PageStore::page(store, slot)[start..start + len])?;
+                    }
+                    Piece::Zero { len } => gather.zero(len as u64)?,
+                }
+            }
+            gather.flush()?;
+            done += got as u64;
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+        self.change();
+        let ino = inode(ino)?;
+        let before = self.volume.attributes(ino)?.size;
+        let position = offset.unwrap_or(before);
+        let mut done = 0;
+        while done < from.len() {
+            let len = (from.len() - done).min(BOUNCE as u64) as usize;
+            let part = self.fetch(from, done, len).and_then(|()| {
+                let at = position.checked_add(done).ok_or(Errno::EFBIG)?;
+                self.volume.write(ino, at, &self.bounce[..len])
+            });
+            match part {
+                Ok(n) => {
+                    done += n as u64;
+                    if n < len {
+                        break;
+                    }
+                }
+                Err(Errno::ENOSPC | Errno::EFBIG) if done > 0 => break,
+                Err(errno) => {
+                    // What was overwritten is what VFS writes again when the page is there;
+                    // what was appended must not be there twice.
+                    if done > 0 && self.volume.attributes(ino)?.size > before {
+                        self.undo(ino, before);
+                    }
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(Written {
+            bytes: done,
+            size: self.volume.attributes(ino)?.size,
+            position,
+        })
+    }
+
+    fn getdents(
+        &mut self,
+        ino: u64,
+        position: u64,
+        to: &mut Dirents,
+        _who: Endpoint,
+    ) -> Result<u64> {
+        self.stamp();
+        self.volume.read_dir(inode(ino)?, position, &mut |entry| {
+            to.push(entry.ino as u64, entry.next, entry.kind, entry.name)
+        })
+    }
+
+    fn readlink(&mut self, ino: u64, buffer: &mut [u8], _who: Endpoint) -> Result<usize> {
+        self.stamp();
+        self.volume.readlink(inode(ino)?, buffer)
+    }
+
+    fn create(&mut self, dir: u64, name: &[u8], new: &NewNode) -> Result<Node> {
+        self.change();
+        let new = New {
+            mode: new.mode,
+            uid: new.uid,
+            gid: new.gid,
+            rdev: new.rdev,
+        };
+        let ino = self.volume.create(inode(dir)?, name, new)?;
+        self.node(ino)
+    }
+
+    fn symlink(
+        &mut self,
+        dir: u64,
+        name: &[u8],
+        target: &[u8],
+        uid: u32,
+        gid: u32,
+    ) -> Result<Node> {
+        self.change();
+        let new = New {
+            uid,
+            gid,
+            ..New::default()
+        };
+        let ino = self.volume.symlink(inode(dir)?, name, target, new)?;
+        self.node(ino)
+    }
+
+    fn link(&mut self, ino: u64, dir: u64, name: &[u8]) -> Result<()> {
+        self.change();
+        self.volume.link(inode(ino)?, inode(dir)?, name)
+    }
+
+    fn unlink(&mut self, dir: u64, name: &[u8], directory: bool) -> Result<u64> {
+        self.change();
+        let ino = self.volume.unlink(inode(dir)?, name, directory)?;
+        Ok(ino as u64)
+    }
+
+    fn rename(
+        &mut self,
+        old_dir: u64,
+        old: &[u8],
+        new_dir: u64,
+        new: &[u8],
+        flags: u32,
+    ) -> Result<()> {
+        self.change();
+        self.volume
+            .rename(inode(old_dir)?, old, inode(new_dir)?, new, flags)
+    }
+
+    fn set_attributes(&mut self, ino: u64, set: &SetAttributes) -> Result<Node> {
+        self.change();
+        let ino = inode(ino)?;
+        self.volume.set_attributes(ino, set)?;
+        Ok(self.volume.attributes(ino)?.into())
+    }
+
+    fn attributes(&mut self, ino: u64, _who: Endpoint) -> Result<Attributes> {
+        self.volume.attributes(inode(ino)?)
+    }
+
+    fn statistics(&mut self) -> Result<Statistics> {
+        Ok(self.volume.statistics())
+    }
+
+    fn sync(&mut self, ino: Option<u64>) -> Result<()> {
+        self.stamp();
+        match ino {
+            Some(ino) => self.volume.sync_file(inode(ino)?),
+            None => self.volume.sync(),
+        }
+    }
+
+    fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
+        self.volume.publish(inode(ino)?, offset, PUBLISH_AROUND)
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        self.stamp();
+        self.volume.set_read_only(true)?;
+        self.volume.store_mut().forget_device();
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.armed = false;
+        self.stamp();
+        if let Err(errno) = self.volume.sync() {
+            rt::log!("writing back: {errno}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Cache pages that VM maps into programs.
+
+use abi::proto::vm::{CacheForget, CacheMap, CacheRelease, CacheSet};
+use abi::{Endpoint, Errno};
+use ext2::{PAGE, PageStore};
+use rt::ipc;
+
+/// One range of memory from VM, a slot a page.
+pub struct SharedPages {
+    base: *mut u8,
+    capacity: usize,
+    /// Names this file system in VM's cache; none before it is mounted.
+    device: Option<u64>,
+}
+
+impl SharedPages {
+    /// Memory for `capacity` pages, or for fewer when there is not as much (at least 64).
+    pub fn new(mut capacity: usize) -> Result<SharedPages, Errno> {
+        loop {
+            match rt::vm::map(capacity * PAGE) {
+                Ok(base) => {
+                    return Ok(SharedPages {
+                        base: base as *mut u8,
+                        capacity,
+                        device: None,
+                    });
+                }
+                Err(Errno::ENOMEM) if capacity > 64 => capacity = (capacity / 2).max(64),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// The file system got its device number. Pages of an earlier life are forgotten.
+    pub fn set_device(&mut self, device: u64) {
+        self.device = Some(device);
+        self.forget_device();
+    }
+
+    /// Has VM drop all pages of this file system.
+    pub fn forget_device(&mut self) {
+        if let Some(dev) = self.device {
+            let all = CacheForget {
+                dev,
+                ino: u64::MAX,
+                offset: 0,
+            };
+            // VM knows no such pages: just as well.
+            let _ = ipc::call(Endpoint::VM, all);
+        }
+    }
+
+    fn address(&self, slot: usize) -> u64 {
+        assert!(slot < self.capacity, "a slot beyond the cache");
+        self.base as u64 + (slot * PAGE) as u64
+    }
+}
+
+impl PageStore for SharedPages {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn page(&self, slot: usize) -> &[u8] {
+        // SAFETY: the slot is inside the range that VM mapped for us alone (checked by
+        // `address`); the borrow of `self` keeps other borrows of it away. Programs that map
+        // a published page cannot write to it: their mappings are private.
+        unsafe { core::slice::from_raw_parts(self.address(slot) as *const u8, PAGE) }
+    }
+
+    fn page_mut(&mut self, slot: usize) -> &mut [u8] {
+        // SAFETY: as for `page`, and `self` is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.address(slot) as *mut u8, PAGE) }
+    }
+
+    fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<(), Errno> {
+        let request = CacheSet {
+            addr: self.address(slot),
+            dev: self.device.ok_or(Errno::ENODEV)?,
+            ino: ino as u64,
+            offset,
+        };
+        ipc::call(Endpoint::VM, request)
+    }
+
+    fn fetch(&mut self, slot: usize, ino: u32, offset: u64) -> bool {
+        let addr = self.address(slot);
+        let Some(dev) = self.device else { return false };
+        let ino = ino as u64;
+        let request = CacheMap {
+            addr,
+            dev,
+            ino,
+            offset,
+        };
+        ipc::call(Endpoint::VM, request).is_ok()
+    }
+
+    fn release(&mut self, slot: usize) -> Result<(), Errno> {
+        let addr = self.address(slot);
+        ipc::call(Endpoint::VM, CacheRelease { addr })
+    }
+
+    fn forget(&mut self, ino: u32, offset: u64) {
+        let Some(dev) = self.device else { return };
+        let ino = ino as u64;
+        // VM has nothing of it: just as well.
+        let _ = ipc::call(Endpoint::VM, CacheForget { dev, ino, offset });
+    }
+}

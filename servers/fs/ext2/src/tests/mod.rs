@@ -1,0 +1,4 @@
+//! Tests of whole volumes.
+
+mod e2fsprogs;
+mod image;
