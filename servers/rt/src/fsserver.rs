@@ -213,6 +213,55 @@ impl UserBuffer {
     }
 }
 
+/// Data of a write on its way from a [`UserBuffer`] into the file system: fetched before any
+/// of it is stored, so that a copy that fails has changed nothing.
+#[derive(Default)]
+pub struct Bounce(Vec<u8>);
+
+impl Bounce {
+    /// Bytes fetched at once. A longer write can fail half way, and then has to be undone.
+    pub const LEN: usize = 256 << 10;
+
+    /// Writes all of `from` at `position` by `store`, which may store less and then ends it.
+    /// Returns how much was stored, and the failure that ended it if any did.
+    pub fn write(
+        &mut self,
+        from: &UserBuffer,
+        position: u64,
+        mut store: impl FnMut(u64, &[u8]) -> Result<usize>,
+    ) -> (u64, Result<()>) {
+        let mut done = 0;
+        while done < from.len() {
+            let len = (from.len() - done).min(Self::LEN as u64) as usize;
+            let part = self.fetch(from, done, len).and_then(|data| {
+                let at = position.checked_add(done).ok_or(Errno::EFBIG)?;
+                store(at, data)
+            });
+            match part {
+                Ok(n) => {
+                    done += n as u64;
+                    if n < len {
+                        break;
+                    }
+                }
+                Err(errno) => return (done, Err(errno)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    fn fetch(&mut self, from: &UserBuffer, offset: u64, len: usize) -> Result<&[u8]> {
+        if self.0.len() < len {
+            let more = len - self.0.len();
+            self.0.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
+            self.0.resize(len, 0);
+        }
+        let data = &mut self.0[..len];
+        from.copy_in(offset, data)?;
+        Ok(data)
+    }
+}
+
 /// Pieces of the server's memory on their way into a [`UserBuffer`].
 pub struct Gather<'a> {
     to: UserBuffer,

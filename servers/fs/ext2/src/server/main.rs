@@ -10,7 +10,9 @@ use abi::Endpoint;
 use abi::fs::{Attributes, SetAttributes, Statistics};
 use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
-use rt::fsserver::{self, Clock, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
+use rt::fsserver::{
+    self, Bounce, Clock, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written,
+};
 
 use crate::disk::Disk;
 use crate::shared::SharedPages;
@@ -25,8 +27,6 @@ const DEFAULT_CACHE: u64 = 1024;
 /// Pages published along with the one that was asked for, when they are in the cache anyway:
 /// each saves a fault's whole way through VM and VFS.
 const PUBLISH_AROUND: u32 = 15;
-/// Bytes of a write that are fetched before any of them is stored.
-const BOUNCE: usize = 256 << 10;
 /// Changes reach the disk at the latest after this time.
 const WRITE_BACK_NS: u64 = 5_000_000_000;
 
@@ -39,7 +39,7 @@ struct Server {
     volume: Volume<Disk, SharedPages>,
     clock: Clock,
     pieces: Vec<Piece>,
-    bounce: Vec<u8>,
+    bounce: Bounce,
     /// The timer runs: there is something to write back.
     armed: bool,
 }
@@ -87,7 +87,7 @@ fn mount() -> Result<Server> {
         volume,
         clock,
         pieces: Vec::new(),
-        bounce: Vec::new(),
+        bounce: Bounce::default(),
         armed: false,
     })
 }
@@ -117,18 +117,6 @@ impl Server {
         let attributes = self.volume.attributes(ino)?;
         self.volume.hold(ino);
         Ok(attributes.into())
-    }
-
-    /// Fetches `len` bytes from `offset` of a program's memory into the bounce buffer.
-    fn fetch(&mut self, from: &UserBuffer, offset: u64, len: usize) -> Result<()> {
-        if self.bounce.len() < len {
-            let more = len - self.bounce.len();
-            self.bounce
-                .try_reserve_exact(more)
-                .map_err(|_| Errno::ENOMEM)?;
-            self.bounce.resize(len, 0);
-        }
-        from.copy_in(offset, &mut self.bounce[..len])
     }
 
     /// Puts a file back to `size` after a write that failed half way.
@@ -201,30 +189,20 @@ impl FileSystem for Server {
         let ino = inode(ino)?;
         let before = self.volume.attributes(ino)?.size;
         let position = offset.unwrap_or(before);
-        let mut done = 0;
-        while done < from.len() {
-            let len = (from.len() - done).min(BOUNCE as u64) as usize;
-            let part = self.fetch(from, done, len).and_then(|()| {
-                let at = position.checked_add(done).ok_or(Errno::EFBIG)?;
-                self.volume.write(ino, at, &self.bounce[..len])
-            });
-            match part {
-                Ok(n) => {
-                    done += n as u64;
-                    if n < len {
-                        break;
-                    }
+        let (done, ended) = self
+            .bounce
+            .write(from, position, |at, data| self.volume.write(ino, at, data));
+        match ended {
+            Err(Errno::ENOSPC | Errno::EFBIG) if done > 0 => {}
+            Err(errno) => {
+                // What was overwritten is what VFS writes again when the page is there; what
+                // was appended must not be there twice.
+                if done > 0 && self.volume.attributes(ino)?.size > before {
+                    self.undo(ino, before);
                 }
-                Err(Errno::ENOSPC | Errno::EFBIG) if done > 0 => break,
-                Err(errno) => {
-                    // What was overwritten is what VFS writes again when the page is there;
-                    // what was appended must not be there twice.
-                    if done > 0 && self.volume.attributes(ino)?.size > before {
-                        self.undo(ino, before);
-                    }
-                    return Err(errno);
-                }
+                return Err(errno);
             }
+            Ok(()) => {}
         }
         Ok(Written {
             bytes: done,
