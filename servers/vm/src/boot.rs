@@ -1,0 +1,156 @@
+//! From the boot information to a running RS.
+
+use abi::boot::{self, ArchiveEntry, KIND_FLAT, RUN_MAGIC, RunHeader, run_flags};
+use abi::kernel::{BootInfo, Kcall, PHYSICAL_MAX, Privileges, USER_END, VM_WINDOW};
+use abi::proto::vm::Prot;
+use abi::{Endpoint, Errno, PAGE};
+use alloc::vec::Vec;
+use core::cell::OnceCell;
+use rt::kernel;
+use vm::frames::Frames;
+use vm::region::{Flags, Region};
+use vm::server::Server;
+use vm::table;
+use vm::window::{Frame, Window};
+
+struct Global(OnceCell<Frames>);
+
+// SAFETY: VM has one thread.
+unsafe impl Sync for Global {}
+
+static FRAMES: Global = Global(OnceCell::new());
+
+/// Chunks by which the heap grows, in frames, when there is room.
+const HEAP_CHUNK: u32 = 64;
+
+/// RS's stack, bytes.
+const RS_STACK: u64 = 256 << 10;
+
+/// More heap: frames in a row, through the window.
+fn grow_heap(bytes: usize) -> Option<(usize, usize)> {
+    let frames = FRAMES.0.get()?;
+    let least = u32::try_from((bytes as u64).div_ceil(PAGE)).ok()?;
+    let (count, first) = [HEAP_CHUNK.max(least), least]
+        .iter()
+        .find_map(|&count| Some((count, frames.take_own(count)?)))?;
+    let base = frames.window().page(first);
+    Some((base as usize, count as usize * PAGE as usize))
+}
+
+/// Takes over memory and starts RS.
+pub fn boot() -> Result<Server, Errno> {
+    let info = kernel::boot_info()?;
+    let frames = take_memory(&info)?;
+    rt::heap::set_source(grow_heap);
+    let run = run_flags()?;
+    let mut server = Server::new(frames, run & run_flags::VM_SANITY != 0);
+    start_rs(&mut server, &info)?;
+    Ok(server)
+}
+
+fn take_memory(info: &BootInfo) -> Result<&'static Frames, Errno> {
+    let ends = info.free.iter().map(|range| range.1);
+    let limit = ends
+        .chain([info.archive.0 + info.archive.1])
+        .max()
+        .unwrap_or(0)
+        .min(PHYSICAL_MAX);
+    // SAFETY: the kernel maps all physical memory there for VM alone, for ever.
+    let window = unsafe { Window::new(VM_WINDOW as *mut u8, limit) };
+    // SAFETY: the kernel lists these ranges as free.
+    let frames = unsafe { Frames::new(window, &info.free) }.ok_or(Errno::ENOMEM)?;
+    Ok(FRAMES.0.get_or_init(|| frames))
+}
+
+fn run_flags() -> Result<u32, Errno> {
+    let Ok((index, _)) = kernel::module_find(boot::names::RUN) else {
+        return Ok(0);
+    };
+    let mut bytes = [0; size_of::<RunHeader>()];
+    let len = kernel::module_read(index, 0, &mut bytes)?;
+    // SAFETY: RunHeader is plain integers, valid for any bits, and as long as `bytes`.
+    let header: RunHeader = unsafe { bytes.as_ptr().cast::<RunHeader>().read_unaligned() };
+    if len < bytes.len() || header.magic != RUN_MAGIC {
+        return Ok(0);
+    }
+    Ok(header.flags)
+}
+
+fn start_rs(server: &mut Server, info: &BootInfo) -> Result<(), Errno> {
+    let (_, image) = kernel::module_find(boot::names::RS)?;
+    if image.kind != KIND_FLAT || image.len != image.memory_len {
+        return Err(Errno::ENOEXEC);
+    }
+    let rs = kernel::proc_create(boot::names::RS, false)?;
+    if rs != Endpoint::RS {
+        return Err(Errno::EBUSY);
+    }
+    server.new_space(rs, true)?;
+    load(server, rs, info, &image)?;
+    let sp = make_stack(server, rs)?;
+    let mut effects = Vec::new();
+    server.take_effects(&mut effects);
+    crate::perform(&mut effects);
+    kernel::proc_priv(rs, &rs_privileges())?;
+    kernel::proc_start(rs, image.entry, sp, 0)
+}
+
+/// Copies RS's flat image out of the archive, which keeps it for a restart.
+fn load(
+    server: &mut Server,
+    rs: Endpoint,
+    info: &BootInfo,
+    image: &ArchiveEntry,
+) -> Result<(), Errno> {
+    let len = abi::page_up(image.len).ok_or(Errno::ENOEXEC)?;
+    let end = vm::space::check_range(image.address, len)?;
+    let (space, pool) = server.space(rs)?;
+    let region = Region::anonymous(image.address, end, Prot::all(), Flags::empty());
+    space.map(pool, region)?;
+    space.populate(pool, image.address, end, false)?;
+    let source = Frame::at(info.archive.0 + image.offset);
+    for n in 0..len / PAGE {
+        let entry = table::get(pool.frames, space.top, image.address + n * PAGE);
+        pool.window()
+            .copy(Frame(source.0 + n as u32), table::frame(entry));
+    }
+    Ok(())
+}
+
+/// RS's stack with its argument block; the stack pointer.
+fn make_stack(server: &mut Server, rs: Endpoint) -> Result<u64, Errno> {
+    let (end, start) = (USER_END, USER_END - RS_STACK);
+    let (space, pool) = server.space(rs)?;
+    let prot = Prot::READ | Prot::WRITE;
+    space.map(pool, Region::anonymous(start, end, prot, Flags::empty()))?;
+    space.populate(pool, start, end, true)?;
+    // argc, argv[0], end of argv, end of the environment, auxiliary vector; the name.
+    let sp = end - 64;
+    let block = [
+        1,
+        end - 8,
+        0,
+        0,
+        0,
+        0,
+        0,
+        u64::from_le_bytes(*b"rs\0\0\0\0\0\0"),
+    ];
+    let frame = table::frame(table::get(pool.frames, space.top, end - PAGE));
+    for (n, word) in block.iter().enumerate() {
+        let offset = (sp % PAGE) as usize + n * 8;
+        pool.window().write(frame, offset, &word.to_le_bytes());
+    }
+    Ok(sp)
+}
+
+/// RS may do everything but VM's part, and gives the others what they need.
+fn rs_privileges() -> Privileges {
+    let ours = Kcall::SetAddressSpace.bit() | Kcall::MemreqGet.bit() | Kcall::MemreqReply.bit();
+    Privileges {
+        kcalls: !ours,
+        peers: [u64::MAX; 4],
+        irqs: u32::MAX,
+        flags: u32::MAX,
+    }
+}

@@ -1,0 +1,210 @@
+//! What an access to an address needs: the decision behind page faults, the kernel's memory
+//! requests and VFS's, one page at a time.
+
+use crate::cache::Key;
+use crate::files::FileId;
+use crate::pool::Pool;
+use crate::region::{Backing, Region};
+use crate::space::Space;
+use crate::table::{self, Cursor, NoMemory};
+use crate::window::Frame;
+use abi::proto::vm::Prot;
+use abi::{Errno, PAGE, PAGE_SIZE};
+
+/// How memory is accessed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Data read.
+    Read,
+    /// Data write.
+    Write,
+    /// Instruction fetch.
+    Execute,
+}
+
+/// Why an access cannot be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Nothing is mapped there.
+    NoRegion,
+    /// It is, without this access.
+    Forbidden,
+    /// No memory.
+    NoMemory,
+    /// The file's page could not be read or does not exist.
+    Unreadable(Errno),
+}
+
+/// The state of an access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It will succeed now.
+    Ready,
+    /// It needs this page in the cache.
+    Ask(Key),
+    /// It fails.
+    Fail(Trouble),
+}
+
+impl From<NoMemory> for Trouble {
+    fn from(_: NoMemory) -> Trouble {
+        Trouble::NoMemory
+    }
+}
+
+/// Pages around a fault in a file that are mapped along when they are cached.
+const AROUND: u64 = 16 * PAGE;
+
+impl Region {
+    /// Whether `access` is allowed. As on the processor, any access includes reading.
+    fn allows(&self, access: Access) -> bool {
+        match access {
+            Access::Read => !self.prot.is_empty(),
+            Access::Write => self.prot.contains(Prot::WRITE),
+            Access::Execute => self.prot.contains(Prot::EXEC),
+        }
+    }
+}
+
+impl Space {
+    /// Makes the page of `address` usable for `access`, as far as that goes without asking.
+    pub fn access(&mut self, pool: &mut Pool, address: u64, access: Access) -> Step {
+        match self.try_access(pool, address, access) {
+            Ok(None) => Step::Ready,
+            Ok(Some(key)) => Step::Ask(key),
+            Err(trouble) => Step::Fail(trouble),
+        }
+    }
+
+    fn try_access(
+        &mut self,
+        pool: &mut Pool,
+        address: u64,
+        access: Access,
+    ) -> Result<Option<Key>, Trouble> {
+        let page = abi::page_down(address);
+        if self.regions.at(page).is_none() && !self.grow_stack(page) {
+            return Err(Trouble::NoRegion);
+        }
+        let region = *self.regions.at(page).ok_or(Trouble::NoRegion)?;
+        if !region.allows(access) {
+            return Err(Trouble::Forbidden);
+        }
+        let entry = table::get(pool.frames, self.top, page);
+        if entry != 0 {
+            self.access_mapped(pool, &region, page, entry, access)?;
+            return Ok(None);
+        }
+        match region.backing {
+            Backing::Anonymous => {
+                let frame = pool.take_zeroed()?;
+                self.enter(pool, page, frame, table::entry(frame, region.prot, true))?;
+            }
+            Backing::Physical { base } => {
+                let frame = Frame::at(base + (page - region.start));
+                pool.make_room()?;
+                let entry =
+                    table::entry(frame, region.prot, true) | table::UNCACHED | table::FOREIGN;
+                Cursor::new(self.top).set(pool.frames, page, entry)?;
+            }
+            Backing::File { file, .. } => {
+                return self.access_file(pool, &region, file, page, access);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Enters a frame whose reference goes into the entry.
+    fn enter(&self, pool: &mut Pool, page: u64, frame: Frame, entry: u64) -> Result<(), NoMemory> {
+        let done = pool
+            .make_room()
+            .and_then(|()| Cursor::new(self.top).set(pool.frames, page, entry));
+        if done.is_err() {
+            pool.frames.release(frame);
+        }
+        done
+    }
+
+    /// A page is there: it may have to become writable.
+    fn access_mapped(
+        &mut self,
+        pool: &mut Pool,
+        region: &Region,
+        page: u64,
+        entry: u64,
+        access: Access,
+    ) -> Result<(), Trouble> {
+        if access != Access::Write || entry & table::WRITE != 0 {
+            return Ok(());
+        }
+        let frame = table::frame(entry);
+        let frames = pool.frames;
+        let mut cursor = Cursor::new(self.top);
+        if !region.private() {
+            pool.cache.set_dirty(frames, frame);
+        } else if frames.refs(frame) > 1 || frames.tag(frame) != 0 {
+            let copy = pool.take_copy(frame)?;
+            cursor.set(frames, page, table::entry(copy, region.prot, true))?;
+            frames.release(frame);
+            return Ok(());
+        }
+        cursor.set(frames, page, entry | table::WRITE | table::DIRTY)?;
+        Ok(())
+    }
+
+    /// A page of a file is missing.
+    fn access_file(
+        &mut self,
+        pool: &mut Pool,
+        region: &Region,
+        file: FileId,
+        page: u64,
+        access: Access,
+    ) -> Result<Option<Key>, Trouble> {
+        let key = Key {
+            file,
+            offset: region.offset_of(page),
+        };
+        let cached = match pool.cache.get(key) {
+            Some(frame) => frame,
+            None if file.is_memory() => {
+                let frame = pool.take_zeroed()?;
+                pool.cache.insert(pool.frames, key, frame);
+                // The cache's reference is the one that stays.
+                pool.frames.release(frame);
+                frame
+            }
+            None => return Ok(Some(key)),
+        };
+        let tail = page + PAGE == region.end && region.clear_end > 0;
+        if region.private() && (tail || access == Access::Write) {
+            let copy = pool.take_copy(cached)?;
+            if tail {
+                let from = PAGE_SIZE - (region.clear_end as usize).min(PAGE_SIZE);
+                pool.window().zero_tail(copy, from);
+            }
+            self.enter(pool, page, copy, table::entry(copy, region.prot, true))?;
+        } else {
+            let write = !region.private() && (file.is_memory() || access == Access::Write);
+            pool.frames.share(cached);
+            self.enter(pool, page, cached, table::entry(cached, region.prot, write))?;
+            if write {
+                pool.cache.set_dirty(pool.frames, cached);
+            }
+        }
+        let from = (page & !(AROUND - 1)).max(region.start);
+        let to = ((page & !(AROUND - 1)) + AROUND).min(region.end);
+        self.enter_cached(pool, region, file, from, to);
+        Ok(None)
+    }
+
+    /// Whether `access` to all of `[start, end)` is allowed by the regions there.
+    pub fn allows(&self, start: u64, end: u64, access: Access) -> bool {
+        self.regions.covers(start, end)
+            && self
+                .regions
+                .overlapping(start, end)
+                .iter()
+                .all(|r| r.allows(access))
+    }
+}

@@ -1,0 +1,62 @@
+//! Copying an address space: both sides share all frames until one of them writes.
+
+use crate::pool::Pool;
+use crate::region::{Backing, Flags};
+use crate::space::Space;
+use crate::table::{self, Cursor, FOREIGN, NoMemory, WRITE};
+
+impl Space {
+    /// A copy of this space. Costs time for the pages that are present.
+    pub fn fork(&self, pool: &mut Pool) -> Result<Space, NoMemory> {
+        let mut child = Space::new(pool, self.limits)?;
+        (child.break_start, child.break_end) = (self.break_start, self.break_end);
+        match self.copy_into(&mut child, pool) {
+            Ok(()) => Ok(child),
+            Err(error) => {
+                child.destroy(pool);
+                Err(error)
+            }
+        }
+    }
+
+    fn copy_into(&self, child: &mut Space, pool: &mut Pool) -> Result<(), NoMemory> {
+        let frames = pool.frames;
+        let mut cursor = Cursor::new(child.top);
+        for region in self.regions.as_slice() {
+            if region.flags.contains(Flags::NO_FORK) {
+                continue;
+            }
+            child.regions.insert(*region, &mut pool.files);
+            if region.flags.contains(Flags::WIPE_ON_FORK) {
+                continue;
+            }
+            // Private pages become read-only on both sides; the next write copies.
+            let protect = region.private() && !matches!(region.backing, Backing::Physical { .. });
+            let mut result = Ok(());
+            table::for_each(
+                frames,
+                self.top,
+                region.start,
+                region.end,
+                |address, entry| {
+                    if result.is_err() {
+                        return entry;
+                    }
+                    let new = if protect { entry & !WRITE } else { entry };
+                    if entry & FOREIGN == 0 {
+                        frames.share(table::frame(entry));
+                    }
+                    result = pool
+                        .make_room()
+                        .and_then(|()| cursor.set(frames, address, new));
+                    if result.is_err() && entry & FOREIGN == 0 {
+                        frames.release(table::frame(entry));
+                    }
+                    new
+                },
+            );
+            result?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! The frame allocator: which frames are free and how many references the others have.
+//!
+//! Each managed frame has an [`Info`]. Frames that were never used are described by their
+//! range alone, so that neither memory nor the table of `Info`s is touched before it is
+//! needed. All state is in cells: the heap grows out of this allocator in the middle of any
+//! operation, so methods take `&self` and never allocate.
+
+use crate::window::{Frame, Window};
+use abi::PAGE;
+use core::cell::Cell;
+
+/// No frame, in the free list.
+const NIL: u32 = u32::MAX;
+
+/// Frames that only [`Frames::take_run`] with `reserve` gets: VM's own heap must be able to
+/// grow while processes have used up everything else.
+pub const RESERVE: u32 = 256;
+
+/// Bookkeeping of one frame.
+#[derive(Clone, Copy)]
+struct Info {
+    /// References; 0 is free.
+    refs: u32,
+    /// Data frames: cache entry + 1. Page tables: entries in use.
+    tag: u32,
+    next: u32,
+    prev: u32,
+}
+
+/// A range of frames; `[start, fresh)` have been used and have an `Info`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Range {
+    start: u32,
+    fresh: u32,
+    end: u32,
+}
+
+/// The allocator.
+pub struct Frames {
+    window: Window,
+    infos: *mut Info,
+    ranges: [Cell<Range>; 8],
+    head: Cell<u32>,
+    free: Cell<u32>,
+    total: u32,
+    /// Frames that belong to VM itself: heap, and the table of `Info`s is not counted.
+    own: Cell<u32>,
+}
+
+impl Frames {
+    /// Manages the physical ranges `free` (page aligned, ascending, unused ones empty) of
+    /// `window`. `None` when they cannot even hold the allocator's own table.
+    ///
+    /// # Safety
+    /// Nothing else uses memory in these ranges.
+    pub unsafe fn new(window: Window, free: &[(u64, u64); 8]) -> Option<Frames> {
+        let limit = window.frames() as u64 * PAGE;
+        let mut ranges = free.map(|(start, end)| Range {
+            start: (start.min(limit) / PAGE) as u32,
+            fresh: (start.min(limit) / PAGE) as u32,
+            end: (end.min(limit) / PAGE) as u32,
+        });
+        let last = ranges.iter().map(|r| r.end).max()?;
+        let table = (last as u64 * size_of::<Info>() as u64).div_ceil(PAGE) as u32;
+        let home = ranges
+            .iter_mut()
+            .max_by_key(|r| r.end.saturating_sub(r.start))?;
+        if home.end.saturating_sub(home.start) <= table {
+            return None;
+        }
+        let infos = window.page(Frame(home.start)).cast::<Info>();
+        home.start += table;
+        home.fresh = home.start;
+        let total = ranges
+            .iter()
+            .map(|r| r.end.saturating_sub(r.start))
+            .sum::<u32>();
+        Some(Frames {
+            window,
+            infos,
+            ranges: ranges.map(Cell::new),
+            head: Cell::new(NIL),
+            free: Cell::new(total),
+            total,
+            own: Cell::new(0),
+        })
+    }
+
+    /// The window it manages.
+    pub const fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// All frames managed.
+    pub const fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Free frames.
+    pub fn free(&self) -> u32 {
+        self.free.get()
+    }
+
+    /// Frames that VM's heap took.
+    pub fn own(&self) -> u32 {
+        self.own.get()
+    }
+
+    /// Whether the frame is one that this allocator hands out.
+    pub fn managed(&self, frame: Frame) -> bool {
+        self.ranges.iter().any(|r| {
+            let r = r.get();
+            r.start <= frame.0 && frame.0 < r.end
+        })
+    }
+
+    #[inline(always)]
+    fn info(&self, frame: Frame) -> *mut Info {
+        assert!(frame.0 < self.window.frames());
+        self.infos.wrapping_add(frame.0 as usize)
+    }
+
+    #[inline(always)]
+    fn get(&self, frame: Frame) -> Info {
+        // SAFETY: the table has an element for every frame below the last range's end, and
+        // callers pass frames that were handed out once, which initialised it.
+        unsafe { self.info(frame).read() }
+    }
+
+    #[inline(always)]
+    fn set(&self, frame: Frame, info: Info) {
+        // SAFETY: as for `get`; no reference into the table exists.
+        unsafe { self.info(frame).write(info) };
+    }
+
+    /// A frame with one reference; its contents are whatever they were. `None` when only the
+    /// reserve is left.
+    #[inline]
+    pub fn take(&self) -> Option<Frame> {
+        if self.free.get() <= RESERVE {
+            return None;
+        }
+        self.take_any()
+    }
+
+    fn take_any(&self) -> Option<Frame> {
+        let frame = match self.head.get() {
+            NIL => self.ranges.iter().find_map(|cell| {
+                let mut range = cell.get();
+                (range.fresh < range.end).then(|| {
+                    range.fresh += 1;
+                    cell.set(range);
+                    Frame(range.fresh - 1)
+                })
+            })?,
+            head => {
+                self.unlink(Frame(head));
+                Frame(head)
+            }
+        };
+        self.mark_taken(frame);
+        Some(frame)
+    }
+
+    fn mark_taken(&self, frame: Frame) {
+        self.free.set(self.free.get() - 1);
+        let info = Info {
+            refs: 1,
+            tag: 0,
+            next: NIL,
+            prev: NIL,
+        };
+        self.set(frame, info);
+    }
+
+    fn unlink(&self, frame: Frame) {
+        let Info { next, prev, .. } = self.get(frame);
+        match prev {
+            NIL => self.head.set(next),
+            prev => self.set(
+                Frame(prev),
+                Info {
+                    next,
+                    ..self.get(Frame(prev))
+                },
+            ),
+        }
+        if next != NIL {
+            self.set(
+                Frame(next),
+                Info {
+                    prev,
+                    ..self.get(Frame(next))
+                },
+            );
+        }
+    }
+
+    /// `count` frames in a row, each with one reference. With `reserve` it may use what
+    /// [`Frames::take`] leaves alone.
+    pub fn take_run(&self, count: u32, reserve: bool) -> Option<Frame> {
+        let keep = if reserve { 0 } else { RESERVE };
+        if count == 0 || self.free.get() < count.checked_add(keep)? {
+            return None;
+        }
+        let first = self.fresh_run(count).or_else(|| self.recycled_run(count))?;
+        for n in 0..count {
+            self.mark_taken(Frame(first.0 + n));
+        }
+        Some(first)
+    }
+
+    fn fresh_run(&self, count: u32) -> Option<Frame> {
+        self.ranges.iter().find_map(|cell| {
+            let mut range = cell.get();
+            (range.end.saturating_sub(range.fresh) >= count).then(|| {
+                range.fresh += count;
+                cell.set(range);
+                Frame(range.fresh - count)
+            })
+        })
+    }
+
+    /// Looks for a run among the frames that were used before; it may end in fresh ones.
+    fn recycled_run(&self, count: u32) -> Option<Frame> {
+        for cell in &self.ranges {
+            let mut range = cell.get();
+            let mut run = 0;
+            for number in range.start..range.end {
+                let fresh = number >= range.fresh;
+                run = if fresh || self.get(Frame(number)).refs == 0 {
+                    run + 1
+                } else {
+                    0
+                };
+                if run < count {
+                    continue;
+                }
+                let first = number + 1 - count;
+                for used in first..range.fresh.min(number + 1) {
+                    self.unlink(Frame(used));
+                }
+                range.fresh = range.fresh.max(number + 1);
+                cell.set(range);
+                return Some(Frame(first));
+            }
+        }
+        None
+    }
+
+    /// Memory for VM's heap, of which the allocator never gets anything back.
+    pub fn take_own(&self, count: u32) -> Option<Frame> {
+        let first = self.take_run(count, true)?;
+        self.own.set(self.own.get() + count);
+        Some(first)
+    }
+
+    /// References to the frame.
+    #[inline(always)]
+    pub fn refs(&self, frame: Frame) -> u32 {
+        self.get(frame).refs
+    }
+
+    /// One more reference.
+    #[inline(always)]
+    pub fn share(&self, frame: Frame) {
+        let mut info = self.get(frame);
+        info.refs += 1;
+        self.set(frame, info);
+    }
+
+    /// One reference less; without any the frame is free.
+    #[inline]
+    pub fn release(&self, frame: Frame) {
+        let mut info = self.get(frame);
+        assert!(info.refs > 0, "released a free frame");
+        info.refs -= 1;
+        if info.refs == 0 {
+            let head = self.head.get();
+            if head != NIL {
+                let next = Info {
+                    prev: frame.0,
+                    ..self.get(Frame(head))
+                };
+                self.set(Frame(head), next);
+            }
+            info = Info {
+                refs: 0,
+                tag: 0,
+                next: head,
+                prev: NIL,
+            };
+            self.head.set(frame.0);
+            self.free.set(self.free.get() + 1);
+        }
+        self.set(frame, info);
+    }
+
+    /// The frame's tag: see [`crate::cache`] and [`crate::table`].
+    #[inline(always)]
+    pub fn tag(&self, frame: Frame) -> u32 {
+        self.get(frame).tag
+    }
+
+    /// Sets the frame's tag.
+    #[inline(always)]
+    pub fn set_tag(&self, frame: Frame, tag: u32) {
+        let mut info = self.get(frame);
+        info.tag = tag;
+        self.set(frame, info);
+    }
+
+    /// Every frame that is or was in use, with its references.
+    pub fn used(&self) -> impl Iterator<Item = (Frame, u32)> + '_ {
+        self.ranges.iter().flat_map(move |cell| {
+            let range = cell.get();
+            (range.start..range.fresh).map(move |n| (Frame(n), self.get(Frame(n)).refs))
+        })
+    }
+
+    /// Checks that the free list and the counters say the same; the reason when not.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut listed = 0u32;
+        let (mut at, mut before) = (self.head.get(), NIL);
+        while at != NIL {
+            let info = self.get(Frame(at));
+            if info.refs != 0 || info.prev != before || listed > self.total {
+                return Err("free list is corrupt");
+            }
+            listed += 1;
+            (before, at) = (at, info.next);
+        }
+        let fresh: u32 = self
+            .ranges
+            .iter()
+            .map(|r| r.get().end.saturating_sub(r.get().fresh))
+            .sum();
+        if listed + fresh != self.free.get() {
+            return Err("free count is wrong");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+//! Making a range of memory usable, page by page, where single pages may have to come from
+//! VFS: one resumable computation behind page faults, the kernel's memory requests, VFS's
+//! handle-memory requests and Linux calls that populate.
+//!
+//! A [`Job`] holds copied state and endpoints, no references, so that whatever happens to the
+//! processes while it waits is harmless: every step looks the process up again, and a dead
+//! one is not found. Jobs that need the same page wait for one request.
+
+use crate::cache::Key;
+use crate::fault::{Access, Step, Trouble};
+use crate::server::{Effect, Server};
+use abi::kernel::{MemoryRequest, PageFault, USER_END};
+use abi::proto::{pm, vfs, vm};
+use abi::{Endpoint, Errno, Message, PAGE};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// Who wants the memory, and how to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A page fault of the process itself.
+    Fault(PageFault),
+    /// A copy of this process, parked by the kernel.
+    Kernel(Endpoint),
+    /// VFS, with its transaction.
+    Vfs(u64),
+    /// A Linux call of the process. Once the memory is there: its result, or the call is
+    /// handled again; `Err` without `always` is the call's error.
+    Linux {
+        /// The call to handle again, or the result.
+        then: Then,
+        /// Failures do not matter.
+        always: bool,
+    },
+}
+
+/// How a Linux call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// With this result.
+    Return(u64),
+    /// From the start.
+    Again(Message),
+}
+
+/// A range being made usable.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    /// Who wants it.
+    pub origin: Origin,
+    /// Whose memory.
+    pub who: Endpoint,
+    /// The next page.
+    pub cursor: u64,
+    /// The end of the range.
+    pub end: u64,
+    /// How it will be accessed.
+    pub access: Access,
+    /// Whether VFS may be asked: not when it could need the one who waits.
+    pub may_ask: bool,
+    /// The page that was asked for and came. It is asked for once only: a page that is gone
+    /// again, or never comes, must not be asked for for ever.
+    pub asked: Option<u64>,
+}
+
+/// Pages that VFS was asked for.
+#[derive(Default)]
+pub struct PageIns {
+    waiting: BTreeMap<Key, (u64, Vec<Job>)>,
+    keys: BTreeMap<u64, Key>,
+}
+
+impl PageIns {
+    /// Requests outstanding.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether nothing is outstanding.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// How a job ended.
+type Outcome = Result<(), Failure>;
+
+enum Failure {
+    /// The process is gone.
+    Gone,
+    /// The memory cannot be had.
+    Trouble(Trouble),
+}
+
+impl Failure {
+    fn errno(&self) -> Errno {
+        match self {
+            Failure::Gone => Errno::ESRCH,
+            Failure::Trouble(Trouble::NoRegion | Trouble::Forbidden) => Errno::EFAULT,
+            Failure::Trouble(Trouble::NoMemory) => Errno::ENOMEM,
+            Failure::Trouble(Trouble::Unreadable(errno)) => *errno,
+        }
+    }
+}
+
+const SIGBUS: i32 = 7;
+const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
+const SEGV_MAPERR: i32 = 1;
+const SEGV_ACCERR: i32 = 2;
+const BUS_ADRERR: i32 = 2;
+const SI_KERNEL: i32 = 0x80;
+
+impl Server {
+    /// A page fault.
+    pub(crate) fn handle_fault(&mut self, source: Endpoint, message: &Message) {
+        let fault = PageFault::from_words(&message.words);
+        let access = if fault.write() {
+            Access::Write
+        } else if fault.fetch() {
+            Access::Execute
+        } else {
+            Access::Read
+        };
+        let page = abi::page_down(fault.address);
+        self.run(Job {
+            origin: Origin::Fault(fault),
+            who: source,
+            cursor: page,
+            end: page.saturating_add(PAGE),
+            access,
+            may_ask: !self.process(source).is_some_and(|p| p.in_chain),
+            asked: None,
+        });
+    }
+
+    /// A copy parked by the kernel.
+    pub fn handle_memory_request(&mut self, request: &MemoryRequest) {
+        let requestor = Endpoint(request.requestor);
+        let in_chain = self.process(requestor).is_none_or(|p| p.in_chain);
+        self.handle_memory(
+            Origin::Kernel(requestor),
+            Endpoint(request.target),
+            (request.address, request.len),
+            request.write != 0,
+            !in_chain,
+        );
+        self.settle();
+    }
+
+    /// Makes `(address, len)` of `who` present, and writable if `write`.
+    pub(crate) fn handle_memory(
+        &mut self,
+        origin: Origin,
+        who: Endpoint,
+        (address, len): (u64, u64),
+        write: bool,
+        may_ask: bool,
+    ) {
+        let end = address.checked_add(len).filter(|&end| end <= USER_END);
+        let mut job = Job {
+            origin,
+            who,
+            cursor: abi::page_down(address),
+            end: 0,
+            access: if write { Access::Write } else { Access::Read },
+            may_ask,
+            asked: None,
+        };
+        match end.and_then(abi::page_up) {
+            Some(_) if len == 0 => self.finish(job, Ok(())),
+            Some(end) => {
+                job.end = end;
+                self.run(job);
+            }
+            None => self.finish(job, Err(Failure::Trouble(Trouble::NoRegion))),
+        }
+    }
+
+    /// Goes on with a job until it ends or has to wait.
+    pub(crate) fn run(&mut self, mut job: Job) {
+        while job.cursor < job.end {
+            let Ok((space, pool)) = self.space(job.who) else {
+                return self.finish(job, Err(Failure::Gone));
+            };
+            match space.access(pool, job.cursor, job.access) {
+                Step::Ready => {
+                    job.cursor += PAGE;
+                    job.asked = None;
+                }
+                Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
+                Step::Ask(_) if !job.may_ask || job.asked == Some(job.cursor) => {
+                    let trouble = Trouble::Unreadable(Errno::EFAULT);
+                    return self.finish(job, Err(Failure::Trouble(trouble)));
+                }
+                Step::Ask(key) => {
+                    job.asked = Some(job.cursor);
+                    return self.ask(key, job);
+                }
+            }
+        }
+        self.finish(job, Ok(()));
+    }
+
+    /// Has VFS bring a page in; the job waits.
+    fn ask(&mut self, key: Key, job: Job) {
+        if let Some((_, jobs)) = self.page_ins.waiting.get_mut(&key) {
+            jobs.push(job);
+            return;
+        }
+        let txn = self.new_txn();
+        let jobs = alloc::vec![job];
+        self.page_ins.waiting.insert(key, (txn, jobs));
+        self.page_ins.keys.insert(txn, key);
+        let request = vfs::PageIn {
+            txn,
+            dev: key.file.dev,
+            ino: key.file.ino,
+            offset: key.offset,
+        };
+        self.post(Endpoint::VFS, request);
+    }
+
+    /// VFS answered.
+    pub(crate) fn page_in_done(&mut self, done: vm::PageInDone) {
+        // An answer nobody waits for is left over from a VFS that was restarted.
+        let Some(key) = self.page_ins.keys.remove(&done.txn) else {
+            return;
+        };
+        let Some((_, jobs)) = self.page_ins.waiting.remove(&key) else {
+            return;
+        };
+        for job in jobs {
+            match done.status {
+                Ok(()) => self.run(job),
+                Err(errno) => {
+                    let trouble = Trouble::Unreadable(errno);
+                    self.finish(job, Err(Failure::Trouble(trouble)));
+                }
+            }
+        }
+    }
+
+    /// A process died: nothing of its memory is wanted any more, and it wants nothing.
+    pub(crate) fn cancel_jobs(&mut self, who: Endpoint) {
+        let mut cancelled = Vec::new();
+        for (_, jobs) in self.page_ins.waiting.values_mut() {
+            jobs.retain(|job| {
+                if job.origin == Origin::Kernel(who) {
+                    return false;
+                }
+                if job.who == who {
+                    cancelled.push(*job);
+                }
+                job.who != who
+            });
+        }
+        for job in cancelled {
+            self.finish(job, Err(Failure::Gone));
+        }
+    }
+
+    fn finish(&mut self, job: Job, outcome: Outcome) {
+        match job.origin {
+            Origin::Fault(fault) => self.finish_fault(job.who, fault, outcome),
+            Origin::Kernel(requestor) => {
+                let result = outcome.map_err(|failure| failure.errno());
+                self.effects.push(Effect::MemoryReply(requestor, result));
+            }
+            Origin::Vfs(txn) => {
+                let status = outcome.map_err(|failure| failure.errno());
+                self.post(Endpoint::VFS, vfs::MemoryHandled { txn, status });
+            }
+            Origin::Linux { then, always } => match (outcome, then) {
+                (Err(Failure::Gone), _) => {}
+                (Err(failure), _) if !always => {
+                    self.reply_status(job.who, Err(failure.errno()));
+                }
+                (_, Then::Return(value)) => self.reply_status(job.who, Ok(value)),
+                (_, Then::Again(message)) => self.handle_linux(job.who, &message),
+            },
+        }
+    }
+
+    fn finish_fault(&mut self, who: Endpoint, fault: PageFault, outcome: Outcome) {
+        let trouble = match outcome {
+            Ok(()) => return self.reply_status(who, Ok(0)),
+            // A process without a space cannot have faulted and live: the reply, if it does,
+            // leaves it stopped.
+            Err(Failure::Gone) => return self.reply_status(who, Err(Errno::ESRCH)),
+            Err(Failure::Trouble(trouble)) => trouble,
+        };
+        let (signal, code) = match trouble {
+            Trouble::NoRegion => (SIGSEGV, SEGV_MAPERR),
+            Trouble::Forbidden => (SIGSEGV, SEGV_ACCERR),
+            Trouble::Unreadable(_) => (SIGBUS, BUS_ADRERR),
+            Trouble::NoMemory => (SIGKILL, SI_KERNEL),
+        };
+        self.reply_status(who, Err(Errno::EFAULT));
+        let service = self.process(who).is_some_and(|p| p.service);
+        if service || trouble == Trouble::NoMemory {
+            self.effects.push(Effect::Log(format!(
+                "process {who}: {trouble:?} at {:#x} (code {:#x}), rip {:#x}",
+                fault.address, fault.code, fault.rip
+            )));
+        }
+        if !service {
+            let request = pm::FaultSignal {
+                who,
+                signal,
+                code,
+                addr: fault.address,
+            };
+            self.post(Endpoint::PM, request);
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! Linux's memory calls, with Linux's errors.
+
+use crate::fault::Access;
+use crate::files::FileId;
+use crate::jobs::{Job, Origin, Then};
+use crate::region::{Backing, Flags, Region};
+use crate::server::{Server, plausible};
+use crate::space::{USER_START, check_range};
+use crate::table;
+use abi::kernel::USER_END;
+use abi::proto::vfs;
+use abi::proto::vm::{FdLookupDone, Prot};
+use abi::{Endpoint, Errno, Message, PAGE, PAGE_SIZE};
+use linux_raw_sys::general as linux;
+
+/// [`FdLookupDone::dev`] of `/dev/zero`.
+const DEVICE_ZERO: u64 = u64::MAX;
+
+/// An mmap that waits to know its file.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingMap {
+    who: Endpoint,
+    map: Map,
+}
+
+/// A checked mmap.
+#[derive(Clone, Copy, Debug)]
+struct Map {
+    addr: u64,
+    len: u64,
+    prot: Prot,
+    flags: u32,
+    offset: u64,
+}
+
+impl Map {
+    const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    const fn shared(&self) -> bool {
+        self.flags & linux::MAP_TYPE != linux::MAP_PRIVATE
+    }
+}
+
+/// The flags that `MAP_SHARED_VALIDATE` knows here.
+const KNOWN_FLAGS: u32 = linux::MAP_TYPE
+    | linux::MAP_FIXED
+    | linux::MAP_ANONYMOUS
+    | linux::MAP_GROWSDOWN
+    | linux::MAP_DENYWRITE
+    | linux::MAP_EXECUTABLE
+    | linux::MAP_LOCKED
+    | linux::MAP_NORESERVE
+    | linux::MAP_POPULATE
+    | linux::MAP_NONBLOCK
+    | linux::MAP_STACK
+    | linux::MAP_FIXED_NOREPLACE;
+
+/// PROT_* to access; `EINVAL` for bits that Linux does not know.
+fn protection(prot: u64) -> Result<Prot, Errno> {
+    Prot::from_bits(prot).ok_or(Errno::EINVAL)
+}
+
+/// An aligned range whose length may be 0: `(start, end)`.
+fn range(start: u64, len: u64, wrapped: Errno) -> Result<(u64, u64), Errno> {
+    if !start.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let end = abi::page_up(len)
+        .and_then(|len| start.checked_add(len))
+        .ok_or(wrapped)?;
+    Ok((start, end))
+}
+
+impl Server {
+    /// A Linux call.
+    pub(crate) fn handle_linux(&mut self, source: Endpoint, message: &Message) {
+        let words = &message.words;
+        let result = match message.kind as u32 {
+            linux::__NR_mmap => self.linux_mmap(source, words),
+            linux::__NR_munmap => self.linux_munmap(source, words[0], words[1]).map(Some),
+            linux::__NR_mprotect => self.linux_mprotect(source, words).map(Some),
+            linux::__NR_pkey_mprotect if words[3] as i32 == -1 => {
+                self.linux_mprotect(source, words).map(Some)
+            }
+            // There are no protection keys to name.
+            linux::__NR_pkey_mprotect => Err(Errno::EINVAL),
+            linux::__NR_brk => self
+                .space(source)
+                .map(|(space, pool)| Some(space.set_break(pool, words[0]))),
+            linux::__NR_mremap => self.linux_mremap(source, words).map(Some),
+            linux::__NR_madvise => self.linux_madvise(source, words),
+            linux::__NR_msync => self.linux_msync(source, words).map(Some),
+            linux::__NR_mincore => self.linux_mincore(source, message),
+            linux::__NR_mlock | linux::__NR_mlock2 | linux::__NR_munlock => {
+                self.linux_mlock(source, words).map(Some)
+            }
+            // Nothing is ever paged out but clean file pages: all memory is as good as locked.
+            linux::__NR_mlockall if words[0] == 0 || words[0] > 7 => Err(Errno::EINVAL),
+            linux::__NR_mlockall | linux::__NR_munlockall => Ok(Some(0)),
+            _ => Err(Errno::ENOSYS),
+        };
+        match result {
+            Ok(Some(value)) => self.reply_status(source, Ok(value)),
+            // It waits, and is answered later.
+            Ok(None) => {}
+            Err(errno) => self.reply_status(source, Err(errno)),
+        }
+    }
+
+    fn linux_mmap(&mut self, source: Endpoint, words: &[u64]) -> Result<Option<u64>, Errno> {
+        let [addr, len, prot, flags, fd, offset] = [0, 1, 2, 3, 4, 5].map(|i| words[i]);
+        let flags = flags as u32;
+        if !offset.is_multiple_of(PAGE) || len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = abi::page_up(len).ok_or(Errno::ENOMEM)?;
+        let fixed = flags & (linux::MAP_FIXED | linux::MAP_FIXED_NOREPLACE) != 0;
+        // As on Linux, bits of prot that mean nothing are ignored.
+        let map = Map {
+            addr,
+            len,
+            prot: Prot::from_bits_truncate(prot),
+            flags,
+            offset,
+        };
+        match flags & linux::MAP_TYPE {
+            linux::MAP_SHARED | linux::MAP_PRIVATE => {}
+            linux::MAP_SHARED_VALIDATE if flags & !KNOWN_FLAGS != 0 => {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            linux::MAP_SHARED_VALIDATE => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        if fixed && !addr.is_multiple_of(PAGE) || flags & linux::MAP_HUGETLB != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if len > USER_END || (fixed && addr.checked_add(len).is_none_or(|end| end > USER_END)) {
+            return Err(Errno::ENOMEM);
+        }
+        if fixed && addr < USER_START {
+            return Err(Errno::EPERM);
+        }
+        if map.has(linux::MAP_ANONYMOUS) {
+            return self.map_zero(source, &map);
+        }
+        if offset.checked_add(len).is_none() {
+            return Err(Errno::EOVERFLOW);
+        }
+        self.process(source).ok_or(Errno::ESRCH)?;
+        let txn = self.new_txn();
+        self.pending_maps
+            .insert(txn, PendingMap { who: source, map });
+        let request = vfs::FdLookup {
+            txn,
+            who: source,
+            fd: fd as i32,
+        };
+        self.post(Endpoint::VFS, request);
+        Ok(None)
+    }
+
+    /// VFS tells which file an mmap means.
+    pub(crate) fn fd_lookup_done(&mut self, done: FdLookupDone) {
+        let Some(PendingMap { who, map }) = self.pending_maps.remove(&done.txn) else {
+            return;
+        };
+        let result = match done.status {
+            Err(errno) => Err(errno),
+            Ok(()) if done.dev == DEVICE_ZERO => self.map_zero(who, &map),
+            Ok(()) => {
+                let file = FileId {
+                    dev: done.dev,
+                    ino: done.ino,
+                };
+                // Given back when the mapping does not come to be.
+                self.pool.files.hold(file);
+                self.map_file(who, &map, file, done.access)
+            }
+        };
+        match result {
+            Ok(None) => {}
+            Ok(Some(value)) => self.reply_status(who, Ok(value)),
+            Err(errno) if self.process(who).is_some() => self.reply_status(who, Err(errno)),
+            Err(_) => {}
+        }
+    }
+
+    fn map_file(
+        &mut self,
+        who: Endpoint,
+        map: &Map,
+        file: FileId,
+        access: u64,
+    ) -> Result<Option<u64>, Errno> {
+        let (read, write) = (access & 1 != 0, access & 2 != 0);
+        if !read || (map.shared() && map.prot.contains(Prot::WRITE) && !write) {
+            return Err(Errno::EACCES);
+        }
+        let mut flags = Flags::empty();
+        flags.set(Flags::SHARED, map.shared());
+        flags.set(Flags::MAY_WRITE, !map.shared() || write);
+        let backing = Backing::File {
+            file,
+            offset: map.offset,
+        };
+        self.map_region(who, map, flags, backing)
+    }
+
+    /// Anonymous memory, private or shared.
+    fn map_zero(&mut self, who: Endpoint, map: &Map) -> Result<Option<u64>, Errno> {
+        let mut flags = Flags::MAY_WRITE;
+        let backing = if map.shared() {
+            flags |= Flags::SHARED;
+            let file = self.pool.files.new_memory();
+            Backing::File { file, offset: 0 }
+        } else {
+            flags.set(Flags::STACK, map.has(linux::MAP_GROWSDOWN));
+            Backing::Anonymous
+        };
+        if map.prot.contains(Prot::WRITE) && !map.has(linux::MAP_NORESERVE) {
+            plausible(&self.pool, map.len)?;
+        }
+        self.map_region(who, map, flags, backing)
+    }
+
+    fn map_region(
+        &mut self,
+        who: Endpoint,
+        map: &Map,
+        flags: Flags,
+        backing: Backing,
+    ) -> Result<Option<u64>, Errno> {
+        let (space, pool) = self.space(who)?;
+        let start = if map.has(linux::MAP_FIXED_NOREPLACE) {
+            let end = map.addr + map.len;
+            if !space.regions.overlapping(map.addr, end).is_empty() {
+                return Err(Errno::EEXIST);
+            }
+            map.addr
+        } else if map.has(linux::MAP_FIXED) {
+            map.addr
+        } else {
+            space.find(map.addr, map.len)?
+        };
+        let region = Region {
+            start,
+            end: start + map.len,
+            prot: map.prot,
+            flags,
+            backing,
+            clear_end: 0,
+        };
+        space.map(pool, region)?;
+        let populate = map.has(linux::MAP_POPULATE) && !map.has(linux::MAP_NONBLOCK);
+        if (populate || map.has(linux::MAP_LOCKED)) && !map.prot.is_empty() {
+            let write = map.prot.contains(Prot::WRITE);
+            let origin = Origin::Linux {
+                then: Then::Return(start),
+                // The mapping is there in any case.
+                always: true,
+            };
+            self.handle_memory(origin, who, (start, map.len), write, true);
+            return Ok(None);
+        }
+        Ok(Some(start))
+    }
+
+    fn linux_munmap(&mut self, source: Endpoint, start: u64, len: u64) -> Result<u64, Errno> {
+        // All of munmap's range errors are EINVAL.
+        let end = check_range(start, len).map_err(|_| Errno::EINVAL)?;
+        let (space, pool) = self.space(source)?;
+        space.unmap(pool, start, end)?;
+        Ok(0)
+    }
+
+    fn linux_mprotect(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+        const GROWS: u64 = (linux::PROT_GROWSDOWN | linux::PROT_GROWSUP) as u64;
+        let grows = words[2] & GROWS;
+        if grows == GROWS {
+            return Err(Errno::EINVAL);
+        }
+        let (mut start, end) = range(words[0], words[1], Errno::ENOMEM)?;
+        if start == end {
+            return Ok(0);
+        }
+        let prot = protection(words[2] & !GROWS)?;
+        if end > USER_END {
+            return Err(Errno::ENOMEM);
+        }
+        let (space, pool) = self.space(source)?;
+        if grows != 0 {
+            let region = *space.regions.at(start).ok_or(Errno::ENOMEM)?;
+            if grows != linux::PROT_GROWSDOWN as u64 || !region.flags.contains(Flags::STACK) {
+                return Err(Errno::EINVAL);
+            }
+            start = region.start;
+        }
+        space.protect(pool, start, end, prot)?;
+        Ok(0)
+    }
+
+    fn linux_mremap(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+        let [old, old_len, new_len, flags, new_addr] = [0, 1, 2, 3, 4].map(|i| words[i]);
+        let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+        let may_move = flags & linux::MREMAP_MAYMOVE != 0;
+        let fixed = flags & linux::MREMAP_FIXED != 0;
+        let keep = flags & linux::MREMAP_DONTUNMAP != 0;
+        let known = linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED | linux::MREMAP_DONTUNMAP;
+        if flags & !known != 0 || ((fixed || keep) && !may_move) || !old.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        let old_len = abi::page_up(old_len).ok_or(Errno::EINVAL)?;
+        let new_len = abi::page_up(new_len)
+            .filter(|&n| n != 0)
+            .ok_or(Errno::EINVAL)?;
+        if keep && old_len != new_len {
+            return Err(Errno::EINVAL);
+        }
+        if new_len > USER_END {
+            return Err(Errno::ENOMEM);
+        }
+        let old_end = old
+            .checked_add(old_len)
+            .filter(|&end| end <= USER_END)
+            .ok_or(Errno::EINVAL)?;
+        if fixed {
+            let end = check_range(new_addr, new_len).map_err(|_| Errno::EINVAL)?;
+            if new_addr < old_end && old < end {
+                return Err(Errno::EINVAL);
+            }
+            if new_addr < USER_START {
+                return Err(Errno::EPERM);
+            }
+        }
+        let (space, pool) = self.space(source)?;
+        let region = *space.regions.at(old).ok_or(Errno::EFAULT)?;
+        if old_len == 0 && region.private() {
+            return Err(Errno::EINVAL);
+        }
+        let movable = old_end <= region.end && !matches!(region.backing, Backing::Physical { .. });
+        if !fixed && !keep && old_len >= new_len && old_len != 0 {
+            if old_len > new_len {
+                space.unmap(pool, old + new_len, old_end)?;
+            }
+            return Ok(old);
+        }
+        if !movable {
+            return Err(Errno::EFAULT);
+        }
+        if region.prot.contains(Prot::WRITE) && region.private() {
+            plausible(pool, new_len)?;
+        }
+        let in_place = !fixed && !keep && old_len != 0 && old_end == region.end;
+        if in_place
+            && let Some(end) = old.checked_add(new_len).filter(|&end| end <= USER_END)
+            && space.regions.is_free(old_end, end)
+        {
+            let mut more = region;
+            more.clear_end = 0;
+            more.end = end;
+            space.map(pool, more.part(old_end, end))?;
+            return Ok(old);
+        }
+        if !may_move {
+            return Err(Errno::ENOMEM);
+        }
+        let target = if fixed {
+            new_addr
+        } else {
+            space.find(if keep { new_addr } else { 0 }, new_len)?
+        };
+        let moved = moved_region(&region, old, old_end, target, new_len);
+        space.regions.room()?;
+        if fixed && old_len > new_len {
+            space.unmap(pool, old + new_len, old_end)?;
+        }
+        let moved_end = old + old_len.min(new_len);
+        space.map_moved(pool, moved, old, moved_end)?;
+        if !keep && old_len != 0 {
+            space.unmap(pool, old, moved_end)?;
+        }
+        Ok(target)
+    }
+
+    fn linux_madvise(&mut self, source: Endpoint, words: &[u64]) -> Result<Option<u64>, Errno> {
+        let advice = u32::try_from(words[2]).map_err(|_| Errno::EINVAL)?;
+        // No advice may change anything before it is known to be valid.
+        let flag = match advice {
+            linux::MADV_NORMAL
+            | linux::MADV_RANDOM
+            | linux::MADV_SEQUENTIAL
+            | linux::MADV_WILLNEED
+            | linux::MADV_DONTNEED
+            | linux::MADV_FREE
+            | linux::MADV_MERGEABLE
+            | linux::MADV_UNMERGEABLE
+            | linux::MADV_HUGEPAGE
+            | linux::MADV_NOHUGEPAGE
+            | linux::MADV_DONTDUMP
+            | linux::MADV_DODUMP
+            | linux::MADV_COLD
+            | linux::MADV_PAGEOUT
+            | linux::MADV_POPULATE_READ
+            | linux::MADV_POPULATE_WRITE
+            | linux::MADV_DONTNEED_LOCKED => None,
+            linux::MADV_DONTFORK => Some((Flags::NO_FORK, true)),
+            linux::MADV_DOFORK => Some((Flags::NO_FORK, false)),
+            linux::MADV_WIPEONFORK => Some((Flags::WIPE_ON_FORK, true)),
+            linux::MADV_KEEPONFORK => Some((Flags::WIPE_ON_FORK, false)),
+            _ => return Err(Errno::EINVAL),
+        };
+        let (start, end) = range(words[0], words[1], Errno::EINVAL)?;
+        if start == end {
+            return Ok(Some(0));
+        }
+        if end > USER_END {
+            return Err(Errno::ENOMEM);
+        }
+        let (space, pool) = self.space(source)?;
+        if matches!(advice, linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED) {
+            for index in 0..space.regions.overlapping(start, end).len() {
+                let region = space.regions.overlapping(start, end)[index];
+                if matches!(region.backing, Backing::Physical { .. }) {
+                    return Err(Errno::EINVAL);
+                }
+                space.drop_pages(pool, region.start.max(start), region.end.min(end));
+            }
+        }
+        if let Some((flag, on)) = flag {
+            let regions = space.regions.overlapping(start, end);
+            let wipe = flag == Flags::WIPE_ON_FORK && on;
+            if wipe && regions.iter().any(|r| r.backing != Backing::Anonymous) {
+                return Err(Errno::EINVAL);
+            }
+            space.regions.room()?;
+            space
+                .regions
+                .change(start, end, &mut pool.files, |r| r.flags.set(flag, on));
+        }
+        if !space.regions.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        let write = advice == linux::MADV_POPULATE_WRITE;
+        if write || advice == linux::MADV_POPULATE_READ {
+            let origin = Origin::Linux {
+                then: Then::Return(0),
+                always: false,
+            };
+            self.handle_memory(origin, source, (start, end - start), write, true);
+            return Ok(None);
+        }
+        Ok(Some(0))
+    }
+
+    fn linux_msync(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+        let both = (linux::MS_SYNC | linux::MS_ASYNC) as u64;
+        let known = both | linux::MS_INVALIDATE as u64;
+        let (start, end) = range(words[0], words[1], Errno::ENOMEM)?;
+        if words[2] & !known != 0 || words[2] & both == both {
+            return Err(Errno::EINVAL);
+        }
+        let (space, _) = self.space(source)?;
+        // Shared pages are the file system's own: reads of the file see them already.
+        if start == end || space.regions.covers(start, end) {
+            Ok(0)
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    fn linux_mlock(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+        let start = abi::page_down(words[0]);
+        let end = words[0]
+            .checked_add(words[1])
+            .and_then(abi::page_up)
+            .ok_or(Errno::EINVAL)?;
+        let (space, _) = self.space(source)?;
+        if start == end || space.regions.covers(start, end) {
+            Ok(0)
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    fn linux_mincore(&mut self, source: Endpoint, message: &Message) -> Result<Option<u64>, Errno> {
+        let [start, len, vector] = [0, 1, 2].map(|i| message.words[i]);
+        let (start, end) = range(start, len, Errno::ENOMEM)?;
+        if end > USER_END {
+            return Err(Errno::ENOMEM);
+        }
+        let pages = (end - start) / PAGE;
+        let (space, pool) = self.space(source)?;
+        if pages == 0 {
+            return Ok(Some(0));
+        }
+        if !space.regions.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        if vector.checked_add(pages).is_none_or(|end| end > USER_END)
+            || !space.allows(
+                abi::page_down(vector),
+                abi::page_up(vector + pages).ok_or(Errno::EFAULT)?,
+                Access::Write,
+            )
+        {
+            return Err(Errno::EFAULT);
+        }
+        // The answer is written to memory that may be absent: bring it in, start again.
+        for page in page_starts(vector, pages) {
+            if table::get(pool.frames, space.top, page) & table::WRITE == 0 {
+                self.run(Job {
+                    origin: Origin::Linux {
+                        then: Then::Again(*message),
+                        always: false,
+                    },
+                    who: source,
+                    cursor: page,
+                    end: abi::page_up(vector + pages).ok_or(Errno::EFAULT)?,
+                    access: Access::Write,
+                    may_ask: true,
+                    asked: None,
+                });
+                return Ok(None);
+            }
+        }
+        for n in 0..pages {
+            let present = space.is_resident(pool, start + n * PAGE) as u8;
+            let at = vector + n;
+            let frame = table::frame(table::get(pool.frames, space.top, at));
+            pool.window()
+                .write(frame, at as usize % PAGE_SIZE, &[present]);
+        }
+        Ok(Some(0))
+    }
+}
+
+fn page_starts(address: u64, len: u64) -> impl Iterator<Item = u64> {
+    (abi::page_down(address)..address + len).step_by(PAGE as usize)
+}
+
+/// What `[old, old_end)` of `region` becomes at `target` with `len` bytes.
+fn moved_region(region: &Region, old: u64, old_end: u64, target: u64, len: u64) -> Region {
+    let whole = old_end == region.end && old_end - old == len;
+    Region {
+        start: target,
+        end: target + len,
+        flags: region.flags.difference(Flags::HEAP | Flags::STACK),
+        clear_end: if whole { region.clear_end } else { 0 },
+        ..region.part(old, region.end)
+    }
+}

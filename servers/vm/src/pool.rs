@@ -1,0 +1,104 @@
+//! What all address spaces draw from: frames, the page cache, the mapped files.
+
+use crate::cache::Cache;
+use crate::files::Files;
+use crate::frames::Frames;
+use crate::table::NoMemory;
+use crate::window::{Frame, Window};
+
+/// How many cached pages are dropped at once when memory is short.
+const EVICT: usize = 64;
+
+/// See the module.
+pub struct Pool {
+    /// The frames.
+    pub frames: &'static Frames,
+    /// The page cache.
+    pub cache: Cache,
+    /// The mapped files.
+    pub files: Files,
+}
+
+impl Pool {
+    /// A pool over all of `frames`.
+    pub fn new(frames: &'static Frames) -> Pool {
+        Pool {
+            frames,
+            cache: Cache::default(),
+            files: Files::default(),
+        }
+    }
+
+    /// Physical memory.
+    #[inline(always)]
+    pub const fn window(&self) -> &'static Window {
+        self.frames.window()
+    }
+
+    /// A frame, contents undefined.
+    #[inline]
+    pub fn take(&mut self) -> Result<Frame, NoMemory> {
+        match self.frames.take() {
+            Some(frame) => Ok(frame),
+            None => self.take_evicting(),
+        }
+    }
+
+    #[cold]
+    fn take_evicting(&mut self) -> Result<Frame, NoMemory> {
+        self.evict();
+        self.frames.take().ok_or(NoMemory)
+    }
+
+    /// Makes room for page tables, which cannot evict themselves: at least three levels.
+    #[inline]
+    pub fn make_room(&mut self) -> Result<(), NoMemory> {
+        if self.frames.free() > crate::frames::RESERVE + 4 {
+            return Ok(());
+        }
+        self.evict();
+        if self.frames.free() > crate::frames::RESERVE + 4 {
+            Ok(())
+        } else {
+            Err(NoMemory)
+        }
+    }
+
+    #[cold]
+    fn evict(&mut self) {
+        self.cache.evict(self.frames, EVICT);
+    }
+
+    /// A zeroed frame.
+    #[inline]
+    pub fn take_zeroed(&mut self) -> Result<Frame, NoMemory> {
+        let frame = self.take()?;
+        self.window().zero(frame);
+        Ok(frame)
+    }
+
+    /// A frame with the contents of `original`.
+    pub fn take_copy(&mut self, original: Frame) -> Result<Frame, NoMemory> {
+        // Eviction must not take the page that is about to be copied.
+        self.frames.share(original);
+        let copy = self.take();
+        if let Ok(copy) = copy {
+            self.window().copy(original, copy);
+        }
+        self.frames.release(original);
+        copy
+    }
+
+    /// `count` zeroed frames in a row.
+    pub fn take_run(&mut self, count: u32) -> Result<Frame, NoMemory> {
+        let mut first = self.frames.take_run(count, false);
+        while first.is_none() && self.cache.evict(self.frames, EVICT.max(count as usize)) > 0 {
+            first = self.frames.take_run(count, false);
+        }
+        let first = first.ok_or(NoMemory)?;
+        for n in 0..count {
+            self.window().zero(Frame(first.0 + n));
+        }
+        Ok(first)
+    }
+}

@@ -1,0 +1,460 @@
+//! The protocol of `abi::proto::vm`: who may ask what, and what it does.
+
+use crate::cache::Key;
+use crate::fault::Access;
+use crate::files::FileId;
+use crate::jobs::Origin;
+use crate::region::{Backing, Flags, Region};
+use crate::server::Server;
+use crate::space::{Limits, check_range};
+use crate::table::{self, OWNER};
+use abi::kernel::USER_END;
+use abi::proto::vm::{
+    AllocContiguous, AllowPhysical, CacheForget, CacheMap, CacheRelease, CacheSet, Contiguous,
+    Exit, FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap,
+    Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
+    SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters, VmFigures,
+};
+use abi::{Endpoint, Errno, Message, PAGE, Request};
+
+/// The most physically contiguous memory one request gets.
+const CONTIGUOUS_MAX: u64 = 16 << 20;
+
+fn only(source: Endpoint, allowed: &[Endpoint]) -> Result<(), Errno> {
+    if allowed.contains(&source) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
+
+impl Server {
+    /// A call: its reply.
+    pub(crate) fn handle_call(&mut self, source: Endpoint, message: &Message) -> Message {
+        match message.kind {
+            Mmap::KIND => self.typed(source, message, Server::mmap),
+            Munmap::KIND => self.typed(source, message, Server::munmap),
+            VfsMmap::KIND => self.typed(source, message, Server::vfs_mmap),
+            ProcCtl::KIND => self.typed(source, message, Server::proc_ctl),
+            MapPhysical::KIND => self.typed(source, message, Server::map_physical),
+            AllowPhysical::KIND => self.typed(source, message, Server::allow_physical),
+            AllocContiguous::KIND => self.typed(source, message, Server::alloc_contiguous),
+            Fork::KIND => self.typed(source, message, |server, source, r: Fork| {
+                only(source, &[Endpoint::PM])?;
+                server.fork(r.parent, r.child, r.share)
+            }),
+            Exit::KIND => self.typed(source, message, |server, source, r: Exit| {
+                only(source, &[Endpoint::PM, Endpoint::RS])?;
+                server.process(r.who).ok_or(Errno::ESRCH)?;
+                server.exit(r.who);
+                Ok(())
+            }),
+            NewSpace::KIND => self.typed(source, message, |server, source, r: NewSpace| {
+                only(source, &[Endpoint::RS, Endpoint::PM])?;
+                server.new_space(r.who, r.service)
+            }),
+            SetBreak::KIND => self.typed(source, message, |server, source, r: SetBreak| {
+                only(source, &[Endpoint::VFS, Endpoint::RS])?;
+                server.space(r.who)?.0.set_break_start(r.start)
+            }),
+            CacheSet::KIND => self.typed(source, message, Server::cache_set),
+            CacheMap::KIND => self.typed(source, message, Server::cache_map),
+            CacheForget::KIND => self.typed(source, message, Server::cache_forget),
+            CacheRelease::KIND => self.typed(source, message, Server::cache_release),
+            SpaceInfo::KIND => self.typed(source, message, Server::space_info),
+            VmCounters::KIND => self.typed(source, message, Server::counters),
+            RegionAt::KIND => self.typed(source, message, Server::region_at),
+            SetLimits::KIND => self.typed(source, message, |server, source, r: SetLimits| {
+                only(source, &[Endpoint::PM])?;
+                server.space(r.who)?.0.limits = Limits {
+                    stack: r.stack,
+                    data: r.data,
+                    address_space: r.address_space,
+                };
+                Ok(())
+            }),
+            Protect::KIND => self.typed(source, message, |server, source, r: Protect| {
+                only(source, &[Endpoint::VFS, Endpoint::RS])?;
+                let (space, pool) = server.space(r.target)?;
+                let end = check_range(r.addr, r.len)?;
+                space.protect(pool, r.addr, end, r.prot)
+            }),
+            _ => Message::error(Errno::ENOSYS),
+        }
+    }
+
+    /// A posted message. Malformed ones have nobody to complain to and are dropped.
+    pub(crate) fn handle_post(&mut self, source: Endpoint, message: &Message) {
+        if source != Endpoint::VFS {
+            return;
+        }
+        match message.kind {
+            HandleMemory::KIND => {
+                if let Some(r) = HandleMemory::decode(message) {
+                    let origin = Origin::Vfs(r.txn);
+                    self.handle_memory(origin, r.who, (r.addr, r.len), r.write, true);
+                }
+            }
+            PageInDone::KIND => {
+                if let Some(done) = PageInDone::decode(message) {
+                    self.page_in_done(done);
+                }
+            }
+            FdLookupDone::KIND => {
+                if let Some(done) = FdLookupDone::decode(message) {
+                    self.fd_lookup_done(done);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whose memory `source` means by `target`, if it may.
+    fn target(&self, source: Endpoint, target: Endpoint) -> Result<Endpoint, Errno> {
+        if target == Endpoint::SELF || target == source {
+            return Ok(source);
+        }
+        only(source, &[Endpoint::VFS, Endpoint::RS])?;
+        Ok(target)
+    }
+
+    fn service(&self, who: Endpoint) -> Result<(), Errno> {
+        match self.process(who) {
+            Some(process) if process.service => Ok(()),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    fn mmap(&mut self, source: Endpoint, r: Mmap) -> Result<Mapped, Errno> {
+        let target = self.target(source, r.target)?;
+        let trusted = [Endpoint::VFS, Endpoint::RS];
+        if target != source && !r.flags.contains(MapFlags::THIRD_PARTY) {
+            return Err(Errno::EINVAL);
+        }
+        if r.flags
+            .intersects(MapFlags::UNINITIALIZED | MapFlags::THIRD_PARTY)
+        {
+            only(source, &trusted)?;
+        }
+        let (space, pool) = self.space(target)?;
+        let len = check_range(0, r.len)?;
+        let start = if r.flags.contains(MapFlags::FIXED) {
+            r.addr
+        } else {
+            space.find(r.addr, len)?
+        };
+        let end = check_range(start, len)?;
+        let flags = if r.flags.contains(MapFlags::STACK) {
+            Flags::STACK
+        } else {
+            Flags::empty()
+        };
+        space.map(pool, Region::anonymous(start, end, r.prot, flags))?;
+        if r.flags.contains(MapFlags::PREALLOC) {
+            let zero = !r.flags.contains(MapFlags::UNINITIALIZED);
+            if let Err(error) = space.populate(pool, start, end, zero) {
+                let _ = space.unmap(pool, start, end);
+                return Err(error.into());
+            }
+        }
+        Ok(Mapped { addr: start })
+    }
+
+    fn munmap(&mut self, source: Endpoint, r: Munmap) -> Result<(), Errno> {
+        let target = self.target(source, r.target)?;
+        let end = check_range(r.addr, r.len)?;
+        let (space, pool) = self.space(target)?;
+        space.unmap(pool, r.addr, end)
+    }
+
+    fn vfs_mmap(&mut self, source: Endpoint, r: VfsMmap) -> Result<(), Errno> {
+        only(source, &[Endpoint::VFS])?;
+        let clear_end = r.prot_clearend >> 16;
+        let end = check_range(r.addr, r.len)?;
+        let valid = r.offset.is_multiple_of(PAGE)
+            && r.len.is_multiple_of(PAGE)
+            && r.prot_clearend & 0xfff8 == 0
+            && clear_end < PAGE
+            && r.offset.checked_add(r.len).is_some();
+        let file = FileId {
+            dev: r.dev,
+            ino: r.ino,
+        };
+        if !valid || r.dev >= crate::files::SHARED_MEMORY {
+            return Err(Errno::EINVAL);
+        }
+        let (space, pool) = self.space(r.target)?;
+        let region = Region {
+            start: r.addr,
+            end,
+            prot: Prot::from_bits_truncate(r.prot_clearend & 7),
+            flags: Flags::MAY_WRITE,
+            backing: Backing::File {
+                file,
+                offset: r.offset,
+            },
+            clear_end: clear_end as u16,
+        };
+        space.map(pool, region)?;
+        pool.files.hold(file);
+        Ok(())
+    }
+
+    fn proc_ctl(&mut self, source: Endpoint, r: ProcCtl) -> Result<(), Errno> {
+        only(source, &[Endpoint::VFS, Endpoint::RS])?;
+        match r.param {
+            PROCCTL_CLEAR => self.clear(r.who),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn allow_physical(&mut self, source: Endpoint, r: AllowPhysical) -> Result<(), Errno> {
+        only(source, &[Endpoint::RS])?;
+        let end = r.phys.checked_add(r.len).ok_or(Errno::EINVAL)?;
+        let process = self.process_mut(r.target).ok_or(Errno::ESRCH)?;
+        process.physical.push((r.phys, end));
+        Ok(())
+    }
+
+    fn map_physical(&mut self, source: Endpoint, r: MapPhysical) -> Result<MappedPhysical, Errno> {
+        let len = check_range(0, r.len)?;
+        let phys_end = r.phys.checked_add(len).ok_or(Errno::EINVAL)?;
+        if !r.phys.is_multiple_of(PAGE) || phys_end > abi::kernel::PHYSICAL_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let process = self.process(source).ok_or(Errno::ESRCH)?;
+        let allowed = process.physical.iter().any(|&(start, end)| {
+            // A window smaller than a page opens the page: nothing smaller can be mapped.
+            abi::page_down(start) <= r.phys && abi::page_up(end).is_some_and(|e| phys_end <= e)
+        });
+        let mut pages = (r.phys..phys_end).step_by(PAGE as usize);
+        let memory = pages.any(|p| self.pool.frames.managed(table::frame(p)));
+        if !allowed || memory {
+            return Err(Errno::EPERM);
+        }
+        let (space, pool) = self.space(source)?;
+        let start = space.find(0, len)?;
+        let region = Region {
+            start,
+            end: start + len,
+            prot: READ_WRITE,
+            flags: Flags::SHARED | Flags::MAY_WRITE,
+            backing: Backing::Physical { base: r.phys },
+            clear_end: 0,
+        };
+        space.map(pool, region)?;
+        for page in (start..start + len).step_by(PAGE as usize) {
+            // Drivers must not fault; without room now the fault does it later.
+            let _ = space.access(pool, page, Access::Write);
+        }
+        Ok(MappedPhysical { addr: start })
+    }
+
+    fn alloc_contiguous(
+        &mut self,
+        source: Endpoint,
+        r: AllocContiguous,
+    ) -> Result<Contiguous, Errno> {
+        self.service(source)?;
+        let len = check_range(0, r.len)?;
+        if len > CONTIGUOUS_MAX {
+            return Err(Errno::ENOMEM);
+        }
+        if let Some(process) = self.process_mut(source) {
+            // It drives a device, perhaps the one that page-ins read from.
+            process.in_chain = true;
+        }
+        let (space, pool) = self.space(source)?;
+        let start = space.find(0, len)?;
+        let count = (len / PAGE) as u32;
+        space.map(
+            pool,
+            Region::anonymous(start, start + len, READ_WRITE, Flags::NO_FORK),
+        )?;
+        let entered = pool.take_run(count).and_then(|first| {
+            space.enter_run(pool, start, first, count, READ_WRITE)?;
+            Ok(first)
+        });
+        match entered {
+            Ok(first) => Ok(Contiguous {
+                addr: start,
+                phys: first.address(),
+            }),
+            Err(error) => {
+                let _ = space.unmap(pool, start, start + len);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The caller's page at `addr`, in anonymous memory of a service.
+    fn cache_page(&mut self, source: Endpoint, addr: u64) -> Result<u64, Errno> {
+        self.service(source)?;
+        let (space, pool) = self.space(source)?;
+        let anonymous = space
+            .regions
+            .at(addr)
+            .is_some_and(|r| r.backing == Backing::Anonymous && r.prot.contains(Prot::WRITE));
+        if !addr.is_multiple_of(PAGE) || addr >= USER_END || !anonymous {
+            return Err(Errno::EINVAL);
+        }
+        let entry = table::get(pool.frames, space.top, addr);
+        if let Some(process) = self.process_mut(source) {
+            process.in_chain = true;
+        }
+        Ok(entry)
+    }
+
+    fn cache_key(dev: u64, ino: u64, offset: u64) -> Result<Key, Errno> {
+        if dev >= crate::files::SHARED_MEMORY || !offset.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Key {
+            file: FileId { dev, ino },
+            offset,
+        })
+    }
+
+    fn cache_set(&mut self, source: Endpoint, r: CacheSet) -> Result<(), Errno> {
+        let entry = self.cache_page(source, r.addr)?;
+        let key = Server::cache_key(r.dev, r.ino, r.offset)?;
+        if entry == 0 {
+            return Err(Errno::EFAULT);
+        }
+        let frame = table::frame(entry);
+        let (space, pool) = self.space(source)?;
+        match pool.cache.key_of(pool.frames, frame) {
+            Some(already) if already == key => return Ok(()),
+            // Under another name, or others still use what was forgotten.
+            Some(_) => return Err(Errno::EBUSY),
+            None if pool.frames.refs(frame) != 1 => return Err(Errno::EBUSY),
+            None => {}
+        }
+        pool.cache.insert(pool.frames, key, frame);
+        set_entry(space, pool, r.addr, entry | OWNER)
+    }
+
+    fn cache_map(&mut self, source: Endpoint, r: CacheMap) -> Result<(), Errno> {
+        let old = self.cache_page(source, r.addr)?;
+        let key = Server::cache_key(r.dev, r.ino, r.offset)?;
+        let (space, pool) = self.space(source)?;
+        let frame = pool.cache.get(key).ok_or(Errno::ENOENT)?;
+        if old != 0 && table::frame(old) == frame {
+            return Ok(());
+        }
+        let prot = space.regions.at(r.addr).map_or(READ_WRITE, |r| r.prot);
+        pool.frames.share(frame);
+        let entry = table::entry(frame, prot, true) | OWNER;
+        if let Err(error) = set_entry(space, pool, r.addr, entry) {
+            pool.frames.release(frame);
+            return Err(error);
+        }
+        if old != 0 {
+            pool.frames.release(table::frame(old));
+        }
+        Ok(())
+    }
+
+    fn cache_forget(&mut self, source: Endpoint, r: CacheForget) -> Result<(), Errno> {
+        self.service(source)?;
+        if r.dev >= crate::files::SHARED_MEMORY {
+            return Err(Errno::EINVAL);
+        }
+        let pool = &mut self.pool;
+        if r.ino == u64::MAX {
+            pool.cache.forget_device(pool.frames, r.dev);
+        } else {
+            let file = FileId {
+                dev: r.dev,
+                ino: r.ino,
+            };
+            let offset = abi::page_up(r.offset).ok_or(Errno::EINVAL)?;
+            pool.cache.forget(pool.frames, file, offset);
+        }
+        Ok(())
+    }
+
+    fn cache_release(&mut self, source: Endpoint, r: CacheRelease) -> Result<(), Errno> {
+        let entry = self.cache_page(source, r.addr)?;
+        let (space, pool) = self.space(source)?;
+        let frame = table::frame(entry);
+        if entry != 0 && pool.frames.refs(frame) == 1 && pool.frames.tag(frame) == 0 {
+            return set_entry(space, pool, r.addr, entry & !OWNER);
+        }
+        let prot = space.regions.at(r.addr).map_or(READ_WRITE, |r| r.prot);
+        let fresh = pool.take()?;
+        if let Err(error) = set_entry(space, pool, r.addr, table::entry(fresh, prot, true)) {
+            pool.frames.release(fresh);
+            return Err(error);
+        }
+        if entry != 0 {
+            pool.frames.release(frame);
+        }
+        Ok(())
+    }
+
+    fn space_info(&mut self, source: Endpoint, r: SpaceInfo) -> Result<SpaceFigures, Errno> {
+        self.service(source)?;
+        let (space, pool) = self.space(r.who)?;
+        let (resident, shared) = space.resident(pool);
+        Ok(SpaceFigures {
+            size: space.size(),
+            resident: resident * PAGE,
+            shared: shared * PAGE,
+            brk: space.break_end,
+        })
+    }
+
+    fn counters(&mut self, source: Endpoint, _: VmCounters) -> Result<VmFigures, Errno> {
+        self.service(source)?;
+        let frames = self.pool.frames;
+        let cached = self.pool.cache.len() as u64;
+        let used = (frames.total() - frames.free() - frames.own()) as u64;
+        Ok(VmFigures {
+            total: frames.total() as u64 * PAGE,
+            free: frames.free() as u64 * PAGE,
+            cached: cached * PAGE,
+            spaces: self.spaces().count() as u64,
+            regions: self
+                .spaces()
+                .map(|s| s.regions.as_slice().len() as u64)
+                .sum(),
+            waiting: (self.page_ins.len() + self.pending_maps.len()) as u64,
+            used_frames: used - cached.min(used),
+        })
+    }
+
+    fn region_at(&mut self, source: Endpoint, r: RegionAt) -> Result<RegionInfo, Errno> {
+        self.service(source)?;
+        let (space, _) = self.space(r.who)?;
+        let index = usize::try_from(r.index).map_err(|_| Errno::ENOENT)?;
+        let region = space.regions.as_slice().get(index).ok_or(Errno::ENOENT)?;
+        let bit = |set: bool, n: u32| (set as u64) << n;
+        let file = region.file().filter(|file| !file.is_memory());
+        Ok(RegionInfo {
+            start: region.start,
+            end: region.end,
+            flags: region.prot.bits()
+                | bit(!region.private(), 8)
+                | bit(region.flags.contains(Flags::STACK), 9)
+                | bit(region.flags.contains(Flags::HEAP), 10)
+                | bit(file.is_some(), 11),
+            dev: file.map_or(0, |f| f.dev),
+            ino: file.map_or(0, |f| f.ino),
+            offset: file.map_or(0, |_| region.offset_of(region.start)),
+        })
+    }
+}
+
+fn set_entry(
+    space: &crate::space::Space,
+    pool: &mut crate::pool::Pool,
+    address: u64,
+    entry: u64,
+) -> Result<(), Errno> {
+    pool.make_room()?;
+    table::Cursor::new(space.top).set(pool.frames, address, entry)?;
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! The server: processes, their spaces, and the event loop's logic.
+//!
+//! Every message is handled to its end at once; what must wait for VFS is parked in
+//! [`crate::jobs`] as copied state. What is to be done outside VM is a list of [`Effect`]s.
+
+use crate::files::FileId;
+use crate::frames::Frames;
+use crate::jobs::PageIns;
+use crate::linux::PendingMap;
+use crate::pool::Pool;
+use crate::sanity;
+use crate::space::{Limits, Space};
+use crate::table::NoMemory;
+use crate::window::Frame;
+use abi::endpoint::MAX_PROCESSES;
+use abi::message::reply_message;
+use abi::proto::vfs;
+use abi::{Class, Endpoint, Errno, Message, Request};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Something to do outside VM, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Answer a call, Linux call or fault.
+    Reply(Endpoint, Message),
+    /// Post a message.
+    Post(Endpoint, Message),
+    /// Answer a memory request of the kernel.
+    MemoryReply(Endpoint, Result<(), Errno>),
+    /// Bind the top-level table to a process; `None` unbinds.
+    Bind(Endpoint, Option<Frame>),
+    /// Tell the log.
+    Log(String),
+}
+
+/// A process that VM knows.
+pub struct Process {
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+    /// Index of its space.
+    pub space: usize,
+    /// Whether it is a system service.
+    pub service: bool,
+    /// A page-in may need it: it must never wait for one.
+    pub in_chain: bool,
+    /// Physical ranges it may map.
+    pub physical: Vec<(u64, u64)>,
+}
+
+/// See the module.
+pub struct Server {
+    /// Frames, cache, files.
+    pub pool: Pool,
+    spaces: Vec<Option<Space>>,
+    processes: Vec<Option<Process>>,
+    pub(crate) page_ins: PageIns,
+    pub(crate) pending_maps: BTreeMap<u64, PendingMap>,
+    pub(crate) effects: Vec<Effect>,
+    next_txn: u64,
+    sanity: bool,
+}
+
+impl Server {
+    /// A server without processes. With `sanity` it checks its data after every message and
+    /// panics when they are wrong.
+    pub fn new(frames: &'static Frames, sanity: bool) -> Server {
+        Server {
+            pool: Pool::new(frames),
+            spaces: Vec::new(),
+            processes: (0..MAX_PROCESSES).map(|_| None).collect(),
+            page_ins: PageIns::default(),
+            pending_maps: BTreeMap::new(),
+            effects: Vec::new(),
+            next_txn: 0,
+            sanity,
+        }
+    }
+
+    /// Moves the effects out, in order, into `into`.
+    pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
+        into.append(&mut self.effects);
+    }
+
+    /// A transaction number never used before.
+    pub(crate) fn new_txn(&mut self) -> u64 {
+        self.next_txn += 1;
+        self.next_txn
+    }
+
+    pub(crate) fn post<R: Request>(&mut self, to: Endpoint, request: R) {
+        self.effects.push(Effect::Post(to, request.encode()));
+    }
+
+    pub(crate) fn reply_status(&mut self, to: Endpoint, result: Result<u64, Errno>) {
+        let status = abi::errno::result_to_word(result);
+        self.effects.push(Effect::Reply(to, Message::new(status)));
+    }
+
+    /// Handles a message, except the kernel's own.
+    pub fn handle(&mut self, source: Endpoint, class: Class, message: &Message) {
+        match class {
+            Class::Call => {
+                let reply = self.handle_call(source, message);
+                self.effects.push(Effect::Reply(source, reply));
+            }
+            Class::Post => self.handle_post(source, message),
+            Class::Linux => self.handle_linux(source, message),
+            Class::PageFault => self.handle_fault(source, message),
+            // Nobody notifies VM or sends to it, and its exceptions go to others.
+            Class::Send | Class::Notify | Class::Kernel | Class::Exception => {}
+        }
+        self.settle();
+    }
+
+    /// Gives back file references that no region needs, and checks the invariants if asked.
+    pub fn settle(&mut self) {
+        while let Some((file, references)) = self.pool.files.give_back() {
+            if file.is_memory() {
+                self.pool.cache.forget(self.pool.frames, file, 0);
+            }
+            let FileId { dev, ino } = file;
+            for _ in 0..references {
+                self.post(Endpoint::VFS, vfs::MapClose { dev, ino });
+            }
+        }
+        if self.sanity
+            && let Err(reason) = self.check()
+        {
+            panic!("sanity: {reason}");
+        }
+    }
+
+    /// Checks every invariant.
+    pub fn check(&self) -> Result<(), String> {
+        sanity::check(&self.pool, self.spaces.iter().flatten())?;
+        for (index, space) in self.spaces.iter().enumerate() {
+            let users = self
+                .processes
+                .iter()
+                .flatten()
+                .filter(|p| p.space == index)
+                .count();
+            if space.as_ref().map_or(0, |s| s.users as usize) != users {
+                return Err("users of a space are miscounted".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The process with exactly this endpoint.
+    pub fn process(&self, who: Endpoint) -> Option<&Process> {
+        self.processes
+            .get(who.slot())?
+            .as_ref()
+            .filter(|p| p.endpoint == who)
+    }
+
+    pub(crate) fn process_mut(&mut self, who: Endpoint) -> Option<&mut Process> {
+        self.processes
+            .get_mut(who.slot())?
+            .as_mut()
+            .filter(|p| p.endpoint == who)
+    }
+
+    /// The process's space together with the pool; `ESRCH` without one.
+    #[inline]
+    pub fn space(&mut self, who: Endpoint) -> Result<(&mut Space, &mut Pool), Errno> {
+        let index = self.process(who).ok_or(Errno::ESRCH)?.space;
+        let space = self.spaces.get_mut(index).and_then(Option::as_mut);
+        Ok((space.ok_or(Errno::ESRCH)?, &mut self.pool))
+    }
+
+    /// All spaces.
+    pub fn spaces(&self) -> impl Iterator<Item = &Space> {
+        self.spaces.iter().flatten()
+    }
+
+    fn add_space(&mut self, space: Space) -> usize {
+        match self.spaces.iter().position(Option::is_none) {
+            Some(index) => {
+                self.spaces[index] = Some(space);
+                index
+            }
+            None => {
+                self.spaces.push(Some(space));
+                self.spaces.len() - 1
+            }
+        }
+    }
+
+    /// Drops one user of a space, and the space with its last.
+    fn leave_space(&mut self, index: usize) {
+        let Some(slot) = self.spaces.get_mut(index) else {
+            return;
+        };
+        if let Some(space) = slot.as_mut().filter(|s| s.users > 1) {
+            space.users -= 1;
+        } else if let Some(space) = slot.take() {
+            space.destroy(&mut self.pool);
+        }
+    }
+
+    /// Makes a process known, with a space. A dead predecessor in its slot goes.
+    fn add_process(&mut self, who: Endpoint, service: bool, space: usize) -> Result<(), Errno> {
+        let top = self.spaces[space].as_ref().map(|s| s.top);
+        let process = Process {
+            endpoint: who,
+            space,
+            service,
+            in_chain: who == Endpoint::VFS,
+            physical: Vec::new(),
+        };
+        *self.processes.get_mut(who.slot()).ok_or(Errno::EINVAL)? = Some(process);
+        self.effects.push(Effect::Bind(who, top));
+        Ok(())
+    }
+
+    fn check_slot(&mut self, who: Endpoint) -> Result<(), Errno> {
+        if !who.is_process() || who.slot() >= MAX_PROCESSES || who == Endpoint::VM {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(old) = self.processes[who.slot()].as_ref().map(|p| p.endpoint) {
+            self.exit(old);
+        }
+        Ok(())
+    }
+
+    /// An empty space for a new process.
+    pub fn new_space(&mut self, who: Endpoint, service: bool) -> Result<(), Errno> {
+        self.check_slot(who)?;
+        let space = Space::new(&mut self.pool, Limits::default())?;
+        let space = self.add_space(space);
+        self.add_process(who, service, space)
+    }
+
+    /// The space of a forked process.
+    pub fn fork(&mut self, parent: Endpoint, child: Endpoint, share: bool) -> Result<(), Errno> {
+        let index = self.process(parent).ok_or(Errno::ESRCH)?.space;
+        if parent == child {
+            return Err(Errno::EINVAL);
+        }
+        self.check_slot(child)?;
+        let space = self.spaces[index].as_mut().ok_or(Errno::ESRCH)?;
+        let space = if share {
+            space.users += 1;
+            index
+        } else {
+            let copy = space.fork(&mut self.pool)?;
+            self.add_space(copy)
+        };
+        self.add_process(child, false, space)
+    }
+
+    /// A process is gone: frees its space and cancels what waits for it.
+    pub fn exit(&mut self, who: Endpoint) {
+        if self.process(who).is_none() {
+            return;
+        }
+        let Some(process) = self.processes[who.slot()].take() else {
+            return;
+        };
+        self.effects.push(Effect::Bind(who, None));
+        self.leave_space(process.space);
+        self.cancel_jobs(who);
+    }
+
+    /// Empties the process's space; one that it shares it leaves for an empty one.
+    pub fn clear(&mut self, who: Endpoint) -> Result<(), Errno> {
+        let index = self.process(who).ok_or(Errno::EINVAL)?.space;
+        let space = self.spaces[index].as_mut().ok_or(Errno::EINVAL)?;
+        if space.users == 1 {
+            space.clear(&mut self.pool);
+            return Ok(());
+        }
+        let fresh = Space::new(&mut self.pool, space.limits)?;
+        let top = fresh.top;
+        space.users -= 1;
+        let fresh = self.add_space(fresh);
+        if let Some(process) = self.process_mut(who) {
+            process.space = fresh;
+        }
+        self.effects.push(Effect::Bind(who, Some(top)));
+        Ok(())
+    }
+
+    /// The answer to a typed call.
+    pub(crate) fn typed<R: Request>(
+        &mut self,
+        source: Endpoint,
+        message: &Message,
+        f: impl FnOnce(&mut Server, Endpoint, R) -> Result<R::Reply, Errno>,
+    ) -> Message {
+        match R::decode(message) {
+            Some(request) => reply_message(f(self, source, request)),
+            None => Message::error(Errno::EINVAL),
+        }
+    }
+}
+
+/// Whether memory of this size can ever be there: the overcommit heuristic of Linux's mode 0.
+pub(crate) fn plausible(pool: &Pool, len: u64) -> Result<(), NoMemory> {
+    if len / abi::PAGE <= pool.frames.total() as u64 {
+        Ok(())
+    } else {
+        Err(NoMemory)
+    }
+}
