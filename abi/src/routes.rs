@@ -96,6 +96,48 @@ calls! {
             __NR_mlock __NR_mlock2 __NR_munlock __NR_mlockall __NR_munlockall
             __NR_remap_file_pages __NR_pkey_mprotect __NR_pkey_alloc __NR_pkey_free;
     }
+    PM_CALLS PM Pm {
+        Done:
+            __NR_getpid __NR_gettid __NR_getppid __NR_fork __NR_vfork __NR_exit
+            __NR_exit_group __NR_wait4 __NR_kill __NR_tkill __NR_tgkill __NR_rt_sigaction
+            __NR_rt_sigprocmask __NR_rt_sigpending __NR_rt_sigsuspend __NR_rt_sigtimedwait
+            __NR_rt_sigqueueinfo __NR_rt_tgsigqueueinfo __NR_rt_sigreturn __NR_sigaltstack
+            __NR_pause __NR_alarm __NR_setitimer __NR_getitimer __NR_nanosleep
+            __NR_clock_gettime __NR_clock_getres __NR_clock_settime __NR_gettimeofday
+            __NR_settimeofday __NR_time __NR_times __NR_uname __NR_sethostname
+            __NR_setdomainname __NR_getrandom __NR_arch_prctl __NR_setpgid __NR_getpgid
+            __NR_getpgrp __NR_setsid __NR_getsid __NR_getuid __NR_geteuid __NR_getgid
+            __NR_getegid __NR_getresuid __NR_getresgid __NR_setuid __NR_setgid
+            __NR_setreuid __NR_setregid __NR_setresuid __NR_setresgid __NR_getgroups
+            __NR_setgroups __NR_set_tid_address __NR_set_robust_list __NR_get_robust_list
+            __NR_sched_yield __NR_getcpu __NR_sched_getaffinity __NR_membarrier;
+        Partial:
+            __NR_clone __NR_waitid __NR_timer_create __NR_timer_settime __NR_timer_gettime
+            __NR_timer_getoverrun __NR_timer_delete __NR_clock_nanosleep __NR_getrusage
+            __NR_sysinfo __NR_prctl __NR_personality __NR_capget __NR_capset __NR_reboot
+            __NR_setfsuid __NR_setfsgid __NR_futex __NR_prlimit64 __NR_getrlimit
+            __NR_setrlimit __NR_getpriority __NR_setpriority __NR_sched_setaffinity
+            __NR_sched_getscheduler __NR_sched_setscheduler __NR_sched_getparam
+            __NR_sched_setparam __NR_sched_get_priority_max __NR_sched_get_priority_min
+            __NR_sched_rr_get_interval;
+        Missing:
+            __NR_clone3 __NR_rseq __NR_restart_syscall __NR_ptrace __NR_syslog __NR_acct
+            __NR_swapon __NR_swapoff __NR_iopl __NR_ioperm __NR_adjtimex __NR_clock_adjtime
+            __NR_init_module __NR_finit_module __NR_delete_module __NR_unshare __NR_setns
+            __NR_vhangup __NR_sched_setattr __NR_sched_getattr __NR_seccomp
+            __NR_pidfd_open __NR_pidfd_send_signal __NR_pidfd_getfd __NR_modify_ldt
+            __NR_shmget __NR_shmat __NR_shmctl __NR_shmdt __NR_semget __NR_semop
+            __NR_semctl __NR_semtimedop __NR_msgget __NR_msgsnd __NR_msgrcv __NR_msgctl
+            __NR_mq_open __NR_mq_unlink __NR_mq_timedsend __NR_mq_timedreceive
+            __NR_mq_notify __NR_mq_getsetattr __NR_ioprio_get __NR_ioprio_set
+            __NR_add_key __NR_request_key __NR_keyctl __NR_perf_event_open __NR_bpf
+            __NR_userfaultfd __NR_kcmp __NR_process_vm_readv __NR_process_vm_writev
+            __NR_process_madvise __NR_process_mrelease __NR_futex_waitv __NR_futex_wake
+            __NR_futex_wait __NR_futex_requeue __NR_mbind __NR_set_mempolicy
+            __NR_get_mempolicy __NR_migrate_pages __NR_move_pages __NR_kexec_load
+            __NR_kexec_file_load __NR_landlock_create_ruleset __NR_landlock_add_rule
+            __NR_landlock_restrict_self __NR_map_shadow_stack __NR_mseal;
+    }
 }
 
 /// The kernel's routing table ([`crate::kernel::Kcall::SetLinuxRoutes`]). Everything that is

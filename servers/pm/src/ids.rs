@@ -1,0 +1,316 @@
+//! Users, groups, process groups and sessions.
+
+use crate::calls::Caller;
+use crate::server::Pm;
+use crate::system::System;
+use abi::message::WORDS;
+use abi::proto::vfs;
+use abi::{Endpoint, Errno};
+use alloc::vec;
+use alloc::vec::Vec;
+use linux_raw_sys::general as nr;
+
+/// Most supplementary groups (Linux: NGROUPS_MAX).
+const GROUPS_MAX: u64 = 65536;
+
+/// Real, effective and saved id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Triple {
+    /// Real.
+    pub real: u32,
+    /// Effective.
+    pub effective: u32,
+    /// Saved.
+    pub saved: u32,
+}
+
+impl Triple {
+    /// All three the same.
+    pub const fn new(id: u32) -> Triple {
+        Triple {
+            real: id,
+            effective: id,
+            saved: id,
+        }
+    }
+
+    /// exec: the effective id of the image, which is the saved one, too.
+    pub fn adopt(&mut self, effective: u32) {
+        self.effective = effective;
+        self.saved = effective;
+    }
+
+    fn has(&self, id: u32) -> bool {
+        id == self.real || id == self.effective || id == self.saved
+    }
+
+    /// setuid, setgid.
+    fn set(&mut self, id: u32, privileged: bool) -> Result<(), Errno> {
+        if privileged {
+            *self = Triple::new(id);
+        } else if id == self.real || id == self.saved {
+            self.effective = id;
+        } else {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// setreuid, setregid; `u32::MAX` leaves an id alone.
+    fn set_pair(&mut self, real: u32, effective: u32, privileged: bool) -> Result<(), Errno> {
+        let old = *self;
+        if real != u32::MAX {
+            if !privileged && real != old.real && real != old.effective {
+                return Err(Errno::EPERM);
+            }
+            self.real = real;
+        }
+        if effective != u32::MAX {
+            if !privileged && !old.has(effective) {
+                *self = old;
+                return Err(Errno::EPERM);
+            }
+            self.effective = effective;
+        }
+        if real != u32::MAX || (effective != u32::MAX && effective != old.real) {
+            self.saved = self.effective;
+        }
+        Ok(())
+    }
+
+    /// setresuid, setresgid.
+    fn set_all(&mut self, ids: [u32; 3], privileged: bool) -> Result<(), Errno> {
+        let old = *self;
+        if !privileged && ids.iter().any(|&id| id != u32::MAX && !old.has(id)) {
+            return Err(Errno::EPERM);
+        }
+        let pick = |new, old| if new == u32::MAX { old } else { new };
+        *self = Triple {
+            real: pick(ids[0], old.real),
+            effective: pick(ids[1], old.effective),
+            saved: pick(ids[2], old.saved),
+        };
+        Ok(())
+    }
+}
+
+/// The ids of a process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ids {
+    /// User.
+    pub user: Triple,
+    /// Group.
+    pub group: Triple,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+impl Ids {
+    /// A process of this user and group.
+    pub fn new(user: u32, group: u32) -> Ids {
+        Ids {
+            user: Triple::new(user),
+            group: Triple::new(group),
+            groups: Vec::new(),
+        }
+    }
+
+    /// Whether the process may do what only root may.
+    pub fn is_root(&self) -> bool {
+        self.user.effective == 0
+    }
+
+    /// Whether a process with these ids may signal one with those of `target`.
+    pub fn may_signal(&self, target: &Ids) -> bool {
+        let mine = [self.user.real, self.user.effective];
+        self.is_root() || mine.contains(&target.user.real) || mine.contains(&target.user.saved)
+    }
+}
+
+impl<S: System> Pm<S> {
+    /// The ids of a process.
+    pub fn ids(&self, pid: u32) -> Result<&Ids, Errno> {
+        self.table
+            .process(pid)
+            .map(|process| &process.ids)
+            .ok_or(Errno::ESRCH)
+    }
+
+    /// Whether the process is root's.
+    pub fn is_root(&self, pid: u32) -> bool {
+        self.ids(pid).is_ok_and(Ids::is_root)
+    }
+
+    /// getuid, setuid and all their relatives.
+    pub fn ids_call(&mut self, caller: Caller, call: u32, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let ids = self.ids(caller.pid)?;
+        let (user, group) = (ids.user, ids.group);
+        let words = [a[0] as u32, a[1] as u32, a[2] as u32];
+        match call {
+            nr::__NR_getuid => return Ok(user.real as u64),
+            nr::__NR_geteuid => return Ok(user.effective as u64),
+            nr::__NR_getgid => return Ok(group.real as u64),
+            nr::__NR_getegid => return Ok(group.effective as u64),
+            nr::__NR_getresuid | nr::__NR_getresgid => {
+                let ids = if call == nr::__NR_getresuid {
+                    user
+                } else {
+                    group
+                };
+                self.write_u32(caller.who, a[0], ids.real)?;
+                self.write_u32(caller.who, a[1], ids.effective)?;
+                self.write_u32(caller.who, a[2], ids.saved)?;
+                return Ok(0);
+            }
+            nr::__NR_getgroups => return self.getgroups(caller, a),
+            nr::__NR_setgroups => return self.setgroups(caller, a),
+            // The file system ids follow the effective ones; the answer is the old id.
+            nr::__NR_setfsuid => return Ok(user.effective as u64),
+            nr::__NR_setfsgid => return Ok(group.effective as u64),
+            _ => {}
+        }
+        let root = ids.is_root();
+        let Some(process) = self.table.process_mut(caller.pid) else {
+            return Err(Errno::ESRCH);
+        };
+        let ids = &mut process.ids;
+        match call {
+            nr::__NR_setuid => ids.user.set(valid(words[0])?, root)?,
+            nr::__NR_setgid => ids.group.set(valid(words[0])?, root)?,
+            nr::__NR_setreuid => ids.user.set_pair(words[0], words[1], root)?,
+            nr::__NR_setregid => ids.group.set_pair(words[0], words[1], root)?,
+            nr::__NR_setresuid => ids.user.set_all(words, root)?,
+            nr::__NR_setresgid => ids.group.set_all(words, root)?,
+            _ => return Err(Errno::ENOSYS),
+        }
+        self.tell_vfs_ids(caller.pid);
+        Ok(0)
+    }
+
+    fn getgroups(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let groups = self.ids(caller.pid)?.groups.clone();
+        let (size, address) = (a[0] as i32, a[1]);
+        if size < 0 {
+            return Err(Errno::EINVAL);
+        }
+        if size > 0 {
+            if groups.len() > size as usize {
+                return Err(Errno::EINVAL);
+            }
+            let bytes: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+            self.write_bytes(caller.who, address, &bytes)?;
+        }
+        Ok(groups.len() as u64)
+    }
+
+    fn setgroups(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        if !self.is_root(caller.pid) {
+            return Err(Errno::EPERM);
+        }
+        if a[0] > GROUPS_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = vec![0; a[0] as usize * 4];
+        self.read_bytes(caller.who, a[1], &mut bytes)?;
+        let (words, _) = bytes.as_chunks::<4>();
+        let groups: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        let slots = match self.table.process(caller.pid) {
+            Some(process) => process.threads.clone(),
+            None => return Err(Errno::ESRCH),
+        };
+        for slot in slots {
+            if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
+                self.sys.set_groups(who, &groups)?;
+            }
+        }
+        if let Some(process) = self.table.process_mut(caller.pid) {
+            process.ids.groups = groups;
+        }
+        Ok(0)
+    }
+
+    /// A living process by id; 0 is the caller.
+    fn by_id(&self, caller: Caller, id: u64) -> Result<&crate::table::Process, Errno> {
+        let pid = if id as u32 == 0 {
+            caller.pid
+        } else {
+            id as u32
+        };
+        self.table.process(pid).ok_or(Errno::ESRCH)
+    }
+
+    /// getpgid.
+    pub fn getpgid(&mut self, caller: Caller, id: u64) -> Result<u64, Errno> {
+        Ok(self.by_id(caller, id)?.group as u64)
+    }
+
+    /// getsid.
+    pub fn getsid(&mut self, caller: Caller, id: u64) -> Result<u64, Errno> {
+        Ok(self.by_id(caller, id)?.session as u64)
+    }
+
+    /// setpgid(pid, group).
+    pub fn setpgid(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        if (a[1] as i32) < 0 {
+            return Err(Errno::EINVAL);
+        }
+        let session = self.by_id(caller, 0)?.session;
+        let target = self.by_id(caller, a[0])?;
+        let (pid, old) = (target.pid, target.group);
+        let group = if a[1] == 0 { pid } else { a[1] as u32 };
+        if pid != caller.pid {
+            if target.parent != caller.pid || target.is_zombie() {
+                return Err(Errno::ESRCH);
+            }
+            if target.session != session {
+                return Err(Errno::EPERM);
+            }
+            if target.has_execed {
+                return Err(Errno::EACCES);
+            }
+        }
+        let leads_session = target.session == pid;
+        let joins = group != pid;
+        let exists = self
+            .table
+            .processes()
+            .any(|process| process.group == group && process.session == session);
+        if leads_session || (joins && !exists) {
+            return Err(Errno::EPERM);
+        }
+        if let Some(process) = self.table.process_mut(pid) {
+            process.group = group;
+        }
+        if old != group {
+            self.release_orphaned(vec![old]);
+        }
+        Ok(0)
+    }
+
+    /// setsid.
+    pub fn setsid(&mut self, caller: Caller) -> Result<u64, Errno> {
+        let pid = caller.pid;
+        if self.table.processes().any(|process| process.group == pid) {
+            return Err(Errno::EPERM);
+        }
+        let Some(process) = self.table.process_mut(pid) else {
+            return Err(Errno::ESRCH);
+        };
+        process.session = pid;
+        process.group = pid;
+        let request = vfs::SetSession {
+            who: caller.who,
+            session: pid,
+        };
+        let _ = self.sys.call(Endpoint::VFS, request);
+        Ok(pid as u64)
+    }
+}
+
+fn valid(id: u32) -> Result<u32, Errno> {
+    if id == u32::MAX {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(id)
+    }
+}

@@ -1,0 +1,220 @@
+//! Images: the start of PROGRAM, and what PM does when VFS has put a new one in place.
+
+use crate::ids::Ids;
+use crate::limits::Limits;
+use crate::server::Pm;
+use crate::signal::action::Actions;
+use crate::signal::info::Info;
+use crate::signal::pending::Pending;
+use crate::signal::set::{SIGCHLD, SIGKILL, SigSet};
+use crate::sleep::IntervalTimers;
+use crate::system::System;
+use crate::table::{AltStack, Halt, PM_PID, PROGRAM_PID, Process, Thread};
+use abi::proto::pm::{ExecDone, ExecFailed};
+use abi::proto::{vfs, vm};
+use abi::{Endpoint, Errno};
+
+/// Exit codes of a shell that cannot execute a command.
+const CANNOT_EXECUTE: u32 = 126;
+const NOT_FOUND: u32 = 127;
+
+/// The first word of a name and the second.
+fn name_words(name: [u8; 16]) -> [u64; 2] {
+    let word = u128::from_le_bytes(name);
+    [word as u64, (word >> 64) as u64]
+}
+
+/// A program's name as Linux keeps it: at most 15 bytes.
+fn command(name: [u8; 8], name2: [u8; 8]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&name);
+    bytes[8..].copy_from_slice(&name2);
+    bytes[15] = 0;
+    bytes
+}
+
+impl<S: System> Pm<S> {
+    /// All services run: makes the process that is to become PROGRAM.
+    pub fn start_init(&mut self) -> Result<(), Errno> {
+        if self.table.process(PROGRAM_PID).is_some() || self.ending.is_some() {
+            return Err(Errno::EALREADY);
+        }
+        let who = self.sys.create("init")?;
+        let pid = self.table.new_pid();
+        let space = vm::NewSpace {
+            who,
+            service: false,
+        };
+        if let Err(errno) = self.sys.call(Endpoint::VM, space) {
+            self.sys.destroy(who);
+            return Err(errno);
+        }
+        let start_ns = self.sys.now();
+        let (user, group) = self.boot.ids;
+        self.table.add_process(Process {
+            pid,
+            parent: PM_PID,
+            group: pid,
+            session: pid,
+            threads: alloc::vec::Vec::new(),
+            status: None,
+            exit_signal: SIGCHLD,
+            actions: Actions::default(),
+            pending: Pending::default(),
+            ids: Ids::new(user, group),
+            limits: Limits::default(),
+            stopped: None,
+            job_event: None,
+            has_execed: false,
+            vfork_parent: None,
+            space: 0,
+            start_ns,
+            dead_cpu_ns: 0,
+            children_cpu_ns: 0,
+            timers: IntervalTimers::default(),
+            nice: 0,
+            name: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
+            personality: 0,
+        });
+        self.table.add_thread(Thread {
+            endpoint: who,
+            tid: pid,
+            pid,
+            blocked: SigSet::EMPTY,
+            saved_mask: None,
+            pending: Pending::default(),
+            altstack: AltStack::default(),
+            call: None,
+            timer: None,
+            halt: Halt::Running,
+            clear_tid: 0,
+            robust_list: 0,
+            name: [0; 16],
+            trap: (0, 0, 0),
+        });
+        self.sys.post(Endpoint::VFS, vfs::ExecInit { who, pid });
+        Ok(())
+    }
+
+    /// VFS has put a new image in place of `done.who`'s old one: the rest of exec, and the
+    /// start.
+    pub fn exec_done(&mut self, done: ExecDone) {
+        let who = done.who;
+        // A process that was killed meanwhile is not found.
+        let Some(slot) = self.table.slot_of(who) else {
+            return;
+        };
+        let Some(pid) = self.table.thread(slot).map(|thread| thread.pid) else {
+            return;
+        };
+        self.keep_only(pid, slot);
+        let name = command(done.name, done.name2);
+        let new_space = self.next_space;
+        self.next_space += 1;
+        let Some(process) = self.table.process_mut(pid) else {
+            return;
+        };
+        process.actions.reset_handlers();
+        process.name = name;
+        process.space = new_space;
+        process.has_execed = true;
+        process.personality = 0;
+        process.ids.user.adopt(done.ids.0);
+        process.ids.group.adopt(done.ids.1);
+        let stopped = process.stopped.is_some();
+        self.drop_posix_timers(pid);
+
+        let Some(thread) = self.table.thread_mut(slot) else {
+            return;
+        };
+        thread.tid = pid;
+        thread.name = name;
+        thread.altstack = AltStack::default();
+        thread.clear_tid = 0;
+        thread.robust_list = 0;
+        thread.trap = (0, 0, 0);
+        if let Some(mask) = thread.saved_mask.take() {
+            thread.blocked = mask;
+        }
+        let halted = thread.halt != Halt::Running;
+        if halted {
+            thread.halt = Halt::Stopped;
+        }
+        self.tell_vfs_ids(pid);
+        self.sys.set_name(who, name_words(name));
+        if self.sys.start(who, done.pc, done.sp).is_err() {
+            self.terminate(pid, SIGKILL);
+            return;
+        }
+        self.release_vfork_parent(pid);
+        // Signals that came while VFS worked are taken at the first instruction.
+        if halted && stopped {
+            let _ = self.sys.stop(who);
+        } else if halted {
+            self.act(slot);
+        } else {
+            self.attend(slot);
+        }
+    }
+
+    /// Ends every thread of the process but this one, which is the process from now on.
+    fn keep_only(&mut self, pid: u32, slot: usize) {
+        let Some(process) = self.table.process(pid) else {
+            return;
+        };
+        for other in process.threads.clone() {
+            if other != slot {
+                self.end_thread(other);
+            }
+        }
+    }
+
+    /// exec failed when the old image was gone already.
+    pub fn exec_failed(&mut self, failed: ExecFailed) {
+        let Some(slot) = self.table.slot_of(failed.who) else {
+            return;
+        };
+        let Some(pid) = self.table.thread(slot).map(|thread| thread.pid) else {
+            return;
+        };
+        let started = self.table.process(pid).is_some_and(|p| p.has_execed);
+        if pid != PROGRAM_PID || started {
+            self.terminate(pid, SIGKILL);
+            return;
+        }
+        let errno = Errno(i32::try_from(failed.status.unsigned_abs()).unwrap_or(0));
+        self.sys.log(format_args!(
+            "cannot execute {}: {errno}",
+            self.boot.program
+        ));
+        let code = if errno == Errno::ENOENT {
+            NOT_FOUND
+        } else {
+            CANNOT_EXECUTE
+        };
+        self.exit_process(pid, code << 8);
+    }
+
+    /// Tells VFS of a process's ids.
+    pub fn tell_vfs_ids(&mut self, pid: u32) {
+        let Some(process) = self.table.process(pid) else {
+            return;
+        };
+        let (user, group) = (process.ids.user, process.ids.group);
+        for slot in process.threads.clone() {
+            if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
+                let request = vfs::SetIds {
+                    who,
+                    uids: (user.real, user.effective),
+                    gids: (group.real, group.effective),
+                };
+                let _ = self.sys.call(Endpoint::VFS, request);
+            }
+        }
+    }
+
+    /// Raises a signal of the kernel's own for a process.
+    pub fn raise(&mut self, pid: u32, signal: i32) {
+        let _ = self.send_process(pid, Info::kernel(signal));
+    }
+}

@@ -1,0 +1,316 @@
+//! What a process can ask about itself and the system.
+
+use crate::calls::Caller;
+use crate::server::Pm;
+use crate::sleep::{SECOND, timeval};
+use crate::system::System;
+use abi::message::WORDS;
+use abi::proto::vm;
+use abi::{Endpoint, Errno};
+use alloc::vec;
+use linux_raw_sys::general as linux;
+use linux_raw_sys::prctl;
+
+/// Length of a clock tick as `times` and /proc count them (USER_HZ 100).
+pub const TICK_NS: u64 = SECOND / 100;
+const ARCH_SET_GS: u32 = 0x1001;
+const ARCH_SET_FS: u32 = 0x1002;
+const ARCH_GET_FS: u32 = 0x1003;
+const ARCH_GET_GS: u32 = 0x1004;
+const UTS_FIELD: usize = 65;
+/// Most bytes that one getrandom call gets.
+const RANDOM_MAX: u64 = 1 << 20;
+const CAPABILITY_VERSION_1: u32 = 0x1998_0330;
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// All capabilities that Linux has.
+const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
+
+/// What uname says.
+#[derive(Clone, Debug)]
+pub struct Uname {
+    /// Host and domain name.
+    names: [[u8; UTS_FIELD]; 2],
+}
+
+impl Default for Uname {
+    fn default() -> Self {
+        Uname {
+            names: [field("absentia"), field("(none)")],
+        }
+    }
+}
+
+/// The Linux release whose interface is implemented.
+pub const RELEASE: &str = "6.12.0-absentia";
+/// The build, in Linux's form.
+pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC";
+
+fn field(text: &str) -> [u8; UTS_FIELD] {
+    let mut bytes = [0; UTS_FIELD];
+    for (place, byte) in bytes.iter_mut().zip(text.bytes()) {
+        *place = byte;
+    }
+    bytes
+}
+
+impl<S: System> Pm<S> {
+    /// CPU time of a thread.
+    pub fn thread_cpu_ns(&mut self, who: Endpoint) -> u64 {
+        match self.sys.info(who.slot()) {
+            Some(info) if info.endpoint == who.0 => info.cpu_ns,
+            _ => 0,
+        }
+    }
+
+    /// CPU time of a process, threads that are gone included.
+    pub fn cpu_ns(&mut self, pid: u32) -> u64 {
+        let Some(process) = self.table.process(pid) else {
+            return 0;
+        };
+        let mut total = process.dead_cpu_ns;
+        for slot in process.threads.clone() {
+            if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
+                total += self.thread_cpu_ns(who);
+            }
+        }
+        total
+    }
+
+    /// rusage of a child with its own children.
+    pub fn usage_of_child(&mut self, pid: u32) -> [u64; 18] {
+        let children = self.table.process(pid).map_or(0, |p| p.children_cpu_ns);
+        usage(self.cpu_ns(pid) + children, 0)
+    }
+
+    /// getrusage(who, usage).
+    pub fn getrusage(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let words = match a[0] as i32 {
+            0 => {
+                let request = vm::SpaceInfo { who: caller.who };
+                let resident = self
+                    .sys
+                    .call(Endpoint::VM, request)
+                    .map_or(0, |figures| figures.resident / 1024);
+                usage(self.cpu_ns(caller.pid), resident)
+            }
+            1 => usage(self.thread_cpu_ns(caller.who), 0),
+            -1 => {
+                let process = self.table.process(caller.pid).ok_or(Errno::ESRCH)?;
+                usage(process.children_cpu_ns, 0)
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        self.write_words(caller.who, a[1], words)?;
+        Ok(0)
+    }
+
+    /// times(place).
+    pub fn times(&mut self, caller: Caller, place: u64) -> Result<u64, Errno> {
+        let own = self.cpu_ns(caller.pid) / TICK_NS;
+        let children = self
+            .table
+            .process(caller.pid)
+            .map_or(0, |process| process.children_cpu_ns / TICK_NS);
+        self.write_words_opt(caller.who, place, [own, 0, children, 0])?;
+        Ok(self.sys.now() / TICK_NS)
+    }
+
+    /// sysinfo(place).
+    pub fn sysinfo(&mut self, caller: Caller, place: u64) -> Result<u64, Errno> {
+        let uptime = self.sys.now() / SECOND;
+        let memory = self.sys.call(Endpoint::VM, vm::VmCounters {});
+        let (total, free) = memory.map_or((self.boot.ram_bytes, 0), |m| (m.total, m.free));
+        let processes = self.table.processes().count() as u64;
+        // uptime, three loads, total, free, shared and buffer memory, total and free swap,
+        // processes, total and free high memory, unit of memory.
+        let words = [uptime, 0, 0, 0, total, free, 0, 0, 0, 0, processes, 0, 0, 1];
+        self.write_words(caller.who, place, words)?;
+        Ok(0)
+    }
+
+    /// uname(place).
+    pub fn uname_call(&mut self, caller: Caller, place: u64) -> Result<u64, Errno> {
+        let fields = [
+            field("Linux"),
+            self.uname.names[0],
+            field(RELEASE),
+            field(VERSION),
+            field("x86_64"),
+            self.uname.names[1],
+        ];
+        self.write_bytes(caller.who, place, fields.as_flattened())?;
+        Ok(0)
+    }
+
+    /// sethostname(name, length), setdomainname.
+    pub fn sethostname(
+        &mut self,
+        caller: Caller,
+        a: [u64; WORDS],
+        domain: bool,
+    ) -> Result<u64, Errno> {
+        if !self.is_root(caller.pid) {
+            return Err(Errno::EPERM);
+        }
+        if a[1] as usize >= UTS_FIELD {
+            return Err(Errno::EINVAL);
+        }
+        let mut name = [0; UTS_FIELD];
+        self.read_bytes(caller.who, a[0], &mut name[..a[1] as usize])?;
+        self.uname.names[domain as usize] = name;
+        Ok(0)
+    }
+
+    /// getrandom(buffer, length, flags).
+    pub fn getrandom(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let known = linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE;
+        if a[2] as u32 & !known != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = a[1].min(RANDOM_MAX);
+        let mut chunk = vec![0; len.min(4096) as usize];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(chunk.len() as u64) as usize;
+            self.random.fill(&mut chunk[..n]);
+            match self.write_bytes(caller.who, a[0].wrapping_add(done), &chunk[..n]) {
+                Ok(()) => done += n as u64,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+
+    /// prctl(option, ...).
+    pub fn prctl(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        match a[0] as u32 {
+            prctl::PR_SET_NAME => {
+                let mut name = [0; 16];
+                // The string may end before the 16 bytes, and its page, too.
+                for i in 0..15 {
+                    let mut byte = [0];
+                    self.read_bytes(caller.who, a[1].wrapping_add(i), &mut byte)?;
+                    if byte[0] == 0 {
+                        break;
+                    }
+                    name[i as usize] = byte[0];
+                }
+                let thread = self.table.thread_mut(caller.slot).ok_or(Errno::ESRCH)?;
+                thread.name = name;
+                if thread.tid == caller.pid
+                    && let Some(process) = self.table.process_mut(caller.pid)
+                {
+                    process.name = name;
+                }
+                Ok(0)
+            }
+            prctl::PR_GET_NAME => {
+                let thread = self.table.thread(caller.slot).ok_or(Errno::ESRCH)?;
+                let name = thread.name;
+                self.write_bytes(caller.who, a[1], &name)?;
+                Ok(0)
+            }
+            prctl::PR_SET_PDEATHSIG if crate::signal::set::is_signal(a[1] as i32) || a[1] == 0 => {
+                Ok(0)
+            }
+            prctl::PR_GET_DUMPABLE => Ok(1),
+            prctl::PR_SET_DUMPABLE if a[1] <= 1 => Ok(0),
+            prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
+            prctl::PR_SET_NO_NEW_PRIVS if a[1] == 1 => Ok(0),
+            prctl::PR_SET_TIMERSLACK => Ok(0),
+            prctl::PR_GET_TIMERSLACK => Ok(50_000),
+            prctl::PR_CAPBSET_READ if a[1] <= 40 => Ok(1),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// arch_prctl(code, address).
+    pub fn arch_prctl(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let code = a[0] as u32;
+        let mut registers = self.sys.registers(caller.who)?;
+        match code {
+            ARCH_SET_FS | ARCH_SET_GS => {
+                if a[1] >= abi::kernel::USER_END {
+                    return Err(Errno::EPERM);
+                }
+                if code == ARCH_SET_FS {
+                    registers.fs_base = a[1];
+                } else {
+                    registers.gs_base = a[1];
+                }
+                self.sys.set_registers(caller.who, &registers)?;
+            }
+            ARCH_GET_FS => self.write_words(caller.who, a[1], [registers.fs_base])?,
+            ARCH_GET_GS => self.write_words(caller.who, a[1], [registers.gs_base])?,
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(0)
+    }
+
+    /// personality(bits): remembered, without effect.
+    pub fn personality(&mut self, caller: Caller, bits: u64) -> Result<u64, Errno> {
+        let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+        let old = process.personality;
+        if bits as u32 != u32::MAX {
+            process.personality = bits as u32;
+        }
+        Ok(old as u64)
+    }
+
+    /// capget(header, data): root has all capabilities, others none.
+    pub fn capget(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let version = self.capability_header(caller, a)?;
+        if a[1] == 0 {
+            return Ok(0);
+        }
+        let pid = self.read_u32(caller.who, a[0].wrapping_add(4))?;
+        let target = if pid == 0 { caller.pid } else { pid };
+        let set = if self.ids(target)?.is_root() {
+            ALL_CAPABILITIES
+        } else {
+            0
+        };
+        let mut bytes = [0; 24];
+        // effective, permitted, inheritable; then the same for the high halves.
+        for (half, part) in bytes.chunks_exact_mut(12).enumerate() {
+            let word = ((set >> (32 * half)) as u32).to_le_bytes();
+            part[..4].copy_from_slice(&word);
+            part[4..8].copy_from_slice(&word);
+        }
+        let len = if version == CAPABILITY_VERSION_1 {
+            12
+        } else {
+            24
+        };
+        self.write_bytes(caller.who, a[1], &bytes[..len])?;
+        Ok(0)
+    }
+
+    fn capability_header(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u32, Errno> {
+        let version = self.read_u32(caller.who, a[0])?;
+        if version == CAPABILITY_VERSION_1 || version & !1 == CAPABILITY_VERSION_3 & !1 {
+            return Ok(version);
+        }
+        self.write_u32(caller.who, a[0], CAPABILITY_VERSION_3)?;
+        Err(Errno::EINVAL)
+    }
+
+    /// capset(header, data): dropping is accepted, gaining is not.
+    pub fn capset(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        self.capability_header(caller, a)?;
+        let [low] = self.read_words(caller.who, a[1])?;
+        if low != 0 && !self.is_root(caller.pid) {
+            return Err(Errno::EPERM);
+        }
+        Ok(0)
+    }
+}
+
+/// struct rusage: user time, system time (not told apart: 0), resident size, the rest 0.
+fn usage(cpu_ns: u64, resident_kib: u64) -> [u64; 18] {
+    let mut words = [0; 18];
+    words[..2].copy_from_slice(&timeval(cpu_ns));
+    words[4] = resident_kib;
+    words
+}

@@ -1,0 +1,192 @@
+//! The real [`System`]: kernel calls, messages and copies of the runtime.
+
+use crate::system::System;
+use abi::kernel::{Kcall, ProcessInfo, Registers, StopState};
+use abi::{Endpoint, Errno, Message, Request};
+use alloc::vec;
+use alloc::vec::Vec;
+use rt::grants::{self, Access};
+use rt::{copy, ipc, kernel, outbox};
+
+/// Linux processes run at this priority.
+const USER_PRIORITY: u64 = 6;
+
+/// The machine PM runs on.
+#[derive(Debug, Default)]
+pub struct Machine {
+    xsave_bytes: usize,
+    xfeatures: u64,
+}
+
+impl Machine {
+    /// Asks the kernel and the processor what FPU state there is.
+    pub fn new() -> Machine {
+        let xsave_bytes = kernel::boot_info().map_or(0, |info| info.xsave_bytes as usize);
+        Machine {
+            xsave_bytes,
+            xfeatures: read_xcr0(),
+        }
+    }
+}
+
+/// XCR0, or the legacy two components where there is no XSAVE.
+fn read_xcr0() -> u64 {
+    const OSXSAVE: u32 = 1 << 27;
+    if core::arch::x86_64::__cpuid(1).ecx & OSXSAVE == 0 {
+        return 3;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: with OSXSAVE set, xgetbv of register 0 is allowed in user mode; it only reads.
+    unsafe {
+        core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high,
+                         options(nomem, nostack, preserves_flags));
+    }
+    low as u64 | (high as u64) << 32
+}
+
+impl System for Machine {
+    fn call<R: Request>(&mut self, to: Endpoint, request: R) -> Result<R::Reply, Errno> {
+        ipc::call(to, request)
+    }
+
+    fn post<R: Request>(&mut self, to: Endpoint, request: R) {
+        outbox::post(to, request);
+    }
+
+    fn reply(&mut self, to: Endpoint, message: Message) {
+        // Who was killed meanwhile waits for nothing.
+        let _ = ipc::reply_raw(to, message);
+    }
+
+    fn set_groups(&mut self, who: Endpoint, groups: &[u32]) -> Result<(), Errno> {
+        // An empty grant would be refused.
+        let padding = [0];
+        let memory = if groups.is_empty() { &padding } else { groups };
+        let grant = grants::direct(
+            Endpoint::VFS,
+            memory.as_ptr().cast(),
+            size_of_val(memory),
+            Access::Read,
+        )?;
+        let request = abi::proto::vfs::SetGroups {
+            who,
+            grant: grant.id(),
+            count: groups.len() as u32,
+        };
+        ipc::call(Endpoint::VFS, request)
+    }
+
+    fn now(&mut self) -> u64 {
+        kernel::time_ns()
+    }
+
+    fn set_timer(&mut self, deadline: u64) {
+        let _ = kernel::set_timer(deadline);
+    }
+
+    fn create(&mut self, name: &str) -> Result<Endpoint, Errno> {
+        let who = kernel::proc_create(name, true)?;
+        // No kernel calls, no peers: a Linux process has only system calls.
+        kernel::proc_priv(who, &Default::default())?;
+        kernel::proc_priority(who, USER_PRIORITY)?;
+        Ok(who)
+    }
+
+    fn fork(&mut self, parent: Endpoint) -> Result<Endpoint, Errno> {
+        kernel::proc_fork(parent)
+    }
+
+    fn destroy(&mut self, who: Endpoint) {
+        let _ = kernel::proc_exit(who);
+    }
+
+    fn start(&mut self, who: Endpoint, pc: u64, sp: u64) -> Result<(), Errno> {
+        kernel::proc_start(who, pc, sp, 0)
+    }
+
+    fn stop(&mut self, who: Endpoint) -> Result<(StopState, Endpoint), Errno> {
+        kernel::proc_stop(who)
+    }
+
+    fn resume(&mut self, who: Endpoint) {
+        let _ = kernel::proc_resume(who);
+    }
+
+    fn next_stopped(&mut self) -> Option<Endpoint> {
+        kernel::get_stopped().ok()
+    }
+
+    fn registers(&mut self, who: Endpoint) -> Result<Registers, Errno> {
+        kernel::proc_get_regs(who)
+    }
+
+    fn set_registers(&mut self, who: Endpoint, registers: &Registers) -> Result<(), Errno> {
+        kernel::proc_set_regs(who, registers)
+    }
+
+    fn fpu(&mut self, who: Endpoint) -> Result<Vec<u8>, Errno> {
+        if self.xsave_bytes == 0 {
+            self.xsave_bytes = kernel::proc_get_fpu(who, &mut [])?;
+        }
+        let mut area = vec![0; self.xsave_bytes];
+        let bytes = kernel::proc_get_fpu(who, &mut area)?;
+        area.truncate(bytes);
+        Ok(area)
+    }
+
+    fn set_fpu(&mut self, who: Endpoint, area: &[u8]) -> Result<(), Errno> {
+        kernel::proc_set_fpu(who, area)
+    }
+
+    fn xfeatures(&mut self) -> u64 {
+        self.xfeatures
+    }
+
+    fn info(&mut self, slot: usize) -> Option<ProcessInfo> {
+        kernel::proc_info(slot).ok()
+    }
+
+    fn set_name(&mut self, who: Endpoint, name: [u64; 2]) {
+        let _ = kernel::proc_name(who, name);
+    }
+
+    fn read(
+        &mut self,
+        who: Endpoint,
+        address: u64,
+        buffer: &mut [u8],
+        wait: bool,
+    ) -> Result<(), Errno> {
+        if wait {
+            copy::read(who, address, buffer)
+        } else {
+            copy::try_read(who, address, buffer)
+        }
+    }
+
+    fn write(
+        &mut self,
+        who: Endpoint,
+        address: u64,
+        buffer: &[u8],
+        wait: bool,
+    ) -> Result<(), Errno> {
+        if wait {
+            copy::write(who, address, buffer)
+        } else {
+            copy::try_write(who, address, buffer)
+        }
+    }
+
+    fn physical(&mut self, who: Endpoint, address: u64) -> Option<u64> {
+        kernel::kcall(Kcall::Umap, [who.0 as u64, address, 0, 0, 0]).ok()
+    }
+
+    fn log(&mut self, text: core::fmt::Arguments<'_>) {
+        rt::log::line(text);
+    }
+
+    fn power_off(&mut self, status: u64) {
+        kernel::power_off(status)
+    }
+}

@@ -1,0 +1,61 @@
+//! The `pm` image: reads the run specification, loads the routes of Linux calls, serves.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use abi::boot::{RunSpec, names, run_flags};
+use abi::kernel::KernelNotify;
+use abi::{Class, Endpoint};
+use alloc::string::String;
+use alloc::vec;
+use pm::machine::Machine;
+use pm::{Boot, Pm};
+use rt::{ipc, kernel, log, outbox};
+
+rt::entry!(main);
+
+fn boot() -> Result<Boot, abi::Errno> {
+    let (index, entry) = kernel::module_find(names::RUN)?;
+    let mut bytes = vec![0; entry.len as usize];
+    let read = kernel::module_read(index, 0, &mut bytes)?;
+    let spec = RunSpec::parse(&bytes[..read])?;
+    let header = spec.header;
+    let program = spec.args().next().unwrap_or_default();
+    Ok(Boot {
+        epoch_ns: header.epoch_ns,
+        seed: header.seed,
+        verbose: header.flags & run_flags::VERBOSE != 0,
+        program: String::from_utf8_lossy(program).into_owned(),
+        ids: (header.uid, header.gid),
+        ram_bytes: kernel::boot_info().map_or(0, |info| info.ram_bytes),
+    })
+}
+
+fn main() -> ! {
+    let boot = boot().unwrap_or_else(|errno| {
+        log!("no run specification: {errno}");
+        Boot::default()
+    });
+    if let Err(errno) = kernel::set_linux_routes(&abi::routes::routes()) {
+        log!("cannot load the routes of Linux calls: {errno}");
+    }
+    let mut pm = Pm::new(Machine::new(), boot);
+    let mut answer = None;
+    loop {
+        let received = match answer.take() {
+            Some((to, message)) => ipc::reply_receive(to, message),
+            None => ipc::receive(),
+        };
+        let Ok(received) = received else {
+            continue;
+        };
+        if received.source == Endpoint::KERNEL
+            && received.class == Class::Kernel
+            && received.message.words[0] & KernelNotify::OUTBOX.bits() != 0
+        {
+            outbox::flush();
+        }
+        answer = pm.handle(received.source, received.class, &received.message);
+    }
+}

@@ -1,0 +1,256 @@
+//! The server: its state, and what each received message means.
+
+use crate::calls::{Caller, Outcome};
+use crate::futex::Futexes;
+use crate::info::Uname;
+use crate::random::Random;
+use crate::shutdown::Ending;
+use crate::signal::info::Info;
+use crate::signal::set::SIGKILL;
+use crate::system::System;
+use crate::table::Table;
+use crate::timers::{Event, Timers};
+use abi::errno::result_to_word;
+use abi::kernel::{Exception, KernelNotify};
+use abi::message::reply_message;
+use abi::proto::pm;
+use abi::{Class, Endpoint, Errno, Message, Request};
+
+/// What the run specification says that PM needs.
+#[derive(Clone, Debug, Default)]
+pub struct Boot {
+    /// Wall clock at boot, ns since 1970.
+    pub epoch_ns: u64,
+    /// Seed of the entropy.
+    pub seed: [u64; 4],
+    /// Name unknown calls.
+    pub verbose: bool,
+    /// PROGRAM's path, for messages.
+    pub program: alloc::string::String,
+    /// User and group PROGRAM runs as.
+    pub ids: (u32, u32),
+    /// Bytes of RAM.
+    pub ram_bytes: u64,
+}
+
+/// The process manager.
+pub struct Pm<S> {
+    /// Everything outside.
+    pub sys: S,
+    /// Processes and threads.
+    pub table: Table,
+    /// Deadlines.
+    pub timers: Timers,
+    /// Threads that wait for a futex.
+    pub futexes: Futexes,
+    /// getrandom.
+    pub random: Random,
+    /// See [`Boot`].
+    pub boot: Boot,
+    /// What uname says.
+    pub uname: Uname,
+    /// The thread whose Linux call is being handled.
+    pub current: Option<usize>,
+    /// Set once PROGRAM has ended.
+    pub ending: Option<Ending>,
+    /// Forks since boot.
+    pub forks: u64,
+    /// The next address space's number.
+    pub next_space: u64,
+    /// Unknown calls that were named, a bit each.
+    pub named: [u64; 8],
+    armed: u64,
+}
+
+impl<S: System> Pm<S> {
+    /// A server without processes.
+    pub fn new(sys: S, boot: Boot) -> Pm<S> {
+        Pm {
+            sys,
+            table: Table::new(),
+            timers: Timers::default(),
+            futexes: Futexes::default(),
+            random: Random::new(boot.seed),
+            uname: Uname::default(),
+            current: None,
+            ending: None,
+            forks: 0,
+            next_space: 1,
+            named: [0; 8],
+            armed: 0,
+            boot,
+        }
+    }
+
+    /// Handles one message. An answer that is due at once is returned, so that it can go out
+    /// with the next receive.
+    pub fn handle(
+        &mut self,
+        source: Endpoint,
+        class: Class,
+        message: &Message,
+    ) -> Option<(Endpoint, Message)> {
+        let answer = match class {
+            Class::Linux => self.linux(source, message),
+            Class::Call => Some((source, self.request(message))),
+            Class::Send | Class::Post => {
+                self.posted(message);
+                None
+            }
+            Class::Kernel => {
+                self.kernel(message);
+                None
+            }
+            Class::Exception => {
+                self.exception(source, Exception::from_words(&message.words));
+                None
+            }
+            Class::PageFault | Class::Notify => None,
+        };
+        self.arm();
+        answer
+    }
+
+    fn linux(&mut self, who: Endpoint, message: &Message) -> Option<(Endpoint, Message)> {
+        let Some(slot) = self.table.slot_of(who) else {
+            return Some((who, Message::error(Errno::ENOSYS)));
+        };
+        let pid = self.table.thread(slot)?.pid;
+        let caller = Caller { slot, pid, who };
+        self.current = Some(slot);
+        let outcome = self.dispatch(caller, message.kind, message.words);
+        self.current = None;
+        // The call may have ended the caller.
+        self.table.slot_of(who)?;
+        let answer = match outcome {
+            Outcome::Done(result) => Message::new(result_to_word(result)),
+            Outcome::Raw(answer) => answer,
+            Outcome::Hold(call, deadline) => {
+                self.hold(slot, call, deadline);
+                self.attend(slot);
+                return None;
+            }
+            Outcome::Answered => {
+                self.attend(slot);
+                return None;
+            }
+        };
+        if self.has_signal(slot) {
+            // A signal that the call raised or unblocked is taken before the next
+            // instruction: stop, answer, deliver.
+            self.answer_and_attend(slot, who, answer);
+            return None;
+        }
+        Some((who, answer))
+    }
+
+    fn answer_and_attend(&mut self, slot: usize, who: Endpoint, answer: Message) {
+        use crate::table::Halt;
+        if let Some(thread) = self.table.thread(slot)
+            && thread.halt == Halt::Running
+            && self.sys.stop(who).is_ok()
+        {
+            self.sys.reply(who, answer);
+            if let Some(thread) = self.table.thread_mut(slot) {
+                thread.halt = Halt::Stopped;
+            }
+            self.act(slot);
+        } else {
+            // A stop that waited for this call: the kernel reports its end.
+            self.sys.reply(who, answer);
+        }
+    }
+
+    fn request(&mut self, message: &Message) -> Message {
+        match message.kind {
+            pm::StartInit::KIND => reply_message(self.start_init()),
+            pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
+            pm::NextPid::KIND => answer(message, |m| self.next_pid(m)),
+            pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
+            pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
+            pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
+            pm::MaySetId::KIND => answer(message, |m: pm::MaySetId| {
+                // Nothing is traced here, so nothing stands against it.
+                self.table.slot_of(m.who).map(|_| ()).ok_or(Errno::ESRCH)
+            }),
+            _ => Message::error(Errno::ENOSYS),
+        }
+    }
+
+    fn posted(&mut self, message: &Message) {
+        match message.kind {
+            pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
+            pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
+            pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
+            pm::Raise::KIND => with(message, |m: pm::Raise| {
+                if let Some(slot) = self.table.slot_of(m.who) {
+                    let (pid, uid) = self.pid_and_user(slot);
+                    let _ = self.send_thread(slot, Info::from_process(m.signal, 0, pid, uid));
+                }
+            }),
+            pm::RaiseGroup::KIND => with(message, |m: pm::RaiseGroup| {
+                if m.signal != SIGKILL && crate::signal::set::is_signal(m.signal) {
+                    self.send_group(m.group, Info::kernel(m.signal));
+                }
+            }),
+            pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn)),
+            _ => {}
+        }
+    }
+
+    fn pid_and_user(&self, slot: usize) -> (u32, u32) {
+        let pid = self.table.thread(slot).map_or(0, |thread| thread.pid);
+        let user = self.table.process(pid).map_or(0, |p| p.ids.user.real);
+        (pid, user)
+    }
+
+    fn kernel(&mut self, message: &Message) {
+        let bits = KernelNotify::from_bits_truncate(message.words[0]);
+        if bits.contains(KernelNotify::STOPPED) {
+            while let Some(who) = self.sys.next_stopped() {
+                self.stopped(who);
+            }
+        }
+        if bits.contains(KernelNotify::TIMER) {
+            self.armed = 0;
+            self.expire();
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.sys.now();
+        while let Some((key, event)) = self.timers.take_due(now) {
+            match event {
+                Event::Call(who) => self.call_timed_out(who, key),
+                Event::Interval(pid, which) => self.interval_expired(pid, which),
+                Event::Posix(pid, id) => self.posix_expired(pid, id),
+                Event::SyncOverdue => self.sync_overdue(),
+            }
+        }
+    }
+
+    /// Sets the kernel's timer when the earliest deadline has changed.
+    fn arm(&mut self) {
+        let deadline = self.timers.next().map_or(0, |deadline| deadline.max(1));
+        if deadline != self.armed {
+            self.armed = deadline;
+            self.sys.set_timer(deadline);
+        }
+    }
+}
+
+fn with<R: Request>(message: &Message, handle: impl FnOnce(R)) {
+    if let Some(request) = R::decode(message) {
+        handle(request);
+    }
+}
+
+fn answer<R: Request>(
+    message: &Message,
+    handle: impl FnOnce(R) -> Result<R::Reply, Errno>,
+) -> Message {
+    match R::decode(message) {
+        Some(request) => reply_message(handle(request)),
+        None => Message::error(Errno::EINVAL),
+    }
+}

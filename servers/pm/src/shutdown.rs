@@ -1,0 +1,111 @@
+//! The end of the machine: PROGRAM has ended, or root asked for it.
+
+use crate::calls::{Caller, Outcome};
+use crate::server::Pm;
+use crate::signal::set::SIGKILL;
+use crate::sleep::SECOND;
+use crate::system::System;
+use crate::table::PROGRAM_PID;
+use crate::timers::{Event, TimerKey};
+use abi::endpoint::MAX_PROCESSES;
+use abi::message::WORDS;
+use abi::proto::{device, vfs};
+use abi::{Endpoint, Errno};
+
+/// How long the file systems may take to write everything back.
+const SYNC_LIMIT: u64 = 10 * SECOND;
+const SYNC_TXN: u64 = 1;
+/// The magic numbers of reboot(2).
+const REBOOT_MAGIC1: u32 = 0xfee1_dead;
+const REBOOT_MAGIC2: [u32; 4] = [672_274_793, 85_072_278, 369_367_448, 537_993_216];
+const REBOOT_RESTART: u32 = 0x0123_4567;
+const REBOOT_HALT: u32 = 0xcdef_0123;
+const REBOOT_POWER_OFF: u32 = 0x4321_fedc;
+
+/// The end, under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ending {
+    /// PROGRAM's wait status.
+    pub status: u32,
+    overdue: TimerKey,
+}
+
+/// What the machine's exit code is for a wait status: the exit code, or 128 and the signal.
+pub fn exit_code(status: u32) -> u64 {
+    match status & 0x7f {
+        0 => (status >> 8 & 0xff) as u64,
+        signal => 128 + signal as u64,
+    }
+}
+
+impl<S: System> Pm<S> {
+    /// Ends everything: processes, file systems, machine.
+    pub fn end_machine(&mut self, status: u32) {
+        if self.ending.is_some() {
+            return;
+        }
+        let deadline = self.sys.now().saturating_add(SYNC_LIMIT);
+        let overdue = self.timers.add(deadline, Event::SyncOverdue);
+        self.ending = Some(Ending { status, overdue });
+        for pid in self.table.select(|process| !process.is_zombie()) {
+            self.exit_process(pid, SIGKILL as u32);
+        }
+        self.sys.post(Endpoint::VFS, vfs::SyncAll { txn: SYNC_TXN });
+    }
+
+    /// VFS has written everything back.
+    pub fn synced(&mut self, txn: u64) {
+        if let Some(ending) = self.ending
+            && txn == SYNC_TXN
+        {
+            self.timers.cancel(ending.overdue);
+            self.finish(ending.status);
+        }
+    }
+
+    /// It has not, and the time is over.
+    pub fn sync_overdue(&mut self) {
+        if let Some(ending) = self.ending {
+            self.sys
+                .log(format_args!("file systems did not sync in time"));
+            self.finish(ending.status);
+        }
+    }
+
+    fn finish(&mut self, status: u32) {
+        if let Some(console) = self.find_service("console") {
+            let _ = self.sys.call(console, device::exit::ExitStatus { status });
+        }
+        self.sys.power_off(exit_code(status));
+    }
+
+    fn find_service(&mut self, name: &str) -> Option<Endpoint> {
+        (1..MAX_PROCESSES).find_map(|slot| {
+            let info = self.sys.info(slot)?;
+            let len = info.name.iter().position(|&b| b == 0).unwrap_or(16);
+            // Programs may bear any name.
+            let service = self.table.thread(slot).is_none();
+            (service && &info.name[..len] == name.as_bytes()).then_some(Endpoint(info.endpoint))
+        })
+    }
+
+    /// reboot(magic, magic2, command).
+    pub fn reboot(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<Outcome, Errno> {
+        if !self.is_root(caller.pid) {
+            return Err(Errno::EPERM);
+        }
+        if a[0] as u32 != REBOOT_MAGIC1 || !REBOOT_MAGIC2.contains(&(a[1] as u32)) {
+            return Err(Errno::EINVAL);
+        }
+        match a[2] as u32 {
+            REBOOT_RESTART | REBOOT_HALT | REBOOT_POWER_OFF => {
+                self.exit_process(PROGRAM_PID, 0);
+                self.end_machine(0);
+                Ok(Outcome::Answered)
+            }
+            // Whether ctrl-alt-delete reboots: there is none.
+            0 | 0x89ab_cdef => Ok(Outcome::Done(Ok(0))),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}

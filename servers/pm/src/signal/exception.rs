@@ -1,0 +1,60 @@
+//! Processor exceptions and unrepairable page faults become signals.
+
+use super::info::{self, Info};
+use super::set::{SIGFPE, SIGILL, SIGKILL};
+use crate::server::Pm;
+use crate::system::System;
+use crate::table::Halt;
+use abi::kernel::{Exception, StopState};
+use abi::proto::pm::FaultSignal;
+use abi::{Endpoint, Errno, Message};
+
+/// The vector of a page fault, for the signal frame.
+const PAGE_FAULT: u64 = 14;
+
+impl<S: System> Pm<S> {
+    /// A thread's instruction raised an exception; it waits for the answer.
+    pub fn exception(&mut self, who: Endpoint, exception: Exception) {
+        // Anything but 0 leaves it stopped; resuming it is up to the delivery.
+        self.sys.reply(who, Message::error(Errno::EFAULT));
+        let Some(slot) = self.table.slot_of(who) else {
+            return;
+        };
+        let (signal, code) = info::of_exception(exception.vector);
+        let address = if signal == SIGFPE || signal == SIGILL {
+            exception.rip
+        } else {
+            0
+        };
+        if let Some(thread) = self.table.thread_mut(slot) {
+            thread.trap = (exception.vector, exception.code, 0);
+            thread.halt = Halt::Stopped;
+        }
+        self.force(slot, Info::fault(signal, code, address));
+        self.act(slot);
+    }
+
+    /// VM cannot repair a page fault; the thread stands at the instruction.
+    pub fn fault(&mut self, fault: FaultSignal) {
+        let Some(slot) = self.table.slot_of(fault.who) else {
+            return;
+        };
+        if fault.signal == SIGKILL {
+            if let Some(thread) = self.table.thread(slot) {
+                let pid = thread.pid;
+                self.terminate(pid, SIGKILL);
+            }
+            return;
+        }
+        // A handler may have taken the thread away from the instruction meanwhile.
+        if matches!(self.sys.stop(fault.who), Err(_) | Ok((StopState::Busy, _))) {
+            return;
+        }
+        if let Some(thread) = self.table.thread_mut(slot) {
+            thread.trap = (PAGE_FAULT, 4, fault.addr);
+            thread.halt = Halt::Stopped;
+        }
+        self.force(slot, Info::fault(fault.signal, fault.code, fault.addr));
+        self.act(slot);
+    }
+}

@@ -1,0 +1,80 @@
+//! rt_sigreturn: back from a handler.
+
+use super::frame::{self, LEGACY_BYTES};
+use super::info::Info;
+use super::set::SIGSEGV;
+use crate::calls::{Caller, Outcome};
+use crate::server::Pm;
+use crate::system::System;
+use crate::table::AltStack;
+use abi::{Endpoint, Errno, Message};
+use alloc::vec;
+use alloc::vec::Vec;
+use linux_raw_sys::general as linux;
+
+impl<S: System> Pm<S> {
+    /// The thread's registers, FPU, mask and alternate stack become those of the frame at its
+    /// stack pointer. A bad frame is SIGSEGV.
+    pub fn rt_sigreturn(&mut self, caller: Caller) -> Outcome {
+        match self.restore_frame(caller) {
+            // rax is one of the registers that come back: the answer must not be an errno.
+            Some(rax) => Outcome::Raw(Message::new(rax)),
+            None => {
+                self.force(caller.slot, Info::kernel(SIGSEGV));
+                Outcome::Done(Err(Errno::EFAULT))
+            }
+        }
+    }
+
+    fn restore_frame(&mut self, caller: Caller) -> Option<u64> {
+        let who = caller.who;
+        let current = self.sys.registers(who).ok()?;
+        // `ret` has popped the restorer's address, so the ucontext is at the stack pointer.
+        let uc = self.read_words(who, current.rsp).ok()?;
+        let restored = frame::restore(&uc, &current)?;
+        let fpu = self.read_fpu(who, restored.fpstate)?;
+        self.sys.set_fpu(who, &fpu).ok()?;
+        self.sys.set_registers(who, &restored.registers).ok()?;
+        let thread = self.table.thread_mut(caller.slot)?;
+        thread.blocked = restored.mask;
+        if !frame::on_altstack(thread.altstack, current.rsp) {
+            let [base, flags, size] = restored.altstack;
+            let flags = flags as u32;
+            let disabled = flags & linux::SS_DISABLE != 0;
+            thread.altstack = if disabled {
+                AltStack::default()
+            } else {
+                AltStack {
+                    base,
+                    size,
+                    flags: flags & linux::SS_AUTODISARM,
+                }
+            };
+        }
+        Some(restored.registers.rax)
+    }
+
+    /// The FPU state of a frame; empty when it has none.
+    fn read_fpu(&mut self, who: Endpoint, address: u64) -> Option<Vec<u8>> {
+        if address == 0 {
+            return Some(Vec::new());
+        }
+        let ours = self.sys.fpu(who).ok()?.len();
+        let mut area = vec![0; LEGACY_BYTES];
+        self.read_bytes(who, address, &mut area).ok()?;
+        let mut extended = false;
+        if let Some(bytes) = frame::extended_bytes(&area, ours) {
+            let mut magic = [0; 4];
+            if self
+                .read_bytes(who, address + bytes as u64, &mut magic)
+                .is_ok()
+                && frame::is_magic2(magic)
+            {
+                area = vec![0; bytes];
+                self.read_bytes(who, address, &mut area).ok()?;
+                extended = true;
+            }
+        }
+        Some(frame::sanitise_fpu(area, ours, extended))
+    }
+}
