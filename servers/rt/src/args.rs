@@ -12,8 +12,18 @@ pub unsafe fn init(stack: *const u64) {
     *STACK.borrow() = stack as usize;
 }
 
+static NAME: Single<Option<&'static str>> = Single::new(None);
+
+/// For an image without an argument block: only its name. Called by `boot_entry!`.
+pub fn init_named(name: &'static str) {
+    *NAME.borrow() = Some(name);
+}
+
 /// Argument `index`; 0 is the server's name.
 pub fn get(index: usize) -> Option<&'static str> {
+    if let (0, Some(name)) = (index, *NAME.borrow()) {
+        return Some(name);
+    }
     let stack = *STACK.borrow() as *const u64;
     if stack.is_null() {
         return None;

@@ -2,36 +2,12 @@
 
 /// Makes the crate a server image that starts in `$main`, a `fn() -> !`.
 ///
-/// The stack holds a Linux-style argument block (argc, argv); see [`crate::args`]. With
-/// `stack = BYTES` the image brings its stack along, without arguments: for VM, which starts
-/// before anybody could make it one.
+/// The stack holds a Linux-style argument block (argc, argv); see [`crate::args`].
 #[macro_export]
 macro_rules! entry {
-    ($main:path, stack = $bytes:expr) => {
-        #[repr(C, align(16))]
-        struct InitialStack(core::cell::UnsafeCell<[u8; $bytes]>);
-        // SAFETY: only the one thread that runs on it uses it.
-        unsafe impl Sync for InitialStack {}
-        static INITIAL_STACK: InitialStack =
-            InitialStack(core::cell::UnsafeCell::new([0; $bytes]));
-
-        core::arch::global_asm!(
-            ".globl _start",
-            "_start:",
-            "xor ebp, ebp",
-            // The zeros above are an empty argument block.
-            "lea rsp, [rip + {stack} + {top}]",
-            "mov rdi, rsp",
-            "call {start}",
-            "ud2",
-            stack = sym INITIAL_STACK,
-            top = const $bytes - 64,
-            start = sym start,
-        );
-
-        $crate::entry!(@image $main);
-    };
     ($main:path) => {
+        $crate::image!();
+
         core::arch::global_asm!(
             ".globl _start",
             "_start:",
@@ -43,12 +19,6 @@ macro_rules! entry {
             start = sym start,
         );
 
-        $crate::entry!(@image $main);
-    };
-    (@image $main:path) => {
-        #[global_allocator]
-        static HEAP: $crate::heap::Heap = $crate::heap::new();
-
         extern "C" fn start(stack: *const u64) -> ! {
             // SAFETY: `_start` passes the initial stack pointer, which points to the
             // argument block that whoever started us wrote (or to zeros).
@@ -56,6 +26,52 @@ macro_rules! entry {
             let main: fn() -> ! = $main;
             main()
         }
+    };
+}
+
+/// [`entry!`] for the image that the kernel starts itself, in VM's place: there is nobody yet
+/// who could give it a stack or arguments, so it brings a stack of its own.
+#[macro_export]
+macro_rules! boot_entry {
+    ($main:path, $name:literal) => {
+        $crate::image!();
+
+        /// The stack, 256 KiB of bss.
+        #[repr(C, align(4096))]
+        struct BootStack([u8; Self::BYTES]);
+
+        impl BootStack {
+            const BYTES: usize = 256 * 1024;
+        }
+
+        static mut BOOT_STACK: BootStack = BootStack([0; BootStack::BYTES]);
+
+        core::arch::global_asm!(
+            ".globl _start",
+            "_start:",
+            "xor ebp, ebp",
+            "lea rsp, [rip + {stack} + {bytes}]",
+            "call {start}",
+            "ud2",
+            stack = sym BOOT_STACK,
+            bytes = const BootStack::BYTES,
+            start = sym start,
+        );
+
+        extern "C" fn start() -> ! {
+            $crate::args::init_named($name);
+            let main: fn() -> ! = $main;
+            main()
+        }
+    };
+}
+
+/// What every image needs beside its entry: heap, panic handler, the compiler's memory functions.
+#[macro_export]
+macro_rules! image {
+    () => {
+        #[global_allocator]
+        static HEAP: $crate::heap::Heap = $crate::heap::new();
 
         #[panic_handler]
         fn panic(info: &core::panic::PanicInfo<'_>) -> ! {

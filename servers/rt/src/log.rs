@@ -19,6 +19,13 @@ impl Line {
     }
 }
 
+impl Line {
+    /// What was written so far.
+    pub fn text(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 impl Default for Line {
     fn default() -> Self {
         Line::new()

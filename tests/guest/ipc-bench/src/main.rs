@@ -22,20 +22,17 @@ const LAST_CALL: u64 = 39;
 const STACK: usize = 64 * 1024;
 
 #[repr(C, align(4096))]
-struct Pages([u8; 4 * STACK]);
-static mut STACKS: Pages = Pages([0; 4 * STACK]);
+struct Stacks([u8; 3 * STACK]);
+static mut STACKS: Stacks = Stacks([0; 3 * STACK]);
 #[repr(C, align(4096))]
 struct Buffer([u8; 8192]);
 static mut SOURCE: Buffer = Buffer([1; 8192]);
 static mut TARGET: Buffer = Buffer([0; 8192]);
 static mut GRANTS: [GrantEntry; 1] = [GrantEntry::FREE; 1];
 
+rt::boot_entry!(main, "bench");
+
 global_asm!(
-    ".globl _start",
-    "_start:",
-    "lea rsp, [rip + {stacks} + {stack}]",
-    "call {main}",
-    "ud2",
     // The Linux process: rdi calls of number 39, then it stops for good with number 0.
     ".globl linux_loop",
     "linux_loop:",
@@ -48,20 +45,11 @@ global_asm!(
     "xor eax, eax",
     "syscall",
     "ud2",
-    stacks = sym STACKS,
-    stack = const STACK,
-    main = sym main,
     call = const LAST_CALL,
 );
 
 unsafe extern "C" {
     static linux_loop: u8;
-}
-
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    log::line(format_args!("{info}"));
-    kernel::power_off(abi::lab::POWEROFF_PANIC)
 }
 
 fn ticks() -> u64 {
@@ -152,7 +140,7 @@ extern "C" fn answer() -> ! {
     }
 }
 
-extern "C" fn main() -> ! {
+fn main() -> ! {
     let everything = Privileges {
         kcalls: !0,
         peers: [!0; 4],
@@ -163,8 +151,8 @@ extern "C" fn main() -> ! {
         "own privileges",
         kernel::proc_priv(Endpoint::VM, &everything),
     );
-    let peer = spawn("echo", false, 2, echo as *const () as u64, 0);
-    let server = spawn("pm", false, 3, answer as *const () as u64, 0);
+    let peer = spawn("echo", false, 1, echo as *const () as u64, 0);
+    let server = spawn("pm", false, 2, answer as *const () as u64, 0);
     assert!(
         peer == Endpoint::RS && server == Endpoint::PM,
         "the first slots are the core servers'"
@@ -219,7 +207,7 @@ extern "C" fn main() -> ! {
     let start = ticks();
     let visits = check("counters", kernel::counters()).visits;
     let program = &raw const linux_loop as u64;
-    spawn("linux", true, 4, program, OPERATIONS);
+    spawn("linux", true, 3, program, OPERATIONS);
     let ended = check("receive", ipc::receive());
     assert!(
         ended.class == Class::Notify && ended.source == server,
