@@ -1,2 +1,11 @@
-//! mem
+//! The memory devices: null, zero, full, random and urandom.
+//!
+//! Nothing here waits: every request is answered at once. [`device`] says what each device
+//! does, [`random`] makes the random bytes.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod device;
+pub mod random;

@@ -4,7 +4,7 @@ use abi::Errno;
 use abi::proto::block::{MAX_TRANSFER, SECTOR};
 use core::sync::atomic::{Ordering, fence};
 use virtio::dma::{Buffer, Pool};
-use virtio::{DeviceStatus, Features, Transport, VirtQueue, negotiate};
+use virtio::{DeviceStatus, Features, InterruptStatus, Transport, VirtQueue, negotiate};
 
 const QUEUE: u16 = 0;
 /// Descriptors; a request takes at most three.
@@ -102,9 +102,12 @@ impl<T: Transport> Disk<T> {
 
     /// Takes notice of an interrupt. Before looking at the ring: the line is edge triggered.
     pub fn acknowledge(&mut self) {
-        self.transport.ack_interrupt();
-        let status = self.transport.get_status();
-        self.broken |= status.contains(DeviceStatus::DEVICE_NEEDS_RESET);
+        let cause = self.transport.ack_interrupt();
+        // Each register costs an exit: the status is read only when it may have changed.
+        if cause.contains(InterruptStatus::DEVICE_CONFIGURATION_INTERRUPT) {
+            let status = self.transport.get_status();
+            self.broken |= status.contains(DeviceStatus::DEVICE_NEEDS_RESET);
+        }
     }
 
     /// Carries out a checked request with the first `len` bytes of the buffer. `wait`

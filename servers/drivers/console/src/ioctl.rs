@@ -1,0 +1,148 @@
+//! Terminal ioctls.
+
+use crate::outgoing::Outgoing;
+use crate::termios::{TERMIOS, TERMIOS2};
+use crate::tty::{Tty, Window};
+use crate::world::{Asker, World};
+use abi::Errno;
+use linux_raw_sys::general as linux;
+use linux_raw_sys::ioctl as request;
+
+/// An ioctl as VFS passes it on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoctlCall {
+    /// Whom to answer.
+    pub asker: Asker,
+    /// Request number.
+    pub request: u32,
+    /// Argument memory, or -1.
+    pub grant: i32,
+    /// Raw argument.
+    pub value: u64,
+}
+
+impl IoctlCall {
+    /// Whether output must drain before it is carried out.
+    pub fn waits_for_output(&self) -> bool {
+        match self.request {
+            request::TCSETSW | request::TCSETSF | request::TCSETSW2 | request::TCSETSF2 => true,
+            // With 0 these send a break instead, which means nothing here.
+            request::TCSBRK => self.value != 0,
+            _ => false,
+        }
+    }
+
+    fn fetch<const N: usize>(&self, world: &mut impl World) -> Result<[u8; N], Errno> {
+        let mut bytes = [0; N];
+        match self.grant {
+            ..0 => Err(Errno::EFAULT),
+            grant => world
+                .fetch(self.asker.source, grant, 0, &mut bytes)
+                .map(|()| bytes),
+        }
+    }
+
+    fn store(&self, world: &mut impl World, bytes: &[u8]) -> Result<u64, Errno> {
+        match self.grant {
+            ..0 => Err(Errno::EFAULT),
+            grant => world.store(self.asker.source, grant, bytes).map(|()| 0),
+        }
+    }
+
+    fn store_int(&self, world: &mut impl World, value: usize) -> Result<u64, Errno> {
+        self.store(
+            world,
+            &i32::try_from(value).unwrap_or(i32::MAX).to_le_bytes(),
+        )
+    }
+
+    /// Carries it out on a stream.
+    pub fn on_stream(&self, world: &mut impl World, available: usize) -> Result<u64, Errno> {
+        match self.request {
+            request::FIONREAD => self.store_int(world, available),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    /// Carries it out on the terminal.
+    pub fn on_tty(
+        &self,
+        world: &mut impl World,
+        tty: &mut Tty,
+        outgoing: &Outgoing,
+    ) -> Result<u64, Errno> {
+        match self.request {
+            request::TCGETS => {
+                let bytes = tty.ldisc.settings().to_bytes();
+                self.store(world, &bytes[..TERMIOS])
+            }
+            request::TCGETS2 => {
+                let bytes = tty.ldisc.settings().to_bytes();
+                self.store(world, &bytes)
+            }
+            request::TCSETS | request::TCSETSW | request::TCSETSF => {
+                let bytes = self.fetch::<TERMIOS>(world)?;
+                self.set(tty, &bytes)
+            }
+            request::TCSETS2 | request::TCSETSW2 | request::TCSETSF2 => {
+                let bytes = self.fetch::<TERMIOS2>(world)?;
+                self.set(tty, &bytes)
+            }
+            request::TIOCGWINSZ => self.store(world, &tty.window.to_bytes()),
+            request::TIOCSWINSZ => {
+                let window = Window::from_bytes(self.fetch(world)?);
+                tty.resize(world, window);
+                Ok(0)
+            }
+            request::TIOCGPGRP => self.store_int(world, tty.group as usize),
+            request::TIOCSPGRP => match i32::from_le_bytes(self.fetch(world)?) {
+                group @ 1.. => {
+                    tty.group = group as u32;
+                    Ok(0)
+                }
+                _ => Err(Errno::EINVAL),
+            },
+            request::TIOCGSID => self.store_int(world, tty.session as usize),
+            request::FIONREAD => self.store_int(world, tty.ldisc.available()),
+            request::TIOCOUTQ => self.store_int(world, outgoing.staged()),
+            request::TIOCGETD => self.store_int(world, 0),
+            request::TCFLSH => match self.value as u32 {
+                linux::TCIFLUSH | linux::TCIOFLUSH => {
+                    tty.ldisc.flush();
+                    Ok(0)
+                }
+                // Output that a program was told is written is on its way to the host.
+                linux::TCOFLUSH => Ok(0),
+                _ => Err(Errno::EINVAL),
+            },
+            request::TCXONC => {
+                match self.value as u32 {
+                    linux::TCOOFF => tty.ldisc.stop(true),
+                    linux::TCOON => tty.ldisc.stop(false),
+                    // Input needs no flow control from here: the host link has its own.
+                    linux::TCIOFF | linux::TCION => {}
+                    _ => return Err(Errno::EINVAL),
+                }
+                Ok(0)
+            }
+            // One session, one terminal: it is the controlling one and stays so. Nothing to
+            // break, and exclusive use is the last opener's business.
+            request::TIOCSCTTY
+            | request::TIOCNOTTY
+            | request::TCSBRK
+            | request::TCSBRKP
+            | request::TIOCEXCL
+            | request::TIOCNXCL => Ok(0),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn set(&self, tty: &mut Tty, bytes: &[u8]) -> Result<u64, Errno> {
+        if matches!(self.request, request::TCSETSF | request::TCSETSF2) {
+            tty.ldisc.flush();
+        }
+        let settings = tty.ldisc.settings().updated(bytes);
+        tty.ldisc.set(settings);
+        Ok(0)
+    }
+}

@@ -1,0 +1,235 @@
+//! The terminal: who waits for input, and when a read is complete.
+
+use crate::ldisc::Ldisc;
+use crate::world::{Asker, World};
+use abi::Errno;
+use alloc::collections::VecDeque;
+use linux_raw_sys::general as linux;
+
+/// Ns of VTIME's unit.
+const TENTH: u64 = 100_000_000;
+
+/// The session and process group that PROGRAM starts in.
+pub const FIRST_GROUP: u32 = 2;
+
+/// A read that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct TtyRead {
+    /// Whom to answer.
+    pub asker: Asker,
+    /// The buffer.
+    pub grant: i32,
+    /// Its length.
+    pub len: u64,
+    /// O_NONBLOCK.
+    pub nonblock: bool,
+    /// When it was asked, ns since boot.
+    pub since: u64,
+}
+
+/// Rows, columns and two sizes in pixels that nobody uses.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Window {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+    /// Width and height in pixels.
+    pub pixels: (u16, u16),
+}
+
+impl Window {
+    /// As `struct winsize`.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        let words = [self.rows, self.columns, self.pixels.0, self.pixels.1];
+        for (slot, word) in bytes.chunks_exact_mut(2).zip(words) {
+            slot.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From `struct winsize`.
+    pub fn from_bytes(b: [u8; 8]) -> Window {
+        let word = |i: usize| u16::from_le_bytes([b[i], b[i + 1]]);
+        Window {
+            rows: word(0),
+            columns: word(2),
+            pixels: (word(4), word(6)),
+        }
+    }
+}
+
+enum Verdict {
+    /// Answer with up to this many bytes.
+    Give(usize),
+    /// Nothing there for a read that does not wait.
+    Refuse,
+    /// Wait for input, or until this time.
+    Wait(Option<u64>),
+}
+
+/// The terminal.
+#[derive(Debug)]
+pub struct Tty {
+    /// The line discipline.
+    pub ldisc: Ldisc,
+    /// Size on the screen.
+    pub window: Window,
+    /// Foreground process group.
+    pub group: u32,
+    /// Session whose terminal this is.
+    pub session: u32,
+    /// The host's end is gone: reads find the end of the file.
+    pub hung_up: bool,
+    readers: VecDeque<TtyRead>,
+    last_input: u64,
+}
+
+impl Default for Tty {
+    fn default() -> Tty {
+        Tty {
+            ldisc: Ldisc::default(),
+            window: Window::default(),
+            group: FIRST_GROUP,
+            session: FIRST_GROUP,
+            hung_up: false,
+            readers: VecDeque::new(),
+            last_input: 0,
+        }
+    }
+}
+
+impl Tty {
+    /// Takes bytes from the keyboard.
+    pub fn push(&mut self, world: &mut impl World, bytes: &[u8]) {
+        self.last_input = world.now();
+        for &byte in bytes {
+            if let Some(signal) = self.ldisc.input(byte) {
+                world.raise(self.group, signal);
+            }
+        }
+    }
+
+    /// Changes the size; the foreground group hears of it.
+    pub fn resize(&mut self, world: &mut impl World, window: Window) {
+        if self.window != window {
+            self.window = window;
+            world.raise(self.group, linux::SIGWINCH as i32);
+        }
+    }
+
+    /// Whether a read would not wait, as poll sees it.
+    pub fn readable(&self) -> bool {
+        if self.hung_up {
+            return true;
+        }
+        if self.ldisc.canonical() {
+            return self.ldisc.has_line();
+        }
+        let (min, time) = self.min_time();
+        let wanted = if time == 0 { min.max(1) } else { 1 };
+        self.ldisc.available() >= wanted
+    }
+
+    fn min_time(&self) -> (usize, u64) {
+        let settings = self.ldisc.settings();
+        (
+            settings.char(linux::VMIN).into(),
+            u64::from(settings.char(linux::VTIME)) * TENTH,
+        )
+    }
+
+    /// Asks for input.
+    pub fn read(&mut self, read: TtyRead) {
+        self.readers.push_back(read);
+    }
+
+    /// Answers readers as far as possible, in order. Returns when to look again.
+    pub fn serve(&mut self, world: &mut impl World) -> Option<u64> {
+        while let Some(read) = self.readers.front().copied() {
+            let result = match self.judge(&read, world.now()) {
+                Verdict::Wait(deadline) => {
+                    self.refuse_others(world);
+                    return deadline;
+                }
+                Verdict::Refuse => Err(Errno::EAGAIN),
+                Verdict::Give(max) => self.give(world, &read, max),
+            };
+            self.readers.pop_front();
+            read.asker.done(world, result);
+        }
+        None
+    }
+
+    /// Reads that do not wait do not queue behind one that does.
+    fn refuse_others(&mut self, world: &mut impl World) {
+        self.readers.retain(|read| {
+            if read.nonblock {
+                read.asker.done(world, Err(Errno::EAGAIN));
+            }
+            !read.nonblock
+        });
+    }
+
+    fn judge(&self, read: &TtyRead, now: u64) -> Verdict {
+        let len = usize::try_from(read.len).unwrap_or(usize::MAX);
+        if len == 0 {
+            return Verdict::Give(0);
+        }
+        let available = self.ldisc.available();
+        if self.ldisc.canonical() {
+            return match () {
+                () if self.ldisc.has_line() => Verdict::Give(len),
+                () if self.hung_up => Verdict::Give(0),
+                () if read.nonblock => Verdict::Refuse,
+                () => Verdict::Wait(None),
+            };
+        }
+        let (min, time) = self.min_time();
+        let enough = available > 0 && available >= min.min(len);
+        if enough || self.hung_up || (min == 0 && time == 0) {
+            return Verdict::Give(len);
+        }
+        if read.nonblock {
+            return if available > 0 {
+                Verdict::Give(len)
+            } else {
+                Verdict::Refuse
+            };
+        }
+        // VMIN 0: the time runs from the read. Otherwise from the last byte, once there is one.
+        let start = match min {
+            0 => Some(read.since),
+            _ if available > 0 => Some(self.last_input.max(read.since)),
+            _ => None,
+        };
+        match start
+            .filter(|_| time > 0)
+            .map(|start| start.saturating_add(time))
+        {
+            Some(deadline) if deadline <= now => Verdict::Give(len),
+            deadline => Verdict::Wait(deadline),
+        }
+    }
+
+    /// Copies input out; nothing is consumed when the copy fails.
+    fn give(&mut self, world: &mut impl World, read: &TtyRead, max: usize) -> Result<u64, Errno> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let taken = self.ldisc.peek(max);
+        if !taken.bytes.is_empty() {
+            world.store(read.asker.source, read.grant, &taken.bytes)?;
+        }
+        self.ldisc.consume(taken.cells);
+        Ok(taken.bytes.len() as u64)
+    }
+
+    /// Withdraws a waiting read; whether there was one.
+    pub fn cancel(&mut self, asker: Asker) -> bool {
+        let before = self.readers.len();
+        self.readers.retain(|read| read.asker != asker);
+        self.readers.len() != before
+    }
+}

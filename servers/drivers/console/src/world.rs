@@ -1,0 +1,61 @@
+//! What the driver needs from outside: copies, answers, signals, time, and the way to the
+//! host. The image implements these with kernel calls and the virtio port; tests with lists.
+
+use abi::hostlink::Channel;
+use abi::{Endpoint, Errno};
+
+/// Kernel and servers.
+pub trait World {
+    /// Copies from a grant of `granter`, from `offset` on.
+    fn fetch(
+        &mut self,
+        granter: Endpoint,
+        grant: i32,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Errno>;
+    /// Copies to the start of a grant of `granter`.
+    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
+    /// Answers a posted request.
+    fn done(&mut self, asker: Endpoint, txn: u64, result: Result<u64, Errno>);
+    /// Tells VFS that a minor may have become ready.
+    fn ready(&mut self, major: u32, minor: u32, events: u32);
+    /// Has PM raise a signal for a process group.
+    fn raise(&mut self, group: u32, signal: i32);
+    /// Answers PM's call.
+    fn reply(&mut self, caller: Endpoint, result: Result<(), Errno>);
+    /// Ns since boot.
+    fn now(&self) -> u64;
+    /// Sets the timer, 0 disarms it.
+    fn set_timer(&mut self, deadline: u64);
+}
+
+/// Longest payload of a packet that is sent: with its header it fills a page.
+pub const PAYLOAD: usize = abi::PAGE_SIZE - abi::hostlink::HEADER;
+
+/// The way to the host.
+pub trait Port {
+    /// Takes one packet of at most [`PAYLOAD`] bytes; `false` when there is no room now.
+    fn send(&mut self, channel: Channel, payload: &[u8]) -> bool;
+    /// Hands what was taken to the device and looks for what it is done with; whether there
+    /// is room now.
+    fn push(&mut self) -> bool;
+    /// Whether the device is done with everything that was sent.
+    fn drained(&self) -> bool;
+}
+
+/// A posted request: whom to answer, and under which number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asker {
+    /// The server that asked.
+    pub source: Endpoint,
+    /// Its transaction.
+    pub txn: u64,
+}
+
+impl Asker {
+    /// Answers.
+    pub fn done(self, world: &mut impl World, result: Result<u64, Errno>) {
+        world.done(self.source, self.txn, result);
+    }
+}
