@@ -1,0 +1,48 @@
+//! What is in `/dev`.
+
+use abi::proto::device::numbers;
+
+use crate::attr::New;
+use crate::store::PageStore;
+use crate::tree::{CHAR, DIRECTORY, Tmpfs};
+use crate::{ROOT, Result};
+
+/// Character devices: name, permissions, major, minor.
+const NODES: [(&str, u32, u32, u32); 7] = [
+    ("null", 0o666, numbers::MEM_MAJOR, numbers::NULL_MINOR),
+    ("zero", 0o666, numbers::MEM_MAJOR, numbers::ZERO_MINOR),
+    ("full", 0o666, numbers::MEM_MAJOR, numbers::FULL_MINOR),
+    ("random", 0o666, numbers::MEM_MAJOR, numbers::RANDOM_MINOR),
+    ("urandom", 0o666, numbers::MEM_MAJOR, numbers::URANDOM_MINOR),
+    ("tty", 0o666, numbers::TTY_MAJOR, numbers::TTY_MINOR),
+    ("console", 0o600, numbers::TTY_MAJOR, numbers::CONSOLE_MINOR),
+];
+
+/// Symbolic links.
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Fills an empty file system with device nodes.
+pub fn populate<P: PageStore>(fs: &mut Tmpfs<P>) -> Result<()> {
+    for (name, mode, major, minor) in NODES {
+        let new = New {
+            mode: CHAR | mode,
+            rdev: (major << 8 | minor) as u64,
+            ..New::default()
+        };
+        fs.create(ROOT, name.as_bytes(), new)?;
+    }
+    for (name, target) in LINKS {
+        fs.symlink(ROOT, name.as_bytes(), target.as_bytes(), New::default())?;
+    }
+    let shm = New {
+        mode: DIRECTORY | 0o1777,
+        ..New::default()
+    };
+    fs.create(ROOT, b"shm", shm)?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Pages from VM, in chunks, that VM maps into programs.
+
+use abi::proto::vm::{CacheForget, CacheRelease, CacheSet};
+use abi::{Endpoint, Errno};
+use alloc::vec::Vec;
+use rt::ipc;
+use tmpfs::{PAGE, PageStore};
+
+/// Pages fetched from VM at once.
+const CHUNK: usize = 64;
+
+/// The pages of the file system. Chunks stay; pages in them are reused.
+#[derive(Default)]
+pub struct Memory {
+    chunks: Vec<*mut u8>,
+    /// Pages of the last chunk that were never given out (and are zero).
+    fresh: usize,
+    free: Vec<u32>,
+    /// Freed pages that VM could not replace yet.
+    stuck: Vec<u32>,
+    /// Names this file system in VM's cache; none before it is mounted.
+    device: Option<u64>,
+}
+
+impl Memory {
+    /// The file system got its device number. Pages of an earlier life are forgotten.
+    pub fn set_device(&mut self, device: u64) {
+        self.device = Some(device);
+        self.forget_all(device);
+    }
+
+    fn forget_all(&self, dev: u64) {
+        let all = CacheForget {
+            dev,
+            ino: u64::MAX,
+            offset: 0,
+        };
+        // VM knows no such pages: just as well.
+        let _ = ipc::call(Endpoint::VM, all);
+    }
+
+    fn address(&self, page: u32) -> *mut u8 {
+        let page = page as usize;
+        self.chunks[page / CHUNK].wrapping_add(page % CHUNK * PAGE)
+    }
+
+    fn release(&self, page: u32) -> Result<(), Errno> {
+        let addr = self.address(page) as u64;
+        ipc::call(Endpoint::VM, CacheRelease { addr })
+    }
+}
+
+impl PageStore for Memory {
+    fn allocate(&mut self) -> Result<u32, Errno> {
+        if let Some(page) = self.free.pop() {
+            self.page_mut(page).fill(0);
+            return Ok(page);
+        }
+        if self.fresh == 0 {
+            if let Some(&page) = self.stuck.last()
+                && self.release(page).is_ok()
+            {
+                self.stuck.pop();
+                self.page_mut(page).fill(0);
+                return Ok(page);
+            }
+            let chunk = rt::vm::map(CHUNK * PAGE).map_err(|errno| match errno {
+                // The memory of the machine is this file system's disk.
+                Errno::ENOMEM => Errno::ENOSPC,
+                errno => errno,
+            })?;
+            self.chunks.push(chunk as *mut u8);
+            self.fresh = CHUNK;
+        }
+        let page = self.chunks.len() * CHUNK - self.fresh;
+        self.fresh -= 1;
+        Ok(page as u32)
+    }
+
+    fn free(&mut self, page: u32, published: bool) {
+        // A published frame may still be mapped by programs: it is theirs now.
+        if published && self.release(page).is_err() {
+            self.stuck.push(page);
+        } else {
+            self.free.push(page);
+        }
+    }
+
+    fn page(&self, page: u32) -> &[u8] {
+        // SAFETY: `address` is inside a chunk that VM mapped for us alone, and chunks stay;
+        // the borrow of `self` keeps other borrows of the page away. Programs that map a
+        // published page cannot write to it: their mappings are private.
+        unsafe { core::slice::from_raw_parts(self.address(page), PAGE) }
+    }
+
+    fn page_mut(&mut self, page: u32) -> &mut [u8] {
+        // SAFETY: as for `page`, and `self` is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.address(page), PAGE) }
+    }
+
+    fn publish(&mut self, page: u32, ino: u64, offset: u64) -> Result<(), Errno> {
+        let request = CacheSet {
+            addr: self.address(page) as u64,
+            dev: self.device.ok_or(Errno::ENODEV)?,
+            ino,
+            offset,
+        };
+        ipc::call(Endpoint::VM, request)
+    }
+
+    fn forget(&mut self, ino: u64, offset: u64) {
+        let Some(dev) = self.device else { return };
+        // VM has nothing of it: just as well.
+        let _ = ipc::call(Endpoint::VM, CacheForget { dev, ino, offset });
+    }
+}
