@@ -67,7 +67,10 @@ fn fill(dir: &str) -> io::Result<()> {
         assert_eq!(file.metadata()?.len(), written);
         drop(file);
         let small = fs::write(format!("{dir}/small"), [1; 8192]);
-        println!("a small file: {:?}", small.err().and_then(|e| e.raw_os_error()));
+        println!(
+            "a small file: {:?}",
+            small.err().and_then(|e| e.raw_os_error())
+        );
         fs::remove_file(&path)?;
         fs::write(format!("{dir}/small"), [1; 8192])?;
         fs::remove_file(format!("{dir}/small"))?;
@@ -91,7 +94,10 @@ fn churn(dir: &str) -> io::Result<()> {
     }
     for i in (0..100u64).step_by(3) {
         let length = (i * 611 + 4 * 13) as usize % CHUNK;
-        assert!(fs::read(format!("{dir}/g{i}"))? == chunk(i)[..length], "g{i}");
+        assert!(
+            fs::read(format!("{dir}/g{i}"))? == chunk(i)[..length],
+            "g{i}"
+        );
     }
     println!("churned");
     Ok(())

@@ -20,7 +20,9 @@ fn main() -> ExitCode {
         }
         Some("divide") => {
             // SAFETY: none: the fault is what is wanted.
-            unsafe { core::arch::asm!("xor ecx, ecx", "mov eax, 1", "cdq", "idiv ecx", out("eax") _, out("ecx") _, out("edx") _) };
+            unsafe {
+                core::arch::asm!("xor ecx, ecx", "mov eax, 1", "cdq", "idiv ecx", out("eax") _, out("ecx") _, out("edx") _)
+            };
         }
         Some("overflow") => println!("{}", deep(u64::MAX)),
         Some("spawn") => spawn(number(2).unwrap_or(1)),
@@ -84,5 +86,8 @@ fn environment() {
     for (name, value) in all {
         println!("{name}={value:?}");
     }
-    println!("in {:?}", std::env::current_dir().map(|d| d.file_name().map(|n| n.to_owned())));
+    println!(
+        "in {:?}",
+        std::env::current_dir().map(|d| d.file_name().map(|n| n.to_owned()))
+    );
 }

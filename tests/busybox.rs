@@ -1,0 +1,98 @@
+//! busybox's shell and applets do in the guest exactly what they do on Linux.
+
+mod common;
+
+use common::{Platform, Root, Run};
+
+const COMMANDS: &[u8] = include_bytes!("scripts/commands.sh");
+
+/// The script stands beside the empty directory it works in.
+fn root() -> Root {
+    let root = Root::new().busybox().file("/work/commands.sh", COMMANDS);
+    std::fs::create_dir(root.path("/work/here")).expect("directory");
+    root
+}
+
+fn commands(platform: Platform) {
+    if platform.available() {
+        Run::new(&["/bin/busybox", "sh", "../commands.sh"])
+            .cwd("/work/here")
+            .same_as_host(platform, &root());
+    }
+}
+
+#[test]
+fn commands_under_kvm() {
+    commands(Platform::Kvm);
+}
+
+#[test]
+fn commands_under_qemu() {
+    commands(Platform::Qemu);
+}
+
+/// The direct gate, where its kernel may be interpreted instruction by instruction.
+#[test]
+fn smoke_with_the_direct_gate() {
+    if Platform::KvmDirect.available() {
+        let script = "echo hello | tr a-z A-Z; ls /bin | wc -l; (exit 3); echo $?; kill -9 $$";
+        Run::new(&["/bin/busybox", "sh", "-c", script])
+            .cwd("/work/here")
+            .timeout(300)
+            .guest(Platform::KvmDirect, root().disk())
+            .must_exit(137);
+    }
+}
+
+/// What has no counterpart on the host: the guest's own mounts, processes and devices.
+#[test]
+fn the_system_shows_itself() {
+    if !Platform::Kvm.available() {
+        return;
+    }
+    let script = "mount | cut -d' ' -f3 | sort; ps | grep -c busybox; df / | tail -n 1 | wc -l; \
+                  ls /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/console /dev/tty; \
+                  grep -c MemTotal /proc/meminfo; cat /proc/self/comm; cat /proc/1/comm; \
+                  echo $$; id -u; uname -m; [ -e /proc/self/exe ] && echo exe; \
+                  tr '\\0' ' ' < /proc/self/cmdline; echo; echo x > /tmp/x; cat /tmp/x; ls /proc/self/fd | wc -l";
+    let finished =
+        Run::new(&["/bin/busybox", "sh", "-c", script]).guest(Platform::Kvm, root().disk());
+    finished.must_exit(0);
+    let text = finished.text();
+    for line in [
+        "/",
+        "/dev",
+        "/proc",
+        "/tmp",
+        "/dev/null",
+        "/dev/console",
+        "/dev/tty",
+        "cat",
+        "exe",
+        "x",
+    ] {
+        assert!(
+            text.lines().any(|l| l == line),
+            "no line {line:?} in:\n{text}"
+        );
+    }
+}
+
+/// Counts what is left after 200 programs in a row: VM's, VFS's and PM's own figures.
+#[test]
+fn running_programs_leaks_nothing() {
+    if !Platform::Kvm.available() {
+        return;
+    }
+    let script = "figures() { cat /proc/absentia 2>/dev/null || grep MemFree /proc/meminfo; }; \
+                  turn() { i=0; while [ $i -lt $1 ]; do /bin/busybox true; i=$((i + 1)); done; }; \
+                  turn 20; figures > /tmp/before; turn 200; figures > /tmp/after; \
+                  cat /tmp/before; echo --; cat /tmp/after";
+    let finished =
+        Run::new(&["/bin/busybox", "sh", "-c", script]).guest(Platform::Kvm, root().disk());
+    finished.must_exit(0);
+    let text = finished.text();
+    let (before, after) = text.split_once("--\n").expect("two measurements");
+    assert!(!before.is_empty(), "{}", finished.circumstances());
+    assert_eq!(before, after, "something was not given back");
+}

@@ -1,0 +1,138 @@
+//! Static C and Rust programs do in the guest exactly what they do on Linux, and end the same
+//! way.
+
+mod common;
+
+use common::{Platform, Root, Run};
+
+fn compare(platform: Platform, name: &str, args: &[&str]) {
+    if platform.available() {
+        let root = Root::new().program(name);
+        let path = format!("/bin/{name}");
+        let args: Vec<&str> = [path.as_str()].iter().chain(args).copied().collect();
+        Run::new(&args).same_as_host(platform, &root);
+    }
+}
+
+#[test]
+fn signals_under_kvm() {
+    compare(Platform::Kvm, "signals", &[]);
+}
+
+#[test]
+fn signals_under_qemu() {
+    compare(Platform::Qemu, "signals", &[]);
+}
+
+#[test]
+fn memory_under_kvm() {
+    compare(Platform::Kvm, "memory", &[]);
+}
+
+#[test]
+fn memory_under_qemu() {
+    compare(Platform::Qemu, "memory", &[]);
+}
+
+#[test]
+fn files_on_ext2() {
+    compare(Platform::Kvm, "files", &[]);
+}
+
+#[test]
+fn files_on_ext2_under_qemu() {
+    compare(Platform::Qemu, "files", &[]);
+}
+
+#[test]
+fn files_on_tmpfs() {
+    if Platform::Kvm.available() {
+        let root = Root::new().program("files");
+        Run::new(&["/bin/files"])
+            .cwd("/tmp")
+            .same_as_host(Platform::Kvm, &root);
+    }
+}
+
+#[test]
+fn every_way_to_end() {
+    if !Platform::Kvm.available() {
+        return;
+    }
+    let root = Root::new().program("process");
+    let ways: &[&[&str]] = &[
+        &["exit", "0"],
+        &["exit", "1"],
+        &["exit", "255"],
+        &["abort"],
+        &["panic"],
+        &["segv"],
+        &["illegal"],
+        &["divide"],
+    ];
+    for way in ways {
+        let args: Vec<&str> = ["/bin/process"].iter().chain(*way).copied().collect();
+        Run::new(&args).same_as_host(Platform::Kvm, &root);
+    }
+}
+
+#[test]
+fn a_stack_overflow_is_a_signal() {
+    if Platform::Kvm.available() {
+        let root = Root::new().program("process");
+        Run::new(&["/bin/process", "overflow"])
+            .guest(Platform::Kvm, root.disk())
+            .must_exit(134);
+    }
+}
+
+#[test]
+fn streams_and_environment() {
+    if !Platform::Kvm.available() {
+        return;
+    }
+    let root = Root::new().program("process");
+    let input: Vec<u8> = (0..100_000u32).map(|i| (i % 253) as u8).collect();
+    Run::new(&["/bin/process", "streams"])
+        .stdin(&input)
+        .same_as_host(Platform::Kvm, &root);
+    Run::new(&["/bin/process", "environment", "two words", "", "*"])
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
+fn two_hundred_children() {
+    compare(Platform::Kvm, "process", &["spawn", "200"]);
+}
+
+#[test]
+fn the_time_limit_ends_a_program() {
+    if Platform::Kvm.available() {
+        let root = Root::new().busybox();
+        let run = Run::new(&["/bin/busybox", "sleep", "100"]).timeout(3);
+        assert!(
+            run.guest(Platform::Kvm, root.disk())
+                .must_exit(124)
+                .timed_out()
+        );
+        let run = Run::new(&["/bin/busybox", "sh", "-c", "while :; do :; done"]).timeout(3);
+        assert!(
+            run.guest(Platform::Kvm, root.disk())
+                .must_exit(124)
+                .timed_out()
+        );
+    }
+}
+
+#[test]
+fn a_missing_program_is_127() {
+    if Platform::Kvm.available() {
+        let root = Root::new().file("/bin/text", b"no program\n");
+        Run::new(&["/bin/nothing"])
+            .guest(Platform::Kvm, root.disk())
+            .must_exit(127);
+        Run::new(&["/bin/text"])
+            .guest(Platform::Kvm, root.disk())
+            .must_exit(126);
+    }
+}
