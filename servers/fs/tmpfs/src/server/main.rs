@@ -35,7 +35,7 @@ struct Server {
 }
 
 fn main() -> ! {
-    match start() {
+    match make() {
         Ok(mut server) => {
             fsserver::started(Ok(()));
             fsserver::serve(&mut server)
@@ -50,7 +50,7 @@ fn main() -> ! {
     }
 }
 
-fn start() -> Result<Server> {
+fn make() -> Result<Server> {
     let clock = Clock::new();
     let dev = match rt::args::value("nodes") {
         None => false,
