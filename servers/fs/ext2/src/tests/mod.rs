@@ -1,4 +1,6 @@
 //! Tests of whole volumes.
 
+mod damage;
 mod e2fsprogs;
 mod image;
+mod model;
