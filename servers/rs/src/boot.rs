@@ -25,7 +25,9 @@ const COMMAND_LINE: usize = 2048;
 
 /// RS.
 pub fn main() -> ! {
-    name_ourselves();
+    if let Err(errno) = kernel::proc_priority(Endpoint::RS, OWN_PRIORITY) {
+        rt::log!("own priority: {errno}");
+    }
     let devices = devices::probe(&command_line());
     if devices.window(Device::Block).is_none() {
         fail!("no disk: there is no virtio block device on the kernel command line");
@@ -44,26 +46,6 @@ pub fn main() -> ! {
         fail!("PM does not start the program: {errno}");
     }
     watch.watch()
-}
-
-/// VM starts RS without arguments; the log takes a server's name from them.
-fn name_ourselves() {
-    #[repr(C)]
-    struct Block {
-        argc: u64,
-        argv: [*const u8; 2],
-    }
-    // SAFETY: the pointers are to immutable statics.
-    unsafe impl Sync for Block {}
-    static BLOCK: Block = Block {
-        argc: 1,
-        argv: [c"rs".as_ptr().cast(), core::ptr::null()],
-    };
-    // SAFETY: BLOCK is argc and argv as Linux lays them out, and is there for ever.
-    unsafe { rt::args::init((&raw const BLOCK).cast()) };
-    if let Err(errno) = kernel::proc_priority(Endpoint::RS, OWN_PRIORITY) {
-        rt::log!("own priority: {errno}");
-    }
 }
 
 fn command_line() -> String {

@@ -140,6 +140,8 @@ pub const SERVICES: [Service; 9] = [
             Kcall::ProcCreate,
             Kcall::ProcFork,
             Kcall::ProcExit,
+            // Of the processes it creates.
+            Kcall::ProcPriv,
             Kcall::ProcStart,
             Kcall::ProcStop,
             Kcall::ProcResume,
@@ -164,7 +166,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Console)],
         flags: PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
-        arguments: &[Argument::EndpointOf("console", Id::Console)],
+        arguments: &[],
     },
     Service {
         id: Id::Vfs,
@@ -400,7 +402,8 @@ mod tests {
                 if service.device.is_some() { 32 } else { 0 }
             );
             assert_eq!(may(Kcall::ProcCreate), service.id == Id::Pm);
-            assert!(!may(Kcall::SetAddressSpace) && !may(Kcall::ProcPriv));
+            assert_eq!(may(Kcall::ProcPriv), service.id == Id::Pm);
+            assert!(!may(Kcall::SetAddressSpace));
             let copies = may(Kcall::VirCopy);
             assert_eq!(copies, privileges.flags & PRIV_COPY_ANY != 0);
             // VM and RS.
