@@ -9,7 +9,8 @@ pub const QUANTUM: u64 = 10_000_000;
 static mut START: u64 = 0;
 /// Ns per tick, as a fraction of 2^32.
 static mut SCALE: u64 = 0;
-static mut HZ: u64 = 0;
+/// [`QUANTUM`] in ticks.
+static mut QUANTUM_TICKS: u64 = 0;
 /// When the APIC timer fires, ns; `u64::MAX` when it is not armed.
 static mut ARMED: u64 = u64::MAX;
 
@@ -24,21 +25,28 @@ pub fn ticks() -> u64 {
 pub fn init(hz: u64) {
     // SAFETY: boot, single processor.
     unsafe {
-        HZ = hz;
         START = ticks();
+        QUANTUM_TICKS = (hz as u128 * QUANTUM as u128 / 1_000_000_000) as u64;
         SCALE = ((1_000_000_000u128 << 32) / hz as u128) as u64;
     }
 }
 
-/// TSC ticks per second.
-pub fn hz() -> u64 {
+/// [`QUANTUM`] in TSC ticks.
+#[inline(always)]
+pub fn quantum_ticks() -> u64 {
     // SAFETY: written at boot only.
-    unsafe { HZ }
+    unsafe { QUANTUM_TICKS }
+}
+
+/// The time of a TSC reading, ns since boot.
+#[inline(always)]
+pub fn time_of(tsc: u64) -> u64 {
+    to_ns(tsc - start())
 }
 
 /// The TSC when the clock started.
 #[inline(always)]
-pub fn start() -> u64 {
+fn start() -> u64 {
     // SAFETY: written at boot only.
     unsafe { START }
 }
@@ -53,8 +61,7 @@ pub fn to_ns(ticks: u64) -> u64 {
 /// Ns since boot.
 #[inline(always)]
 pub fn now() -> u64 {
-    // SAFETY: written at boot only.
-    to_ns(ticks() - unsafe { START })
+    time_of(ticks())
 }
 
 /// Makes sure that the timer fires at `deadline` or earlier. An early interrupt does no harm.

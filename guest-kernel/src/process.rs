@@ -63,7 +63,7 @@ pub struct Process {
     pub stopped_unread: bool,
     /// On RS's list of dead services.
     pub dead_unread: bool,
-    /// When its turn ends, ns.
+    /// When its turn ends, TSC.
     pub slice_end: u64,
     /// Its timer, ns; 0 is none.
     pub deadline: u64,

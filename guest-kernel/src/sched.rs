@@ -161,9 +161,9 @@ pub fn choose() {
                     return;
                 }
                 let turn_over =
-                    current.priority as usize == best && clock::now() >= current.slice_end;
+                    current.priority as usize == best && clock::ticks() >= current.slice_end;
                 if current.priority as usize == best && !turn_over {
-                    clock::arm(current.slice_end);
+                    clock::arm(clock::time_of(current.slice_end));
                     return;
                 }
                 push(current, !turn_over);
@@ -191,7 +191,7 @@ fn take(priority: usize) {
         }
         switch(next);
         if queues.occupied & 1 << priority != 0 {
-            clock::arm(next.slice_end);
+            clock::arm(clock::time_of(next.slice_end));
         }
     }
 }
@@ -205,7 +205,7 @@ fn switch(next: &mut Process) {
             process::slot(LOADED as usize).ticks += now - SWITCHED;
         }
         SWITCHED = now;
-        next.slice_end = clock::to_ns(now - clock::start()) + clock::QUANTUM;
+        next.slice_end = now + clock::quantum_ticks();
         let index = next.index() as u16;
         if LOADED != index {
             counters().switches += 1;

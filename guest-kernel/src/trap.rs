@@ -1,6 +1,6 @@
 //! What brings a processor into the kernel, and what it leads to.
 
-use crate::arch::{apic, layout, machine};
+use crate::arch::{self, apic, layout, machine};
 use crate::kcall;
 use crate::process::{self, Process};
 use crate::sched::{self, counters, current};
@@ -99,6 +99,19 @@ pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) {
     counters().visits += 1;
     if vector >= layout::VECTOR_TIMER {
         interrupt(vector);
+    } else if vector == 14 && cr2 == arch::gate::syscall_entry() && current().regs.rip == cr2 {
+        // Where CPL0 is interpreted, `syscall` jumps to LSTAR still at CPL3 and faults there.
+        // A task that jumps there itself has only made a call.
+        let caller = current();
+        caller.regs.rip = caller.regs.rcx;
+        caller.set_rflags(caller.regs.r11);
+        if caller.regs.rip == AFTER_SYSCALL {
+            trampoline_call(caller);
+        } else if caller.regs.rip < USER_END {
+            linux_call(caller);
+        } else {
+            exception(caller, 13, 0);
+        }
     } else {
         let process = current();
         process.regs.orig_rax = u64::MAX;

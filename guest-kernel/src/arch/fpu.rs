@@ -15,6 +15,8 @@ const HEADER: usize = 512;
 
 static mut AREAS: u64 = 0;
 static mut SIZE: usize = 512;
+/// Bytes from one area to the next.
+static mut STRIDE: usize = 512;
 static mut MASK: u64 = 0;
 
 fn configure(gate: Gate) {
@@ -44,6 +46,7 @@ fn configure(gate: Gate) {
         asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack));
         MASK = low as u64 | (high as u64) << 32;
         SIZE = __cpuid_count(0xd, 0).ebx as usize;
+        STRIDE = SIZE.next_multiple_of(64);
     }
 }
 
@@ -67,7 +70,8 @@ pub fn size() -> usize {
 }
 
 fn stride() -> usize {
-    size().next_multiple_of(64)
+    // SAFETY: written at boot only.
+    unsafe { STRIDE }
 }
 
 /// Where the areas are (kernel address, 64-byte aligned, zeroed).

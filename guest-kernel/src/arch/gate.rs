@@ -281,11 +281,17 @@ static mut TRAP_VECTOR: u64 = 0;
 unsafe extern "C" {
     static entry_table: u8;
     static entry_call: u8;
+    static entry_syscall: u8;
     static vectors_direct: u8;
     static gate_idle: u8;
     static kernel_stack_top: u8;
     static exception_stack_top: u8;
     fn resume() -> !;
+}
+
+/// Where LSTAR points in the direct gate.
+pub fn syscall_entry() -> u64 {
+    &raw const entry_syscall as u64
 }
 
 /// One IDT gate.
