@@ -47,6 +47,18 @@ impl Grant {
         self.id
     }
 
+    /// Gives up the guard: the grant stays until [`Grant::from_id`] takes it back.
+    pub fn into_id(self) -> i32 {
+        let id = self.id;
+        core::mem::forget(self);
+        id
+    }
+
+    /// The guard of a grant that [`Grant::into_id`] gave up.
+    pub fn from_id(id: i32) -> Grant {
+        Grant { id }
+    }
+
     /// Revokes; whether a copy through it met an absent page (the soft-fault mark).
     pub fn revoke(mut self) -> bool {
         let faulted = revoke(self.id);

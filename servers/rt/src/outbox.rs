@@ -31,3 +31,8 @@ pub fn flush() {
         waiting.pop_front();
     }
 }
+
+/// Whether nothing waits: a post that goes straight to the kernel overtakes nothing.
+pub fn is_empty() -> bool {
+    WAITING.borrow().is_empty()
+}

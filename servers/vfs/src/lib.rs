@@ -1,2 +1,41 @@
-//! vfs
+//! The virtual file system server: descriptors, paths, mounts, pipes, advisory locks, exec.
+//!
+//! One thread runs a set of async tasks, one for each Linux call in progress. The dispatcher
+//! ([`dispatch`]) only decodes a message, answers what can be answered at once, and starts a
+//! task for the rest; it never waits, so VM's page-ins, interruptions and answers are always
+//! heard. Waiting for a file system, a driver or VM is a suspended task ([`peer`]).
+//!
+//! Every copy to or from a process fails softly on an absent page; the task has VM repair
+//! the memory and tries again: [`transfer`] for file data, [`user`] for VFS's own structures.
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod access;
+pub mod calls;
+pub mod device;
+pub mod dispatch;
+pub mod event;
+pub mod exec;
+pub mod fd;
+pub mod file;
+pub mod locks;
+pub mod machine;
+pub mod mount;
+pub mod namei;
+pub mod native;
+pub mod peer;
+pub mod pipe;
+pub mod poll;
+pub mod process;
+pub mod random;
+pub mod state;
+pub mod transfer;
+pub mod user;
+pub mod vnode;
+pub mod wait;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Calls that change a file's attributes or size.
+
+use super::Args;
+use crate::access::{Credentials, WRITE};
+use crate::file::Kind;
+use crate::namei::{Follow, Node};
+use crate::state::Caller;
+use crate::user::bytes_of;
+use crate::vnode::{Brief, Vnode};
+use abi::Errno;
+use abi::fs::{SetAttributes, SetMask};
+use abi::proto::fs;
+use alloc::rc::Rc;
+use linux_raw_sys::general as linux;
+
+use super::information::time;
+
+impl Caller {
+    /// Applies a change and takes over what the file system says of it.
+    pub async fn set_attributes(&self, vnode: &Vnode, change: SetAttributes) -> Result<(), Errno> {
+        let peer = &vnode.mount.peer;
+        let grant = peer.lend(bytes_of(&change))?;
+        let words = peer
+            .ask(|txn| fs::SetAttr {
+                txn,
+                ino: vnode.ino,
+                grant: grant.id(),
+            })
+            .await;
+        drop(grant);
+        vnode.update(&Brief::from_words(words?));
+        Ok(())
+    }
+
+    fn file_vnode(&self, arg: u64) -> Result<Rc<Vnode>, Errno> {
+        let file = self.file(arg)?;
+        file.check_not_path()?;
+        file.vnode.clone().ok_or(Errno::EINVAL)
+    }
+}
+
+async fn set_size(c: &Caller, vnode: &Vnode, size: u64) -> Result<u64, Errno> {
+    vnode.mount.check_writable()?;
+    let change = SetAttributes {
+        mask: SetMask::SIZE.bits(),
+        size,
+        ..SetAttributes::default()
+    };
+    c.set_attributes(vnode, change).await?;
+    Ok(0)
+}
+
+fn size_argument(arg: u64) -> Result<u64, Errno> {
+    if arg as i64 >= 0 {
+        Ok(arg)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// truncate(2)
+pub async fn truncate(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let size = size_argument(a[1])?;
+    let path = c.path(a[0]).await?;
+    let start = c.start(linux::AT_FDCWD as u64, &path)?;
+    let vnode = c.lookup(&start, &path, Follow::Yes).await?;
+    if vnode.is_directory() {
+        return Err(Errno::EISDIR);
+    }
+    if !vnode.is_regular() {
+        return Err(Errno::EINVAL);
+    }
+    Credentials::effective(&c.process).check(&vnode, WRITE)?;
+    set_size(c, &vnode, size).await
+}
+
+/// ftruncate(2)
+pub async fn ftruncate(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let size = size_argument(a[1])?;
+    let file = c.file(a[0])?;
+    file.check_not_path()?;
+    if file.check_writable().is_err() || !matches!(file.kind, Kind::File) {
+        return Err(Errno::EINVAL);
+    }
+    let vnode = file.vnode.clone().ok_or(Errno::EINVAL)?;
+    set_size(c, &vnode, size).await
+}
+
+/// fallocate(2): only its effect on the size.
+pub async fn fallocate(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let (offset, len) = (a[2] as i64, a[3] as i64);
+    if offset < 0 || len <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = c.file(a[0])?;
+    file.check_writable()?;
+    let vnode = match (&file.kind, &file.vnode) {
+        (Kind::File, Some(vnode)) => vnode.clone(),
+        (Kind::Pipe(_), _) => return Err(Errno::ESPIPE),
+        _ => return Err(Errno::ENODEV),
+    };
+    let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
+    match a[1] as u32 {
+        0 => {
+            if c.attributes(&vnode).await?.size < end {
+                set_size(c, &vnode, end).await?;
+            }
+            Ok(0)
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+async fn change_mode(c: &Caller, vnode: &Vnode, mode: u64) -> Result<u64, Errno> {
+    if vnode.is_link() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    vnode.mount.check_writable()?;
+    let credentials = Credentials::effective(&c.process);
+    credentials.check_owner(vnode)?;
+    let mut mode = mode as u32 & 0o7777;
+    let group = vnode.owner().1;
+    // Nobody may give a program a group that he is not in.
+    if !credentials.is_root() && !c.process.in_group(c.process.ids.get().egid, group) {
+        mode &= !linux::S_ISGID;
+    }
+    let change = SetAttributes {
+        mask: SetMask::MODE.bits(),
+        mode,
+        ..SetAttributes::default()
+    };
+    c.set_attributes(vnode, change).await?;
+    Ok(0)
+}
+
+/// fchmodat2(2)
+pub async fn chmod(c: &Caller, dirfd: u64, path: u64, mode: u64, flags: u64) -> Result<u64, Errno> {
+    let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let vnode = c.node_at(dirfd, path, flags).await?.vnode()?;
+    change_mode(c, &vnode, mode).await
+}
+
+/// fchmod(2)
+pub async fn fchmod(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let vnode = c.file_vnode(a[0])?;
+    change_mode(c, &vnode, a[1]).await
+}
+
+async fn change_owner(c: &Caller, vnode: &Vnode, uid: u64, gid: u64) -> Result<u64, Errno> {
+    vnode.mount.check_writable()?;
+    let (uid, gid) = (uid as u32, gid as u32);
+    let (set_uid, set_gid) = (uid != u32::MAX, gid != u32::MAX);
+    let (owner, group) = vnode.owner();
+    let credentials = Credentials::effective(&c.process);
+    if !credentials.is_root() {
+        credentials.check_owner(vnode)?;
+        if set_uid && uid != owner {
+            return Err(Errno::EPERM);
+        }
+        let egid = c.process.ids.get().egid;
+        if set_gid && gid != group && !c.process.in_group(egid, gid) {
+            return Err(Errno::EPERM);
+        }
+    }
+    let mut mask = SetMask::empty();
+    mask.set(SetMask::UID, set_uid);
+    mask.set(SetMask::GID, set_gid);
+    // A program does not keep its set-id bits for a new owner.
+    let mut mode = vnode.mode() & 0o7777;
+    if !vnode.is_directory() && (set_uid || set_gid) {
+        let mut cleared = mode & !linux::S_ISUID;
+        if mode & linux::S_IXGRP != 0 {
+            cleared &= !linux::S_ISGID;
+        }
+        mask.set(SetMask::MODE, cleared != mode);
+        mode = cleared;
+    }
+    let change = SetAttributes {
+        mask: mask.bits(),
+        mode,
+        uid,
+        gid,
+        ..SetAttributes::default()
+    };
+    c.set_attributes(vnode, change).await?;
+    Ok(0)
+}
+
+/// fchownat(2)
+pub async fn chown(
+    c: &Caller,
+    dirfd: u64,
+    path: u64,
+    uid: u64,
+    gid: u64,
+    flags: u64,
+) -> Result<u64, Errno> {
+    let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let vnode = c.node_at(dirfd, path, flags).await?.vnode()?;
+    change_owner(c, &vnode, uid, gid).await
+}
+
+/// fchown(2)
+pub async fn fchown(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let vnode = c.file_vnode(a[0])?;
+    change_owner(c, &vnode, a[1], a[2]).await
+}
+
+/// A time to set: seconds, nanoseconds or UTIME_NOW or UTIME_OMIT.
+type Wanted = (i64, i64);
+const NOW: Wanted = (0, linux::UTIME_NOW as i64);
+
+async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u64, Errno> {
+    let special = |ns: i64| [linux::UTIME_NOW as i64, linux::UTIME_OMIT as i64].contains(&ns);
+    if times
+        .iter()
+        .any(|(_, ns)| !special(*ns) && !(0..1_000_000_000).contains(ns))
+    {
+        return Err(Errno::EINVAL);
+    }
+    if times.iter().all(|(_, ns)| *ns == linux::UTIME_OMIT as i64) {
+        return Ok(0);
+    }
+    vnode.mount.check_writable()?;
+    let credentials = Credentials::effective(&c.process);
+    if times.iter().all(|(_, ns)| *ns == linux::UTIME_NOW as i64) {
+        // Who may write may say that he did.
+        if credentials.check_owner(vnode).is_err() {
+            credentials.check(vnode, WRITE)?;
+        }
+    } else {
+        credentials.check_owner(vnode)?;
+    }
+    let now = time(c.vfs.machine.wall_clock());
+    let value = |(seconds, ns): Wanted| match ns as u32 {
+        linux::UTIME_NOW => now,
+        _ => (seconds, ns),
+    };
+    let mut mask = SetMask::empty();
+    let set = |(_, ns): Wanted| ns != linux::UTIME_OMIT as i64;
+    mask.set(SetMask::ATIME, set(times[0]));
+    mask.set(SetMask::MTIME, set(times[1]));
+    let change = SetAttributes {
+        mask: mask.bits(),
+        atime: value(times[0]),
+        mtime: value(times[1]),
+        ..SetAttributes::default()
+    };
+    c.set_attributes(vnode, change).await?;
+    Ok(0)
+}
+
+/// utimensat(2)
+pub async fn utimensat(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let [dirfd, path, times, flags, ..] = a;
+    let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let times = if times == 0 {
+        [NOW, NOW]
+    } else {
+        let words: [i64; 2] = c.memory().get(times).await?;
+        let more: [i64; 2] = c.memory().get(times + 16).await?;
+        [(words[0], words[1]), (more[0], more[1])]
+    };
+    // futimens(3) is a null path.
+    let node = if path == 0 {
+        let file = c.file(dirfd)?;
+        file.check_not_path()?;
+        Node::Open(file)
+    } else {
+        c.node_at(dirfd, path, flags).await?
+    };
+    match node.vnode() {
+        Ok(vnode) => change_times(c, &vnode, times).await,
+        Err(_) => Ok(0),
+    }
+}
+
+/// utimes(2), futimesat(2)
+pub async fn utimes(c: &Caller, dirfd: u64, path: u64, times: u64) -> Result<u64, Errno> {
+    let times = if times == 0 {
+        [NOW, NOW]
+    } else {
+        let words: [i64; 2] = c.memory().get(times).await?;
+        let more: [i64; 2] = c.memory().get(times + 16).await?;
+        let micro = |us: i64| {
+            if (0..1_000_000).contains(&us) {
+                Ok(us * 1000)
+            } else {
+                Err(Errno::EINVAL)
+            }
+        };
+        [(words[0], micro(words[1])?), (more[0], micro(more[1])?)]
+    };
+    let node = if path == 0 {
+        Node::Open(c.file(dirfd)?)
+    } else {
+        c.node_at(dirfd, path, 0).await?
+    };
+    change_times(c, &*node.vnode()?, times).await
+}
+
+/// utime(2)
+pub async fn utime(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let times = if a[1] == 0 {
+        [NOW, NOW]
+    } else {
+        let words: [i64; 2] = c.memory().get(a[1]).await?;
+        [(words[0], 0), (words[1], 0)]
+    };
+    let node = c.node_at(linux::AT_FDCWD as u64, a[0], 0).await?;
+    change_times(c, &*node.vnode()?, times).await
+}
+
+/// umask(2)
+pub fn umask(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let old = c.process.umask();
+    c.process.change(|d| d.umask = a[0] as u32 & 0o777);
+    Ok(u64::from(old))
+}

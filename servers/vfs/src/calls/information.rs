@@ -1,0 +1,345 @@
+//! Calls that tell about files: stat, statx, statfs, access, readlink.
+
+use super::Args;
+use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use crate::file::{Kind, OpenFile};
+use crate::mount::{Mount, major, minor};
+use crate::namei::{Follow, Node};
+use crate::state::Caller;
+use crate::user::bytes_of_mut;
+use crate::vnode::Vnode;
+use abi::Errno;
+use abi::fs::{Attributes, PATH_MAX, Statistics};
+use abi::proto::fs;
+use linux_raw_sys::general as linux;
+
+/// Device number of objects without a file system.
+const ANONYMOUS_DEV: u64 = 0x0f;
+
+impl Caller {
+    /// All attributes of a file.
+    pub async fn attributes(&self, vnode: &Vnode) -> Result<Attributes, Errno> {
+        let mut attributes = Attributes::default();
+        let peer = &vnode.mount.peer;
+        let grant = peer.lend_mut(bytes_of_mut(&mut attributes))?;
+        peer.ask(|txn| fs::GetAttr {
+            txn,
+            ino: vnode.ino,
+            grant: grant.id(),
+            who: self.who(),
+        })
+        .await?;
+        drop(grant);
+        if !vnode.mount.is_proc() {
+            vnode.set_size(attributes.size);
+        }
+        Ok(attributes)
+    }
+
+    async fn node_attributes(&self, node: &Node) -> Result<(Attributes, u64), Errno> {
+        match node {
+            Node::File(vnode) => Ok((self.attributes(vnode).await?, vnode.mount.dev)),
+            Node::Open(file) => match &file.vnode {
+                Some(vnode) => Ok((self.attributes(vnode).await?, vnode.mount.dev)),
+                None => Ok((self.anonymous(file), ANONYMOUS_DEV)),
+            },
+        }
+    }
+
+    /// What stat says of an object without a file.
+    fn anonymous(&self, file: &OpenFile) -> Attributes {
+        let ids = self.process.ids.get();
+        let now = time(self.vfs.machine.wall_clock());
+        let (mode, rdev) = match &file.kind {
+            Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
+            Kind::Device(driver, minor) => (
+                linux::S_IFCHR | 0o620,
+                crate::mount::makedev(driver.major, *minor),
+            ),
+            _ => (0o600, 0),
+        };
+        let ino = match &file.kind {
+            Kind::Pipe(end) => end.pipe.id,
+            _ => file.id,
+        };
+        Attributes {
+            ino,
+            mode,
+            nlink: 1,
+            uid: ids.euid,
+            gid: ids.egid,
+            rdev,
+            block_size: 4096,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Attributes::default()
+        }
+    }
+}
+
+/// Seconds and nanoseconds.
+pub fn time(ns: u64) -> (i64, i64) {
+    let second = 1_000_000_000;
+    ((ns / second) as i64, (ns % second) as i64)
+}
+
+fn linux_stat(a: &Attributes, dev: u64) -> linux::stat {
+    linux::stat {
+        st_dev: dev,
+        st_ino: a.ino,
+        st_nlink: u64::from(a.nlink),
+        st_mode: a.mode,
+        st_uid: a.uid,
+        st_gid: a.gid,
+        __pad0: 0,
+        st_rdev: a.rdev,
+        st_size: a.size as i64,
+        st_blksize: i64::from(a.block_size),
+        st_blocks: a.blocks as i64,
+        st_atime: a.atime.0 as u64,
+        st_atime_nsec: a.atime.1 as u64,
+        st_mtime: a.mtime.0 as u64,
+        st_mtime_nsec: a.mtime.1 as u64,
+        st_ctime: a.ctime.0 as u64,
+        st_ctime_nsec: a.ctime.1 as u64,
+        __unused: [0; 3],
+    }
+}
+
+/// newfstatat(2)
+pub async fn stat(c: &Caller, dirfd: u64, path: u64, out: u64, flags: u64) -> Result<u64, Errno> {
+    let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | linux::AT_EMPTY_PATH;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let node = c.node_at(dirfd, path, flags).await?;
+    put_stat(c, &node, out).await
+}
+
+/// fstat(2)
+pub async fn fstat(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let node = Node::Open(c.file(a[0])?);
+    put_stat(c, &node, a[1]).await
+}
+
+async fn put_stat(c: &Caller, node: &Node, out: u64) -> Result<u64, Errno> {
+    let (attributes, dev) = c.node_attributes(node).await?;
+    c.memory().put(out, &linux_stat(&attributes, dev)).await?;
+    Ok(0)
+}
+
+/// statx(2)
+pub async fn statx(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let [dirfd, path, flags, mask, out, _] = a;
+    let known = linux::AT_SYMLINK_NOFOLLOW
+        | linux::AT_NO_AUTOMOUNT
+        | linux::AT_EMPTY_PATH
+        | linux::AT_STATX_SYNC_TYPE;
+    let sync_type = flags as u32 & linux::AT_STATX_SYNC_TYPE;
+    if flags & !u64::from(known) != 0
+        || sync_type == linux::AT_STATX_SYNC_TYPE
+        || mask as u32 & linux::STATX__RESERVED != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let node = c.node_at(dirfd, path, flags).await?;
+    let (attributes, dev) = c.node_attributes(&node).await?;
+    let root = match &node {
+        Node::File(vnode) => is_root(vnode),
+        Node::Open(file) => file.vnode.as_ref().is_some_and(|vnode| is_root(vnode)),
+    };
+    let stamp = |(seconds, nanoseconds): (i64, i64)| linux::statx_timestamp {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds as u32,
+        __reserved: 0,
+    };
+    let none = stamp((0, 0));
+    let statx = linux::statx {
+        stx_mask: linux::STATX_BASIC_STATS,
+        stx_blksize: attributes.block_size,
+        stx_attributes: if root {
+            u64::from(linux::STATX_ATTR_MOUNT_ROOT)
+        } else {
+            0
+        },
+        stx_nlink: attributes.nlink,
+        stx_uid: attributes.uid,
+        stx_gid: attributes.gid,
+        stx_mode: attributes.mode as u16,
+        __spare0: [0],
+        stx_ino: attributes.ino,
+        stx_size: attributes.size,
+        stx_blocks: attributes.blocks,
+        stx_attributes_mask: u64::from(linux::STATX_ATTR_MOUNT_ROOT),
+        stx_atime: stamp(attributes.atime),
+        stx_btime: none,
+        stx_ctime: stamp(attributes.ctime),
+        stx_mtime: stamp(attributes.mtime),
+        stx_rdev_major: major(attributes.rdev),
+        stx_rdev_minor: minor(attributes.rdev),
+        stx_dev_major: major(dev),
+        stx_dev_minor: minor(dev),
+        stx_mnt_id: dev,
+        stx_dio_mem_align: 0,
+        stx_dio_offset_align: 0,
+        stx_subvol: 0,
+        stx_atomic_write_unit_min: 0,
+        stx_atomic_write_unit_max: 0,
+        stx_atomic_write_segments_max: 0,
+        stx_dio_read_offset_align: 0,
+        stx_atomic_write_unit_max_opt: 0,
+        __spare2: [0],
+        __spare3: [0; 8],
+    };
+    c.memory().put(out, &statx).await?;
+    Ok(0)
+}
+
+fn is_root(vnode: &Vnode) -> bool {
+    vnode
+        .mount
+        .root()
+        .is_ok_and(|root| core::ptr::eq(&*root, vnode))
+}
+
+/// statfs(2)
+pub async fn statfs(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let path = c.path(a[0]).await?;
+    let start = c.start(linux::AT_FDCWD as u64, &path)?;
+    let node = c.walk(&start, &path, Follow::Yes).await?.existing()?;
+    put_statfs(c, &node, a[1]).await
+}
+
+/// fstatfs(2)
+pub async fn fstatfs(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let node = Node::Open(c.file(a[0])?);
+    put_statfs(c, &node, a[1]).await
+}
+
+async fn put_statfs(c: &Caller, node: &Node, out: u64) -> Result<u64, Errno> {
+    let vnode = node.clone().vnode().ok();
+    let (figures, dev, flags) = match &vnode {
+        Some(vnode) => (
+            statistics(&vnode.mount).await?,
+            vnode.mount.dev,
+            vnode.mount.flags.get(),
+        ),
+        None => (
+            Statistics {
+                kind: 0x5049_5045,
+                block_size: 4096,
+                name_max: 255,
+                ..Statistics::default()
+            },
+            ANONYMOUS_DEV,
+            0,
+        ),
+    };
+    // ST_VALID, and the mount flags that have the same bits here.
+    let shown = linux::MS_RDONLY | linux::MS_NOSUID | linux::MS_NODEV | linux::MS_NOEXEC;
+    let statfs = linux::statfs {
+        f_type: figures.kind as i64,
+        f_bsize: figures.block_size as i64,
+        f_blocks: figures.blocks as i64,
+        f_bfree: figures.free as i64,
+        f_bavail: figures.available as i64,
+        f_files: figures.files as i64,
+        f_ffree: figures.files_free as i64,
+        f_fsid: linux::__kernel_fsid_t {
+            val: [dev as i32, 0],
+        },
+        f_namelen: figures.name_max as i64,
+        f_frsize: figures.block_size as i64,
+        f_flags: 0x20 | (flags & u64::from(shown)) as i64 | i64::from(figures.read_only != 0),
+        f_spare: [0; 4],
+    };
+    c.memory().put(out, &statfs).await?;
+    Ok(0)
+}
+
+async fn statistics(mount: &Mount) -> Result<Statistics, Errno> {
+    let mut figures = Statistics::default();
+    let grant = mount.peer.lend_mut(bytes_of_mut(&mut figures))?;
+    mount
+        .peer
+        .ask(|txn| fs::Statfs {
+            txn,
+            grant: grant.id(),
+        })
+        .await?;
+    drop(grant);
+    Ok(figures)
+}
+
+/// faccessat2(2)
+pub async fn access(
+    c: &Caller,
+    dirfd: u64,
+    path: u64,
+    mode: u64,
+    flags: u64,
+) -> Result<u64, Errno> {
+    let known = linux::AT_EACCESS | linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
+    let mode = mode as u32;
+    if flags & !u64::from(known) != 0 || mode & !(READ | WRITE | EXECUTE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let real = flags & u64::from(linux::AT_EACCESS) == 0;
+    let node = if flags & u64::from(linux::AT_EMPTY_PATH) != 0 {
+        c.node_at(dirfd, path, flags).await?
+    } else {
+        let path = c.path(path).await?;
+        let start = c.start(dirfd, &path)?;
+        let follow = if flags & u64::from(linux::AT_SYMLINK_NOFOLLOW) != 0 {
+            Follow::No
+        } else {
+            Follow::Yes
+        };
+        c.walk_as(&start, &path, follow, real).await?.existing()?
+    };
+    let Ok(vnode) = node.vnode() else {
+        return Ok(0);
+    };
+    let credentials = if real {
+        Credentials::real(&c.process)
+    } else {
+        Credentials::effective(&c.process)
+    };
+    let on_disk = matches!(
+        vnode.kind(),
+        linux::S_IFREG | linux::S_IFDIR | linux::S_IFLNK
+    );
+    if mode & WRITE != 0 && on_disk {
+        vnode.mount.check_writable()?;
+    }
+    credentials.check(&vnode, mode)?;
+    Ok(0)
+}
+
+/// readlinkat(2)
+pub async fn readlink(c: &Caller, dirfd: u64, path: u64, out: u64, len: u64) -> Result<u64, Errno> {
+    if len as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = (len as i32 as u64).min(PATH_MAX as u64);
+    let path = c.path(path).await?;
+    let vnode = if path.is_empty() {
+        // The link that an O_PATH descriptor holds.
+        c.file(dirfd)?.vnode.clone().ok_or(Errno::ENOENT)?
+    } else {
+        let start = c.start(dirfd, &path)?;
+        c.lookup(&start, &path, Follow::No).await?
+    };
+    if !vnode.is_link() {
+        return Err(if path.is_empty() {
+            Errno::ENOENT
+        } else {
+            Errno::EINVAL
+        });
+    }
+    let target = c.read_link(&vnode).await?;
+    let n = target.len().min(len as usize);
+    c.memory().write(out, &target[..n]).await?;
+    Ok(n as u64)
+}

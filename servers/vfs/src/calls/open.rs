@@ -1,0 +1,270 @@
+//! open(2) and mknod(2): finding, making and opening files.
+
+use super::Args;
+use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use crate::file::{Kind, OpenFile};
+use crate::mount::{major, minor};
+use crate::namei::{Follow, Found, Last, Node, place};
+use crate::pipe::open_fifo;
+use crate::state::Caller;
+use crate::vnode::{Cached, Place, Vnode};
+use abi::Errno;
+use abi::fs::{SetAttributes, SetMask};
+use abi::proto::fs;
+use alloc::rc::Rc;
+use linux_raw_sys::general as linux;
+
+/// openat(2)
+pub async fn open(c: &Caller, dirfd: u64, path: u64, flags: u64, mode: u64) -> Result<u64, Errno> {
+    let mut flags = flags as u32;
+    if flags & linux::O_PATH != 0 {
+        flags &= linux::O_PATH | linux::O_CLOEXEC | linux::O_DIRECTORY | linux::O_NOFOLLOW;
+    } else if flags & linux::O_TMPFILE == linux::O_TMPFILE {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let path = c.path(path).await?;
+    let files = c.process.files();
+    files.free(0)?;
+    let start = c.start(dirfd, &path)?;
+    let file = open_path(c, &start, &path, flags, mode as u32).await?;
+    let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0)?;
+    Ok(fd as u64)
+}
+
+/// creat(2)
+pub async fn creat(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let flags = u64::from(linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC);
+    let cwd = linux::AT_FDCWD as u64;
+    open(c, cwd, a[0], flags, a[1]).await
+}
+
+/// openat2(2), without its restrictions on the walk.
+pub async fn openat2(c: &Caller, a: Args) -> Result<u64, Errno> {
+    if a[3] < 24 {
+        return Err(Errno::EINVAL);
+    }
+    if a[3] > 24 {
+        let len = (a[3] - 24).min(4096) as usize;
+        let extra = c.memory().read_vec(a[2] + 24, len).await?;
+        if a[3] > 4096 || extra.iter().any(|&b| b != 0) {
+            return Err(Errno::E2BIG);
+        }
+    }
+    let mut how = [[0u64; 2]; 2];
+    how[0] = c.memory().get(a[2]).await?;
+    how[1][0] = c.memory().get(a[2] + 16).await?;
+    let [[flags, mode], [resolve, _]] = how;
+    if resolve != 0 || flags >> 32 != 0 || mode & !0o7777 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    open(c, a[0], a[1], flags, mode).await
+}
+
+/// Opens a path.
+pub async fn open_path(
+    c: &Caller,
+    start: &Rc<Vnode>,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<Rc<OpenFile>, Errno> {
+    let create = flags & linux::O_CREAT != 0;
+    let exclusive = create && flags & linux::O_EXCL != 0;
+    let follow = if exclusive || flags & linux::O_NOFOLLOW != 0 {
+        Follow::No
+    } else {
+        Follow::Yes
+    };
+    // Somebody else may make the file between our look and our creation.
+    for _ in 0..8 {
+        let found = c.walk(start, path, follow).await?;
+        let node = match &found.node {
+            Some(_) if exclusive => return Err(Errno::EEXIST),
+            Some(node) => node.clone(),
+            None if !create => return Err(Errno::ENOENT),
+            None if found.trailing_slash => return Err(Errno::EISDIR),
+            None => {
+                let mode = mode & 0o7777 | linux::S_IFREG;
+                match make(c, &found, mode, 0).await {
+                    Ok(vnode) => {
+                        // Whoever makes a file may open it whatever its mode says.
+                        let place = found.place();
+                        return Ok(OpenFile::new(&c.vfs, Kind::File, Some(vnode), place, flags));
+                    }
+                    Err(Errno::EEXIST) if !exclusive => continue,
+                    Err(errno) => return Err(errno),
+                }
+            }
+        };
+        if create && found.trailing_slash {
+            return Err(Errno::EISDIR);
+        }
+        return open_node(c, &node, found.place(), flags).await;
+    }
+    Err(Errno::EEXIST)
+}
+
+/// Opens what a path named.
+pub async fn open_node(
+    c: &Caller,
+    node: &Node,
+    place: Option<Place>,
+    flags: u32,
+) -> Result<Rc<OpenFile>, Errno> {
+    let vnode = match node {
+        Node::File(vnode) => vnode.clone(),
+        Node::Open(file) => match &file.vnode {
+            Some(vnode) => return open_vnode(c, vnode.clone(), file.place.clone(), flags).await,
+            None => return again(c, file, flags),
+        },
+    };
+    open_vnode(c, vnode, place, flags).await
+}
+
+/// Opens the object behind /proc/PID/fd/N that has no file: another open file of it.
+fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFile>, Errno> {
+    if flags & linux::O_DIRECTORY != 0 {
+        return Err(Errno::ENOTDIR);
+    }
+    let access = flags & linux::O_ACCMODE;
+    let kind = match &file.kind {
+        _ if flags & linux::O_PATH != 0 => Kind::Path,
+        Kind::Pipe(end) => {
+            Kind::Pipe(end.again(access != linux::O_WRONLY, access != linux::O_RDONLY))
+        }
+        Kind::Device(driver, minor) => Kind::Device(driver.clone(), *minor),
+        Kind::Event(counter) => Kind::Event(counter.clone()),
+        Kind::File | Kind::Path => return Err(Errno::ENXIO),
+    };
+    Ok(OpenFile::new(&c.vfs, kind, None, None, flags))
+}
+
+/// Opens a file that exists.
+async fn open_vnode(
+    c: &Caller,
+    vnode: Rc<Vnode>,
+    place: Option<Place>,
+    flags: u32,
+) -> Result<Rc<OpenFile>, Errno> {
+    let kind = vnode.kind();
+    if flags & linux::O_DIRECTORY != 0 && kind != linux::S_IFDIR {
+        return Err(Errno::ENOTDIR);
+    }
+    if flags & linux::O_PATH != 0 {
+        return Ok(OpenFile::new(&c.vfs, Kind::Path, Some(vnode), place, flags));
+    }
+    if kind == linux::S_IFLNK {
+        return Err(Errno::ELOOP);
+    }
+    let access = flags & linux::O_ACCMODE;
+    let mut wanted = match access {
+        linux::O_RDONLY => READ,
+        linux::O_WRONLY => WRITE,
+        _ => READ | WRITE,
+    };
+    if flags & linux::O_TRUNC != 0 {
+        wanted |= WRITE;
+    }
+    if kind == linux::S_IFDIR && (wanted & WRITE != 0 || flags & linux::O_CREAT != 0) {
+        return Err(Errno::EISDIR);
+    }
+    Credentials::effective(&c.process).check(&vnode, wanted)?;
+    let opened = match kind {
+        linux::S_IFREG | linux::S_IFDIR => {
+            if wanted & WRITE != 0 {
+                vnode.mount.check_writable()?;
+            }
+            if flags & linux::O_TRUNC != 0 && vnode.exact_size() != Some(0) {
+                let change = SetAttributes {
+                    mask: SetMask::SIZE.bits(),
+                    ..SetAttributes::default()
+                };
+                c.set_attributes(&vnode, change).await?;
+            }
+            Kind::File
+        }
+        linux::S_IFCHR => {
+            if vnode.mount.flags.get() & u64::from(linux::MS_NODEV) != 0 {
+                return Err(Errno::EACCES);
+            }
+            let driver = c.vfs.driver(major(vnode.rdev())).ok_or(Errno::ENXIO)?;
+            Kind::Device(driver, minor(vnode.rdev()))
+        }
+        linux::S_IFIFO => Kind::Pipe(open_fifo(c, &vnode, flags).await?),
+        // No block drivers serve programs, and there are no sockets.
+        _ => return Err(Errno::ENXIO),
+    };
+    Ok(OpenFile::new(&c.vfs, opened, Some(vnode), place, flags))
+}
+
+/// Makes a file where a walk ended. Applies the umask.
+pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<Vnode>, Errno> {
+    let directory = &found.directory;
+    if found.last != Last::Name || found.node.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    directory.mount.check_writable()?;
+    Credentials::effective(&c.process).check(directory, WRITE | EXECUTE)?;
+    if directory.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    let ids = c.process.ids.get();
+    let mut mode = mode & !c.process.umask();
+    let mut group = ids.egid;
+    if directory.mode() & linux::S_ISGID != 0 {
+        group = directory.owner().1;
+        if mode & linux::S_IFMT == linux::S_IFDIR {
+            mode |= linux::S_ISGID;
+        }
+    }
+    let peer = &directory.mount.peer;
+    directory.names_change(&found.name);
+    let grant = peer.lend(&found.name)?;
+    let words = peer
+        .ask(|txn| fs::Create {
+            txn,
+            dir: directory.ino,
+            grant: grant.id(),
+            len: found.name.len() as u64,
+            mode,
+            ids: (ids.euid, group),
+            rdev,
+        })
+        .await;
+    drop(grant);
+    directory.names_change(&found.name);
+    let vnode = directory.mount.adopt(words?);
+    place(directory, &found.name, &vnode);
+    directory.remember(&found.name, Cached::Present(vnode.clone()));
+    Ok(vnode)
+}
+
+/// mknodat(2)
+pub async fn mknod(c: &Caller, dirfd: u64, path: u64, mode: u64, dev: u64) -> Result<u64, Errno> {
+    let mode = mode as u32;
+    let kind = match mode & linux::S_IFMT {
+        0 => linux::S_IFREG,
+        kind @ (linux::S_IFREG | linux::S_IFIFO | linux::S_IFSOCK) => kind,
+        kind @ (linux::S_IFCHR | linux::S_IFBLK) => {
+            if c.process.ids.get().euid != 0 {
+                return Err(Errno::EPERM);
+            }
+            kind
+        }
+        linux::S_IFDIR => return Err(Errno::EPERM),
+        _ => return Err(Errno::EINVAL),
+    };
+    let path = c.path(path).await?;
+    let start = c.start(dirfd, &path)?;
+    let found = c.walk(&start, &path, Follow::No).await?;
+    if found.node.is_none() && found.trailing_slash {
+        return Err(Errno::ENOENT);
+    }
+    let rdev = if matches!(kind, linux::S_IFCHR | linux::S_IFBLK) {
+        dev & 0xffff_ffff
+    } else {
+        0
+    };
+    make(c, &found, mode & 0o7777 | kind, rdev).await?;
+    Ok(0)
+}

@@ -1,0 +1,500 @@
+//! read(2), write(2) and their relatives.
+
+use super::Args;
+use crate::file::{Kind, OpenFile};
+use crate::machine::Access;
+use crate::state::Caller;
+use crate::transfer::{Memory, transfer};
+use crate::user::zeroed;
+use crate::vnode::Vnode;
+use abi::Errno;
+use abi::kernel::user_range;
+use abi::proto::fs;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use linux_raw_sys::general as linux;
+
+/// Linux's limit of one transfer.
+const COUNT_MAX: u64 = 0x7fff_f000;
+/// One request to a file system: others want their turn there.
+const CHUNK: u64 = 256 << 10;
+/// Elements of a vector (UIO_MAXIOV).
+const VECTOR_MAX: u64 = 1024;
+
+fn user(c: &Caller, address: u64, len: u64) -> Result<Memory, Errno> {
+    let len = len.min(COUNT_MAX);
+    user_range(address, len)?;
+    Ok(Memory::user(c.who(), address, len))
+}
+
+fn offset(arg: u64) -> Result<u64, Errno> {
+    if arg as i64 >= 0 {
+        Ok(arg)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// read(2)
+pub async fn read(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let file = c.file(a[0])?;
+    file.check_readable()?;
+    read_file(c, &file, user(c, a[1], a[2])?, None).await
+}
+
+/// write(2)
+pub async fn write(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let file = c.file(a[0])?;
+    file.check_writable()?;
+    write_file(c, &file, user(c, a[1], a[2])?, None).await
+}
+
+/// pread64(2)
+pub async fn pread(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let position = offset(a[3])?;
+    let file = c.file(a[0])?;
+    file.check_readable()?;
+    read_file(c, &file, user(c, a[1], a[2])?, Some(position)).await
+}
+
+/// pwrite64(2)
+pub async fn pwrite(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let position = offset(a[3])?;
+    let file = c.file(a[0])?;
+    file.check_writable()?;
+    write_file(c, &file, user(c, a[1], a[2])?, Some(position)).await
+}
+
+/// Reads into `memory` at `position`, or at the file's own and moves it.
+pub async fn read_file(
+    c: &Caller,
+    file: &Rc<OpenFile>,
+    memory: Memory,
+    position: Option<u64>,
+) -> Result<u64, Errno> {
+    match &file.kind {
+        Kind::File => {
+            let vnode = file.vnode.as_ref().ok_or(Errno::EBADF)?;
+            if vnode.is_directory() {
+                return Err(Errno::EISDIR);
+            }
+            match position {
+                Some(position) => read_vnode(c, vnode, memory, position).await,
+                None => {
+                    let _turn = file.turn.take().await;
+                    let n = read_vnode(c, vnode, memory, file.position()).await?;
+                    file.set_position(file.position() + n);
+                    Ok(n)
+                }
+            }
+        }
+        Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
+        Kind::Pipe(end) => end.pipe.read(c, memory, file.nonblocking()).await,
+        Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
+        Kind::Device(driver, minor) => {
+            if memory.is_empty() {
+                return Ok(0);
+            }
+            driver.read(c, *minor, memory, file.nonblocking()).await
+        }
+        Kind::Path => Err(Errno::EBADF),
+    }
+}
+
+/// Writes `memory` at `position`, or at the file's own and moves it.
+pub async fn write_file(
+    c: &Caller,
+    file: &Rc<OpenFile>,
+    memory: Memory,
+    position: Option<u64>,
+) -> Result<u64, Errno> {
+    match &file.kind {
+        Kind::File => {
+            let vnode = file.vnode.as_ref().ok_or(Errno::EBADF)?;
+            let append = file.flags() & linux::O_APPEND != 0;
+            let done = match position {
+                Some(position) => write_vnode(c, vnode, memory, position, append).await?.0,
+                None => {
+                    let _turn = file.turn.take().await;
+                    let at = file.position();
+                    let (n, end) = write_vnode(c, vnode, memory, at, append).await?;
+                    file.set_position(end);
+                    n
+                }
+            };
+            if file.flags() & linux::O_DSYNC != 0 && done > 0 {
+                let ino = vnode.ino;
+                vnode.mount.peer.ask(|txn| fs::Sync { txn, ino }).await?;
+            }
+            Ok(done)
+        }
+        Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
+        Kind::Pipe(end) => end.pipe.write(c, memory, file.nonblocking()).await,
+        Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
+        Kind::Device(driver, minor) => {
+            if memory.is_empty() {
+                return Ok(0);
+            }
+            driver.write(c, *minor, memory, file.nonblocking()).await
+        }
+        Kind::Path => Err(Errno::EBADF),
+    }
+}
+
+/// Reads a regular file. Short only at its end, or where the memory ends.
+pub async fn read_vnode(
+    c: &Caller,
+    vnode: &Vnode,
+    memory: Memory,
+    position: u64,
+) -> Result<u64, Errno> {
+    // What cannot be transferred need not be repaired, nor asked for.
+    let there = match vnode.exact_size() {
+        Some(size) => size.saturating_sub(position),
+        None => u64::MAX,
+    };
+    let memory = memory.first(there);
+    let mut done = 0;
+    while done < memory.len() {
+        let piece = memory.after(done).first(CHUNK);
+        let at = position + done;
+        let attempt = async |grant, len| {
+            vnode
+                .mount
+                .peer
+                .ask(|txn| fs::Read {
+                    txn,
+                    ino: vnode.ino,
+                    offset: at,
+                    len,
+                    grant,
+                    who: c.who(),
+                })
+                .await
+        };
+        let peer = &vnode.mount.peer;
+        match transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await {
+            Ok(words) => {
+                let n = words[0].min(piece.len());
+                done += n;
+                if n < piece.len() {
+                    break;
+                }
+            }
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// Writes a regular file: bytes written, and the position after them.
+pub async fn write_vnode(
+    c: &Caller,
+    vnode: &Vnode,
+    memory: Memory,
+    position: u64,
+    append: bool,
+) -> Result<(u64, u64), Errno> {
+    let mut done = 0;
+    let mut end = position;
+    if position
+        .checked_add(memory.len())
+        .is_none_or(|e| e > i64::MAX as u64)
+    {
+        return Err(Errno::EFBIG);
+    }
+    while done < memory.len() {
+        let piece = memory.after(done).first(CHUNK);
+        let at = end;
+        let attempt = async |grant, len| {
+            vnode
+                .mount
+                .peer
+                .ask(|txn| fs::Write {
+                    txn,
+                    ino: vnode.ino,
+                    offset: at,
+                    len,
+                    grant,
+                    append,
+                })
+                .await
+        };
+        let peer = &vnode.mount.peer;
+        // Until an attempt says otherwise: one that failed may have grown the file.
+        vnode.doubt_size();
+        match transfer(&c.vfs.vm, peer, piece, Access::Read, attempt).await {
+            Ok([n, size, at, ..]) => {
+                vnode.set_size(size);
+                let n = n.min(piece.len());
+                done += n;
+                end = at.saturating_add(n);
+                if n < piece.len() {
+                    break;
+                }
+            }
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok((done, end))
+}
+
+/// The segments of a vector that have bytes, [`COUNT_MAX`] in all at most.
+async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
+    if count > VECTOR_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let bytes = c.memory().read_vec(address, count as usize * 16).await?;
+    let word = |i: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[i * 8..][..8]);
+        u64::from_le_bytes(word)
+    };
+    let mut left = COUNT_MAX;
+    let mut segments = Vec::with_capacity(count as usize);
+    for i in 0..count as usize {
+        let (address, len) = (word(2 * i), word(2 * i + 1));
+        if len as i64 <= -1 {
+            return Err(Errno::EINVAL);
+        }
+        user_range(address, len)?;
+        let len = len.min(left);
+        left -= len;
+        if len > 0 {
+            segments.push((address, len));
+        }
+    }
+    Ok(segments)
+}
+
+/// readv(2), preadv(2)
+pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Result<u64, Errno> {
+    if flags & !u64::from(linux::RWF_HIPRI | linux::RWF_NOWAIT) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let position = position.map(offset).transpose()?;
+    let file = c.file(a[0])?;
+    file.check_readable()?;
+    let segments = vector(c, a[1], a[2]).await?;
+    let mut done = 0;
+    for (address, len) in segments {
+        let memory = Memory::user(c.who(), address, len);
+        let at = position.map(|p| p + done);
+        match read_file(c, &file, memory, at).await {
+            Ok(n) => {
+                done += n;
+                // Only a file has the rest for sure; elsewhere the next one might wait.
+                if n < len || !matches!(file.kind, Kind::File) {
+                    break;
+                }
+            }
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// writev(2), pwritev(2): gathered first, so that what is written together stays together.
+pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Result<u64, Errno> {
+    if flags & !u64::from(linux::RWF_HIPRI) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let position = position.map(offset).transpose()?;
+    let file = c.file(a[0])?;
+    file.check_writable()?;
+    let segments = vector(c, a[1], a[2]).await?;
+    if let [(address, len)] = segments[..] {
+        return write_file(c, &file, Memory::user(c.who(), address, len), position).await;
+    }
+    let mut done = 0;
+    let mut gathered = Vec::new();
+    let mut segments = segments.into_iter().peekable();
+    while let Some((address, len)) = segments.next() {
+        let mut taken = 0;
+        while taken < len {
+            let n = (len - taken).min(CHUNK - gathered.len() as u64);
+            let start = gathered.len();
+            gathered
+                .try_reserve(n as usize)
+                .map_err(|_| Errno::ENOMEM)?;
+            gathered.resize(start + n as usize, 0);
+            let memory = c.memory();
+            let read = memory.read(address + taken, &mut gathered[start..]);
+            if let Err(errno) = read.await {
+                if done == 0 && start == 0 {
+                    return Err(errno);
+                }
+                // Write what came before the bad memory.
+                gathered.truncate(start);
+                let at = position.map(|p| p + done);
+                let last = write_file(c, &file, Memory::own(&gathered), at).await;
+                return if done == 0 {
+                    last
+                } else {
+                    Ok(done + last.unwrap_or(0))
+                };
+            }
+            taken += n;
+            let full = gathered.len() as u64 == CHUNK;
+            if full || taken == len && segments.peek().is_none() {
+                let at = position.map(|p| p + done);
+                match write_file(c, &file, Memory::own(&gathered), at).await {
+                    Ok(n) => {
+                        done += n;
+                        if n < gathered.len() as u64 {
+                            return Ok(done);
+                        }
+                    }
+                    Err(errno) if done == 0 => return Err(errno),
+                    Err(_) => return Ok(done),
+                }
+                gathered.clear();
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// lseek(2)
+pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let file = c.file(a[0])?;
+    let vnode = match &file.kind {
+        Kind::File => file.vnode.as_ref().ok_or(Errno::ESPIPE)?,
+        // /dev/null and its kin have no position but do not mind.
+        Kind::Device(driver, _) if driver.major == abi::proto::device::numbers::MEM_MAJOR => {
+            return Ok(0);
+        }
+        Kind::Path => return Err(Errno::EBADF),
+        _ => return Err(Errno::ESPIPE),
+    };
+    let by = a[1] as i64;
+    let size = match a[2] as u32 {
+        linux::SEEK_END | linux::SEEK_DATA | linux::SEEK_HOLE => match vnode.exact_size() {
+            Some(size) => size,
+            None => c.attributes(vnode).await?.size,
+        },
+        _ => 0,
+    };
+    let base = match a[2] as u32 {
+        linux::SEEK_SET => 0,
+        linux::SEEK_CUR => file.position(),
+        linux::SEEK_END => size,
+        // A file without holes, as far as anybody can tell.
+        linux::SEEK_DATA | linux::SEEK_HOLE => {
+            if by < 0 || by as u64 >= size {
+                return Err(Errno::ENXIO);
+            }
+            let position = if a[2] as u32 == linux::SEEK_DATA {
+                by as u64
+            } else {
+                size
+            };
+            file.set_position(position);
+            return Ok(position);
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    let position = base.checked_add_signed(by).ok_or(Errno::EINVAL)?;
+    if position > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
+    file.set_position(position);
+    Ok(position)
+}
+
+/// One file's data into another through VFS's own memory.
+async fn copy(
+    c: &Caller,
+    from: (&Rc<OpenFile>, Option<u64>),
+    to: (&Rc<OpenFile>, Option<u64>),
+    len: u64,
+) -> Result<u64, Errno> {
+    from.0.check_readable()?;
+    to.0.check_writable()?;
+    let mut done = 0;
+    let mut buffer = zeroed(len.min(CHUNK) as usize)?;
+    while done < len {
+        let n = (len - done).min(buffer.len() as u64) as usize;
+        let before = from.0.position();
+        let at = from.1.map(|p| p + done);
+        let read = read_file(c, from.0, Memory::own_mut(&mut buffer[..n]), at).await;
+        let got = match read {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        };
+        let at = to.1.map(|p| p + done);
+        let written = write_file(c, to.0, Memory::own(&buffer[..got as usize]), at).await;
+        let put = match &written {
+            Ok(put) => *put,
+            Err(_) => 0,
+        };
+        if from.1.is_none() && put < got {
+            // What was not written has not been read.
+            from.0.set_position(before + put);
+        }
+        done += put;
+        match written {
+            Err(errno) if done == 0 => return Err(errno),
+            _ if put < got => break,
+            _ => {}
+        }
+        if got < n as u64 {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// sendfile(2)
+pub async fn sendfile(c: &Caller, a: Args) -> Result<u64, Errno> {
+    let (to, from) = (c.file(a[0])?, c.file(a[1])?);
+    if !matches!(from.kind, Kind::File) {
+        return Err(Errno::EINVAL);
+    }
+    let position = match a[2] {
+        0 => None,
+        address => Some(offset(c.memory().get(address).await?)?),
+    };
+    let done = copy(c, (&from, position), (&to, None), a[3].min(COUNT_MAX)).await?;
+    if let Some(position) = position {
+        c.memory().put(a[2], &(position + done)).await?;
+    }
+    Ok(done)
+}
+
+/// copy_file_range(2)
+pub async fn copy_file_range(c: &Caller, a: Args) -> Result<u64, Errno> {
+    if a[5] != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (from, to) = (c.file(a[0])?, c.file(a[2])?);
+    let regular = |file: &OpenFile| file.vnode.as_ref().is_some_and(|v| v.is_regular());
+    if !regular(&from) || !regular(&to) {
+        return Err(Errno::EINVAL);
+    }
+    if to.flags() & linux::O_APPEND != 0 {
+        return Err(Errno::EBADF);
+    }
+    let memory = c.memory();
+    let from_at = match a[1] {
+        0 => None,
+        address => Some(offset(memory.get(address).await?)?),
+    };
+    let to_at = match a[3] {
+        0 => None,
+        address => Some(offset(memory.get(address).await?)?),
+    };
+    let done = copy(c, (&from, from_at), (&to, to_at), a[4].min(COUNT_MAX)).await?;
+    if let Some(at) = from_at {
+        memory.put(a[1], &(at + done)).await?;
+    }
+    if let Some(at) = to_at {
+        memory.put(a[3], &(at + done)).await?;
+    }
+    Ok(done)
+}

@@ -1,0 +1,178 @@
+//! Character devices: requests to their drivers.
+
+use crate::machine::Access;
+use crate::peer::{Answer, Peer};
+use crate::state::Caller;
+use crate::transfer::{Memory, transfer};
+use crate::wait::{Either, either};
+use abi::proto::device;
+use abi::{Errno, Request};
+use core::cell::Cell;
+
+/// A character driver.
+pub struct Driver {
+    /// The server.
+    pub peer: Peer,
+    /// Its major number.
+    pub major: u32,
+    /// Advances when the driver says that a device became ready.
+    pub readiness: Cell<u64>,
+}
+
+impl Driver {
+    /// A driver that has said nothing yet.
+    pub fn new(peer: Peer, major: u32) -> Driver {
+        Driver {
+            peer,
+            major,
+            readiness: Cell::new(0),
+        }
+    }
+
+    /// Asks; a signal cancels the request, whose answer still comes.
+    async fn ask<R: Request>(&self, c: &Caller, make: impl FnOnce(u64) -> R) -> Answer {
+        let (txn, mut answer) = self.peer.start(make);
+        let answer = match either(&mut answer, c.process.interrupt.wait()).await {
+            Either::First(answer) => answer,
+            Either::Second(()) => {
+                self.peer.tell(device::Cancel { target: txn });
+                answer.await
+            }
+        };
+        answer.map_err(|errno| match errno {
+            Errno::EINTR => Errno::ERESTARTSYS,
+            other => other,
+        })
+    }
+
+    /// read(2).
+    pub async fn read(
+        &self,
+        c: &Caller,
+        minor: u32,
+        memory: Memory,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
+        let who = c.who();
+        let attempt = async |grant, len| {
+            self.ask(c, |txn| device::Read {
+                txn,
+                minor,
+                grant,
+                len,
+                nonblock,
+                who,
+            })
+            .await
+        };
+        let words = transfer(&c.vfs.vm, &self.peer, memory, Access::Write, attempt).await?;
+        Ok(words[0])
+    }
+
+    /// write(2).
+    pub async fn write(
+        &self,
+        c: &Caller,
+        minor: u32,
+        memory: Memory,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
+        let who = c.who();
+        let attempt = async |grant, len| {
+            self.ask(c, |txn| device::Write {
+                txn,
+                minor,
+                grant,
+                len,
+                nonblock,
+                who,
+            })
+            .await
+        };
+        let words = transfer(&c.vfs.vm, &self.peer, memory, Access::Read, attempt).await?;
+        Ok(words[0])
+    }
+
+    /// ioctl(2) with a request the driver may know.
+    pub async fn ioctl(
+        &self,
+        c: &Caller,
+        minor: u32,
+        request: u64,
+        value: u64,
+    ) -> Result<u64, Errno> {
+        let who = c.who();
+        let call = async |grant| {
+            self.ask(c, |txn| device::Ioctl {
+                txn,
+                minor,
+                request,
+                grant,
+                value,
+                who,
+            })
+            .await
+        };
+        let words = match argument(request as u32) {
+            None => call(-1).await?,
+            Some((access, len)) => {
+                let memory = Memory::user(who, value, len);
+                let attempt = async |grant, granted| {
+                    // A structure is whole or not at all.
+                    if granted == len {
+                        call(grant).await
+                    } else {
+                        Err(Errno::EFAULT)
+                    }
+                };
+                transfer(&c.vfs.vm, &self.peer, memory, access, attempt).await?
+            }
+        };
+        Ok(words[0])
+    }
+
+    /// Which of `events` are ready. The driver will say when more become so.
+    pub async fn poll(&self, minor: u32, events: u32) -> Result<u32, Errno> {
+        let words = self
+            .peer
+            .ask(|txn| device::Poll { txn, minor, events })
+            .await?;
+        Ok(words[0] as u32)
+    }
+}
+
+/// How many bytes the argument of an ioctl has, and which way they go; `None` when the
+/// argument is a value.
+pub fn argument(request: u32) -> Option<(Access, u64)> {
+    use linux_raw_sys::ioctl as i;
+    // The kernel's struct termios and struct termio.
+    const TERMIOS: u64 = 36;
+    const TERMIO: u64 = 18;
+    let known = match request {
+        i::TCGETS => (Access::Write, TERMIOS),
+        i::TCSETS | i::TCSETSW | i::TCSETSF => (Access::Read, TERMIOS),
+        i::TCGETA => (Access::Write, TERMIO),
+        i::TCSETA | i::TCSETAW | i::TCSETAF => (Access::Read, TERMIO),
+        i::TIOCGWINSZ => (Access::Write, 8),
+        i::TIOCSWINSZ => (Access::Read, 8),
+        i::TIOCGPGRP | i::TIOCGSID | i::TIOCGETD | i::TIOCOUTQ | i::FIONREAD | i::TIOCMGET => {
+            (Access::Write, 4)
+        }
+        i::TIOCSPGRP | i::TIOCSETD | i::TIOCMSET | i::TIOCMBIS | i::TIOCMBIC => (Access::Read, 4),
+        i::TIOCSTI => (Access::Read, 1),
+        // Old numbers without a size in them whose argument is a value, or nothing.
+        _ if request >> 16 == 0 => return None,
+        _ => {
+            // _IOC: direction in the top two bits, size in the fourteen below.
+            let len = u64::from(request >> 16 & 0x3fff);
+            match request >> 30 {
+                _ if len == 0 => return None,
+                1 => (Access::Read, len),
+                2 => (Access::Write, len),
+                3 => (Access::Both, len),
+                _ => return None,
+            }
+        }
+    };
+    Some(known)
+}

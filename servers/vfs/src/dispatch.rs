@@ -1,0 +1,495 @@
+//! The dispatcher: decodes a message, answers what can be answered at once, starts a task
+//! for the rest. It never waits.
+//!
+//! Page-ins take no lock of any kind: a task that waits for memory to be repaired may hold
+//! the position of an open file, but nothing that bringing a page needs.
+
+use crate::calls::{self, Outcome};
+use crate::device::Driver;
+use crate::exec;
+use crate::file::{Kind, OpenFile};
+use crate::machine::post;
+use crate::mount::{Mount, MountOptions, makedev};
+use crate::namei::{Follow, path_of, path_of_place};
+use crate::peer::Peer;
+use crate::process::{Directories, Ids, Process};
+use crate::state::{Caller, Vfs};
+use abi::errno::result_to_word;
+use abi::message::reply_message;
+use abi::proto::device::numbers;
+use abi::proto::{fs, pm, vfs, vm};
+use abi::{Class, Endpoint, Errno, Message, Reply, Request};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Supplementary groups a process may have.
+const GROUPS_MAX: u32 = 65536;
+
+impl Vfs {
+    /// A message arrived.
+    pub fn message(self: &Rc<Self>, source: Endpoint, class: Class, message: &Message) {
+        match class {
+            Class::Linux => self.linux(source, message),
+            Class::Call => {
+                if let Some(reply) = self.call(source, message) {
+                    self.machine.reply(source, reply);
+                }
+            }
+            Class::Post | Class::Send => self.posted(source, message),
+            // Notifications carry nothing here; faults are not routed to VFS.
+            _ => {}
+        }
+    }
+
+    /// A Linux call.
+    fn linux(self: &Rc<Self>, source: Endpoint, message: &Message) {
+        let Some(process) = self.process(source) else {
+            let errno = Errno::ENOSYS;
+            self.machine.reply(source, Message::error(errno));
+            return;
+        };
+        process.interrupt.reset();
+        let w = message.words;
+        let args = [w[0], w[1], w[2], w[3], w[4], w[5]];
+        let number = message.kind as u32;
+        let c = Caller {
+            vfs: self.clone(),
+            process,
+        };
+        self.spawn(async move {
+            if let Outcome::Reply(result) = calls::call(&c, number, args).await {
+                let status = Message::new(result_to_word(result));
+                c.vfs.machine.reply(source, status);
+            }
+        });
+    }
+
+    /// A call: the reply, unless a task will give it.
+    fn call(self: &Rc<Self>, source: Endpoint, message: &Message) -> Option<Message> {
+        let from_pm = source == Endpoint::PM;
+        let from_rs = source == Endpoint::RS;
+        Some(match message.kind {
+            vfs::Fork::KIND if from_pm => answer(message, |r| self.fork(r)),
+            vfs::Exit::KIND if from_pm => answer(message, |r: vfs::Exit| self.exit(r.who)),
+            vfs::SetIds::KIND if from_pm => answer(message, |r| self.set_ids(r)),
+            vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
+            // Sessions matter only to the terminal, which keeps them itself.
+            vfs::SetSession::KIND if from_pm => answer(message, |_: vfs::SetSession| Ok(())),
+            vfs::Mount::KIND if from_rs => {
+                let Some(request) = vfs::Mount::decode(message) else {
+                    return Some(Message::error(Errno::EINVAL));
+                };
+                let this = self.clone();
+                self.spawn(async move {
+                    let result = this.mount(request).await;
+                    this.machine.reply(source, reply_message(result));
+                });
+                return None;
+            }
+            vfs::Driver::KIND if from_rs => answer(message, |r: vfs::Driver| {
+                let peer = Peer::new(r.driver, &self.machine, &self.questions);
+                let driver = Rc::new(Driver::new(peer, r.major));
+                self.drivers.borrow_mut().insert(r.major, driver);
+                Ok(())
+            }),
+            vfs::PathOf::KIND => answer(message, |r| self.path_of(source, r)),
+            vfs::NextFd::KIND => answer(message, |r| self.next_fd(r)),
+            vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
+            vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
+            vfs::ExecInfo::KIND => answer(message, |r: vfs::ExecInfo| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                Ok(process.figures.get())
+            }),
+            _ => Message::error(Errno::ENOSYS),
+        })
+    }
+
+    /// A one-way message.
+    fn posted(self: &Rc<Self>, source: Endpoint, message: &Message) {
+        let from_vm = source == Endpoint::VM;
+        let from_pm = source == Endpoint::PM;
+        match message.kind {
+            vfs::Done::KIND => {
+                if let Some(r) = vfs::Done::decode(message) {
+                    let value = r.status.map(|()| [r.a, r.b, r.c, r.d, r.e]);
+                    // Late answers and those nobody wants (Put) find nobody.
+                    self.questions.answer(source, r.txn, value);
+                }
+            }
+            vfs::MemoryHandled::KIND if from_vm => {
+                if let Some(r) = vfs::MemoryHandled::decode(message) {
+                    let value = r.status.map(|()| [0; 5]);
+                    self.questions.answer(source, r.txn, value);
+                }
+            }
+            vfs::PageIn::KIND if from_vm => {
+                if let Some(r) = vfs::PageIn::decode(message) {
+                    let this = self.clone();
+                    self.spawn(async move { this.page_in(r).await });
+                }
+            }
+            vfs::FdLookup::KIND if from_vm => {
+                if let Some(r) = vfs::FdLookup::decode(message) {
+                    let this = self.clone();
+                    self.spawn(async move { this.fd_lookup(r).await });
+                }
+            }
+            vfs::MapClose::KIND if from_vm => {
+                if let Some(r) = vfs::MapClose::decode(message)
+                    && let Some(mount) = self.mount_of(r.dev)
+                {
+                    mount.unmap(r.ino);
+                }
+            }
+            vfs::Interrupt::KIND if from_pm => {
+                if let Some(r) = vfs::Interrupt::decode(message)
+                    && let Some(process) = self.process(r.who)
+                {
+                    process.interrupt.raise();
+                }
+            }
+            vfs::ExecInit::KIND if from_pm => {
+                if let Some(r) = vfs::ExecInit::decode(message) {
+                    let this = self.clone();
+                    self.spawn(Box::pin(exec::exec_init(this, r.who, r.pid)));
+                }
+            }
+            vfs::SyncAll::KIND => {
+                if let Some(r) = vfs::SyncAll::decode(message) {
+                    let this = self.clone();
+                    self.spawn(async move { this.sync_all(r.txn).await });
+                }
+            }
+            vfs::Ready::KIND => {
+                if let Some(r) = vfs::Ready::decode(message)
+                    && let Some(driver) = self.driver(r.major)
+                    && driver.peer.endpoint == source
+                {
+                    driver.readiness.set(driver.readiness.get() + 1);
+                    self.readiness.signal();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fork(&self, r: vfs::Fork) -> Result<(), Errno> {
+        let parent = self.process(r.parent).ok_or(Errno::ESRCH)?;
+        let table = self.counters.unique();
+        let child = parent.fork(r.child, r.pid, table, r.share_files, r.share_fs);
+        let old = self.processes.borrow_mut().insert(child)?;
+        drop(old);
+        Ok(())
+    }
+
+    /// Forgets a process. A call of its that still runs ends soon, into the void.
+    fn exit(&self, who: Endpoint) -> Result<(), Errno> {
+        let process = self.processes.borrow_mut().remove(who);
+        let process = process.ok_or(Errno::ESRCH)?;
+        process.interrupt.raise();
+        // A call may hold the process a while longer; its descriptors close now.
+        let empty = Rc::new(crate::fd::FdTable::new(self.counters.unique()));
+        let files = process.files.replace(empty);
+        drop(files);
+        let program = process.program.take();
+        drop(program);
+        Ok(())
+    }
+
+    fn set_ids(&self, r: vfs::SetIds) -> Result<(), Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        process.ids.set(Ids {
+            uid: r.uids.0,
+            euid: r.uids.1,
+            gid: r.gids.0,
+            egid: r.gids.1,
+        });
+        Ok(())
+    }
+
+    fn set_groups(&self, source: Endpoint, r: vfs::SetGroups) -> Result<(), Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        if r.count > GROUPS_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = vec![0; r.count as usize * 4];
+        if !bytes.is_empty() {
+            self.machine.read_grant(source, r.grant, &mut bytes)?;
+        }
+        let groups: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        *process.groups.borrow_mut() = groups.into();
+        Ok(())
+    }
+
+    /// Mounts a file system.
+    async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<(), Errno> {
+        let mut path = [0; 16];
+        path[..8].copy_from_slice(&r.path);
+        path[8..].copy_from_slice(&r.path2);
+        let path = trimmed(&path);
+        let is_root = path == b"/";
+        let on = match self.root_mount() {
+            Err(_) if is_root => None,
+            Err(errno) => return Err(errno),
+            Ok(_) if is_root => return Err(Errno::EBUSY),
+            Ok(root) => Some(self.mount_point(root.root()?, path).await?),
+        };
+        // Numbers of unnamed devices start at (0, 16); never reused.
+        let dev = makedev(0, 16 + self.counters.unique() as u32);
+        let options = MountOptions {
+            fs: r.fs,
+            dev,
+            flags: r.flags,
+            kind: trimmed(&r.kind).into(),
+            on: on.clone(),
+        };
+        let mount = Mount::new(options, &self.machine, &self.questions, &self.names).await?;
+        if let Some((directory, name)) = on {
+            directory.forget(&name);
+            directory.mount_at(&name, mount.clone());
+        }
+        self.mounts.borrow_mut().push(mount);
+        Ok(())
+    }
+
+    /// The directory and name of a mount point. The name need not exist.
+    async fn mount_point(
+        self: &Rc<Self>,
+        root: Rc<crate::vnode::Vnode>,
+        path: &[u8],
+    ) -> Result<(Rc<crate::vnode::Vnode>, Box<[u8]>), Errno> {
+        // No process asks: walk as one that is root.
+        let at = Directories {
+            cwd: root.clone(),
+            root: root.clone(),
+            umask: 0,
+        };
+        let files = crate::fd::FdTable::new(self.counters.unique());
+        let nobody = Process::new(Endpoint::VFS, 0, Ids::default(), files, at);
+        let c = Caller {
+            vfs: self.clone(),
+            process: Rc::new(nobody),
+        };
+        let found = c.walk(&root, path, Follow::No).await?;
+        if found.name.is_empty() || found.directory.mounted(&found.name).is_some() {
+            return Err(Errno::EBUSY);
+        }
+        Ok((found.directory, found.name))
+    }
+
+    /// Brings a file page into VM's cache.
+    async fn page_in(&self, r: vfs::PageIn) {
+        let status = match self.mount_of(r.dev) {
+            Some(mount) => mount
+                .peer
+                .ask(|txn| fs::Peek {
+                    txn,
+                    ino: r.ino,
+                    offset: r.offset,
+                })
+                .await
+                .map(|_| ()),
+            None => Err(Errno::EIO),
+        };
+        let done = vm::PageInDone { txn: r.txn, status };
+        post(&*self.machine, Endpoint::VM, done);
+    }
+
+    /// Tells VM which file a descriptor is; the answer comes with a mapping reference.
+    async fn fd_lookup(&self, r: vfs::FdLookup) {
+        let found = self.mapped_file(&r).await;
+        let (dev, ino, access) = found.unwrap_or((0, 0, 0));
+        let done = vm::FdLookupDone {
+            txn: r.txn,
+            status: found.map(|_| ()),
+            dev,
+            ino,
+            access,
+        };
+        post(&*self.machine, Endpoint::VM, done);
+    }
+
+    async fn mapped_file(&self, r: &vfs::FdLookup) -> Result<(u64, u64, u64), Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        let file = process.files().get(r.fd)?;
+        file.check_not_path()?;
+        let readable = file.check_readable().is_ok();
+        let writable = file.check_writable().is_ok();
+        let access = u64::from(readable) | u64::from(writable) << 1;
+        match &file.kind {
+            Kind::File => {}
+            Kind::Device(driver, numbers::ZERO_MINOR) if driver.major == numbers::MEM_MAJOR => {
+                return Ok((u64::MAX, 0, access));
+            }
+            _ => return Err(Errno::ENODEV),
+        }
+        let vnode = file.vnode.as_ref().ok_or(Errno::ENODEV)?;
+        // Even a writable mapping is read.
+        if !readable {
+            return Err(Errno::EACCES);
+        }
+        if !vnode.is_regular() || !vnode.mount.mappable(vnode).await {
+            return Err(Errno::ENODEV);
+        }
+        vnode.mount.map(vnode);
+        Ok((vnode.mount.dev, vnode.ino, access))
+    }
+
+    async fn sync_all(&self, txn: u64) {
+        let mounts = self.mounts.borrow().clone();
+        for mount in mounts {
+            let synced = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
+            if let Err(errno) = synced
+                && errno != Errno::ENOSYS
+            {
+                let kind = String::from_utf8_lossy(&mount.kind);
+                self.machine.log(format_args!("sync of {kind}: {errno}"));
+            }
+        }
+        post(&*self.machine, Endpoint::PM, pm::Synced { txn });
+    }
+
+    fn path_of(&self, source: Endpoint, r: vfs::PathOf) -> Result<vfs::PathLength, Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        let root = process.root();
+        let mut path = match r.which {
+            0 => path_of(&process.cwd(), &root),
+            1 => {
+                let program = process.program.borrow();
+                path_of_place(program.as_ref().ok_or(Errno::ENOENT)?, &root)
+            }
+            2 => path_of(&root, &self.root_mount()?.root()?),
+            3 => {
+                let file = process.files().get(r.fd).map_err(|_| Errno::ENOENT)?;
+                path_of_file(&file, &root)
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        path.truncate(r.len as usize);
+        if !path.is_empty() {
+            self.machine.write_grant(source, r.grant, &path)?;
+        }
+        Ok(vfs::PathLength {
+            len: path.len() as u64,
+        })
+    }
+
+    fn next_fd(&self, r: vfs::NextFd) -> Result<vfs::FoundFd, Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        let from = usize::try_from(r.fd).map_err(|_| Errno::ENOENT)?;
+        let (fd, file) = process.files().next(from).ok_or(Errno::ENOENT)?;
+        Ok(vfs::FoundFd {
+            fd: fd as i32,
+            position: file.position(),
+            flags: u64::from(file.flags()),
+        })
+    }
+
+    fn mount_table(
+        &self,
+        source: Endpoint,
+        r: vfs::MountTable,
+    ) -> Result<vfs::MountTableLength, Errno> {
+        let root = self.root_mount()?.root()?;
+        let mut text = String::new();
+        for mount in self.mounts.borrow().iter() {
+            let kind = String::from_utf8_lossy(&mount.kind);
+            let device = match &*kind {
+                "ext2" => "/dev/vda",
+                other => other,
+            };
+            let on = match &mount.on {
+                None => Vec::from(b"/"),
+                Some((directory, name)) => {
+                    let mut path = path_of(directory, &root);
+                    if !path.ends_with(b"/") {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name);
+                    path
+                }
+            };
+            let on = String::from_utf8_lossy(&on);
+            let mode = if mount.check_writable().is_ok() {
+                "rw"
+            } else {
+                "ro"
+            };
+            text += &format!("{device} {on} {kind} {mode},relatime 0 0\n");
+        }
+        let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
+        if !bytes.is_empty() {
+            self.machine.write_grant(source, r.grant, bytes)?;
+        }
+        Ok(vfs::MountTableLength {
+            len: bytes.len() as u64,
+        })
+    }
+
+    fn figures(&self) -> vfs::VfsFigures {
+        // Cached names hold vnodes that nobody uses: not a leak.
+        self.names.clear();
+        vfs::VfsFigures {
+            files: self.counters.files.get(),
+            vnodes: self
+                .mounts
+                .borrow()
+                .iter()
+                .map(|m| m.vnode_count() as u64)
+                .sum(),
+            pipes: self.counters.pipes.get(),
+            tasks: self.counters.tasks.get(),
+            grants: self.machine.grants() as u64,
+            processes: self.processes.borrow().len() as u64,
+        }
+    }
+}
+
+/// Decodes a call, makes it, encodes its answer.
+fn answer<R: Request>(message: &Message, make: impl FnOnce(R) -> Result<R::Reply, Errno>) -> Message
+where
+    R::Reply: Reply,
+{
+    match R::decode(message) {
+        Some(request) => reply_message(make(request)),
+        None => Message::error(Errno::EINVAL),
+    }
+}
+
+/// Without the zero padding.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    &bytes[..len]
+}
+
+/// What /proc/PID/fd shows.
+fn path_of_file(file: &OpenFile, root: &Rc<crate::vnode::Vnode>) -> Vec<u8> {
+    if let Some(vnode) = &file.vnode
+        && vnode.is_directory()
+    {
+        return path_of(vnode, root);
+    }
+    if let Some(place) = &file.place {
+        return path_of_place(place, root);
+    }
+    match &file.kind {
+        Kind::Pipe(end) => format!("pipe:[{}]", end.pipe.id).into_bytes(),
+        Kind::Event(_) => Vec::from(b"anon_inode:[eventfd]"),
+        Kind::Device(driver, minor) => match (driver.major, *minor) {
+            (numbers::TTY_MAJOR, numbers::CONSOLE_MINOR) => Vec::from(b"/dev/console"),
+            (numbers::TTY_MAJOR, _) => Vec::from(b"/dev/tty"),
+            (major, minor) => format!("char:[{major},{minor}]").into_bytes(),
+        },
+        Kind::File | Kind::Path => match &file.vnode {
+            Some(vnode) => format!("inode:[{}]", vnode.ino).into_bytes(),
+            None => Vec::new(),
+        },
+    }
+}

@@ -1,0 +1,102 @@
+//! eventfd(2): a counter that can be waited for.
+
+use crate::state::{Caller, Vfs};
+use crate::transfer::Memory;
+use crate::user::UserMemory;
+use crate::wait::{Either, either};
+use abi::Errno;
+use alloc::rc::Rc;
+use core::cell::Cell;
+use linux_raw_sys::general as linux;
+use rt::task::Event;
+
+/// The counter.
+pub struct Counter {
+    value: Cell<u64>,
+    semaphore: bool,
+    changed: Event,
+    readiness: Rc<Event>,
+}
+
+impl Counter {
+    /// A counter.
+    pub fn new(vfs: &Vfs, value: u64, semaphore: bool) -> Rc<Counter> {
+        Rc::new(Counter {
+            value: Cell::new(value),
+            semaphore,
+            changed: Event::new(),
+            readiness: vfs.readiness.clone(),
+        })
+    }
+
+    fn set(&self, value: u64) {
+        self.value.set(value);
+        self.changed.signal();
+        self.readiness.signal();
+    }
+
+    /// read(2).
+    pub async fn read(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+        if memory.len() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        while self.value.get() == 0 {
+            self.wait(c, nonblock).await?;
+        }
+        let value = if self.semaphore { 1 } else { self.value.get() };
+        self.set(self.value.get() - value);
+        match memory {
+            Memory::User { who, address, .. } => {
+                UserMemory::new(who, &c.vfs.vm).put(address, &value).await?;
+            }
+            Memory::Own { .. } => return Err(Errno::EINVAL),
+        }
+        Ok(8)
+    }
+
+    /// write(2).
+    pub async fn write(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+        let Memory::User { who, address, len } = memory else {
+            return Err(Errno::EINVAL);
+        };
+        if len < 8 {
+            return Err(Errno::EINVAL);
+        }
+        let add: u64 = UserMemory::new(who, &c.vfs.vm).get(address).await?;
+        if add == u64::MAX {
+            return Err(Errno::EINVAL);
+        }
+        loop {
+            match self.value.get().checked_add(add) {
+                Some(sum) if sum < u64::MAX => {
+                    self.set(sum);
+                    return Ok(8);
+                }
+                _ => self.wait(c, nonblock).await?,
+            }
+        }
+    }
+
+    async fn wait(&self, c: &Caller, nonblock: bool) -> Result<(), Errno> {
+        if nonblock {
+            return Err(Errno::EAGAIN);
+        }
+        match either(self.changed.wait(), c.process.interrupt.wait()).await {
+            Either::First(()) => Ok(()),
+            Either::Second(()) => Err(Errno::ERESTARTSYS),
+        }
+    }
+
+    /// POLL* bits.
+    pub fn poll(&self) -> u32 {
+        let value = self.value.get();
+        let mut ready = 0;
+        if value > 0 {
+            ready |= linux::POLLIN | linux::POLLRDNORM;
+        }
+        if value < u64::MAX - 1 {
+            ready |= linux::POLLOUT | linux::POLLWRNORM;
+        }
+        ready
+    }
+}

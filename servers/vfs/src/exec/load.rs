@@ -1,0 +1,247 @@
+//! The steps of an exec, done to the process.
+
+use super::Program;
+use crate::machine::{Access, call_vm, post};
+use crate::mount::Mount;
+use crate::state::Caller;
+use crate::transfer::{Memory, transfer};
+use crate::vnode::Vnode;
+use abi::proto::vfs::ExecFigures;
+use abi::proto::{fs, pm, vm};
+use abi::{Endpoint, Errno};
+use alloc::rc::Rc;
+use libexec::stack::Frame;
+use libexec::{Fill, Image, Step, exec_steps};
+
+/// Bytes of one copy into the new program.
+const PIECE: u64 = 256 << 10;
+
+/// Replaces the caller's program. An error before the point of no return is the caller's
+/// answer. After it PM is told to kill the process, which then has no program to get an
+/// answer: `Ok(false)`.
+pub async fn replace(
+    c: &Caller,
+    vnode: &Rc<Vnode>,
+    image: &Image<'_>,
+    frame: &Frame,
+) -> Result<bool, Errno> {
+    let fill = if vnode.mount.mappable(vnode).await {
+        Fill::Map
+    } else {
+        Fill::Copy
+    };
+    let steps = exec_steps(image, frame, fill);
+    let mut cleared = false;
+    let mut result = Ok(());
+    for step in steps {
+        result = do_step(c, vnode, step).await;
+        if result.is_err() {
+            break;
+        }
+        cleared |= step == Step::Clear;
+    }
+    if result.is_ok() {
+        result = c.memory().write(frame.sp, &frame.bytes).await;
+    }
+    if result.is_ok() {
+        let start = image.end();
+        result = call_vm(
+            &*c.vfs.machine,
+            vm::SetBreak {
+                who: c.who(),
+                start,
+            },
+        );
+    }
+    match result {
+        Err(errno) if cleared => {
+            failed(c, errno);
+            Ok(false)
+        }
+        result => result.map(|()| true),
+    }
+}
+
+/// The process has no program and must die.
+pub fn failed(c: &Caller, errno: Errno) {
+    let failed = pm::ExecFailed {
+        who: c.who(),
+        status: -i64::from(errno.0),
+    };
+    post(&*c.vfs.machine, Endpoint::PM, failed);
+}
+
+async fn do_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+    if let Step::MapFile { .. } = step {
+        if map_file(c, vnode, step).is_ok() {
+            return Ok(());
+        }
+        for step in step.instead() {
+            simple_step(c, vnode, step).await?;
+        }
+        return Ok(());
+    }
+    simple_step(c, vnode, step).await
+}
+
+/// Maps file pages; the mapping holds a reference that VM gives back.
+fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+    let Step::MapFile {
+        address,
+        len,
+        offset,
+        clear_end,
+        prot,
+        ..
+    } = step
+    else {
+        return Err(Errno::EINVAL);
+    };
+    let mount: &Mount = &vnode.mount;
+    mount.map(vnode);
+    let request = vm::VfsMmap {
+        target: c.who(),
+        dev: mount.dev,
+        ino: vnode.ino,
+        offset,
+        addr: address,
+        len,
+        prot_clearend: prot.bits() | clear_end << 16,
+    };
+    let mapped = call_vm(&*c.vfs.machine, request);
+    if mapped.is_err() {
+        mount.unmap(vnode.ino);
+    }
+    mapped
+}
+
+async fn simple_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+    let machine = &*c.vfs.machine;
+    let target = c.who();
+    match step {
+        Step::Clear => call_vm(
+            machine,
+            vm::ProcCtl {
+                param: vm::PROCCTL_CLEAR,
+                who: target,
+            },
+        ),
+        Step::MapAnonymous {
+            address,
+            len,
+            prot,
+            flags,
+        } => call_vm(
+            machine,
+            vm::Mmap {
+                target,
+                addr: address,
+                len,
+                prot,
+                flags,
+            },
+        )
+        .map(|_| ()),
+        Step::CopyIn {
+            address,
+            offset,
+            len,
+        } => copy_in(c, vnode, address, offset, len).await,
+        Step::Protect { address, len, prot } => call_vm(
+            machine,
+            vm::Protect {
+                target,
+                addr: address,
+                len,
+                prot,
+            },
+        ),
+        // Done by its own function; there is nothing else to do it with.
+        Step::MapFile { .. } => Err(Errno::EINVAL),
+    }
+}
+
+/// Copies a part of the file straight into the new program.
+async fn copy_in(
+    c: &Caller,
+    vnode: &Vnode,
+    address: u64,
+    offset: u64,
+    len: u64,
+) -> Result<(), Errno> {
+    let whole = Memory::user(c.who(), address, len);
+    let peer = &vnode.mount.peer;
+    let mut done = 0;
+    while done < len {
+        let at = offset + done;
+        let attempt = async |grant, len| {
+            peer.ask(|txn| fs::Read {
+                txn,
+                ino: vnode.ino,
+                offset: at,
+                len,
+                grant,
+                who: c.who(),
+            })
+            .await
+        };
+        let piece = whole.after(done).first(PIECE);
+        let words = transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await?;
+        match words[0].min(piece.len()) {
+            // The file was cut since its size was read.
+            0 => return Err(Errno::EIO),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+/// The new program is in place: closes descriptors, remembers it, has PM start it.
+pub fn finish(
+    c: &Caller,
+    program: &Program,
+    image: &Image<'_>,
+    frame: &Frame,
+    adopted: (u32, u32),
+) {
+    c.unshare_files();
+    c.process.files().close_if(|_, close_on_exec| close_on_exec);
+    let old = c.process.program.replace(program.place.clone());
+    drop(old);
+    c.process.figures.set(ExecFigures {
+        arg_start: frame.arg_start,
+        arg_end: frame.arg_end,
+        env_start: frame.env_start,
+        env_end: frame.env_end,
+    });
+    let mut ids = c.process.ids.get();
+    let set_id = adopted != (ids.euid, ids.egid);
+    (ids.euid, ids.egid) = adopted;
+    c.process.ids.set(ids);
+    let (name, name2) = name(program);
+    let done = pm::ExecDone {
+        who: c.who(),
+        pc: image.entry(),
+        sp: frame.sp,
+        ids: adopted,
+        name,
+        name2,
+        flags: u64::from(set_id),
+    };
+    post(&*c.vfs.machine, Endpoint::PM, done);
+}
+
+/// What ps calls the process: the last component of its path, fifteen bytes.
+fn name(program: &Program) -> ([u8; 8], [u8; 8]) {
+    let last = match &program.place {
+        Some(place) if program.path.is_empty() => &*place.name,
+        _ => program.path.rsplit(|&b| b == b'/').next().unwrap_or(b""),
+    };
+    let mut bytes = [0; 16];
+    let n = last.len().min(15);
+    bytes[..n].copy_from_slice(&last[..n]);
+    let (mut name, mut name2) = ([0; 8], [0; 8]);
+    name.copy_from_slice(&bytes[..8]);
+    name2.copy_from_slice(&bytes[8..]);
+    (name, name2)
+}

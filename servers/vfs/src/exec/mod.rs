@@ -1,0 +1,183 @@
+//! exec: the caller's arguments, the file, libexec's plan, and the steps that replace the
+//! program. VM knows nothing of it.
+//!
+//! Everything that can be refused is refused before [`load`] clears the process. After that
+//! a failure kills it: the old program is gone.
+
+mod arguments;
+mod init;
+mod load;
+
+pub use init::exec_init;
+
+use crate::access::{Credentials, EXECUTE};
+use crate::calls::Args;
+use crate::namei::{Follow, Node};
+use crate::state::Caller;
+use crate::transfer::Memory;
+use crate::user::{Pages, zeroed};
+use crate::vnode::{Place, Vnode};
+use abi::Errno;
+use abi::fs::Attributes;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use arguments::Strings;
+use libexec::stack::{self, Auxiliary, Frame};
+use libexec::{Plan, layout, script};
+use linux_raw_sys::general as linux;
+
+/// Scripts that are interpreted by scripts.
+const SCRIPTS_MAX: usize = 5;
+
+/// What is to run.
+pub struct Program {
+    vnode: Rc<Vnode>,
+    place: Option<Place>,
+    /// As the caller named it (AT_EXECFN).
+    path: Vec<u8>,
+    arguments: Strings,
+    environment: Strings,
+}
+
+/// execve(2), execveat(2). `Ok`: the caller is gone and must not be answered.
+pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
+    let (dirfd, path, argv, envp, flags) = if number == linux::__NR_execveat {
+        (a[0], a[1], a[2], a[3], a[4])
+    } else {
+        (linux::AT_FDCWD as u64, a[0], a[1], a[2], 0)
+    };
+    if flags & !u64::from(linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = c.path(path).await?;
+    let mut pages = Pages::new(c.memory());
+    let mut budget = stack::Budget::new(layout::STACK_SIZE);
+    let arguments = Strings::read(&mut pages, argv, &mut budget).await?;
+    let environment = Strings::read(&mut pages, envp, &mut budget).await?;
+    drop(pages);
+
+    let (vnode, place) = if path.is_empty() && flags & u64::from(linux::AT_EMPTY_PATH) != 0 {
+        let file = c.file(dirfd)?;
+        (file.vnode.clone().ok_or(Errno::EACCES)?, file.place.clone())
+    } else {
+        let follow = if flags & u64::from(linux::AT_SYMLINK_NOFOLLOW) != 0 {
+            Follow::No
+        } else {
+            Follow::Yes
+        };
+        let start = c.start(dirfd, &path)?;
+        let found = c.walk(&start, &path, follow).await?;
+        let place = match found.existing()? {
+            Node::Open(file) => file.place.clone(),
+            Node::File(_) => found.place(),
+        };
+        let vnode = found.existing()?.vnode().map_err(|_| Errno::EACCES)?;
+        if vnode.is_link() {
+            return Err(Errno::ELOOP);
+        }
+        (vnode, place)
+    };
+    let program = Program {
+        vnode,
+        place,
+        path,
+        arguments,
+        environment,
+    };
+    run(c, program).await
+}
+
+/// Runs a program in the caller's process.
+pub async fn run(c: &Caller, mut program: Program) -> Result<(), Errno> {
+    let mut set_id = true;
+    // The path of the script that is looked at.
+    let mut script = program.path.clone();
+    for _ in 0..=SCRIPTS_MAX {
+        let attributes = check(c, &program.vnode).await?;
+        let header = header(c, &program.vnode, attributes.size).await?;
+        let Some(line) = script::parse(&header) else {
+            return run_image(c, program, &header, &attributes, set_id).await;
+        };
+        let line = line?;
+        // The interpreter gets its argument and the script's path instead of argv[0].
+        let mut front: Vec<&[u8]> = Vec::with_capacity(3);
+        front.push(line.interpreter);
+        front.extend(line.argument);
+        front.push(&script);
+        program.arguments.replace_first(&front);
+        let start = c.start(linux::AT_FDCWD as u64, line.interpreter)?;
+        let found = c.walk(&start, line.interpreter, Follow::Yes).await?;
+        program.vnode = found.existing()?.vnode().map_err(|_| Errno::EACCES)?;
+        program.place = found.place();
+        script = line.interpreter.to_vec();
+        // A script's set-id bits are never honoured, nor its interpreter's.
+        set_id = false;
+    }
+    Err(Errno::ELOOP)
+}
+
+/// Whether the caller may run the file.
+async fn check(c: &Caller, vnode: &Vnode) -> Result<Attributes, Errno> {
+    if !vnode.is_regular() || !vnode.mount.may_execute() {
+        return Err(Errno::EACCES);
+    }
+    Credentials::effective(&c.process).check(vnode, EXECUTE)?;
+    c.attributes(vnode).await
+}
+
+async fn header(c: &Caller, vnode: &Vnode, size: u64) -> Result<Vec<u8>, Errno> {
+    let mut header = zeroed(size.min(Plan::HEADER as u64) as usize)?;
+    let memory = Memory::own_mut(&mut header);
+    let n = crate::calls::readwrite::read_vnode(c, vnode, memory, 0).await?;
+    header.truncate(n as usize);
+    Ok(header)
+}
+
+async fn run_image(
+    c: &Caller,
+    program: Program,
+    header: &[u8],
+    attributes: &Attributes,
+    set_id: bool,
+) -> Result<(), Errno> {
+    let plan = Plan::parse(header, attributes.size)?;
+    if plan.interpreter().is_some() {
+        // Dynamic programs need the mapping of a second image.
+        return Err(Errno::ENOEXEC);
+    }
+    let image = plan.place_default()?;
+    let ids = c.process.ids.get();
+    let mut adopted = (ids.euid, ids.egid);
+    if set_id && program.vnode.mount.honours_set_id() {
+        if attributes.mode & linux::S_ISUID != 0 {
+            adopted.0 = attributes.uid;
+        }
+        if attributes.mode & linux::S_ISGID != 0 && attributes.mode & linux::S_IXGRP != 0 {
+            adopted.1 = attributes.gid;
+        }
+    }
+    let processor = c.vfs.machine.processor();
+    let auxiliary = Auxiliary {
+        uid: ids.uid,
+        euid: adopted.0,
+        gid: ids.gid,
+        egid: adopted.1,
+        secure: adopted != (ids.uid, ids.gid),
+        random: c.vfs.random.borrow_mut().bytes(),
+        hwcap: processor.hwcap,
+        min_signal_stack: processor.min_signal_stack,
+        ..Auxiliary::of(&image)
+    };
+    let frame: Frame = stack::build(
+        layout::STACK_TOP,
+        layout::STACK_SIZE,
+        program.arguments.iter(),
+        program.environment.iter(),
+        &program.path,
+        &auxiliary,
+    )?;
+    if load::replace(c, &program.vnode, &image, &frame).await? {
+        load::finish(c, &program, &image, &frame, adopted);
+    }
+    Ok(())
+}

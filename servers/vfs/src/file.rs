@@ -1,0 +1,147 @@
+//! Open files: what a descriptor refers to.
+
+use crate::device::Driver;
+use crate::event::Counter;
+use crate::locks::Owner;
+use crate::pipe::PipeEnd;
+use crate::state::{Counters, Vfs};
+use crate::vnode::{Place, Vnode};
+use crate::wait::Turn;
+use abi::Errno;
+use alloc::rc::Rc;
+use core::cell::Cell;
+use linux_raw_sys::general as linux;
+
+/// What reading and writing means.
+pub enum Kind {
+    /// A regular file or directory: the file's vnode.
+    File,
+    /// An end (or both) of a pipe.
+    Pipe(PipeEnd),
+    /// A character device.
+    Device(Rc<Driver>, u32),
+    /// eventfd(2).
+    Event(Rc<Counter>),
+    /// O_PATH: only a place.
+    Path,
+}
+
+/// An open file.
+pub struct OpenFile {
+    /// Names it as an owner of locks.
+    pub id: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Its file, if it has one.
+    pub vnode: Option<Rc<Vnode>>,
+    /// How it was found.
+    pub place: Option<Place>,
+    flags: Cell<u32>,
+    position: Cell<u64>,
+    /// Reads and writes that move the position take turns.
+    pub turn: Turn,
+    counters: Rc<Counters>,
+}
+
+/// The open flags that F_GETFL shows.
+pub const STATUS_FLAGS: u32 = linux::O_ACCMODE
+    | linux::O_APPEND
+    | linux::O_NONBLOCK
+    | linux::O_SYNC
+    | linux::O_DIRECT
+    | linux::O_LARGEFILE
+    | linux::O_DIRECTORY
+    | linux::O_NOFOLLOW
+    | linux::O_NOATIME
+    | linux::O_PATH;
+
+/// The flags that F_SETFL changes.
+pub const CHANGEABLE_FLAGS: u32 =
+    linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME;
+
+impl OpenFile {
+    /// An open file with the flags of open(2).
+    pub fn new(
+        vfs: &Vfs,
+        kind: Kind,
+        vnode: Option<Rc<Vnode>>,
+        place: Option<Place>,
+        flags: u32,
+    ) -> Rc<OpenFile> {
+        Counters::up(&vfs.counters.files);
+        Rc::new(OpenFile {
+            id: vfs.counters.unique(),
+            kind,
+            vnode,
+            place,
+            flags: Cell::new(flags & STATUS_FLAGS),
+            position: Cell::new(0),
+            turn: Turn::default(),
+            counters: vfs.counters.clone(),
+        })
+    }
+
+    /// Access mode and status flags.
+    pub fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// F_SETFL.
+    pub fn set_flags(&self, flags: u32) {
+        let kept = self.flags.get() & !CHANGEABLE_FLAGS;
+        self.flags.set(kept | flags & CHANGEABLE_FLAGS);
+    }
+
+    /// The position.
+    pub fn position(&self) -> u64 {
+        self.position.get()
+    }
+
+    /// Moves the position.
+    pub fn set_position(&self, position: u64) {
+        self.position.set(position);
+    }
+
+    /// O_NONBLOCK.
+    pub fn nonblocking(&self) -> bool {
+        self.flags.get() & linux::O_NONBLOCK != 0
+    }
+
+    /// `EBADF` unless open for reading.
+    pub fn check_readable(&self) -> Result<(), Errno> {
+        let flags = self.flags.get();
+        if flags & linux::O_PATH != 0 || flags & linux::O_ACCMODE == linux::O_WRONLY {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// `EBADF` unless open for writing.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        let flags = self.flags.get();
+        if flags & linux::O_PATH != 0 || flags & linux::O_ACCMODE == linux::O_RDONLY {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// `EBADF` for O_PATH.
+    pub fn check_not_path(&self) -> Result<(), Errno> {
+        match self.kind {
+            Kind::Path => Err(Errno::EBADF),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        Counters::down(&self.counters.files);
+        if let Some(vnode) = &self.vnode {
+            vnode.locks.release(Owner::Open(self.id));
+            vnode.locks.release(Owner::Flock(self.id));
+        }
+    }
+}

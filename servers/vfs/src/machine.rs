@@ -1,0 +1,131 @@
+//! What VFS needs of the world around it: messages, grants, copies, clocks. The native
+//! machine is the kernel; the tests have one of their own.
+
+use abi::grant::GRANT_INVALID;
+use abi::{Endpoint, Errno, Message, Request, message};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::fmt::Arguments;
+
+/// What a grantee may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Read: data flows from the memory (`write(2)`).
+    Read,
+    /// Write: data flows into the memory (`read(2)`).
+    Write,
+    /// Both (ioctl).
+    Both,
+}
+
+impl Access {
+    /// Whether the memory changes, so that it must be repaired for writing.
+    pub const fn writes(self) -> bool {
+        !matches!(self, Access::Read)
+    }
+}
+
+/// What the auxiliary vector says of the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Processor {
+    /// AT_HWCAP.
+    pub hwcap: u64,
+    /// AT_MINSIGSTKSZ.
+    pub min_signal_stack: u64,
+}
+
+/// The world.
+pub trait Machine {
+    /// Posts; never fails for lack of room. A dead peer's messages are dropped.
+    fn post(&self, to: Endpoint, message: Message);
+    /// Answers a call or a Linux call; a peer that died is ignored.
+    fn reply(&self, to: Endpoint, message: Message);
+    /// Calls VM, the only server VFS may wait for.
+    fn call_vm(&self, message: Message) -> Result<Message, Errno>;
+    /// A grant on VFS's own memory.
+    fn grant_own(
+        &self,
+        to: Endpoint,
+        memory: *const u8,
+        len: usize,
+        access: Access,
+    ) -> Result<i32, Errno>;
+    /// A grant with TRY on memory of the process `subject`.
+    fn grant_user(
+        &self,
+        to: Endpoint,
+        subject: Endpoint,
+        address: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<i32, Errno>;
+    /// Revokes; whether a copy through it met an absent page.
+    fn revoke(&self, grant: i32) -> bool;
+    /// Grants in use.
+    fn grants(&self) -> usize;
+    /// Copies from a process; `EFAULT` on an absent page.
+    fn try_read(&self, from: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+    /// Copies to a process; `EFAULT` on an absent or protected page.
+    fn try_write(&self, to: Endpoint, address: u64, data: &[u8]) -> Result<(), Errno>;
+    /// Copies from a server's grant.
+    fn read_grant(&self, from: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
+    /// Copies to a server's grant.
+    fn write_grant(&self, to: Endpoint, grant: i32, data: &[u8]) -> Result<(), Errno>;
+    /// Ns since boot.
+    fn now(&self) -> u64;
+    /// Ns since 1970.
+    fn wall_clock(&self) -> u64;
+    /// Arms the one timer (0 disarms).
+    fn set_timer(&self, deadline: u64);
+    /// The run specification.
+    fn run_specification(&self) -> Result<Vec<u8>, Errno>;
+    /// What programs are told of the processor.
+    fn processor(&self) -> Processor;
+    /// A line for the host.
+    fn log(&self, text: Arguments<'_>);
+}
+
+/// [`Machine::post`], typed.
+pub fn post<R: Request>(machine: &dyn Machine, to: Endpoint, request: R) {
+    machine.post(to, request.encode());
+}
+
+/// [`Machine::call_vm`], typed.
+pub fn call_vm<R: Request>(machine: &dyn Machine, request: R) -> Result<R::Reply, Errno> {
+    message::reply_result(&machine.call_vm(request.encode())?)
+}
+
+/// A grant, revoked when it goes.
+pub struct Grant {
+    machine: Rc<dyn Machine>,
+    id: i32,
+}
+
+impl Grant {
+    /// Takes charge of a grant.
+    pub fn new(machine: &Rc<dyn Machine>, id: i32) -> Grant {
+        Grant {
+            machine: machine.clone(),
+            id,
+        }
+    }
+
+    /// The id to send.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Revokes; whether a copy through it met an absent page (the soft-fault mark).
+    pub fn revoke(mut self) -> bool {
+        let id = core::mem::replace(&mut self.id, GRANT_INVALID);
+        self.machine.revoke(id)
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if self.id != GRANT_INVALID {
+            self.machine.revoke(self.id);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! VFS's image: the message loop.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use abi::proto::rs;
+use abi::{Class, Endpoint};
+use alloc::rc::Rc;
+use rt::task::Executor;
+use vfs::machine::Machine;
+use vfs::native::Native;
+use vfs::state::Vfs;
+
+rt::entry!(main);
+
+fn main() -> ! {
+    let native = Rc::new(Native::new());
+    let machine: Rc<dyn Machine> = native.clone();
+    let mut executor = Executor::new();
+    let vfs = Vfs::new(machine, executor.spawner());
+    rt::outbox::post(Endpoint::RS, rs::Started { status: 0 });
+    loop {
+        // A failed receive has nothing to say about any message.
+        let Ok(received) = native.receive() else {
+            continue;
+        };
+        if received.class == Class::Kernel {
+            if native.notified(received.message.words[0]) {
+                vfs.timers.expired();
+            }
+        } else {
+            vfs.message(received.source, received.class, &received.message);
+        }
+        executor.run();
+    }
+}

@@ -1,0 +1,279 @@
+//! Mounted file systems.
+//!
+//! A mount point is a directory and a name in it: the name needs no directory on the disk.
+
+use crate::machine::Machine;
+use crate::peer::{Peer, Questions};
+use crate::vnode::{Brief, Vnode};
+use abi::proto::fs;
+use abi::{Endpoint, Errno};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use linux_raw_sys::general as linux;
+
+/// Names the cache holds at most.
+const NAMES_MAX: usize = 4096;
+
+/// A cached name and the directory it is in.
+type CachedName = (Weak<Vnode>, Box<[u8]>);
+
+/// Keeps the number of cached names in bounds: the oldest goes first.
+#[derive(Default)]
+pub struct NameCache(RefCell<VecDeque<CachedName>>);
+
+impl NameCache {
+    /// A name was added to `directory`.
+    pub fn added(&self, directory: &Rc<Vnode>, name: &[u8]) {
+        let mut order = self.0.borrow_mut();
+        order.push_back((Rc::downgrade(directory), name.into()));
+        let oldest = if order.len() > NAMES_MAX {
+            order.pop_front()
+        } else {
+            None
+        };
+        drop(order);
+        if let Some((directory, name)) = oldest
+            && let Some(directory) = directory.upgrade()
+        {
+            directory.forget(&name);
+        }
+    }
+
+    /// Forgets everything (an unmount, or a check for leaks).
+    pub fn clear(&self) {
+        for (directory, name) in self.0.take() {
+            if let Some(directory) = directory.upgrade() {
+                directory.forget(&name);
+            }
+        }
+    }
+}
+
+/// A mounted file system.
+pub struct Mount {
+    /// The server.
+    pub peer: Peer,
+    /// Its device number: st_dev, and its name in VM's cache.
+    pub dev: u64,
+    /// MS_* flags.
+    pub flags: Cell<u64>,
+    /// The type's name for /proc/mounts.
+    pub kind: Box<[u8]>,
+    /// What it is mounted on; `None` for "/".
+    pub on: Option<(Rc<Vnode>, Box<[u8]>)>,
+    names: Rc<NameCache>,
+    root: RefCell<Option<Rc<Vnode>>>,
+    vnodes: RefCell<BTreeMap<u64, Weak<Vnode>>>,
+    /// Vnodes that VM maps, with the number of mappings.
+    mapped: RefCell<BTreeMap<u64, (Rc<Vnode>, u64)>>,
+    mappable: Cell<Option<bool>>,
+    graves: RefCell<Vec<Rc<Vnode>>>,
+    burying: Cell<bool>,
+}
+
+/// What a new mount is like.
+pub struct MountOptions {
+    /// The server.
+    pub fs: Endpoint,
+    /// Device number.
+    pub dev: u64,
+    /// MS_* flags.
+    pub flags: u64,
+    /// Type.
+    pub kind: Box<[u8]>,
+    /// Mount point.
+    pub on: Option<(Rc<Vnode>, Box<[u8]>)>,
+}
+
+impl Mount {
+    /// Asks the file system for its root.
+    pub async fn new(
+        options: MountOptions,
+        machine: &Rc<dyn Machine>,
+        questions: &Questions,
+        names: &Rc<NameCache>,
+    ) -> Result<Rc<Mount>, Errno> {
+        let mount = Rc::new(Mount {
+            peer: Peer::new(options.fs, machine, questions),
+            dev: options.dev,
+            flags: Cell::new(options.flags),
+            kind: options.kind,
+            on: options.on,
+            names: names.clone(),
+            root: RefCell::new(None),
+            vnodes: RefCell::default(),
+            mapped: RefCell::default(),
+            mappable: Cell::new(None),
+            graves: RefCell::default(),
+            burying: Cell::new(false),
+        });
+        let words = mount
+            .peer
+            .ask(|txn| fs::ReadSuper {
+                txn,
+                dev: options.dev,
+                flags: options.flags,
+            })
+            .await?;
+        let root = mount.adopt(words);
+        *mount.root.borrow_mut() = Some(root);
+        Ok(mount)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Result<Rc<Vnode>, Errno> {
+        self.root.borrow().clone().ok_or(Errno::EIO)
+    }
+
+    /// The vnode of an answer with attributes, which came with one reference.
+    pub fn adopt(self: &Rc<Self>, words: [u64; 5]) -> Rc<Vnode> {
+        let brief = Brief::from_words(words);
+        let known = self.vnodes.borrow().get(&brief.ino).and_then(Weak::upgrade);
+        if let Some(vnode) = known {
+            vnode.add_reference();
+            vnode.update(&brief);
+            return vnode;
+        }
+        let vnode = Rc::new(Vnode::new(self.clone(), &brief));
+        self.vnodes
+            .borrow_mut()
+            .insert(brief.ino, Rc::downgrade(&vnode));
+        vnode
+    }
+
+    /// The vnode of `ino`, if there is one.
+    pub fn vnode(&self, ino: u64) -> Option<Rc<Vnode>> {
+        self.vnodes.borrow().get(&ino).and_then(Weak::upgrade)
+    }
+
+    /// A vnode's destructor runs.
+    pub fn vnode_gone(&self, ino: u64) {
+        let mut vnodes = self.vnodes.borrow_mut();
+        if vnodes.get(&ino).is_some_and(|v| v.strong_count() == 0) {
+            vnodes.remove(&ino);
+        }
+    }
+
+    /// Drops vnodes one after the other, those that their destructors bring too.
+    pub fn bury(&self, held: Vec<Rc<Vnode>>) {
+        self.graves.borrow_mut().extend(held);
+        if self.burying.replace(true) {
+            return;
+        }
+        loop {
+            let next = self.graves.borrow_mut().pop();
+            match next {
+                Some(vnode) => drop(vnode),
+                None => break,
+            }
+        }
+        self.burying.set(false);
+    }
+
+    /// Vnodes in memory.
+    pub fn vnode_count(&self) -> usize {
+        self.vnodes.borrow().len()
+    }
+
+    /// Whether names and link targets may be cached: only VFS changes them.
+    pub fn caches_names(&self) -> bool {
+        !self.is_proc()
+    }
+
+    /// Whether this is /proc, whose contents change by themselves.
+    pub fn is_proc(&self) -> bool {
+        &*self.kind == b"proc"
+    }
+
+    /// The name cache.
+    pub fn name_cache(&self) -> &NameCache {
+        &self.names
+    }
+
+    /// `EROFS` on a read-only mount.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        if self.flags.get() & u64::from(linux::MS_RDONLY) != 0 {
+            Err(Errno::EROFS)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether programs may be run from here.
+    pub fn may_execute(&self) -> bool {
+        self.flags.get() & u64::from(linux::MS_NOEXEC) == 0
+    }
+
+    /// Whether set-id bits count here.
+    pub fn honours_set_id(&self) -> bool {
+        self.flags.get() & u64::from(linux::MS_NOSUID) == 0
+    }
+
+    /// Whether files of this mount can be mapped, found out by asking for a page of one.
+    pub async fn mappable(&self, vnode: &Vnode) -> bool {
+        if let Some(known) = self.mappable.get() {
+            return known;
+        }
+        let peeked = self
+            .peer
+            .ask(|txn| fs::Peek {
+                txn,
+                ino: vnode.ino,
+                offset: 0,
+            })
+            .await;
+        let mappable = match peeked {
+            Ok(_) | Err(Errno::EFAULT) => true,
+            Err(Errno::ENOSYS) => false,
+            // An I/O error says nothing about the file system as a whole.
+            Err(_) => return true,
+        };
+        self.mappable.set(Some(mappable));
+        mappable
+    }
+
+    /// VM maps (a part of) the file once more.
+    pub fn map(&self, vnode: &Rc<Vnode>) {
+        self.mapped
+            .borrow_mut()
+            .entry(vnode.ino)
+            .or_insert_with(|| (vnode.clone(), 0))
+            .1 += 1;
+    }
+
+    /// One mapping is gone.
+    pub fn unmap(&self, ino: u64) {
+        let mut mapped = self.mapped.borrow_mut();
+        let Some((_, count)) = mapped.get_mut(&ino) else {
+            return;
+        };
+        *count -= 1;
+        let last = if *count == 0 {
+            mapped.remove(&ino)
+        } else {
+            None
+        };
+        drop(mapped);
+        // The vnode may go now, with `mapped` unborrowed.
+        drop(last);
+    }
+}
+
+/// Encodes Linux's device number.
+pub const fn makedev(major: u32, minor: u32) -> u64 {
+    let (major, minor) = (major as u64, minor as u64);
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
+}
+
+/// The major number.
+pub const fn major(dev: u64) -> u32 {
+    ((dev >> 8 & 0xfff) | (dev >> 32 & !0xfff)) as u32
+}
+
+/// The minor number.
+pub const fn minor(dev: u64) -> u32 {
+    ((dev & 0xff) | (dev >> 12 & !0xff)) as u32
+}

@@ -1,0 +1,432 @@
+//! Paths: from a string to a vnode.
+
+use crate::access::{Credentials, EXECUTE};
+use crate::file::OpenFile;
+use crate::mount::Mount;
+use crate::state::Caller;
+use crate::user::zeroed;
+use crate::vnode::{Cached, Place, Vnode};
+use abi::Errno;
+use abi::fs::{NAME_MAX, PATH_MAX};
+use abi::proto::fs;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+/// Symbolic links one path may go through.
+pub const LINKS_MAX: usize = 40;
+
+/// What a path names.
+#[derive(Clone)]
+pub enum Node {
+    /// A file.
+    File(Rc<Vnode>),
+    /// An open file that has no path: a pipe behind /proc/PID/fd.
+    Open(Rc<OpenFile>),
+}
+
+impl Node {
+    /// The vnode; `ENOENT` for what has none.
+    pub fn vnode(self) -> Result<Rc<Vnode>, Errno> {
+        match self {
+            Node::File(vnode) => Ok(vnode),
+            Node::Open(file) => file.vnode.clone().ok_or(Errno::ENOENT),
+        }
+    }
+}
+
+/// What the last component was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Last {
+    /// A name.
+    Name,
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+    /// There was none: "/".
+    Root,
+    /// A jump through /proc/PID/fd.
+    Jump,
+}
+
+/// Where a path led.
+pub struct Found {
+    /// The directory of the last component (the directory itself unless [`Last::Name`]).
+    pub directory: Rc<Vnode>,
+    /// The last component.
+    pub name: Box<[u8]>,
+    /// What kind of component that was.
+    pub last: Last,
+    /// What it names; `None` when it does not exist.
+    pub node: Option<Node>,
+    /// Slashes followed it: only a directory will do.
+    pub trailing_slash: bool,
+}
+
+impl Found {
+    fn at(directory: Rc<Vnode>, last: Last) -> Found {
+        Found {
+            node: Some(Node::File(directory.clone())),
+            directory,
+            name: Box::default(),
+            last,
+            trailing_slash: false,
+        }
+    }
+
+    /// The node; `ENOENT`.
+    pub fn existing(&self) -> Result<Node, Errno> {
+        self.node.clone().ok_or(Errno::ENOENT)
+    }
+
+    /// Where the file stands, if by a name.
+    pub fn place(&self) -> Option<Place> {
+        match self.last {
+            Last::Name => Some(Place {
+                parent: self.directory.clone(),
+                name: self.name.clone(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// How to walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// Through a symbolic link at the end as well.
+    Yes,
+    /// The last component is meant itself.
+    No,
+}
+
+impl Caller {
+    /// Walks `path` from `start` (or the root) with effective ids.
+    pub async fn walk(
+        &self,
+        start: &Rc<Vnode>,
+        path: &[u8],
+        follow: Follow,
+    ) -> Result<Found, Errno> {
+        self.walk_as(start, path, follow, false).await
+    }
+
+    /// [`Caller::walk`], optionally with the real ids (access(2)).
+    pub async fn walk_as(
+        &self,
+        start: &Rc<Vnode>,
+        path: &[u8],
+        follow: Follow,
+        real_ids: bool,
+    ) -> Result<Found, Errno> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let credentials = if real_ids {
+            Credentials::real(&self.process)
+        } else {
+            Credentials::effective(&self.process)
+        };
+        let root = self.process.root();
+        let mut rest: Vec<u8> = path.to_vec();
+        let mut at = 0;
+        let mut directory = start.clone();
+        let mut last = Last::Dot;
+        let mut links = 0;
+        if rest.starts_with(b"/") {
+            directory = root.clone();
+            last = Last::Root;
+        }
+        loop {
+            at += count(&rest[at..], |b| b == b'/');
+            if at == rest.len() {
+                return Ok(Found::at(directory, last));
+            }
+            let len = count(&rest[at..], |b| b != b'/');
+            let name: Box<[u8]> = rest[at..at + len].into();
+            let slashes = count(&rest[at + len..], |b| b == b'/');
+            let is_last = at + len + slashes == rest.len();
+            at += len;
+
+            if !directory.is_directory() {
+                return Err(Errno::ENOTDIR);
+            }
+            credentials.check(&directory, EXECUTE)?;
+            if *name == *b"." {
+                last = Last::Dot;
+                continue;
+            }
+            if *name == *b".." {
+                last = Last::DotDot;
+                directory = above(&directory, &root);
+                continue;
+            }
+            if name.len() > NAME_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+
+            let child = self.child(&directory, &name).await?;
+            let mut found = Found {
+                directory: directory.clone(),
+                name,
+                last: Last::Name,
+                node: child.clone().map(Node::File),
+                trailing_slash: is_last && slashes > 0,
+            };
+            let Some(child) = child else {
+                return if is_last {
+                    Ok(found)
+                } else {
+                    Err(Errno::ENOENT)
+                };
+            };
+            let through = child.is_link() && (!is_last || slashes > 0 || follow == Follow::Yes);
+            if !through {
+                if is_last {
+                    if slashes > 0 && !child.is_directory() {
+                        return Err(Errno::ENOTDIR);
+                    }
+                    return Ok(found);
+                }
+                directory = child;
+                last = Last::Name;
+                continue;
+            }
+
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(Errno::ELOOP);
+            }
+            if let Some(file) = self.descriptor_link(&directory, &found.name)? {
+                match (&file.vnode, is_last) {
+                    (Some(vnode), _) if vnode.is_directory() => {
+                        directory = vnode.clone();
+                        last = Last::Jump;
+                        continue;
+                    }
+                    (_, true) if slashes == 0 => {
+                        found.node = Some(Node::Open(file));
+                        found.last = Last::Jump;
+                        return Ok(found);
+                    }
+                    _ => return Err(Errno::ENOTDIR),
+                }
+            }
+            let target = self.read_link(&child).await?;
+            if target.is_empty() {
+                return Err(Errno::ENOENT);
+            }
+            let mut next = Vec::with_capacity(target.len() + rest.len() - at);
+            next.extend_from_slice(&target);
+            next.extend_from_slice(&rest[at..]);
+            if next.len() >= 2 * PATH_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            rest = next;
+            at = 0;
+            last = Last::Dot;
+            if rest.starts_with(b"/") {
+                directory = root.clone();
+                last = Last::Root;
+            }
+        }
+    }
+
+    /// The file that a path names; `ENOENT`.
+    pub async fn lookup(
+        &self,
+        start: &Rc<Vnode>,
+        path: &[u8],
+        follow: Follow,
+    ) -> Result<Rc<Vnode>, Errno> {
+        self.walk(start, path, follow).await?.existing()?.vnode()
+    }
+
+    /// One name in a directory, through mounts and the name cache.
+    pub async fn child(
+        &self,
+        directory: &Rc<Vnode>,
+        name: &[u8],
+    ) -> Result<Option<Rc<Vnode>>, Errno> {
+        if let Some(mount) = directory.mounted(name) {
+            return mount.root().map(Some);
+        }
+        match directory.cached(name) {
+            Some(Cached::Present(vnode)) => return Ok(Some(vnode)),
+            Some(Cached::Absent) => return Ok(None),
+            None => {}
+        }
+        let mount = &directory.mount;
+        let changes = directory.changes();
+        let grant = mount.peer.lend(name)?;
+        let answer = mount
+            .peer
+            .ask(|txn| fs::Lookup {
+                txn,
+                dir: directory.ino,
+                grant: grant.id(),
+                len: name.len() as u64,
+                who: self.who(),
+            })
+            .await;
+        drop(grant);
+        let unchanged = directory.changes() == changes;
+        match answer {
+            Ok(words) => {
+                let vnode = mount.adopt(words);
+                place(directory, name, &vnode);
+                if unchanged {
+                    directory.remember(name, Cached::Present(vnode.clone()));
+                }
+                Ok(Some(vnode))
+            }
+            Err(Errno::ENOENT) => {
+                if unchanged {
+                    directory.remember(name, Cached::Absent);
+                }
+                Ok(None)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The target of a symbolic link.
+    pub async fn read_link(&self, vnode: &Rc<Vnode>) -> Result<Rc<[u8]>, Errno> {
+        if let Some(target) = vnode.link() {
+            return Ok(target);
+        }
+        let mut buffer = zeroed(PATH_MAX)?;
+        let peer = &vnode.mount.peer;
+        let grant = peer.lend_mut(&mut buffer)?;
+        let words = peer
+            .ask(|txn| fs::Readlink {
+                txn,
+                ino: vnode.ino,
+                grant: grant.id(),
+                len: PATH_MAX as u64,
+                who: self.who(),
+            })
+            .await?;
+        drop(grant);
+        buffer.truncate((words[0] as usize).min(PATH_MAX));
+        let target: Rc<[u8]> = buffer.into();
+        vnode.set_link(target.clone());
+        Ok(target)
+    }
+
+    /// When `name` in `directory` is /proc/PID/fd/N: the open file itself, because its path
+    /// may not lead to it (a pipe, an unlinked file).
+    fn descriptor_link(
+        &self,
+        directory: &Rc<Vnode>,
+        name: &[u8],
+    ) -> Result<Option<Rc<OpenFile>>, Errno> {
+        if !directory.mount.is_proc() {
+            return Ok(None);
+        }
+        let Some(Place { parent, name: fd }) = directory.place() else {
+            return Ok(None);
+        };
+        let Some(pid) = parent.place() else {
+            return Ok(None);
+        };
+        let (Some(pid), Some(number)) = (decimal(&pid.name), decimal(name)) else {
+            return Ok(None);
+        };
+        if *fd != *b"fd" {
+            return Ok(None);
+        }
+        let process = self.vfs.processes.borrow().by_pid(pid);
+        let process = process.ok_or(Errno::ENOENT)?;
+        let ids = self.process.ids.get();
+        if process.who != self.who() && ids.euid != 0 && ids.euid != process.ids.get().uid {
+            return Err(Errno::EACCES);
+        }
+        let file = process.files().get(number as i32);
+        file.map(Some).map_err(|_| Errno::ENOENT)
+    }
+}
+
+/// Remembers where a directory hangs.
+pub fn place(directory: &Rc<Vnode>, name: &[u8], vnode: &Rc<Vnode>) {
+    if vnode.is_directory() && !Rc::ptr_eq(directory, vnode) {
+        vnode.set_place(Place {
+            parent: directory.clone(),
+            name: name.into(),
+        });
+    }
+}
+
+/// `..`: not above the process's root, and through mount points.
+pub fn above(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Rc<Vnode> {
+    if Rc::ptr_eq(directory, root) {
+        return directory.clone();
+    }
+    if let Some(place) = directory.place() {
+        return place.parent;
+    }
+    match &directory.mount.on {
+        Some((parent, _)) => parent.clone(),
+        None => directory.clone(),
+    }
+}
+
+/// The path of a directory as seen from `root`.
+pub fn path_of(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Vec<u8> {
+    let mut names: Vec<Box<[u8]>> = Vec::new();
+    let mut at = directory.clone();
+    while !Rc::ptr_eq(&at, root) {
+        let next = match (at.place(), &at.mount.on) {
+            (Some(place), _) => {
+                names.push(place.name);
+                place.parent
+            }
+            (None, Some((parent, name))) => {
+                names.push(name.clone());
+                parent.clone()
+            }
+            (None, None) => break,
+        };
+        at = next;
+    }
+    let mut path = Vec::new();
+    for name in names.iter().rev() {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}
+
+/// The path of a file at a place.
+pub fn path_of_place(place: &Place, root: &Rc<Vnode>) -> Vec<u8> {
+    let mut path = path_of(&place.parent, root);
+    if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(&place.name);
+    path
+}
+
+/// Whether something is mounted on a name.
+pub fn is_mount_point(found: &Found) -> Option<Rc<Mount>> {
+    found.directory.mounted(&found.name)
+}
+
+/// A decimal number.
+pub fn decimal(text: &[u8]) -> Option<u32> {
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn count(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> usize {
+    bytes
+        .iter()
+        .position(|&b| !wanted(b))
+        .unwrap_or(bytes.len())
+}

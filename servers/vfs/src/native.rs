@@ -1,0 +1,195 @@
+//! The machine the server runs on: the kernel.
+
+use crate::machine::{Access, Machine, Processor};
+use abi::boot::{RunSpec, names};
+use abi::kernel::{Kcall, KernelNotify};
+use abi::{Endpoint, Errno, Message};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::fmt::Arguments;
+use rt::grants;
+use rt::ipc::{self, Received};
+use rt::kernel;
+
+enum Last {
+    Post(Endpoint, Message),
+    Reply(Endpoint, Message),
+}
+
+/// The kernel's machine. The last message of a round of work is held back so that it can
+/// leave together with the next receive: a kernel visit is what costs most.
+pub struct Native {
+    last: Cell<Option<Last>>,
+    epoch: u64,
+    processor: Processor,
+}
+
+impl Default for Native {
+    fn default() -> Self {
+        Native::new()
+    }
+}
+
+impl Native {
+    /// Reads what does not change from the boot archive.
+    pub fn new() -> Native {
+        let epoch = module(names::RUN)
+            .and_then(|bytes| RunSpec::parse(&bytes).map(|spec| spec.header.epoch_ns))
+            .unwrap_or(0);
+        let xsave = kernel::boot_info().map_or(0, |info| info.xsave_bytes);
+        Native {
+            last: Cell::new(None),
+            epoch,
+            processor: Processor {
+                hwcap: u64::from(core::arch::x86_64::__cpuid(1).edx),
+                // siginfo, ucontext, red zone and alignment come on top of the FPU state.
+                min_signal_stack: if xsave == 0 { 0 } else { xsave + 1024 },
+            },
+        }
+    }
+
+    fn send_last(&self) {
+        match self.last.take() {
+            Some(Last::Post(to, message)) => rt::outbox::post_message(to, message),
+            Some(Last::Reply(to, message)) => {
+                let _ = ipc::reply_raw(to, message);
+            }
+            None => {}
+        }
+    }
+
+    /// Sends what is held back and waits for the next message.
+    pub fn receive(&self) -> Result<Received, Errno> {
+        match self.last.take() {
+            Some(Last::Post(to, message)) if rt::outbox::is_empty() => {
+                match ipc::post_receive(to, message) {
+                    Err(Errno::EAGAIN) => {
+                        rt::outbox::post_message(to, message);
+                        ipc::receive()
+                    }
+                    // The peer is dead: its messages are dropped.
+                    Err(_) => ipc::receive(),
+                    received => received,
+                }
+            }
+            Some(Last::Post(to, message)) => {
+                rt::outbox::post_message(to, message);
+                ipc::receive()
+            }
+            Some(Last::Reply(to, message)) => ipc::reply_receive(to, message),
+            None => ipc::receive(),
+        }
+    }
+
+    /// What a kernel notification asks of the machine itself; whether the timer expired.
+    pub fn notified(&self, bits: u64) -> bool {
+        let bits = KernelNotify::from_bits_truncate(bits);
+        if bits.contains(KernelNotify::OUTBOX) {
+            rt::outbox::flush();
+        }
+        bits.contains(KernelNotify::TIMER)
+    }
+}
+
+fn module(name: &str) -> Result<Vec<u8>, Errno> {
+    let (index, entry) = kernel::module_find(name)?;
+    let mut bytes = vec![0; entry.len as usize];
+    let len = kernel::module_read(index, 0, &mut bytes)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+fn rights(access: Access) -> grants::Access {
+    match access {
+        Access::Read => grants::Access::Read,
+        Access::Write => grants::Access::Write,
+        Access::Both => grants::Access::ReadWrite,
+    }
+}
+
+impl Machine for Native {
+    fn post(&self, to: Endpoint, message: Message) {
+        self.send_last();
+        self.last.set(Some(Last::Post(to, message)));
+    }
+
+    fn reply(&self, to: Endpoint, message: Message) {
+        self.send_last();
+        self.last.set(Some(Last::Reply(to, message)));
+    }
+
+    fn call_vm(&self, message: Message) -> Result<Message, Errno> {
+        self.send_last();
+        ipc::call_raw(Endpoint::VM, message)
+    }
+
+    fn grant_own(
+        &self,
+        to: Endpoint,
+        memory: *const u8,
+        len: usize,
+        access: Access,
+    ) -> Result<i32, Errno> {
+        grants::direct(to, memory, len, rights(access)).map(grants::Grant::into_id)
+    }
+
+    fn grant_user(
+        &self,
+        to: Endpoint,
+        subject: Endpoint,
+        address: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<i32, Errno> {
+        grants::magic(to, subject, address, len, rights(access)).map(grants::Grant::into_id)
+    }
+
+    fn revoke(&self, grant: i32) -> bool {
+        grants::Grant::from_id(grant).revoke()
+    }
+
+    fn grants(&self) -> usize {
+        grants::in_use()
+    }
+
+    fn try_read(&self, from: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        rt::copy::try_read(from, address, buffer)
+    }
+
+    fn try_write(&self, to: Endpoint, address: u64, data: &[u8]) -> Result<(), Errno> {
+        rt::copy::try_write(to, address, data)
+    }
+
+    fn read_grant(&self, from: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno> {
+        rt::copy::safecopy_from(from, grant, 0, buffer)
+    }
+
+    fn write_grant(&self, to: Endpoint, grant: i32, data: &[u8]) -> Result<(), Errno> {
+        rt::copy::safecopy_to(to, grant, 0, data)
+    }
+
+    fn now(&self) -> u64 {
+        kernel::time_ns()
+    }
+
+    fn wall_clock(&self) -> u64 {
+        self.epoch.saturating_add(kernel::time_ns())
+    }
+
+    fn set_timer(&self, deadline: u64) {
+        let _ = kernel::kcall(Kcall::SetTimer, [deadline, 0, 0, 0, 0]);
+    }
+
+    fn run_specification(&self) -> Result<Vec<u8>, Errno> {
+        module(names::RUN)
+    }
+
+    fn processor(&self) -> Processor {
+        self.processor
+    }
+
+    fn log(&self, text: Arguments<'_>) {
+        rt::log::line(text);
+    }
+}

@@ -1,0 +1,83 @@
+//! A server that VFS asks by posting, and that answers by posting.
+
+use crate::machine::{Access, Grant, Machine};
+use abi::{Endpoint, Errno, Request};
+use alloc::rc::Rc;
+use rt::task::Answers;
+
+/// What a posted answer says: its five words, or what went wrong.
+pub type Answer = Result<[u64; 5], Errno>;
+/// The questions VFS has out, by transaction and peer.
+pub type Questions = Answers<Endpoint, Answer>;
+
+/// A file system, driver or VM.
+#[derive(Clone)]
+pub struct Peer {
+    /// Who it is.
+    pub endpoint: Endpoint,
+    machine: Rc<dyn Machine>,
+    questions: Questions,
+}
+
+impl Peer {
+    /// The peer at `endpoint`.
+    pub fn new(endpoint: Endpoint, machine: &Rc<dyn Machine>, questions: &Questions) -> Peer {
+        Peer {
+            endpoint,
+            machine: machine.clone(),
+            questions: questions.clone(),
+        }
+    }
+
+    /// The machine, for grants.
+    pub fn machine(&self) -> &Rc<dyn Machine> {
+        &self.machine
+    }
+
+    /// Asks and waits for the answer. Errors that only VFS itself may give a program become
+    /// `EIO`.
+    pub async fn ask<R: Request>(&self, make: impl FnOnce(u64) -> R) -> Answer {
+        let (_, answer) = self.start(make);
+        answer.await.map_err(|errno| {
+            if (1..=133).contains(&errno.0) {
+                errno
+            } else {
+                Errno::EIO
+            }
+        })
+    }
+
+    /// Asks: the transaction number and the future of the answer, for who may want to cancel.
+    pub fn start<R: Request>(
+        &self,
+        make: impl FnOnce(u64) -> R,
+    ) -> (u64, rt::task::Answer<Endpoint, Answer>) {
+        let (txn, answer) = self.questions.ask(self.endpoint);
+        self.machine.post(self.endpoint, make(txn).encode());
+        (txn, answer)
+    }
+
+    /// Tells something that is not answered, or whose answer does not matter.
+    pub fn tell<R: Request>(&self, request: R) {
+        self.machine.post(self.endpoint, request.encode());
+    }
+
+    /// Lets the peer read `bytes` of VFS.
+    pub fn lend(&self, bytes: &[u8]) -> Result<Grant, Errno> {
+        self.machine
+            .grant_own(self.endpoint, bytes.as_ptr(), bytes.len(), Access::Read)
+            .map(|id| Grant::new(&self.machine, id))
+    }
+
+    /// Lets the peer write `bytes` of VFS. Look at them only when the grant is gone.
+    pub fn lend_mut(&self, bytes: &mut [u8]) -> Result<Grant, Errno> {
+        self.machine
+            .grant_own(
+                self.endpoint,
+                bytes.as_mut_ptr(),
+                bytes.len(),
+                Access::Write,
+            )
+            .map(|id| Grant::new(&self.machine, id))
+    }
+}

@@ -1,0 +1,328 @@
+//! Pipes and fifos.
+//!
+//! Data is consumed only after it has reached the reader, and taken in only after it has
+//! been read from the writer; between a copy and its bookkeeping nothing waits, so an absent
+//! page never loses or doubles a byte.
+
+use crate::state::{Caller, Counters, Vfs};
+use crate::transfer::{Memory, copy_out, repair, repairable};
+use crate::user::{UserMemory, zeroed};
+use crate::vnode::Vnode;
+use crate::wait::{Either, either};
+use abi::proto::pm;
+use abi::{Endpoint, Errno};
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use linux_raw_sys::general as linux;
+use rt::task::Event;
+
+/// Default capacity, bytes.
+pub const CAPACITY: usize = 64 << 10;
+/// Largest capacity F_SETPIPE_SZ gives.
+pub const CAPACITY_MAX: usize = 1 << 20;
+/// Writes up to this are not torn.
+pub const PIPE_BUF: usize = 4096;
+
+/// A pipe.
+pub struct Pipe {
+    /// Its number, for /proc/PID/fd.
+    pub id: u64,
+    data: RefCell<VecDeque<u8>>,
+    capacity: Cell<usize>,
+    readers: Cell<u64>,
+    writers: Cell<u64>,
+    /// Readers and writers there ever were: a fifo's open waits for a new one.
+    arrivals: Cell<(u64, u64)>,
+    changed: Event,
+    readiness: Rc<Event>,
+    counters: Rc<Counters>,
+}
+
+/// An end of a pipe, or with both rights a fifo opened for both.
+pub struct PipeEnd {
+    /// The pipe.
+    pub pipe: Rc<Pipe>,
+    reads: bool,
+    writes: bool,
+}
+
+impl PipeEnd {
+    /// A new end.
+    pub fn new(pipe: &Rc<Pipe>, reads: bool, writes: bool) -> PipeEnd {
+        pipe.readers.set(pipe.readers.get() + u64::from(reads));
+        pipe.writers.set(pipe.writers.get() + u64::from(writes));
+        let (r, w) = pipe.arrivals.get();
+        pipe.arrivals
+            .set((r + u64::from(reads), w + u64::from(writes)));
+        pipe.signal();
+        PipeEnd {
+            pipe: pipe.clone(),
+            reads,
+            writes,
+        }
+    }
+
+    /// The same end once more, with other rights.
+    pub fn again(&self, reads: bool, writes: bool) -> PipeEnd {
+        PipeEnd::new(&self.pipe, reads, writes)
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let pipe = &self.pipe;
+        pipe.readers.set(pipe.readers.get() - u64::from(self.reads));
+        pipe.writers
+            .set(pipe.writers.get() - u64::from(self.writes));
+        if pipe.readers.get() == 0 && pipe.writers.get() == 0 {
+            pipe.data.take();
+        }
+        pipe.signal();
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        Counters::down(&self.counters.pipes);
+    }
+}
+
+impl Pipe {
+    /// An empty pipe without ends.
+    pub fn new(vfs: &Vfs) -> Rc<Pipe> {
+        Counters::up(&vfs.counters.pipes);
+        Rc::new(Pipe {
+            id: vfs.counters.unique(),
+            data: RefCell::default(),
+            capacity: Cell::new(CAPACITY),
+            readers: Cell::new(0),
+            writers: Cell::new(0),
+            arrivals: Cell::new((0, 0)),
+            changed: Event::new(),
+            readiness: vfs.readiness.clone(),
+            counters: vfs.counters.clone(),
+        })
+    }
+
+    fn signal(&self) {
+        self.changed.signal();
+        self.readiness.signal();
+    }
+
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.data.borrow().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// F_GETPIPE_SZ.
+    pub fn capacity(&self) -> usize {
+        self.capacity.get()
+    }
+
+    /// F_SETPIPE_SZ.
+    pub fn set_capacity(&self, wanted: usize) -> Result<usize, Errno> {
+        if wanted > CAPACITY_MAX {
+            return Err(Errno::EPERM);
+        }
+        let capacity = wanted.max(PIPE_BUF).next_power_of_two();
+        if self.len() > capacity {
+            return Err(Errno::EBUSY);
+        }
+        self.capacity.set(capacity);
+        self.signal();
+        Ok(capacity)
+    }
+
+    async fn wait(&self, c: &Caller, nonblock: bool) -> Result<(), Errno> {
+        if nonblock {
+            return Err(Errno::EAGAIN);
+        }
+        match either(self.changed.wait(), c.process.interrupt.wait()).await {
+            Either::First(()) => Ok(()),
+            Either::Second(()) => Err(Errno::ERESTARTSYS),
+        }
+    }
+
+    /// read(2): what there is, at least a byte; 0 when all writers are gone.
+    pub async fn read(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+        let mut memory = memory;
+        if memory.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let n = self.len().min(memory.len() as usize);
+            if n == 0 {
+                if self.writers.get() == 0 {
+                    return Ok(0);
+                }
+                self.wait(c, nonblock).await?;
+                continue;
+            }
+            match self.hand_out(c, memory, n) {
+                Ok(()) => return Ok(n as u64),
+                // While VM works another reader may take the data: look again.
+                Err(errno) if repairable(errno) => {
+                    memory = repair(&c.vfs.vm, memory.first(n as u64), true).await?;
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Copies the first `n` bytes out and, if that worked, removes them.
+    fn hand_out(&self, c: &Caller, memory: Memory, n: usize) -> Result<(), Errno> {
+        let mut data = self.data.borrow_mut();
+        let bytes = &data.make_contiguous()[..n];
+        copy_out(&*c.vfs.machine, memory, bytes)?;
+        data.drain(..n);
+        if data.is_empty() && data.capacity() > CAPACITY {
+            *data = VecDeque::new();
+        }
+        drop(data);
+        self.signal();
+        Ok(())
+    }
+
+    /// write(2) of a process's memory.
+    pub async fn write(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+        let Memory::User { who, address, len } = memory else {
+            let Memory::Own { pointer, len } = memory else {
+                return Ok(0);
+            };
+            // SAFETY: Memory::Own's caller keeps these bytes alive and untouched meanwhile.
+            let data = unsafe { core::slice::from_raw_parts(pointer, len as usize) };
+            return self.put(c, data, nonblock).await;
+        };
+        let user = UserMemory::new(who, &c.vfs.vm);
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(CAPACITY as u64) as usize;
+            let put = async {
+                let mut piece = zeroed(n)?;
+                user.read(address + done, &mut piece).await?;
+                self.put(c, &piece, nonblock).await
+            };
+            match put.await {
+                Ok(put) => done += put,
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+            if done % CAPACITY as u64 != 0 {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Puts data in: all of it, or what fits when not blocking; up to [`PIPE_BUF`] in one
+    /// piece. `EPIPE` with SIGPIPE without readers.
+    pub async fn put(&self, c: &Caller, data: &[u8], nonblock: bool) -> Result<u64, Errno> {
+        let mut done = 0;
+        while done < data.len() || data.is_empty() {
+            if self.readers.get() == 0 {
+                if done > 0 {
+                    break;
+                }
+                raise_pipe(c);
+                return Err(Errno::EPIPE);
+            }
+            if data.is_empty() {
+                return Ok(0);
+            }
+            let left = data.len() - done;
+            let room = self.capacity.get().saturating_sub(self.len());
+            // A small write waits until it fits whole.
+            let n = if left <= PIPE_BUF && done == 0 && room < left {
+                0
+            } else {
+                room.min(left)
+            };
+            if n == 0 {
+                match self.wait(c, nonblock).await {
+                    Ok(()) => continue,
+                    Err(_) if done > 0 => break,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            let mut queue = self.data.borrow_mut();
+            queue.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
+            queue.extend(&data[done..done + n]);
+            drop(queue);
+            done += n;
+            self.signal();
+        }
+        Ok(done as u64)
+    }
+
+    /// POLL* bits of an end.
+    pub fn poll(&self, end: &PipeEnd) -> u32 {
+        let mut ready = 0;
+        if end.reads {
+            if !self.is_empty() {
+                ready |= linux::POLLIN | linux::POLLRDNORM;
+            }
+            if self.writers.get() == 0 && self.arrivals.get().1 > 0 {
+                ready |= linux::POLLHUP;
+            }
+        }
+        if end.writes {
+            if self.capacity.get() - self.len().min(self.capacity.get()) >= PIPE_BUF {
+                ready |= linux::POLLOUT | linux::POLLWRNORM;
+            }
+            if self.readers.get() == 0 {
+                ready |= linux::POLLERR;
+            }
+        }
+        ready
+    }
+}
+
+/// A pipe without readers was written to.
+pub fn raise_pipe(c: &Caller) {
+    let raise = pm::Raise {
+        who: c.who(),
+        signal: linux::SIGPIPE as i32,
+    };
+    crate::machine::post(&*c.vfs.machine, Endpoint::PM, raise);
+}
+
+/// Opens a fifo as Linux does: for reading waits for a writer, for writing for a reader
+/// (`ENXIO` with O_NONBLOCK).
+pub async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd, Errno> {
+    let access = flags & linux::O_ACCMODE;
+    let reads = access != linux::O_WRONLY;
+    let writes = access != linux::O_RDONLY;
+    let nonblock = flags & linux::O_NONBLOCK != 0;
+    let pipe = vnode.fifo.borrow().upgrade();
+    let pipe = pipe.unwrap_or_else(|| {
+        let pipe = Pipe::new(&c.vfs);
+        *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
+        pipe
+    });
+    if writes && !reads && nonblock && pipe.readers.get() == 0 {
+        return Err(Errno::ENXIO);
+    }
+    let end = PipeEnd::new(&pipe, reads, writes);
+    if reads && writes || nonblock {
+        return Ok(end);
+    }
+    let seen = pipe.arrivals.get();
+    loop {
+        let now = pipe.arrivals.get();
+        let met = if reads {
+            pipe.writers.get() > 0 || now.1 != seen.1
+        } else {
+            pipe.readers.get() > 0 || now.0 != seen.0
+        };
+        if met {
+            return Ok(end);
+        }
+        pipe.wait(c, false).await?;
+    }
+}

@@ -1,0 +1,195 @@
+//! What VFS knows of a Linux process.
+
+use crate::fd::FdTable;
+use crate::vnode::{Place, Vnode};
+use crate::wait::Interrupt;
+use abi::endpoint::MAX_PROCESSES;
+use abi::proto::vfs::ExecFigures;
+use abi::{Endpoint, Errno};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+/// User and group ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ids {
+    /// Real user.
+    pub uid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Effective group.
+    pub egid: u32,
+}
+
+/// What CLONE_FS shares.
+#[derive(Clone)]
+pub struct Directories {
+    /// Working directory.
+    pub cwd: Rc<Vnode>,
+    /// Root directory.
+    pub root: Rc<Vnode>,
+    /// umask(2).
+    pub umask: u32,
+}
+
+/// A process.
+pub struct Process {
+    /// Its endpoint.
+    pub who: Endpoint,
+    /// Its process id.
+    pub pid: u32,
+    /// Descriptors.
+    pub files: RefCell<Rc<FdTable>>,
+    /// Directories and umask.
+    pub directories: RefCell<Rc<RefCell<Directories>>>,
+    /// Ids.
+    pub ids: Cell<Ids>,
+    /// Supplementary groups.
+    pub groups: RefCell<Rc<[u32]>>,
+    /// Ends the current call.
+    pub interrupt: Interrupt,
+    /// The executable.
+    pub program: RefCell<Option<Place>>,
+    /// Where arguments and environment are.
+    pub figures: Cell<ExecFigures>,
+}
+
+/// No strings known.
+pub const NO_FIGURES: ExecFigures = ExecFigures {
+    arg_start: 0,
+    arg_end: 0,
+    env_start: 0,
+    env_end: 0,
+};
+
+impl Process {
+    /// A process without descriptors.
+    pub fn new(who: Endpoint, pid: u32, ids: Ids, files: FdTable, at: Directories) -> Process {
+        Process {
+            who,
+            pid,
+            files: RefCell::new(Rc::new(files)),
+            directories: RefCell::new(Rc::new(RefCell::new(at))),
+            ids: Cell::new(ids),
+            groups: RefCell::new(Rc::from([])),
+            interrupt: Interrupt::default(),
+            program: RefCell::new(None),
+            figures: Cell::new(NO_FIGURES),
+        }
+    }
+
+    /// A child.
+    pub fn fork(
+        &self,
+        child: Endpoint,
+        pid: u32,
+        table: u64,
+        share_files: bool,
+        share_directories: bool,
+    ) -> Process {
+        let files = self.files();
+        let directories = self.directories.borrow().clone();
+        Process {
+            who: child,
+            pid,
+            files: RefCell::new(if share_files {
+                files
+            } else {
+                Rc::new(files.duplicate(table))
+            }),
+            directories: RefCell::new(if share_directories {
+                directories
+            } else {
+                let copy = directories.borrow().clone();
+                Rc::new(RefCell::new(copy))
+            }),
+            ids: self.ids.clone(),
+            groups: RefCell::new(self.groups.borrow().clone()),
+            interrupt: Interrupt::default(),
+            program: RefCell::new(self.program.borrow().clone()),
+            figures: self.figures.clone(),
+        }
+    }
+
+    /// The descriptor table.
+    pub fn files(&self) -> Rc<FdTable> {
+        self.files.borrow().clone()
+    }
+
+    /// The working directory.
+    pub fn cwd(&self) -> Rc<Vnode> {
+        self.directories.borrow().borrow().cwd.clone()
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Rc<Vnode> {
+        self.directories.borrow().borrow().root.clone()
+    }
+
+    /// umask(2).
+    pub fn umask(&self) -> u32 {
+        self.directories.borrow().borrow().umask
+    }
+
+    /// Changes directories or umask.
+    pub fn change(&self, change: impl FnOnce(&mut Directories)) {
+        let shared = self.directories.borrow().clone();
+        let mut directories = shared.borrow().clone();
+        change(&mut directories);
+        // What was there before may hold the last reference to a vnode: it goes last.
+        let old = shared.replace(directories);
+        drop(old);
+    }
+
+    /// Whether `group` is the effective group or a supplementary one.
+    pub fn in_group(&self, egid: u32, group: u32) -> bool {
+        egid == group || self.groups.borrow().contains(&group)
+    }
+}
+
+/// All processes, by slot.
+#[derive(Default)]
+pub struct Processes(Vec<Option<Rc<Process>>>);
+
+impl Processes {
+    /// The process, if it is that generation.
+    pub fn get(&self, who: Endpoint) -> Option<Rc<Process>> {
+        let process = self.0.get(who.slot())?.as_ref()?;
+        (process.who == who).then(|| process.clone())
+    }
+
+    /// Adds a process; one left over in its slot goes. `EINVAL` for an impossible endpoint.
+    pub fn insert(&mut self, process: Process) -> Result<Option<Rc<Process>>, Errno> {
+        let slot = process.who.slot();
+        if slot >= MAX_PROCESSES {
+            return Err(Errno::EINVAL);
+        }
+        if self.0.len() <= slot {
+            self.0.resize(slot + 1, None);
+        }
+        Ok(self.0[slot].replace(Rc::new(process)))
+    }
+
+    /// Removes a process.
+    pub fn remove(&mut self, who: Endpoint) -> Option<Rc<Process>> {
+        self.get(who)?;
+        self.0.get_mut(who.slot())?.take()
+    }
+
+    /// The process with this id.
+    pub fn by_pid(&self, pid: u32) -> Option<Rc<Process>> {
+        self.0.iter().flatten().find(|p| p.pid == pid).cloned()
+    }
+
+    /// Processes known.
+    pub fn len(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

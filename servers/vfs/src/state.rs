@@ -1,0 +1,155 @@
+//! The server's state, shared by its tasks.
+
+use crate::device::Driver;
+use crate::machine::Machine;
+use crate::mount::{Mount, NameCache};
+use crate::peer::{Peer, Questions};
+use crate::process::{Process, Processes};
+use crate::random::Random;
+use crate::user::UserMemory;
+use crate::wait::Timers;
+use abi::{Endpoint, Errno};
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use rt::task::{Event, Spawner};
+
+/// Things alive, for leak checks.
+#[derive(Default)]
+pub struct Counters {
+    /// Open files.
+    pub files: Cell<u64>,
+    /// Pipes.
+    pub pipes: Cell<u64>,
+    /// Tasks.
+    pub tasks: Cell<u64>,
+    next_id: Cell<u64>,
+}
+
+impl Counters {
+    /// A number nothing else has.
+    pub fn unique(&self) -> u64 {
+        self.next_id.set(self.next_id.get() + 1);
+        self.next_id.get()
+    }
+
+    /// Counts one up.
+    pub fn up(counter: &Cell<u64>) {
+        counter.set(counter.get() + 1);
+    }
+
+    /// Counts one down.
+    pub fn down(counter: &Cell<u64>) {
+        counter.set(counter.get() - 1);
+    }
+}
+
+/// The virtual file system.
+pub struct Vfs {
+    /// The world.
+    pub machine: Rc<dyn Machine>,
+    /// Starts tasks.
+    pub spawner: Spawner,
+    /// Questions out.
+    pub questions: Questions,
+    /// VM, which repairs memory.
+    pub vm: Peer,
+    /// Linux processes.
+    pub processes: RefCell<Processes>,
+    /// Mounts, the root first.
+    pub mounts: RefCell<Vec<Rc<Mount>>>,
+    /// Character drivers by major number.
+    pub drivers: RefCell<BTreeMap<u32, Rc<Driver>>>,
+    /// Bounds the name cache.
+    pub names: Rc<NameCache>,
+    /// Tasks that wait for a time.
+    pub timers: Timers,
+    /// Something a poller may wait for changed.
+    pub readiness: Rc<Event>,
+    /// For AT_RANDOM.
+    pub random: RefCell<Random>,
+    /// Leak checks.
+    pub counters: Rc<Counters>,
+}
+
+impl Vfs {
+    /// A VFS without mounts.
+    pub fn new(machine: Rc<dyn Machine>, spawner: Spawner) -> Rc<Vfs> {
+        let questions = Questions::new();
+        let seed = machine
+            .run_specification()
+            .ok()
+            .and_then(|bytes| {
+                abi::boot::RunSpec::parse(&bytes)
+                    .ok()
+                    .map(|s| s.header.seed)
+            })
+            .unwrap_or_default();
+        Rc::new(Vfs {
+            vm: Peer::new(Endpoint::VM, &machine, &questions),
+            timers: Timers::new(machine.clone()),
+            spawner,
+            questions,
+            processes: RefCell::default(),
+            mounts: RefCell::default(),
+            drivers: RefCell::default(),
+            names: Rc::default(),
+            readiness: Rc::default(),
+            random: RefCell::new(Random::new(seed)),
+            counters: Rc::default(),
+            machine,
+        })
+    }
+
+    /// A process.
+    pub fn process(&self, who: Endpoint) -> Option<Rc<Process>> {
+        self.processes.borrow().get(who)
+    }
+
+    /// The mount with this device number.
+    pub fn mount_of(&self, dev: u64) -> Option<Rc<Mount>> {
+        self.mounts.borrow().iter().find(|m| m.dev == dev).cloned()
+    }
+
+    /// The root file system.
+    pub fn root_mount(&self) -> Result<Rc<Mount>, Errno> {
+        self.mounts.borrow().first().cloned().ok_or(Errno::ENODEV)
+    }
+
+    /// The driver of a major number.
+    pub fn driver(&self, major: u32) -> Option<Rc<Driver>> {
+        self.drivers.borrow().get(&major).cloned()
+    }
+
+    /// Runs a task that counts as one.
+    pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        Counters::up(&self.counters.tasks);
+        let vfs = self.clone();
+        self.spawner.spawn(async move {
+            task.await;
+            Counters::down(&vfs.counters.tasks);
+        });
+    }
+}
+
+/// Who makes a call.
+#[derive(Clone)]
+pub struct Caller {
+    /// The server.
+    pub vfs: Rc<Vfs>,
+    /// The process.
+    pub process: Rc<Process>,
+}
+
+impl Caller {
+    /// The caller's memory.
+    pub fn memory(&self) -> UserMemory {
+        UserMemory::new(self.process.who, &self.vfs.vm)
+    }
+
+    /// The caller's endpoint.
+    pub fn who(&self) -> Endpoint {
+        self.process.who
+    }
+}

@@ -1,0 +1,197 @@
+//! File data between a process and a file system or driver: grant, ask, repair, ask again.
+//!
+//! The grant is magic and fails softly. Whether it met an absent page says the grant's own
+//! mark, never the peer's status: a peer that reports partial success would hide it. A marked
+//! attempt's results are discarded; position, size and counts change only after an attempt
+//! without a mark, and every attempt starts from scratch.
+//!
+//! No lock that a page-in could want is held meanwhile: page-ins take none (`dispatch`).
+
+use crate::machine::{Access, Grant, Machine};
+use crate::peer::{Answer, Peer};
+use abi::proto::vm;
+use abi::{Endpoint, Errno, PAGE, page_down};
+
+/// Attempts of one transfer. Repaired pages may vanish again before they are used (threads,
+/// memory pressure, somebody who takes pages away on purpose), but not for ever.
+pub const ATTEMPTS: usize = 16;
+
+/// Memory that takes part in a transfer.
+#[derive(Clone, Copy, Debug)]
+pub enum Memory {
+    /// Of a process.
+    User {
+        /// The process.
+        who: Endpoint,
+        /// First byte.
+        address: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// VFS's own, which the caller keeps alive and untouched until the transfer is over.
+    Own {
+        /// First byte.
+        pointer: *mut u8,
+        /// Bytes.
+        len: u64,
+    },
+}
+
+impl Memory {
+    /// Memory of a process.
+    pub const fn user(who: Endpoint, address: u64, len: u64) -> Memory {
+        Memory::User { who, address, len }
+    }
+
+    /// VFS's own buffer, to be filled.
+    pub fn own_mut(buffer: &mut [u8]) -> Memory {
+        Memory::Own {
+            pointer: buffer.as_mut_ptr(),
+            len: buffer.len() as u64,
+        }
+    }
+
+    /// VFS's own data, only to be read.
+    pub fn own(data: &[u8]) -> Memory {
+        Memory::Own {
+            pointer: data.as_ptr().cast_mut(),
+            len: data.len() as u64,
+        }
+    }
+
+    /// Bytes.
+    pub const fn len(&self) -> u64 {
+        match *self {
+            Memory::User { len, .. } | Memory::Own { len, .. } => len,
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `len` bytes (no more than there are).
+    pub fn first(self, wanted: u64) -> Memory {
+        match self {
+            Memory::User { who, address, len } => Memory::user(who, address, len.min(wanted)),
+            Memory::Own { pointer, len } => Memory::Own {
+                pointer,
+                len: len.min(wanted),
+            },
+        }
+    }
+
+    /// What comes after the first `done` bytes.
+    pub fn after(self, done: u64) -> Memory {
+        match self {
+            Memory::User { who, address, len } => {
+                let done = done.min(len);
+                Memory::user(who, address + done, len - done)
+            }
+            Memory::Own { pointer, len } => {
+                let done = done.min(len);
+                Memory::Own {
+                    pointer: pointer.wrapping_add(done as usize),
+                    len: len - done,
+                }
+            }
+        }
+    }
+
+    fn grant(&self, peer: &Peer, access: Access) -> Result<Grant, Errno> {
+        let machine = peer.machine();
+        let to = peer.endpoint;
+        let id = match *self {
+            Memory::User { who, address, len } => {
+                machine.grant_user(to, who, address, len, access)?
+            }
+            Memory::Own { pointer, len } => machine.grant_own(to, pointer, len as usize, access)?,
+        };
+        Ok(Grant::new(machine, id))
+    }
+}
+
+/// One transfer. `attempt` gets the grant and its length and asks the peer; it is called
+/// again after each repair. `vm` is the peer that repairs.
+///
+/// When only a part of the memory can be repaired the transfer is shortened to its good
+/// beginning, as Linux does; `EFAULT` when even the first page is bad.
+pub async fn transfer(
+    vm: &Peer,
+    peer: &Peer,
+    memory: Memory,
+    access: Access,
+    mut attempt: impl AsyncFnMut(i32, u64) -> Answer,
+) -> Answer {
+    let mut memory = memory;
+    for _ in 0..ATTEMPTS {
+        let grant = memory.grant(peer, access)?;
+        let answer = attempt(grant.id(), memory.len()).await;
+        if !grant.revoke() {
+            return answer;
+        }
+        memory = repair(vm, memory, access.writes()).await?;
+    }
+    Err(Errno::EFAULT)
+}
+
+/// Makes memory present; the beginning of it that now is. `EFAULT` when there is none.
+pub async fn repair(vm: &Peer, memory: Memory, write: bool) -> Result<Memory, Errno> {
+    let Memory::User {
+        who,
+        address,
+        mut len,
+    } = memory
+    else {
+        return Err(Errno::EFAULT);
+    };
+    loop {
+        match handle_memory(vm, who, address, len, write).await {
+            Ok(()) => return Ok(Memory::user(who, address, len)),
+            // Find the good beginning by halves, in whole pages.
+            Err(Errno::EFAULT) if page_down(address) != page_down(address + len - 1) => {
+                let pages = (page_down(address + len - 1) - page_down(address)) / PAGE + 1;
+                len = page_down(address) + pages / 2 * PAGE - address;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Has VM make `[address, address + len)` of `who` present.
+pub async fn handle_memory(
+    vm: &Peer,
+    who: Endpoint,
+    address: u64,
+    len: u64,
+    write: bool,
+) -> Result<(), Errno> {
+    vm.ask(|txn| vm::HandleMemory {
+        txn,
+        who,
+        addr: address,
+        len,
+        write,
+    })
+    .await
+    .map(|_| ())
+}
+
+/// Whether a copy's failure can be repaired. `EFAULT` of TRY means an absent page or none.
+pub fn repairable(errno: Errno) -> bool {
+    errno == Errno::EFAULT
+}
+
+/// Copies to a process without repair (for the parts that must not wait).
+pub fn copy_out(machine: &dyn Machine, memory: Memory, data: &[u8]) -> Result<(), Errno> {
+    match memory {
+        Memory::User { who, address, .. } => machine.try_write(who, address, data),
+        Memory::Own { pointer, len } => {
+            let n = data.len().min(len as usize);
+            // SAFETY: `pointer` has `len` bytes that the transfer may write (Memory::Own).
+            unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), pointer, n) };
+            Ok(())
+        }
+    }
+}

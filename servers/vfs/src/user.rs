@@ -1,0 +1,210 @@
+//! VFS's own structures to and from a process: copy with TRY, repair, copy with TRY again.
+
+use crate::peer::Peer;
+use crate::transfer::{ATTEMPTS, handle_memory, repairable};
+use abi::fs::PATH_MAX;
+use abi::kernel::user_range;
+use abi::{Endpoint, Errno, PAGE, PAGE_SIZE, page_down};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A structure of Linux's ABI: plain integers without padding that matters.
+///
+/// # Safety
+/// Any bits are a valid value and no byte of it is uninitialised padding.
+pub unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($t:ty)*) => {$(
+        // SAFETY: integers, or arrays and structures of them laid out without padding.
+        unsafe impl Plain for $t {}
+    )*};
+}
+plain!(u8 i32 u32 u64 i64 [u32; 2] [i32; 2] [u64; 2] [i64; 2] [u64; 4]);
+plain!(linux_raw_sys::general::stat linux_raw_sys::general::statx);
+plain!(linux_raw_sys::general::statfs abi::fs::Attributes abi::fs::SetAttributes);
+plain!(abi::fs::Statistics);
+
+/// The bytes of a value.
+pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: `Plain` has no uninitialised bytes; the slice borrows the value.
+    unsafe { core::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
+}
+
+/// The bytes of a value, to be filled.
+pub fn bytes_of_mut<T: Plain>(value: &mut T) -> &mut [u8] {
+    // SAFETY: any bits are a valid `Plain`; the slice borrows the value exclusively.
+    unsafe { core::slice::from_raw_parts_mut((value as *mut T).cast(), size_of::<T>()) }
+}
+
+/// The memory of a process.
+#[derive(Clone)]
+pub struct UserMemory {
+    /// The process.
+    pub who: Endpoint,
+    vm: Peer,
+}
+
+impl UserMemory {
+    /// The memory of `who`, repaired by `vm`.
+    pub fn new(who: Endpoint, vm: &Peer) -> UserMemory {
+        UserMemory {
+            who,
+            vm: vm.clone(),
+        }
+    }
+
+    /// Fills `buffer` from `address`.
+    pub async fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let len = buffer.len() as u64;
+        user_range(address, len)?;
+        for _ in 0..ATTEMPTS {
+            match self.vm.machine().try_read(self.who, address, buffer) {
+                Err(errno) if repairable(errno) => {
+                    handle_memory(&self.vm, self.who, address, len, false).await?;
+                }
+                result => return result,
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    /// Writes `data` to `address`.
+    pub async fn write(&self, address: u64, data: &[u8]) -> Result<(), Errno> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let len = data.len() as u64;
+        user_range(address, len)?;
+        for _ in 0..ATTEMPTS {
+            match self.vm.machine().try_write(self.who, address, data) {
+                Err(errno) if repairable(errno) => {
+                    handle_memory(&self.vm, self.who, address, len, true).await?;
+                }
+                result => return result,
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    /// Reads `len` bytes.
+    pub async fn read_vec(&self, address: u64, len: usize) -> Result<Vec<u8>, Errno> {
+        let mut buffer = zeroed(len)?;
+        self.read(address, &mut buffer).await?;
+        Ok(buffer)
+    }
+
+    /// Reads one structure.
+    pub async fn get<T: Plain + Default>(&self, address: u64) -> Result<T, Errno> {
+        let mut value = T::default();
+        self.read(address, bytes_of_mut(&mut value)).await?;
+        Ok(value)
+    }
+
+    /// Writes one structure.
+    pub async fn put<T: Plain>(&self, address: u64, value: &T) -> Result<(), Errno> {
+        self.write(address, bytes_of(value)).await
+    }
+
+    /// Reads a path: `ENAMETOOLONG`, and no check of what is in it.
+    pub async fn path(&self, address: u64) -> Result<Vec<u8>, Errno> {
+        let mut path = Vec::new();
+        while path.len() < PATH_MAX {
+            let at = address
+                .checked_add(path.len() as u64)
+                .ok_or(Errno::EFAULT)?;
+            // Most paths are short: to the end of the page, or one small piece.
+            let room = (page_down(at) + PAGE - at).min(256) as usize;
+            let start = path.len();
+            path.resize(start + room, 0);
+            self.read(at, &mut path[start..]).await?;
+            if let Some(end) = path[start..].iter().position(|&b| b == 0) {
+                path.truncate(start + end);
+                return if path.len() < PATH_MAX {
+                    Ok(path)
+                } else {
+                    Err(Errno::ENAMETOOLONG)
+                };
+            }
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+}
+
+/// A zeroed buffer, or `ENOMEM`.
+pub fn zeroed(len: usize) -> Result<Vec<u8>, Errno> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    buffer.resize(len, 0);
+    Ok(buffer)
+}
+
+/// A process's memory read page by page, each page once: many small pieces that stand close
+/// together (argument strings) cost one copy.
+pub struct Pages {
+    memory: UserMemory,
+    pages: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl Pages {
+    /// Nothing read yet.
+    pub fn new(memory: UserMemory) -> Pages {
+        Pages {
+            memory,
+            pages: BTreeMap::new(),
+        }
+    }
+
+    async fn page(&mut self, address: u64) -> Result<&[u8], Errno> {
+        let page = page_down(address);
+        if !self.pages.contains_key(&page) {
+            let mut bytes = vec![0; PAGE_SIZE].into_boxed_slice();
+            self.memory.read(page, &mut bytes).await?;
+            self.pages.insert(page, bytes);
+        }
+        self.pages
+            .get(&page)
+            .map(|bytes| &**bytes)
+            .ok_or(Errno::EFAULT)
+    }
+
+    /// One word.
+    pub async fn word(&mut self, address: u64) -> Result<u64, Errno> {
+        let mut bytes = [0; 8];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let at = address.checked_add(i as u64).ok_or(Errno::EFAULT)?;
+            *byte = self.page(at).await?[(at % PAGE) as usize];
+        }
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Appends the string at `address` without its NUL; `E2BIG` beyond `max` bytes.
+    pub async fn string(
+        &mut self,
+        address: u64,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
+        let (mut at, start) = (address, out.len());
+        loop {
+            let from = (at % PAGE) as usize;
+            let rest = &self.page(at).await?[from..];
+            let end = rest.iter().position(|&b| b == 0);
+            let piece = &rest[..end.unwrap_or(rest.len())];
+            if out.len() - start + piece.len() > max {
+                return Err(Errno::E2BIG);
+            }
+            out.try_reserve(piece.len()).map_err(|_| Errno::ENOMEM)?;
+            out.extend_from_slice(piece);
+            if end.is_some() {
+                return Ok(());
+            }
+            at = at.checked_add(piece.len() as u64).ok_or(Errno::EFAULT)?;
+        }
+    }
+}

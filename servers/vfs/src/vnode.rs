@@ -1,0 +1,306 @@
+//! Files in memory: one [`Vnode`] for each inode that something refers to.
+//!
+//! A vnode counts the references its file system gave and gives them back when it goes. A
+//! directory's vnode also holds its part of the name cache, so that the cache can never speak
+//! of a directory that is gone and whose inode number was given out again.
+
+use crate::locks::Locks;
+use crate::mount::Mount;
+use crate::pipe::Pipe;
+use abi::proto::fs;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use linux_raw_sys::general as linux;
+
+/// The type bits of a mode.
+pub const S_IFMT: u32 = linux::S_IFMT;
+
+/// What an answer with attributes says (see `abi::proto::fs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Brief {
+    /// Inode.
+    pub ino: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Device number of a node.
+    pub rdev: u64,
+}
+
+impl Brief {
+    /// From the words of an answer.
+    pub fn from_words(words: [u64; 5]) -> Brief {
+        Brief {
+            ino: words[0],
+            mode: words[1] as u32,
+            uid: words[2] as u32,
+            gid: (words[2] >> 32) as u32,
+            size: words[3],
+            rdev: words[4],
+        }
+    }
+}
+
+/// Where a directory hangs.
+#[derive(Clone)]
+pub struct Place {
+    /// The directory above.
+    pub parent: Rc<Vnode>,
+    /// The name in it.
+    pub name: Box<[u8]>,
+}
+
+/// What the name cache knows of a name.
+#[derive(Clone)]
+pub enum Cached {
+    /// It is this file.
+    Present(Rc<Vnode>),
+    /// There is no such name.
+    Absent,
+}
+
+/// A name in a directory, and what is mounted on it.
+type MountPoint = (Box<[u8]>, Rc<Mount>);
+
+/// A file.
+pub struct Vnode {
+    /// Where it lives.
+    pub mount: Rc<Mount>,
+    /// Its inode number there.
+    pub ino: u64,
+    references: Cell<u64>,
+    mode: Cell<u32>,
+    owner: Cell<(u32, u32)>,
+    size: Cell<u64>,
+    size_exact: Cell<bool>,
+    removed: Cell<bool>,
+    rdev: Cell<u64>,
+    place: RefCell<Option<Place>>,
+    names: RefCell<BTreeMap<Box<[u8]>, Cached>>,
+    changes: Cell<u64>,
+    mounted: RefCell<Vec<MountPoint>>,
+    link: RefCell<Option<Rc<[u8]>>>,
+    /// The pipe of a fifo that is open.
+    pub fifo: RefCell<Weak<Pipe>>,
+    /// Advisory locks.
+    pub locks: Locks,
+}
+
+impl Vnode {
+    /// A vnode that holds one reference. Only [`Mount::adopt`] makes them.
+    pub fn new(mount: Rc<Mount>, brief: &Brief) -> Vnode {
+        Vnode {
+            mount,
+            ino: brief.ino,
+            references: Cell::new(1),
+            mode: Cell::new(brief.mode),
+            owner: Cell::new((brief.uid, brief.gid)),
+            size: Cell::new(brief.size),
+            size_exact: Cell::new(true),
+            removed: Cell::new(false),
+            rdev: Cell::new(brief.rdev),
+            place: RefCell::new(None),
+            names: RefCell::default(),
+            changes: Cell::new(0),
+            mounted: RefCell::default(),
+            link: RefCell::new(None),
+            fifo: RefCell::new(Weak::new()),
+            locks: Locks::default(),
+        }
+    }
+
+    /// The file system gave one more reference.
+    pub fn add_reference(&self) {
+        self.references.set(self.references.get() + 1);
+    }
+
+    /// Takes over attributes of an answer.
+    pub fn update(&self, brief: &Brief) {
+        self.mode.set(brief.mode);
+        self.owner.set((brief.uid, brief.gid));
+        self.set_size(brief.size);
+        self.rdev.set(brief.rdev);
+    }
+
+    /// Type and permissions.
+    pub fn mode(&self) -> u32 {
+        self.mode.get()
+    }
+
+    /// The type bits of the mode.
+    pub fn kind(&self) -> u32 {
+        self.mode.get() & S_IFMT
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind() == linux::S_IFDIR
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_regular(&self) -> bool {
+        self.kind() == linux::S_IFREG
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.kind() == linux::S_IFLNK
+    }
+
+    /// Owner and group.
+    pub fn owner(&self) -> (u32, u32) {
+        self.owner.get()
+    }
+
+    /// Bytes, when VFS knows for sure: not on /proc, and not after a write that failed
+    /// somewhere in the middle.
+    pub fn exact_size(&self) -> Option<u64> {
+        (self.size_exact.get() && !self.mount.is_proc()).then(|| self.size.get())
+    }
+
+    /// A write told the new size.
+    pub fn set_size(&self, size: u64) {
+        self.size.set(size);
+        self.size_exact.set(true);
+    }
+
+    /// The size may have changed by an unknown amount.
+    pub fn doubt_size(&self) {
+        self.size_exact.set(false);
+    }
+
+    /// The directory was removed; who still is in it finds nothing.
+    pub fn set_removed(&self) {
+        self.removed.set(true);
+    }
+
+    /// Whether the directory was removed.
+    pub fn is_removed(&self) -> bool {
+        self.removed.get()
+    }
+
+    /// Device number of a device node.
+    pub fn rdev(&self) -> u64 {
+        self.rdev.get()
+    }
+
+    /// Where a directory hangs; `None` for the root of a mount (and for files).
+    pub fn place(&self) -> Option<Place> {
+        self.place.borrow().clone()
+    }
+
+    /// A directory was found, or moved.
+    pub fn set_place(&self, place: Place) {
+        *self.place.borrow_mut() = Some(place);
+    }
+
+    /// What the name cache knows.
+    pub fn cached(&self, name: &[u8]) -> Option<Cached> {
+        self.names.borrow().get(name).cloned()
+    }
+
+    /// Advances with every change of the directory's names: what was looked up before a
+    /// change must not be cached after it.
+    pub fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// Remembers a name. [`crate::mount::NameCache`] keeps the number of names in bounds.
+    pub fn remember(self: &Rc<Self>, name: &[u8], what: Cached) {
+        if !self.mount.caches_names() {
+            return;
+        }
+        let old = self.names.borrow_mut().insert(name.into(), what);
+        drop(old);
+        self.mount.name_cache().added(self, name);
+    }
+
+    /// Forgets a name.
+    pub fn forget(&self, name: &[u8]) {
+        // The entry may hold the last reference to a vnode, whose destructor must find
+        // `names` unborrowed.
+        let entry = self.names.borrow_mut().remove(name);
+        drop(entry);
+    }
+
+    /// A name of this directory is about to change, or has just changed.
+    pub fn names_change(&self, name: &[u8]) {
+        self.changes.set(self.changes.get() + 1);
+        self.forget(name);
+    }
+
+    /// Forgets all names (the directory is gone, or its mount goes).
+    pub fn forget_all(&self) {
+        self.changes.set(self.changes.get() + 1);
+        let entries = self.names.take();
+        drop(entries);
+    }
+
+    /// What is mounted on `name` in this directory.
+    pub fn mounted(&self, name: &[u8]) -> Option<Rc<Mount>> {
+        let mounted = self.mounted.borrow();
+        mounted
+            .iter()
+            .find(|(n, _)| **n == *name)
+            .map(|(_, mount)| mount.clone())
+    }
+
+    /// Mounts on `name`.
+    pub fn mount_at(&self, name: &[u8], mount: Rc<Mount>) {
+        self.mounted.borrow_mut().push((name.into(), mount));
+    }
+
+    /// Names on which something is mounted here.
+    pub fn mount_names(&self) -> Vec<Box<[u8]>> {
+        self.mounted
+            .borrow()
+            .iter()
+            .map(|(n, _)| n.clone())
+            .collect()
+    }
+
+    /// The target of a symbolic link, once it was read and when it cannot change.
+    pub fn link(&self) -> Option<Rc<[u8]>> {
+        self.link.borrow().clone()
+    }
+
+    /// Remembers a link's target.
+    pub fn set_link(&self, target: Rc<[u8]>) {
+        if self.mount.caches_names() {
+            *self.link.borrow_mut() = Some(target);
+        }
+    }
+}
+
+impl Drop for Vnode {
+    fn drop(&mut self) {
+        let mount = self.mount.clone();
+        mount.vnode_gone(self.ino);
+        mount.peer.tell(fs::Put {
+            // Not a transaction anybody waits for.
+            txn: 0,
+            ino: self.ino,
+            count: self.references.get(),
+        });
+        // What this vnode holds goes by a list, not by recursion: directories can be nested
+        // deeper than the stack is.
+        let mut held: Vec<Rc<Vnode>> = Vec::new();
+        if let Some(place) = self.place.get_mut().take() {
+            held.push(place.parent);
+        }
+        for (_, cached) in core::mem::take(self.names.get_mut()) {
+            if let Cached::Present(vnode) = cached {
+                held.push(vnode);
+            }
+        }
+        mount.bury(held);
+    }
+}
