@@ -38,10 +38,10 @@ pub fn main() -> ! {
 
     let endpoints = create();
     let mut watch = Watch::new(&endpoints);
-    start_all(&endpoints, &devices, &mut watch);
+    let running = start_all(&endpoints, &devices, &mut watch);
     watch.wait();
     register_drivers(&endpoints);
-    mount_all(&endpoints);
+    mount_all(&endpoints, &running);
     if let Err(errno) = ipc::call(Endpoint::PM, pm::StartInit {}) {
         fail!("PM does not start the program: {errno}");
     }
@@ -73,15 +73,26 @@ fn create() -> Endpoints {
     endpoints
 }
 
-fn start_all(endpoints: &Endpoints, devices: &Devices, watch: &mut Watch<'_>) {
+/// Starts the services; which of them there are.
+fn start_all(
+    endpoints: &Endpoints,
+    devices: &Devices,
+    watch: &mut Watch<'_>,
+) -> [bool; SERVICES.len()] {
     let mut loader = Loader::new();
     let cache = cache_pages();
+    let mut running = [true; SERVICES.len()];
     for (index, service) in SERVICES.iter().enumerate() {
         match start(service, endpoints, devices, cache, &mut loader) {
             Ok(()) => watch.started(index),
+            Err(Errno::ENOENT) if service.optional => {
+                rt::log!("there is no service {} in the boot archive", service.image);
+                running[index] = false;
+            }
             Err(errno) => fail!("starting service {}: {errno}", service.name),
         }
     }
+    running
 }
 
 fn cache_pages() -> u64 {
@@ -142,9 +153,12 @@ fn register_drivers(endpoints: &Endpoints) {
     }
 }
 
-fn mount_all(endpoints: &Endpoints) {
+fn mount_all(endpoints: &Endpoints, running: &[bool]) {
     for mount in MOUNTS {
         let Mount { path, id, kind } = mount;
+        if !running[id as usize] {
+            continue;
+        }
         let (path1, path2) = kernel::name_words(path);
         let (kind1, _) = kernel::name_words(kind);
         let request = vfs::Mount {

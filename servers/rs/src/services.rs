@@ -74,6 +74,8 @@ pub struct Service {
     pub flags: u32,
     /// The virtio device it drives.
     pub device: Option<Device>,
+    /// The system runs without it when the boot archive has no such image.
+    pub optional: bool,
     /// Arguments after the name.
     pub arguments: &'static [Argument],
 }
@@ -166,6 +168,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Console)],
         flags: PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
+        optional: false,
         arguments: &[],
     },
     Service {
@@ -195,6 +198,7 @@ pub const SERVICES: [Service; 9] = [
         ],
         flags: PRIV_MAGIC | PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
+        optional: false,
         arguments: &[],
     },
     Service {
@@ -208,6 +212,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[],
         flags: 0,
         device: Some(Device::Block),
+        optional: false,
         arguments: &[Argument::Device],
     },
     Service {
@@ -220,6 +225,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Pm)],
         flags: 0,
         device: Some(Device::Console),
+        optional: false,
         arguments: &[Argument::Device],
     },
     Service {
@@ -232,6 +238,7 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: None,
+        optional: false,
         arguments: &[],
     },
     Service {
@@ -244,6 +251,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Disk)],
         flags: 0,
         device: None,
+        optional: false,
         arguments: &[Argument::EndpointOf("driver", Id::Disk), Argument::Cache],
     },
     Service {
@@ -256,6 +264,7 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: None,
+        optional: true,
         arguments: &[Argument::Text("nodes=dev")],
     },
     Service {
@@ -278,6 +287,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Pm)],
         flags: PRIV_COPY_ANY,
         device: None,
+        optional: true,
         arguments: &[],
     },
     Service {
@@ -290,6 +300,7 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: None,
+        optional: true,
         arguments: &[],
     },
 ];
