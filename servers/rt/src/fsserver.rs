@@ -644,40 +644,44 @@ fn plain_bytes<T: Plain>(value: &T) -> &[u8] {
     unsafe { core::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
 }
 
-/// The wall clock, read without a kernel visit.
+/// Time since boot and of day, read without a kernel visit.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// Nanoseconds since 1970 at `ticks`.
+    /// Nanoseconds since boot at `ticks`.
     base_ns: u64,
     ticks: u64,
     /// 0 when unknown: then the kernel is asked each time.
     ticks_per_second: u64,
+    /// Time of day at boot.
     epoch_ns: u64,
 }
 
 impl Clock {
-    /// Reads the time of boot from the run specification; without one time starts at 0.
+    /// Reads the time of boot from the run specification; without one, days start at boot.
     pub fn new() -> Clock {
-        let epoch_ns = boot_epoch().unwrap_or(0);
-        let ticks_per_second = crate::kernel::boot_info().map_or(0, |info| info.tsc_hz);
         Clock {
-            base_ns: epoch_ns.saturating_add(crate::kernel::time_ns()),
+            ticks_per_second: crate::kernel::boot_info().map_or(0, |info| info.tsc_hz),
+            epoch_ns: boot_epoch().unwrap_or(0),
+            base_ns: crate::kernel::time_ns(),
             ticks: ticks(),
-            ticks_per_second,
-            epoch_ns,
         }
     }
 
-    /// Seconds and nanoseconds since 1970.
-    pub fn now(&self) -> (i64, i64) {
-        let ns = match self.ticks_per_second {
-            0 => self.epoch_ns.saturating_add(crate::kernel::time_ns()),
+    /// Nanoseconds since boot.
+    pub fn uptime_ns(&self) -> u64 {
+        match self.ticks_per_second {
+            0 => crate::kernel::time_ns(),
             hz => {
                 let passed = ticks().saturating_sub(self.ticks) as u128;
                 let passed = passed * 1_000_000_000 / hz as u128;
                 self.base_ns.saturating_add(passed as u64)
             }
-        };
+        }
+    }
+
+    /// Seconds and nanoseconds since 1970.
+    pub fn now(&self) -> (i64, i64) {
+        let ns = self.epoch_ns.saturating_add(self.uptime_ns());
         ((ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64)
     }
 }
