@@ -70,6 +70,11 @@ impl<D: BlockDevice> Disk<D> {
         Ok(())
     }
 
+    /// Whether the superblock on the disk says "clean".
+    pub(crate) fn is_marked_clean(&self) -> bool {
+        self.clean.is_some()
+    }
+
     /// Takes the clean mark off the disk, if it is there.
     fn before_write(&mut self) -> Result<()> {
         if self.read_only {

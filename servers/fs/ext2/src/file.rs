@@ -11,6 +11,12 @@ use crate::{Errno, PAGE, Result, TRANSFER};
 /// Pages read ahead of a sequential reader, with those it asked for.
 const WINDOW: u32 = (TRANSFER / PAGE) as u32;
 
+/// Whether reading on from `last` to `block` is cheaper than a request of its own: next to
+/// each other, or with a map block or two between them.
+fn follows(last: u32, block: u32) -> bool {
+    block > last && block - last <= 3
+}
+
 /// A part of a file's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -73,26 +79,36 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             .div_ceil(PAGE as u64)
             .min(first as u64 + want as u64 + ahead as u64) as u32;
         let mut missing: Vec<(u32, PageBlocks)> = Vec::new();
+        let mut last = 0;
         for index in first..end.max(first + want) {
             if self.pages.find(ino, index).is_some() {
                 continue;
             }
-            if index >= first + want && missing.is_empty() {
+            let wanted = index < first + want;
+            if !wanted && missing.is_empty() {
                 // Everything wanted is here: no need to go to the disk now.
                 break;
             }
             let blocks = match self.page_blocks(inode, index) {
                 Ok(blocks) => blocks,
-                Err(errno) if index < first + want => return Err(errno),
+                Err(errno) if wanted => return Err(errno),
                 Err(_) => break,
             };
-            if holes && index < first + want || blocks != [0; 4] {
-                missing.push((index, blocks));
+            let mut mapped = blocks.iter().copied().filter(|&b| b != 0);
+            if let Some(block) = mapped.next() {
+                if !wanted && !follows(last, block) {
+                    break;
+                }
+                last = mapped.next_back().unwrap_or(block);
+            } else if !(holes && wanted) {
+                continue;
             }
+            missing.push((index, blocks));
         }
         let lent = self.pages.is_lent(ino);
         let mut reads: Vec<(u32, usize, usize)> = Vec::new();
         let mut slots: Vec<usize> = Vec::new();
+        let mut failure = None;
         let size = self.sb.block_size;
         for &(index, blocks) in &missing {
             let slot = match self.pages.insert(&mut self.disk, ino, index, blocks) {
@@ -115,34 +131,11 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
                 }
             }
         }
-        let mut failure = None;
-        let mut rest = &reads[..];
-        while let [(block, ..), ..] = *rest {
-            let count = rest
-                .iter()
-                .take(self.disk.cluster())
-                .enumerate()
-                .take_while(|&(i, &(b, ..))| b as usize == block as usize + i)
-                .count();
-            let (run, after) = rest.split_at(count);
-            match self.disk.read_cluster(block, count) {
-                Ok(()) => {
-                    for (i, &(_, slot, sub)) in run.iter().enumerate() {
-                        let data = &self.disk.transfer[i * size..(i + 1) * size];
-                        self.pages.store.page_mut(slot)[sub * size..(sub + 1) * size]
-                            .copy_from_slice(data);
-                    }
-                }
-                Err(errno) => {
-                    for &(_, slot, _) in run {
-                        if self.pages.slots[slot].index < first + want {
-                            failure = Some(errno);
-                        }
-                        self.pages.discard(slot);
-                    }
-                }
+        for slot in self.read_blocks(&reads) {
+            if self.pages.slots[slot].index < first + want {
+                failure = Some(Errno::EIO);
             }
-            rest = after;
+            self.pages.discard(slot);
         }
         if let Some(errno) = failure {
             return Err(errno);
@@ -161,6 +154,43 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             }
         }
         Ok(())
+    }
+
+    /// Reads blocks (disk block, slot, block within the page), as many in one request as
+    /// follow each other. Returns the slots that could not be filled.
+    fn read_blocks(&mut self, reads: &[(u32, usize, usize)]) -> Vec<usize> {
+        let size = self.sb.block_size;
+        let cluster = self.disk.cluster();
+        let mut failed = Vec::new();
+        let mut rest = reads;
+        while let [(first, ..), ..] = *rest {
+            let mut last = first;
+            let more = rest[1..]
+                .iter()
+                .take_while(|&&(block, ..)| {
+                    let near = follows(last, block) && ((block - first) as usize) < cluster;
+                    last = if near { block } else { last };
+                    near
+                })
+                .count();
+            let (run, after) = rest.split_at(1 + more);
+            let whole = self
+                .disk
+                .read_cluster(first, (last - first) as usize + 1)
+                .is_ok();
+            for &(block, slot, sub) in run {
+                // One bad sector must not take its neighbours along.
+                let at = if whole { block - first } else { 0 } as usize * size;
+                if whole || self.disk.read_cluster(block, 1).is_ok() {
+                    self.pages.store.page_mut(slot)[sub * size..(sub + 1) * size]
+                        .copy_from_slice(&self.disk.transfer[at..at + size]);
+                } else {
+                    failed.push(slot);
+                }
+            }
+            rest = after;
+        }
+        failed
     }
 
     /// Where the file's bytes from `offset` on are, at most `len` of them, appended to

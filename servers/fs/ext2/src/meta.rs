@@ -70,6 +70,11 @@ impl Meta {
         Ok(data)
     }
 
+    /// Whether blocks are to be written.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// The block was freed: its contents no longer matter.
     pub(crate) fn discard(&mut self, block: u32) {
         if let Some(slot) = self.index.remove(&block) {

@@ -75,7 +75,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
 
     /// Writes everything back and marks the disk clean.
     pub fn sync(&mut self) -> Result<()> {
-        if self.disk.read_only {
+        if self.disk.read_only || !self.is_dirty() {
             return Ok(());
         }
         self.pages.flush(&mut self.disk, None)?;
@@ -91,6 +91,18 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let raw = self.sb.raw.clone();
         self.disk.write_super(&raw)?;
         self.disk.device.flush()
+    }
+
+    /// Whether there is something to sync.
+    pub fn is_dirty(&self) -> bool {
+        let marked = match self.damaged {
+            true => le16(&self.sb.raw[..], 58) & STATE_ERROR != 0,
+            false => self.disk.is_marked_clean() || !self.valid,
+        };
+        !marked
+            || !self.pages.dirty.is_empty()
+            || self.meta.is_dirty()
+            || self.groups.iter().any(|group| group.dirty)
     }
 
     /// Writes one file's data back, and all metadata.

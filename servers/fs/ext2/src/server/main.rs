@@ -106,8 +106,15 @@ impl Server {
     /// Sets the time, for an operation that changes something.
     fn change(&mut self) {
         self.stamp();
-        if !self.armed && !self.volume.is_read_only() {
-            let deadline = rt::kernel::time_ns() + WRITE_BACK_NS;
+        if !self.volume.is_read_only() {
+            self.arm();
+        }
+    }
+
+    /// Makes sure that changes are written back in a while.
+    fn arm(&mut self) {
+        if !self.armed {
+            let deadline = self.clock.uptime_ns() + WRITE_BACK_NS;
             self.armed = rt::kernel::set_timer(deadline).is_ok();
         }
     }
@@ -153,7 +160,11 @@ impl FileSystem for Server {
 
     fn put(&mut self, ino: u64, count: u64) -> Result<()> {
         self.stamp();
-        self.volume.put(inode(ino)?, count)
+        let result = self.volume.put(inode(ino)?, count);
+        if self.volume.is_dirty() {
+            self.arm();
+        }
+        result
     }
 
     fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, _who: Endpoint) -> Result<u64> {

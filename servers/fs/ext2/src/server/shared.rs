@@ -62,9 +62,10 @@ impl PageStore for SharedPages {
     }
 
     fn page(&self, slot: usize) -> &[u8] {
-        // SAFETY: the slot is inside the range that VM mapped for us alone (checked by
-        // `address`); the borrow of `self` keeps other borrows of it away. Programs that map
-        // a published page cannot write to it: their mappings are private.
+        // SAFETY: the slot is inside the range that VM mapped for us (checked by `address`);
+        // the borrow of `self` keeps other borrows of it away. A program with a writable
+        // shared mapping of a published page may change bytes while another server runs us;
+        // file data is only copied, nothing depends on what it says.
         unsafe { core::slice::from_raw_parts(self.address(slot) as *const u8, PAGE) }
     }
 
@@ -74,13 +75,23 @@ impl PageStore for SharedPages {
     }
 
     fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<(), Errno> {
+        let addr = self.address(slot);
         let request = CacheSet {
-            addr: self.address(slot),
+            addr,
             dev: self.device.ok_or(Errno::ENODEV)?,
             ino: ino as u64,
             offset,
         };
-        ipc::call(Endpoint::VM, request)
+        match ipc::call(Endpoint::VM, request) {
+            // The frame has an earlier life that programs still map: the contents move on.
+            Err(Errno::EBUSY) => {
+                let contents = self.page(slot).to_vec();
+                ipc::call(Endpoint::VM, CacheRelease { addr })?;
+                self.page_mut(slot).copy_from_slice(&contents);
+                ipc::call(Endpoint::VM, request)
+            }
+            other => other,
+        }
     }
 
     fn fetch(&mut self, slot: usize, ino: u32, offset: u64) -> bool {

@@ -1,5 +1,6 @@
 //! Tests of whole volumes.
 
+mod caches;
 mod damage;
 mod e2fsprogs;
 mod image;

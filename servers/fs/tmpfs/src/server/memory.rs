@@ -87,9 +87,10 @@ impl PageStore for Memory {
     }
 
     fn page(&self, page: u32) -> &[u8] {
-        // SAFETY: `address` is inside a chunk that VM mapped for us alone, and chunks stay;
-        // the borrow of `self` keeps other borrows of the page away. Programs that map a
-        // published page cannot write to it: their mappings are private.
+        // SAFETY: `address` is inside a chunk that VM mapped for us, and chunks stay;
+        // the borrow of `self` keeps other borrows of the page away. A program with a writable
+        // shared mapping of a published page may change bytes meanwhile; file data is only
+        // copied, nothing depends on what it says.
         unsafe { core::slice::from_raw_parts(self.address(page), PAGE) }
     }
 
@@ -99,13 +100,23 @@ impl PageStore for Memory {
     }
 
     fn publish(&mut self, page: u32, ino: u64, offset: u64) -> Result<(), Errno> {
+        let addr = self.address(page) as u64;
         let request = CacheSet {
-            addr: self.address(page) as u64,
+            addr,
             dev: self.device.ok_or(Errno::ENODEV)?,
             ino,
             offset,
         };
-        ipc::call(Endpoint::VM, request)
+        match ipc::call(Endpoint::VM, request) {
+            // The frame has an earlier life that programs still map: the contents move on.
+            Err(Errno::EBUSY) => {
+                let contents = self.page(page).to_vec();
+                self.release(page)?;
+                self.page_mut(page).copy_from_slice(&contents);
+                ipc::call(Endpoint::VM, request)
+            }
+            other => other,
+        }
     }
 
     fn forget(&mut self, ino: u64, offset: u64) {

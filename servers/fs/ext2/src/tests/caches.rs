@@ -1,0 +1,201 @@
+//! The caches: sharing with another cache, read-ahead, clustering.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::prelude::v1::*;
+use std::rc::Rc;
+use std::vec;
+
+use abi::fs::{SetAttributes, SetMask};
+
+use super::image::{Image, contents, format_image, fsck};
+use crate::{BlockDevice, MemoryDisk, New, Options, PAGE, PageStore, ROOT, Result, Volume};
+
+const FILE: New = New {
+    mode: 0o100644,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+};
+
+/// Frames, some of which another cache has as well.
+struct Shared {
+    frames: Vec<Vec<u8>>,
+    /// The frame behind each slot.
+    slots: Vec<usize>,
+    other: BTreeMap<(u32, u64), usize>,
+    fetched: usize,
+}
+
+impl Shared {
+    fn new() -> Shared {
+        Shared {
+            frames: Vec::new(),
+            slots: Vec::new(),
+            other: BTreeMap::new(),
+            fetched: 0,
+        }
+    }
+
+    fn frame(&mut self) -> usize {
+        self.frames.push(vec![0xaa; PAGE]);
+        self.frames.len() - 1
+    }
+}
+
+impl PageStore for Shared {
+    fn capacity(&self) -> usize {
+        64
+    }
+    fn page(&self, slot: usize) -> &[u8] {
+        &self.frames[self.slots[slot]]
+    }
+    fn page_mut(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.frames[self.slots[slot]]
+    }
+    fn prepare(&mut self, slot: usize) -> Result<()> {
+        assert_eq!(slot, self.slots.len());
+        let frame = self.frame();
+        self.slots.push(frame);
+        Ok(())
+    }
+    fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<()> {
+        self.other.insert((ino, offset), self.slots[slot]);
+        Ok(())
+    }
+    fn fetch(&mut self, slot: usize, ino: u32, offset: u64) -> bool {
+        let Some(&frame) = self.other.get(&(ino, offset)) else {
+            return false;
+        };
+        self.slots[slot] = frame;
+        self.fetched += 1;
+        true
+    }
+    fn release(&mut self, slot: usize) -> Result<()> {
+        self.slots[slot] = self.frame();
+        Ok(())
+    }
+    fn forget(&mut self, ino: u32, offset: u64) {
+        self.other.retain(|&(i, o), _| i != ino || o < offset);
+    }
+}
+
+fn size(size: u64) -> SetAttributes {
+    SetAttributes {
+        mask: SetMask::SIZE.bits(),
+        size,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn published_pages_stay_the_only_ones() {
+    let image = format_image(8 << 20, 1024, 128);
+    let mut v = Volume::mount_with(image.disk(), Shared::new(), Options::default()).unwrap();
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let mut data = contents(300_000, 3);
+    assert_eq!(v.write(f, 0, &data).unwrap(), data.len());
+    let other = v.create(ROOT, b"other", FILE).unwrap();
+    v.write(other, 0, &contents(1 << 20, 4)).unwrap();
+    for page in (0..70).step_by(7) {
+        v.publish(f, page * PAGE as u64, 2).unwrap();
+    }
+    for round in 0..20u64 {
+        // Everything of `f` leaves the cache.
+        let mut sink = vec![0; 1 << 20];
+        v.read(other, 0, &mut sink).unwrap();
+        let at = round as usize * 14_321 % 280_000;
+        let new = contents(9000, round);
+        assert_eq!(v.write(f, at as u64, &new).unwrap(), 9000);
+        data[at..at + 9000].copy_from_slice(&new);
+        let store = v.store();
+        assert!(!store.other.is_empty());
+        for (&(ino, offset), &frame) in &store.other {
+            assert_eq!(ino, f);
+            let end = data.len().min(offset as usize + PAGE);
+            let page = &data[offset as usize..end];
+            assert!(store.frames[frame][..page.len()] == *page, "{offset}");
+            assert!(store.frames[frame][page.len()..].iter().all(|&b| b == 0));
+        }
+    }
+    assert!(v.store().fetched > 0);
+    v.set_attributes(f, &size(100_001)).unwrap();
+    let last = *v.store().other.keys().last().unwrap();
+    assert!(last.1 < 100_001);
+    v.unlink(ROOT, b"f", false).unwrap();
+    assert!(v.store().other.is_empty());
+    fsck(&Image::new(v.unmount().unwrap()));
+}
+
+#[test]
+fn past_the_end_there_is_nothing_to_publish() {
+    let image = format_image(1 << 20, 1024, 128);
+    let mut v = Volume::mount_with(image.disk(), Shared::new(), Options::default()).unwrap();
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    v.set_attributes(f, &size(5000)).unwrap();
+    v.publish(f, 4096, 0).unwrap();
+    assert_eq!(v.publish(f, 8192, 0), Err(crate::Errno::EFAULT));
+    assert_eq!(v.publish(ROOT, 0, 0), Err(crate::Errno::EISDIR));
+}
+
+/// Counts requests.
+struct Counting {
+    disk: MemoryDisk,
+    reads: Rc<Cell<usize>>,
+    writes: Rc<Cell<usize>>,
+}
+
+impl BlockDevice for Counting {
+    fn sectors(&self) -> u64 {
+        self.disk.sectors()
+    }
+    fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<()> {
+        self.reads.set(self.reads.get() + 1);
+        self.disk.read(sector, buffer)
+    }
+    fn write(&mut self, sector: u64, buffer: &[u8]) -> Result<()> {
+        assert!(buffer.len() <= crate::TRANSFER);
+        self.writes.set(self.writes.get() + 1);
+        self.disk.write(sector, buffer)
+    }
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn requests_are_few_and_large() {
+    for block_size in [1024, 4096] {
+        let image = format_image(16 << 20, block_size, 128);
+        let (reads, writes) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let device = |disk| Counting {
+            disk,
+            reads: reads.clone(),
+            writes: writes.clone(),
+        };
+        let mut v = Volume::mount(device(image.disk()), Options::default()).unwrap();
+        let f = v.create(ROOT, b"f", FILE).unwrap();
+        let data = contents(4 << 20, 1);
+        for (i, part) in data.chunks(10_000).enumerate() {
+            v.write(f, i as u64 * 10_000, part).unwrap();
+        }
+        v.sync().unwrap();
+        let ideal = data.len() / crate::TRANSFER;
+        assert!(writes.get() < 2 * ideal + 20, "{} writes", writes.get());
+        let disk = v.unmount().unwrap().disk;
+        let mut v = Volume::mount(device(disk), Options::default()).unwrap();
+        let f = v.lookup(ROOT, b"f").unwrap();
+        v.hold(f);
+        reads.set(0);
+        let mut buffer = [0; 3000];
+        let mut at = 0;
+        while at < data.len() {
+            let n = v.read(f, at as u64, &mut buffer).unwrap();
+            assert!(buffer[..n] == data[at..at + n]);
+            at += n;
+        }
+        // Each map block is one more.
+        let maps = data.len() / (block_size * block_size / 4) + 2;
+        assert!(reads.get() < 2 * ideal + maps, "{} reads", reads.get());
+    }
+}
