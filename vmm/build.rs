@@ -18,8 +18,18 @@ mod gate_check;
 
 const KERNEL: &str = "guest-kernel";
 /// The servers' packages, whose binaries have the packages' names.
-const SERVERS: [&str; 10] =
-    ["vm", "rs", "pm", "vfs", "ext2", "tmpfs", "proc", "virtio-blk", "console", "mem"];
+const SERVERS: [&str; 10] = [
+    "vm",
+    "rs",
+    "pm",
+    "vfs",
+    "ext2",
+    "tmpfs",
+    "proc",
+    "virtio-blk",
+    "console",
+    "mem",
+];
 /// Stored as they lie in memory.
 const FLAT: [&str; 2] = ["vm", "rs"];
 
@@ -63,10 +73,21 @@ fn main() -> Result<()> {
 
     println!("cargo:rerun-if-env-changed=ABSENTIA_SKIP_IMAGES");
     println!("cargo:rerun-if-changed=build.rs");
-    for path in ["src/images/flatten.rs", "src/images/gate_check.rs", "programs"] {
+    for path in [
+        "src/images/flatten.rs",
+        "src/images/gate_check.rs",
+        "programs",
+    ] {
         println!("cargo:rerun-if-changed={path}");
     }
-    for path in ["abi", "guest-kernel", "libexec", "servers", "Cargo.toml", "Cargo.lock"] {
+    for path in [
+        "abi",
+        "guest-kernel",
+        "libexec",
+        "servers",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }
 
@@ -79,7 +100,11 @@ fn main() -> Result<()> {
         cargo_build(&root, &out.join("kernel"), &target, &flags, &[KERNEL])?;
         let file = read(&target.binary(&out.join("kernel"), KERNEL))?;
         gate_check::check(&file).context("guest image guest-kernel")?;
-        images.push(Built { name: KERNEL, data: flatten::strip(&file)?, flat: None });
+        images.push(Built {
+            name: KERNEL,
+            data: flatten::strip(&file)?,
+            flat: None,
+        });
     }
     let servers: Vec<&'static str> = SERVERS.into_iter().filter(|name| wanted(name)).collect();
     if !servers.is_empty() {
@@ -90,16 +115,33 @@ fn main() -> Result<()> {
         let file = read(&target.binary(&out.join("servers"), name))?;
         images.push(server(name, &file).with_context(|| format!("guest image {name}"))?);
     }
-    let program = if skip == "all" { None } else { welcome(&manifest, &out)? };
+    let program = if skip == "all" {
+        None
+    } else {
+        welcome(&manifest, &out)?
+    };
     generate(&out, &images, program.as_deref())
 }
 
 fn server(name: &'static str, file: &[u8]) -> Result<Built> {
     if !FLAT.contains(&name) {
-        return Ok(Built { name, data: flatten::strip(file)?, flat: None });
+        return Ok(Built {
+            name,
+            data: flatten::strip(file)?,
+            flat: None,
+        });
     }
-    let flatten::Flat { bytes, address, memory_len, entry } = flatten::flatten(file)?;
-    Ok(Built { name, data: bytes, flat: Some((address, memory_len, entry)) })
+    let flatten::Flat {
+        bytes,
+        address,
+        memory_len,
+        entry,
+    } = flatten::flatten(file)?;
+    Ok(Built {
+        name,
+        data: bytes,
+        flat: Some((address, memory_len, entry)),
+    })
 }
 
 /// What the images are compiled for.
@@ -116,10 +158,23 @@ impl Target {
             .output()
             .with_context(|| format!("running {rustc}"))?;
         let sysroot = String::from_utf8(sysroot.stdout).context("the sysroot's path")?;
-        let installed = Path::new(sysroot.trim()).join("lib/rustlib").join(BARE_TARGET).is_dir();
-        let triple = if installed { BARE_TARGET.into() } else { variable("HOST")? };
-        ensure!(triple.starts_with("x86_64-"), "guest images need an x86-64 host, not {triple}");
-        Ok(Target { triple, bare: installed })
+        let installed = Path::new(sysroot.trim())
+            .join("lib/rustlib")
+            .join(BARE_TARGET)
+            .is_dir();
+        let triple = if installed {
+            BARE_TARGET.into()
+        } else {
+            variable("HOST")?
+        };
+        ensure!(
+            triple.starts_with("x86_64-"),
+            "guest images need an x86-64 host, not {triple}"
+        );
+        Ok(Target {
+            triple,
+            bare: installed,
+        })
     }
 
     fn flags(&self, base: &[&'static str]) -> Vec<&'static str> {
@@ -145,10 +200,25 @@ fn cargo_build(
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         let of_cargo = name.starts_with("CARGO") && !name.starts_with("CARGO_HOME");
-        let settings = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+        let settings = [
+            "CARGO_HTTP_",
+            "CARGO_NET_",
+            "CARGO_REGISTR",
+            "CARGO_SOURCE_",
+        ];
         let of_cargo = of_cargo && !settings.iter().any(|s| name.starts_with(s));
-        let of_rustc = name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
-        let of_script = ["TARGET", "HOST", "OUT_DIR", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "MAKEFLAGS"];
+        let of_rustc =
+            name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
+        let of_script = [
+            "TARGET",
+            "HOST",
+            "OUT_DIR",
+            "PROFILE",
+            "OPT_LEVEL",
+            "DEBUG",
+            "NUM_JOBS",
+            "MAKEFLAGS",
+        ];
         if of_cargo || of_rustc || of_script.contains(&name) || name.starts_with("DEP_") {
             cargo.env_remove(name);
         }
@@ -156,12 +226,22 @@ fn cargo_build(
     cargo
         .current_dir(root)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .args(["build", "--quiet", "--profile", "guest", "--target", &target.triple, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            "guest",
+            "--target",
+            &target.triple,
+            "--target-dir",
+        ])
         .arg(target_dir);
     for package in packages {
         cargo.args(["--package", package, "--bin", package]);
     }
-    let output = cargo.output().context("running cargo for the guest images")?;
+    let output = cargo
+        .output()
+        .context("running cargo for the guest images")?;
     if !output.status.success() {
         bail!(
             "building the guest images {} failed:\n{}",
@@ -178,8 +258,18 @@ fn welcome(manifest: &Path, out: &Path) -> Result<Option<PathBuf>> {
     let binary = out.join("welcome");
     let output = Command::new(variable("RUSTC")?)
         .arg(manifest.join("programs/welcome.rs"))
-        .args(["--edition", "2024", "-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols"])
-        .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static", "-Clto=fat"])
+        .args([
+            "--edition",
+            "2024",
+            "-Copt-level=s",
+            "-Cpanic=abort",
+            "-Cstrip=symbols",
+        ])
+        .args([
+            "-Ctarget-feature=+crt-static",
+            "-Crelocation-model=static",
+            "-Clto=fat",
+        ])
         .args(["--target", &variable("HOST")?, "-o"])
         .arg(&binary)
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
@@ -207,7 +297,11 @@ fn generate(out: &Path, images: &[Built], program: Option<&Path>) -> Result<()> 
     for image in images {
         let path = dir.join(image.name);
         fs::write(&path, &image.data).with_context(|| path.display().to_string())?;
-        writeln!(source, "({:?}, include_bytes!({path:?}), {:?}),", image.name, image.flat)?;
+        writeln!(
+            source,
+            "({:?}, include_bytes!({path:?}), {:?}),",
+            image.name, image.flat
+        )?;
     }
     source += "];\n/// Programs of the embedded root: path and content.\n\
                pub static PROGRAMS: &[(&str, &[u8])] = &[\n";

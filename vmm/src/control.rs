@@ -35,7 +35,10 @@ impl Stop {
     /// No request yet.
     pub fn new() -> Result<Arc<Stop>> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("eventfd")?;
-        Ok(Arc::new(Stop { reason: Mutex::new(None), event }))
+        Ok(Arc::new(Stop {
+            reason: Mutex::new(None),
+            event,
+        }))
     }
 
     /// Requests the end; the first reason counts.
@@ -56,7 +59,9 @@ impl Stop {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Reason>> {
-        self.reason.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.reason
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The virtual machine monitor: boots the multiserver guest under `/dev/kvm`, or under QEMU,
 //! and connects one program in it to the host's standard streams.
 //!
-//! [`machine::run`] takes a [`machine::Config`] and returns a [`machine::Outcome`]; the
-//! `absentia` command ([`cli`]) is one caller, the integration tests are another.
+//! [`program::Program`] is a program with a machine around it; the `absentia` command
+//! ([`cli`]) runs it on the host's streams, the integration tests capture its output. Beneath
+//! it, [`machine::run`] takes any kernel and archive.
 //!
 //! A guest is hostile: nothing in its memory, its rings or its device accesses may panic,
 //! hang or grow this process.
@@ -17,6 +18,7 @@ pub mod kvm;
 pub mod log;
 pub mod machine;
 pub mod memory;
+pub mod program;
 pub mod qemu;
 pub mod root;
 pub mod terminal;

@@ -22,7 +22,12 @@ pub struct Log {
 impl Log {
     /// A log that prints (`verbose`) and keeps `capacity` lines.
     pub fn new(verbose: bool, capacity: usize) -> Log {
-        Log { started: Instant::now(), verbose, capacity, lines: Mutex::new(VecDeque::new()) }
+        Log {
+            started: Instant::now(),
+            verbose,
+            capacity,
+            lines: Mutex::new(VecDeque::new()),
+        }
     }
 
     /// Whether lines are printed as they come.
@@ -49,7 +54,10 @@ impl Log {
         if self.verbose {
             complain(&line);
         }
-        let mut lines = self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut lines = self
+            .lines
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if lines.len() >= self.capacity {
             lines.pop_front();
         }
@@ -58,7 +66,10 @@ impl Log {
 
     /// The kept lines.
     pub fn kept(&self) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lines = self
+            .lines
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         lines.iter().cloned().collect()
     }
 }
@@ -67,7 +78,11 @@ impl Log {
 pub fn complain(line: &str) {
     use std::io::Write;
     // A raw terminal does not return the carriage by itself.
-    let end = if crate::terminal::is_raw() { "\r\n" } else { "\n" };
+    let end = if crate::terminal::is_raw() {
+        "\r\n"
+    } else {
+        "\n"
+    };
     let _ = std::io::stderr().write_all(format!("{line}{end}").as_bytes());
 }
 

@@ -144,7 +144,9 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         Some(gate) => gate,
         None => {
             let (gate, per_nop) = gate::measure(&kvm)?;
-            log.note(&format!("{per_nop:?} for an instruction at CPL0: {gate:?} gate"));
+            log.note(&format!(
+                "{per_nop:?} for an instruction at CPL0: {gate:?} gate"
+            ));
             gate
         }
     };
@@ -188,7 +190,14 @@ fn run_kvm(config: Config) -> Result<Outcome> {
     drop((config.kernel, config.archive));
 
     let ended = Arc::new(Ended::new()?);
-    let runner = Runner { vcpu, bus, stop: stop.clone(), counts: Counts::default(), begun, started: None };
+    let runner = Runner {
+        vcpu,
+        bus,
+        stop: stop.clone(),
+        counts: Counts::default(),
+        begun,
+        started: None,
+    };
     let vcpu_thread = {
         let ended = ended.clone();
         spawn("vcpu", move || {
@@ -198,7 +207,12 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         })?
     };
     let input_thread = {
-        let (input, stop, console, ram) = (input.clone(), stop.clone(), console.clone(), ram.map.clone());
+        let (input, stop, console, ram) = (
+            input.clone(),
+            stop.clone(),
+            console.clone(),
+            ram.map.clone(),
+        );
         spawn("stdin", move || {
             input.pump(config.stdin, &stop, || {
                 // A ring that lies is reported when the guest next rings the doorbell.
@@ -208,17 +222,29 @@ fn run_kvm(config: Config) -> Result<Outcome> {
     };
 
     let exited = || lock_exit(&console);
-    supervise(&stop, &ended, config.signals.as_ref(), begun, config.timeout, &input, exited);
+    supervise(
+        &stop,
+        &ended,
+        config.signals.as_ref(),
+        begun,
+        config.timeout,
+        &input,
+        exited,
+    );
     while !ended.is_set() {
         // The result only says that the thread is gone.
-        let _ = vcpu_thread.kill(control::kick_signal() - libc::SIGRTMIN());
+        let _ = vcpu_thread.kill(control::kick_signal());
         ended.wait(KICK_EVERY);
     }
-    let finished = vcpu_thread.join().map_err(|_| anyhow::anyhow!("the vCPU thread panicked"))?;
+    let finished = vcpu_thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the vCPU thread panicked"))?;
     // Lets the input thread go; the machine has ended and its own reason is known.
     let reason = stop.reason();
     stop.request(Reason::Lingering);
-    input_thread.join().map_err(|_| anyhow::anyhow!("the input thread panicked"))?;
+    input_thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the input thread panicked"))?;
 
     let exit = lock(&console).device.link.exit();
     let ending = match (exit, reason, finished.end) {
@@ -238,7 +264,13 @@ fn run_kvm(config: Config) -> Result<Outcome> {
 
 fn lock_exit(console: &SharedConsole) -> Option<Instant> {
     // Busy means that output is being written: then the program has not ended.
-    console.try_lock().ok()?.device.link.exit().map(|exit| exit.at)
+    console
+        .try_lock()
+        .ok()?
+        .device
+        .link
+        .exit()
+        .map(|exit| exit.at)
 }
 
 /// Spawns a thread with a small stack.
@@ -265,7 +297,10 @@ impl Ended {
     pub fn new() -> Result<Ended> {
         use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("eventfd")?;
-        Ok(Ended { event, set: AtomicBool::new(false) })
+        Ok(Ended {
+            event,
+            set: AtomicBool::new(false),
+        })
     }
 
     /// The machine has ended.
@@ -320,7 +355,10 @@ pub fn supervise(
             return stop.request(Reason::Lingering);
         }
         let event = control::borrow(&ended.event);
-        let mut waiting = vec![PollFd::new(&event, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        let mut waiting = vec![
+            PollFd::new(&event, PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
         if let Some(signals) = signals {
             waiting.push(PollFd::new(signals, PollFlags::IN));
         }
@@ -356,7 +394,11 @@ struct Finished {
 impl Runner {
     fn run(mut self) -> Finished {
         let end = self.run_to_end();
-        Finished { end, counts: self.counts, started: self.started }
+        Finished {
+            end,
+            counts: self.counts,
+            started: self.started,
+        }
     }
 
     fn run_to_end(&mut self) -> String {
@@ -364,8 +406,16 @@ impl Runner {
             if self.stop.requested() {
                 return "stopped".into();
             }
-            let Runner { vcpu, bus, counts, .. } = self;
-            let mmio = |at| if at < bus.ram_size { Kind::MmioInRam } else { Kind::Mmio };
+            let Runner {
+                vcpu, bus, counts, ..
+            } = self;
+            let mmio = |at| {
+                if at < bus.ram_size {
+                    Kind::MmioInRam
+                } else {
+                    Kind::Mmio
+                }
+            };
             let request = match vcpu.run() {
                 Exit::PortRead(port, data) => {
                     counts.count(Kind::Port);
@@ -399,13 +449,20 @@ impl Runner {
                 Some(Request::ProgramStarted) => {
                     let at = self.begun.elapsed();
                     self.started.get_or_insert(at);
-                    self.bus.log.note(&format!("program started after {at:.3?}: {}", self.counts));
+                    self.bus
+                        .log
+                        .note(&format!("program started after {at:.3?}: {}", self.counts));
                 }
                 Some(Request::PowerOff(abi::lab::POWEROFF_PANIC)) => {
-                    return format!("the guest's kernel or a core server died\n{}", self.vcpu.describe());
+                    return format!(
+                        "the guest's kernel or a core server died\n{}",
+                        self.vcpu.describe()
+                    );
                 }
                 Some(Request::PowerOff(status)) => {
-                    return format!("the guest powered off with status {status} and no program's status");
+                    return format!(
+                        "the guest powered off with status {status} and no program's status"
+                    );
                 }
             }
         }

@@ -6,11 +6,11 @@ use abi::boot::{CMDLINE_LAB, CMDLINE_TSC, CMDLINE_VIRTIO};
 use anyhow::{Context, Result, bail, ensure};
 use linux_loader::configurator::pvh::PvhBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
+use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::start_info::{
     hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
 };
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
-use linux_loader::loader::KernelLoader;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use crate::images::Archive;
@@ -91,16 +91,29 @@ pub fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> 
             .context("copying the boot archive")
     })?;
 
-    ensure!(cmdline.len() < COMMAND_LINE_MAX, "the kernel command line is too long");
-    ensure!(!cmdline.contains('\0'), "the kernel command line contains a NUL");
+    ensure!(
+        cmdline.len() < COMMAND_LINE_MAX,
+        "the kernel command line is too long"
+    );
+    ensure!(
+        !cmdline.contains('\0'),
+        "the kernel command line contains a NUL"
+    );
     ram.map
         .write_slice(cmdline.as_bytes(), GuestAddress(COMMAND_LINE))
-        .and_then(|()| ram.map.write_slice(&[0], GuestAddress(COMMAND_LINE + cmdline.len() as u64)))
+        .and_then(|()| {
+            ram.map
+                .write_slice(&[0], GuestAddress(COMMAND_LINE + cmdline.len() as u64))
+        })
         .context("writing the kernel command line")?;
 
     let map = memory_map(ram.size);
-    let module =
-        hvm_modlist_entry { paddr: archive_at, size: archive_len, cmdline_paddr: 0, reserved: 0 };
+    let module = hvm_modlist_entry {
+        paddr: archive_at,
+        size: archive_len,
+        cmdline_paddr: 0,
+        reserved: 0,
+    };
     let start_info = hvm_start_info {
         magic: START_INFO_MAGIC,
         version: 1,
@@ -118,7 +131,10 @@ pub fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> 
     params.set_modules(&[module], GuestAddress(MODULES));
     PvhBootConfigurator::write_bootparams(&params, &ram.map).context("writing PVH start info")?;
     debug_assert!(ram.map.address_in_range(entry));
-    Ok(Entry { rip: entry.0, start_info: START_INFO })
+    Ok(Entry {
+        rip: entry.0,
+        start_info: START_INFO,
+    })
 }
 
 /// The memory map of a guest with `size` bytes of RAM.
@@ -152,7 +168,11 @@ mod tests {
     #[test]
     fn memory_map_leaves_the_legacy_hole_out() {
         let map = memory_map(64 << 20);
-        let ram: u64 = map.iter().filter(|e| e.type_ == E820_RAM).map(|e| e.size).sum();
+        let ram: u64 = map
+            .iter()
+            .filter(|e| e.type_ == E820_RAM)
+            .map(|e| e.size)
+            .sum();
         assert_eq!(ram, (64 << 20) - 0x6_0000);
     }
 

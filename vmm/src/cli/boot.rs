@@ -46,8 +46,13 @@ impl Boot {
             .with_context(|| format!("reading {}", self.kernel.display()))?;
         let mut archive = Archive::default();
         if let Some(path) = &self.module {
-            let data = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-            archive.entries.push(Image { name: "file".into(), data: data.into(), flat: None });
+            let data =
+                std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+            archive.entries.push(Image {
+                name: "file".into(),
+                data: data.into(),
+                flat: None,
+            });
         }
         let outcome = crate::machine::run(Config {
             kernel: kernel.into(),

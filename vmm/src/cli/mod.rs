@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::log::complain;
 use crate::machine::FAILED;
+use crate::program::NoSuchProgram;
 
 mod boot;
 mod run;
@@ -37,7 +38,9 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&format!("absentia: {error:#}"));
-            let code = error.downcast_ref::<run::NoSuchProgram>().map_or(FAILED, |no| no.code());
+            let code = error
+                .downcast_ref::<NoSuchProgram>()
+                .map_or(FAILED, |no| no.code());
             ExitCode::from(code)
         }
     }

@@ -25,17 +25,39 @@ fn options_end_where_the_program_begins() {
     let parsed = run(&["--mem", "64M", "/bin/sh", "-c", "--verbose"]);
     assert_eq!(parsed.mem, 64 << 20);
     assert!(!parsed.verbose);
-    assert_eq!(parsed.program, ["/bin/sh", "-c", "--verbose"].map(OsString::from));
+    assert_eq!(
+        parsed.program,
+        ["/bin/sh", "-c", "--verbose"].map(OsString::from)
+    );
     let parsed = run(&["--verbose", "--", "--odd-name", "--", "x"]);
     assert!(parsed.verbose);
-    assert_eq!(parsed.program, ["--odd-name", "--", "x"].map(OsString::from));
+    assert_eq!(
+        parsed.program,
+        ["--odd-name", "--", "x"].map(OsString::from)
+    );
 }
 
 #[test]
 fn everything_can_be_said() {
     let parsed = run(&[
-        "--root", "/srv/root", "--timeout", "2.5", "--accel", "qemu", "--gate", "direct", "--env", "A=b=c",
-        "--env", "D=", "--cwd", "/tmp", "--qemu-arg=-icount", "--qemu-arg", "shift=0", "x",
+        "--root",
+        "/srv/root",
+        "--timeout",
+        "2.5",
+        "--accel",
+        "qemu",
+        "--gate",
+        "direct",
+        "--env",
+        "A=b=c",
+        "--env",
+        "D=",
+        "--cwd",
+        "/tmp",
+        "--qemu-arg=-icount",
+        "--qemu-arg",
+        "shift=0",
+        "x",
     ]);
     assert_eq!(parsed.timeout, Some(Duration::from_millis(2500)));
     assert_eq!(parsed.accel, Some(Accelerator::Qemu));

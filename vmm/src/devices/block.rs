@@ -43,7 +43,13 @@ impl Block {
         let mut config = [0; CONFIG];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
         config[20..].copy_from_slice(&(SECTOR as u32).to_le_bytes());
-        Ok(Block { file, sectors, read_only, config, stop })
+        Ok(Block {
+            file,
+            sectors,
+            read_only,
+            config,
+            stop,
+        })
     }
 
     /// Executes one request; returns the status and the bytes written into the guest.
@@ -65,7 +71,13 @@ impl Block {
     }
 
     /// Moves whole sectors between file and guest, all of them inside the disk.
-    fn transfer(&mut self, sector: u64, data: &[Piece], into_guest: bool, ram: &Ram) -> Option<u32> {
+    fn transfer(
+        &mut self,
+        sector: u64,
+        data: &[Piece],
+        into_guest: bool,
+        ram: &Ram,
+    ) -> Option<u32> {
         let total: u64 = data.iter().map(|p| p.len).sum();
         let end = sector.checked_add(total / SECTOR)?;
         if !total.is_multiple_of(SECTOR) || end > self.sectors || total > u32::MAX.into() {
@@ -82,9 +94,11 @@ impl Block {
             }
             let len = piece.len as usize;
             if into_guest {
-                ram.read_exact_volatile_from(piece.at, &mut self.file, len).ok()?;
+                ram.read_exact_volatile_from(piece.at, &mut self.file, len)
+                    .ok()?;
             } else {
-                ram.write_all_volatile_to(piece.at, &mut self.file, len).ok()?;
+                ram.write_all_volatile_to(piece.at, &mut self.file, len)
+                    .ok()?;
             }
         }
         Some(if into_guest { total as u32 } else { 0 })
@@ -116,7 +130,11 @@ fn dissect(
 ) -> Result<([u8; HEADER as usize], Vec<Piece>, GuestAddress), RingError> {
     let mut pieces: Vec<Piece> = chain
         .iter()
-        .map(|d| Piece { at: d.addr(), len: d.len().into(), writable: d.is_write_only() })
+        .map(|d| Piece {
+            at: d.addr(),
+            len: d.len().into(),
+            writable: d.is_write_only(),
+        })
         .collect();
     let mut header = [0; HEADER as usize];
     let mut filled = 0;
@@ -147,7 +165,11 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
-        let read_only = if self.read_only { 1 << VIRTIO_BLK_F_RO } else { 0 };
+        let read_only = if self.read_only {
+            1 << VIRTIO_BLK_F_RO
+        } else {
+            0
+        };
         1 << VIRTIO_BLK_F_FLUSH | 1 << VIRTIO_BLK_F_BLK_SIZE | read_only
     }
 
@@ -164,7 +186,9 @@ impl Device for Block {
         // The driver runs on the one vCPU, which waits here: a queue's worth is all there can
         // be, unless the ring changes under us.
         for _ in 0..queue.size() {
-            let Some((head, chain)) = next_chain(queue, ram)? else { break };
+            let Some((head, chain)) = next_chain(queue, ram)? else {
+                break;
+            };
             let (header, data, status_at) = dissect(&chain, ram)?;
             let (status, written) = self.request(header, &data, ram);
             ram.write_slice(&[status as u8], status_at)?;

@@ -42,7 +42,9 @@ pub struct Bus {
 
 /// Locks the console; a panic elsewhere does not make its state any worse.
 pub fn lock(console: &SharedConsole) -> MutexGuard<'_, Transport<Console>> {
-    console.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    console
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Bus {
@@ -110,7 +112,10 @@ impl Bus {
     /// `out`.
     pub fn port_write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
         if port == abi::lab::DEBUG_EXIT_PORT {
-            let status = data.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            let status = data
+                .iter()
+                .rev()
+                .fold(0, |word, &byte| word << 8 | u64::from(byte));
             return Some(Request::PowerOff(status));
         }
         if let Some(offset) = port.checked_sub(BASE).filter(|o| *o < PORTS) {
@@ -126,13 +131,15 @@ impl Bus {
 
     fn ring(&self, result: Result<(), RingError>, device: &str) {
         if let Err(error) = result {
-            self.log.note(&format!("{device} device stopped until reset: {error}"));
+            self.log
+                .note(&format!("{device} device stopped until reset: {error}"));
         }
     }
 
     fn name(&mut self, what: &str, at: u64) {
         if self.named.len() < NAMED_MAX && self.named.insert(at) {
-            self.log.note(&format!("{what} {at:#x}, where no device is"));
+            self.log
+                .note(&format!("{what} {at:#x}, where no device is"));
         }
     }
 }

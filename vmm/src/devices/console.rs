@@ -39,7 +39,9 @@ impl Console {
     fn transmit(&mut self, queue: &mut Queue, ram: &Ram) -> Result<bool, RingError> {
         let mut used = false;
         for _ in 0..queue.size() {
-            let Some((head, chain)) = next_chain(queue, ram)? else { break };
+            let Some((head, chain)) = next_chain(queue, ram)? else {
+                break;
+            };
             let mut chunk = [0; CHUNK];
             for descriptor in chain.iter().filter(|d| !d.is_write_only()) {
                 let mut at = descriptor.addr().0;
@@ -65,7 +67,9 @@ impl Console {
     fn receive(&mut self, queue: &mut Queue, ram: &Ram) -> Result<bool, RingError> {
         let mut used = false;
         while self.input.waiting() {
-            let Some((head, chain)) = next_chain(queue, ram)? else { break };
+            let Some((head, chain)) = next_chain(queue, ram)? else {
+                break;
+            };
             let mut chunk = [0; CHUNK];
             let mut written = 0;
             for descriptor in chain.iter().filter(|d| d.is_write_only()) {

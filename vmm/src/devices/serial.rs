@@ -35,7 +35,10 @@ pub struct Lines {
 impl Lines {
     /// Lines for `log`.
     pub fn new(log: Arc<Log>) -> Lines {
-        Lines { line: Vec::new(), log }
+        Lines {
+            line: Vec::new(),
+            log,
+        }
     }
 }
 

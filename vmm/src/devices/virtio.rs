@@ -74,8 +74,11 @@ pub struct Transport<D> {
 impl<D: Device> Transport<D> {
     /// A device after reset; `interrupt` is pulsed for every interrupt.
     pub fn new(device: D, interrupt: EventFd) -> Result<Transport<D>, virtio_queue::Error> {
-        let queues =
-            device.queue_sizes().iter().map(|&size| Queue::new(size)).collect::<Result<_, _>>()?;
+        let queues = device
+            .queue_sizes()
+            .iter()
+            .map(|&size| Queue::new(size))
+            .collect::<Result<_, _>>()?;
         Ok(Transport {
             device,
             queues,
@@ -147,9 +150,7 @@ impl<D: Device> Transport<D> {
         match offset as u32 {
             reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.device_features_select = value,
             reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_select = value,
-            reg::VIRTIO_MMIO_DRIVER_FEATURES
-                if self.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 =>
-            {
+            reg::VIRTIO_MMIO_DRIVER_FEATURES if self.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 => {
                 let shift = match self.driver_features_select {
                     0 => 0,
                     1 => 32,
@@ -168,7 +169,9 @@ impl<D: Device> Transport<D> {
     }
 
     fn write_queue(&mut self, offset: u32, value: u32, ram: &Ram) {
-        let Some(queue) = self.queues.get_mut(self.selected) else { return };
+        let Some(queue) = self.queues.get_mut(self.selected) else {
+            return;
+        };
         if offset == reg::VIRTIO_MMIO_QUEUE_READY {
             let ready = value & 1 != 0;
             if ready && !queue.ready() {
@@ -203,8 +206,12 @@ impl<D: Device> Transport<D> {
         if value == 0 {
             self.queues.iter_mut().for_each(QueueT::reset);
             self.device.reset();
-            (self.selected, self.driver_features, self.status, self.interrupt_status) =
-                (0, 0, 0, 0);
+            (
+                self.selected,
+                self.driver_features,
+                self.status,
+                self.interrupt_status,
+            ) = (0, 0, 0, 0);
             (self.device_features_select, self.driver_features_select) = (0, 0);
             return;
         }
@@ -258,7 +265,9 @@ pub fn next_chain(
     queue: &mut Queue,
     ram: &Ram,
 ) -> Result<Option<(u16, Vec<Descriptor>)>, RingError> {
-    let Some(chain) = queue.iter(ram)?.next() else { return Ok(None) };
+    let Some(chain) = queue.iter(ram)?.next() else {
+        return Ok(None);
+    };
     let head = chain.head_index();
     let mut descriptors: Vec<Descriptor> = Vec::new();
     let mut writable = false;

@@ -132,8 +132,17 @@ mod tests {
     fn what_no_guest_sends_is_refused() {
         let feed = |bytes: &[u8]| Decoder::default().feed(bytes, |_, _| {});
         assert_eq!(feed(&[9, 0, 1, 0]), Err(Malformed::Header([9, 0, 1, 0])));
-        assert_eq!(feed(&[1, 0, 0xff, 0xff]), Err(Malformed::Header([1, 0, 0xff, 0xff])));
-        assert_eq!(feed(&header(Channel::Stdin, 1)), Err(Malformed::Packet(Channel::Stdin, 1)));
-        assert_eq!(feed(&header(Channel::Exit, 5)), Err(Malformed::Packet(Channel::Exit, 5)));
+        assert_eq!(
+            feed(&[1, 0, 0xff, 0xff]),
+            Err(Malformed::Header([1, 0, 0xff, 0xff]))
+        );
+        assert_eq!(
+            feed(&header(Channel::Stdin, 1)),
+            Err(Malformed::Packet(Channel::Stdin, 1))
+        );
+        assert_eq!(
+            feed(&header(Channel::Exit, 5)),
+            Err(Malformed::Packet(Channel::Exit, 5))
+        );
     }
 }

@@ -41,20 +41,28 @@ struct State {
 impl Input {
     /// Nothing sent, the initial credit unused.
     pub fn new() -> Result<Arc<Input>> {
-        let state = Mutex::new(State { credit: STDIN_CREDIT, ..State::default() });
+        let state = Mutex::new(State {
+            credit: STDIN_CREDIT,
+            ..State::default()
+        });
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("eventfd")?;
         Ok(Arc::new(Input { state, wake }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The guest can take `bytes` more. A guest that claims more than it was sent gains
     /// nothing.
     pub fn credit(&self, bytes: u32) {
         let mut state = self.lock();
-        state.credit = state.credit.saturating_add(bytes as usize).min(STDIN_CREDIT);
+        state.credit = state
+            .credit
+            .saturating_add(bytes as usize)
+            .min(STDIN_CREDIT);
         drop(state);
         let _ = self.wake.write(1);
     }
@@ -122,7 +130,10 @@ impl Input {
                 Source::Bytes(_) => None,
             };
             let wake = borrow(&self.wake);
-            let mut waiting = vec![PollFd::new(stop, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
+            let mut waiting = vec![
+                PollFd::new(stop, PollFlags::IN),
+                PollFd::new(&wake, PollFlags::IN),
+            ];
             if let Some(fd) = &fd
                 && credit > 0
             {

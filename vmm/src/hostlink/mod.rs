@@ -41,7 +41,14 @@ pub struct Exit {
 impl Link {
     /// A link whose output goes to the two sinks.
     pub fn new(stdout: Sink, stderr: Sink, input: Arc<Input>, stop: Arc<Stop>) -> Link {
-        Link { decoder: Decoder::default(), stdout, stderr, input, stop, exit: None }
+        Link {
+            decoder: Decoder::default(),
+            stdout,
+            stderr,
+            input,
+            stop,
+            exit: None,
+        }
     }
 
     /// The program's end, once it is known.
@@ -52,14 +59,24 @@ impl Link {
     /// Takes bytes from the guest. A stream that is no host link, or an output that nobody
     /// reads, requests the end of the run.
     pub fn receive(&mut self, bytes: &[u8]) {
-        let Link { decoder, stdout, stderr, input, stop, exit } = self;
+        let Link {
+            decoder,
+            stdout,
+            stderr,
+            input,
+            stop,
+            exit,
+        } = self;
         let result = decoder.feed(bytes, |channel, data| {
             let sink = match channel {
                 Channel::Stdout => &mut *stdout,
                 Channel::Stderr => &mut *stderr,
                 Channel::Exit => {
                     let status = word(data);
-                    exit.get_or_insert(Exit { status, at: Instant::now() });
+                    exit.get_or_insert(Exit {
+                        status,
+                        at: Instant::now(),
+                    });
                     return;
                 }
                 Channel::StdinCredit => return input.credit(word(data)),
@@ -77,5 +94,6 @@ impl Link {
 }
 
 fn word(data: &[u8]) -> u32 {
-    data.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    data.first_chunk()
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

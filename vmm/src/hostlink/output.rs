@@ -46,7 +46,9 @@ impl Sink {
         match self {
             Sink::Host(fd) => write_all(*fd, data, stop),
             Sink::Capture(buffer) => {
-                let mut buffer = buffer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut buffer = buffer
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
                 if buffer.len() + data.len() > CAPTURE_MAX {
                     return Err(Closed);
                 }
@@ -62,7 +64,10 @@ const ATOMIC_WRITE: usize = 4096;
 
 fn write_all(fd: BorrowedFd<'static>, mut data: &[u8], stop: &Stop) -> Result<(), Closed> {
     while !data.is_empty() {
-        let mut waiting = [PollFd::new(&fd, PollFlags::OUT), PollFd::new(stop, PollFlags::IN)];
+        let mut waiting = [
+            PollFd::new(&fd, PollFlags::OUT),
+            PollFd::new(stop, PollFlags::IN),
+        ];
         match poll(&mut waiting, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,

@@ -26,12 +26,26 @@ pub struct Flat {
 /// Lays out the loadable segments of a static ELF file.
 pub fn flatten(file: &[u8]) -> Result<Flat> {
     let elf = Elf::parse(file).context("not an ELF file")?;
-    let loads = || elf.program_headers.iter().filter(|h| h.p_type == PT_LOAD && h.p_memsz != 0);
-    let low = loads().map(|h| h.p_vaddr).min().context("no loadable segment")? & !(PAGE - 1);
+    let loads = || {
+        elf.program_headers
+            .iter()
+            .filter(|h| h.p_type == PT_LOAD && h.p_memsz != 0)
+    };
+    let low = loads()
+        .map(|h| h.p_vaddr)
+        .min()
+        .context("no loadable segment")?
+        & !(PAGE - 1);
     let mut high = low;
     for header in loads() {
-        let end = header.p_vaddr.checked_add(header.p_memsz).context("segment wraps")?;
-        ensure!(header.p_filesz <= header.p_memsz, "segment with more file than memory");
+        let end = header
+            .p_vaddr
+            .checked_add(header.p_memsz)
+            .context("segment wraps")?;
+        ensure!(
+            header.p_filesz <= header.p_memsz,
+            "segment with more file than memory"
+        );
         high = high.max(end);
     }
     ensure!(high - low <= MAXIMUM, "image of {} bytes", high - low);
@@ -54,13 +68,19 @@ pub fn flatten(file: &[u8]) -> Result<Flat> {
         "entry point {:#x} outside {low:#x}..{high:#x}",
         elf.entry
     );
-    Ok(Flat { bytes, address: low, memory_len, entry: elf.entry })
+    Ok(Flat {
+        bytes,
+        address: low,
+        memory_len,
+        entry: elf.entry,
+    })
 }
 
 /// Cuts sections, symbols and debug information off: what is left loads as before.
 pub fn strip(file: &[u8]) -> Result<Vec<u8>> {
     let elf = Elf::parse(file).context("not an ELF file")?;
-    let table = elf.header.e_phoff + u64::from(elf.header.e_phnum) * u64::from(elf.header.e_phentsize);
+    let table =
+        elf.header.e_phoff + u64::from(elf.header.e_phnum) * u64::from(elf.header.e_phentsize);
     let end = elf
         .program_headers
         .iter()
@@ -68,7 +88,10 @@ pub fn strip(file: &[u8]) -> Result<Vec<u8>> {
         .chain([table])
         .max()
         .unwrap_or(table) as usize;
-    let mut kept = file.get(..end).context("segment outside the file")?.to_vec();
+    let mut kept = file
+        .get(..end)
+        .context("segment outside the file")?
+        .to_vec();
     // ELF64: e_shoff at 40, e_shentsize, e_shnum and e_shstrndx at 58, 60 and 62.
     ensure!(elf.is_64 && kept.len() >= 64, "not a 64-bit ELF file");
     kept[40..48].fill(0);

@@ -14,8 +14,7 @@ use anyhow::{Context, Result, bail};
 use goblin::elf::Elf;
 use goblin::elf::note::Note;
 use iced_x86::{
-    CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic,
-    OpKind,
+    CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic, OpKind,
 };
 
 /// Section with the code from the PVH entry to the kernel proper.
@@ -132,7 +131,10 @@ pub fn objection(instruction: &Instruction) -> Option<&'static str> {
     if mnemonic == Mnemonic::Cmpxchg && instruction.op0_kind() == OpKind::Register {
         return Some("clears the upper half of its destination when it fails");
     }
-    let extended = instruction.cpuid_features().iter().any(|f| EXTENSIONS.contains(f));
+    let extended = instruction
+        .cpuid_features()
+        .iter()
+        .any(|f| EXTENSIONS.contains(f));
     (extended && !KNOWN.contains(&mnemonic)).then_some(NOT_EMULATED)
 }
 
@@ -181,7 +183,11 @@ fn code<'a>(elf: &Elf<'_>, file: &'a [u8], name: &'static str) -> Result<Code<'a
         .file_range()
         .and_then(|range| file.get(range))
         .with_context(|| format!("section {name} is not in the file"))?;
-    Ok(Code { name, bytes, address: section.sh_addr })
+    Ok(Code {
+        name,
+        bytes,
+        address: section.sh_addr,
+    })
 }
 
 fn pvh_entry(elf: &Elf<'_>, file: &[u8]) -> Option<u64> {
@@ -211,7 +217,9 @@ fn check_reachable(code: &Code<'_>, entry: u64) -> Result<usize> {
             continue;
         }
         // A branch out of the section leads to code of the direct gate or at CPL3.
-        let Some(bytes) = code.at(address) else { continue };
+        let Some(bytes) = code.at(address) else {
+            continue;
+        };
         let instruction = Decoder::with_ip(bits, bytes, address, DecoderOptions::NONE).decode();
         code.check(&instruction)?;
         seen.insert((bits, address));
@@ -308,12 +316,25 @@ mod tests {
         // jmp over a table of rubbish, then a far jump to 64-bit code: nop; hlt; jmp $-1.
         let mut bytes = vec![0xeb, 0x03, 0xcc, 0xcc, 0xcc, 0xea, 0x0c, 0, 0, 0, 8, 0];
         bytes.extend([0x90, 0xf4, 0xeb, 0xfd]);
-        let code = Code { name: BOOT, bytes: &bytes, address: 0 };
+        let code = Code {
+            name: BOOT,
+            bytes: &bytes,
+            address: 0,
+        };
         assert_eq!(check_reachable(&code, 0).unwrap(), 5);
         // The same with int3 in the 64-bit part.
         bytes[12] = 0xcc;
-        let code = Code { name: BOOT, bytes: &bytes, address: 0 };
-        assert!(check_reachable(&code, 0).unwrap_err().to_string().contains("Int3"));
+        let code = Code {
+            name: BOOT,
+            bytes: &bytes,
+            address: 0,
+        };
+        assert!(
+            check_reachable(&code, 0)
+                .unwrap_err()
+                .to_string()
+                .contains("Int3")
+        );
         assert!(check_reachable(&code, 0x100).is_err());
     }
 }

@@ -86,7 +86,9 @@ impl GuestImages {
             let Some(path) = dir.map(|d| d.join(name)).filter(|p| p.exists()) else {
                 return Ok(None);
             };
-            std::fs::read(&path).map(Some).with_context(|| format!("reading {}", path.display()))
+            std::fs::read(&path)
+                .map(Some)
+                .with_context(|| format!("reading {}", path.display()))
         };
         let kernel = match file(KERNEL)? {
             Some(elf) => elf.into(),
@@ -110,7 +112,11 @@ impl GuestImages {
     /// The archive of one run.
     pub fn archive(self, run: Vec<u8>) -> (Cow<'static, [u8]>, Archive) {
         let mut entries = self.servers;
-        entries.push(Image { name: names::RUN.into(), data: run.into(), flat: None });
+        entries.push(Image {
+            name: names::RUN.into(),
+            data: run.into(),
+            flat: None,
+        });
         (self.kernel, Archive { entries })
     }
 }
@@ -122,14 +128,26 @@ pub fn is_flat(name: &str) -> bool {
 
 fn from_elf(name: &str, elf: Vec<u8>) -> Result<Image> {
     if !is_flat(name) {
-        return Ok(Image { name: name.into(), data: elf.into(), flat: None });
+        return Ok(Image {
+            name: name.into(),
+            data: elf.into(),
+            flat: None,
+        });
     }
-    let Flat { bytes, address, memory_len, entry } =
-        flatten::flatten(&elf).with_context(|| format!("flattening the image of {name}"))?;
+    let Flat {
+        bytes,
+        address,
+        memory_len,
+        entry,
+    } = flatten::flatten(&elf).with_context(|| format!("flattening the image of {name}"))?;
     Ok(Image {
         name: name.into(),
         data: bytes.into(),
-        flat: Some(Layout { address, memory_len, entry }),
+        flat: Some(Layout {
+            address,
+            memory_len,
+            entry,
+        }),
     })
 }
 
@@ -140,8 +158,16 @@ fn embedded_image(name: &str) -> Result<Image> {
              ABSENTIA_SKIP_IMAGES, or name a directory that has it in {OVERRIDE_VARIABLE}"
         );
     };
-    let flat = found.2.map(|(address, memory_len, entry)| Layout { address, memory_len, entry });
-    Ok(Image { name: name.into(), data: Cow::Borrowed(found.1), flat })
+    let flat = found.2.map(|(address, memory_len, entry)| Layout {
+        address,
+        memory_len,
+        entry,
+    });
+    Ok(Image {
+        name: name.into(),
+        data: Cow::Borrowed(found.1),
+        flat,
+    })
 }
 
 /// The programs of the embedded root: path and content.
@@ -175,12 +201,18 @@ impl Archive {
             let mut name = [0; 16];
             let len = image.name.len().min(name.len());
             name[..len].copy_from_slice(&image.name.as_bytes()[..len]);
-            let stored = image.flat.map_or(image.data.len() as u64, |flat| flat.memory_len);
+            let stored = image
+                .flat
+                .map_or(image.data.len() as u64, |flat| flat.memory_len);
             table.push(ArchiveEntry {
                 name,
                 offset,
                 len: stored,
-                kind: if image.flat.is_some() { KIND_FLAT } else { KIND_FILE },
+                kind: if image.flat.is_some() {
+                    KIND_FLAT
+                } else {
+                    KIND_FILE
+                },
                 address: image.flat.map_or(0, |flat| flat.address),
                 memory_len: image.flat.map_or(0, |flat| flat.memory_len),
                 entry: image.flat.map_or(0, |flat| flat.entry),
@@ -199,15 +231,24 @@ impl Archive {
         head.extend_from_slice(&(table.len() as u64).to_le_bytes());
         for entry in &table {
             head.extend_from_slice(&entry.name);
-            for word in
-                [entry.offset, entry.len, entry.kind, entry.address, entry.memory_len, entry.entry]
-            {
+            for word in [
+                entry.offset,
+                entry.len,
+                entry.kind,
+                entry.address,
+                entry.memory_len,
+                entry.entry,
+            ] {
                 head.extend_from_slice(&word.to_le_bytes());
             }
         }
         put(0, &head)?;
         for (entry, image) in table.iter().zip(&self.entries) {
-            ensure!(image.data.len() as u64 <= entry.len, "image {} is longer than its layout", image.name);
+            ensure!(
+                image.data.len() as u64 <= entry.len,
+                "image {} is longer than its layout",
+                image.name
+            );
             put(entry.offset, &image.data)?;
         }
         Ok(())
@@ -271,14 +312,22 @@ impl RunSpecification {
         for word in header.seed {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
-        for word in
-            [header.argc, header.envc, header.flags, header.window, header.uid, header.gid]
-        {
+        for word in [
+            header.argc,
+            header.envc,
+            header.flags,
+            header.window,
+            header.uid,
+            header.gid,
+        ] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         debug_assert_eq!(bytes.len(), size_of::<RunHeader>());
         for string in self.args.iter().chain(&self.env).chain([&self.cwd]) {
-            ensure!(!string.contains(&0), "an argument or environment string contains a NUL");
+            ensure!(
+                !string.contains(&0),
+                "an argument or environment string contains a NUL"
+            );
             bytes.extend_from_slice(string);
             bytes.push(0);
         }

@@ -13,10 +13,22 @@ fn an_archive_round_trips() {
             Image {
                 name: "vm".into(),
                 data: vec![7; 5000].into(),
-                flat: Some(Layout { address: 0x40_0000, memory_len: 0x5000, entry: 0x40_0010 }),
+                flat: Some(Layout {
+                    address: 0x40_0000,
+                    memory_len: 0x5000,
+                    entry: 0x40_0010,
+                }),
             },
-            Image { name: "a-name-that-is-too-long".into(), data: vec![1, 2, 3].into(), flat: None },
-            Image { name: "empty".into(), data: Vec::new().into(), flat: None },
+            Image {
+                name: "a-name-that-is-too-long".into(),
+                data: vec![1, 2, 3].into(),
+                flat: None,
+            },
+            Image {
+                name: "empty".into(),
+                data: Vec::new().into(),
+                flat: None,
+            },
         ],
     };
     let bytes = archive.to_vec().unwrap();
@@ -32,7 +44,11 @@ fn an_archive_round_trips() {
     assert_eq!(word(&bytes, entry(0) + 40), 0x40_0000);
     assert_eq!(word(&bytes, entry(0) + 56), 0x40_0010);
     assert_eq!(bytes[offset..offset + 5000], [7; 5000]);
-    assert!(bytes[offset + 5000..offset + 0x5000].iter().all(|&b| b == 0));
+    assert!(
+        bytes[offset + 5000..offset + 0x5000]
+            .iter()
+            .all(|&b| b == 0)
+    );
     assert_eq!(&bytes[entry(1)..entry(1) + 16], b"a-name-that-is-t");
     let offset = word(&bytes, entry(1) + 16) as usize;
     assert_eq!(offset % 4096, 0);
@@ -53,7 +69,10 @@ fn a_run_specification_is_what_the_guest_parses() {
     };
     let bytes = spec.encode().unwrap();
     let parsed = RunSpec::parse(&bytes).unwrap();
-    assert_eq!(parsed.args().collect::<Vec<_>>(), [&b"/bin/sh"[..], b"-c", b""]);
+    assert_eq!(
+        parsed.args().collect::<Vec<_>>(),
+        [&b"/bin/sh"[..], b"-c", b""]
+    );
     assert_eq!(parsed.env().collect::<Vec<_>>(), [b"A=b"]);
     assert_eq!(parsed.cwd(), b"/tmp");
     assert_eq!(parsed.header.window, 24 | 80 << 16);
@@ -62,7 +81,10 @@ fn a_run_specification_is_what_the_guest_parses() {
 
 #[test]
 fn strings_with_nul_and_empty_commands_are_errors() {
-    let spec = RunSpecification { args: vec![b"a\0b".to_vec()], ..Default::default() };
+    let spec = RunSpecification {
+        args: vec![b"a\0b".to_vec()],
+        ..Default::default()
+    };
     assert!(spec.encode().is_err());
     assert!(RunSpecification::default().encode().is_err());
 }
@@ -77,7 +99,10 @@ fn flatten_and_strip_agree_on_a_real_file() {
     let stripped = flatten::strip(&file).unwrap();
     assert!(stripped.len() <= file.len());
     let again = flatten::flatten(&stripped).unwrap();
-    assert_eq!((again.address, again.memory_len, again.entry), (flat.address, flat.memory_len, flat.entry));
+    assert_eq!(
+        (again.address, again.memory_len, again.entry),
+        (flat.address, flat.memory_len, flat.entry)
+    );
     // Only the ELF header, which says that there are no sections, may differ.
     assert!(again.bytes[64..] == flat.bytes[64..]);
 }

@@ -33,7 +33,11 @@ const INTERPRETED: Duration = Duration::from_nanos(200);
 /// Times `nop`s at CPL0 in a scratch machine.
 pub fn measure(kvm: &Kvm) -> Result<(Gate, Duration)> {
     let per_nop = nop_time(kvm)?;
-    let gate = if per_nop > INTERPRETED { Gate::Deprivileged } else { Gate::Direct };
+    let gate = if per_nop > INTERPRETED {
+        Gate::Deprivileged
+    } else {
+        Gate::Direct
+    };
     Ok((gate, per_nop))
 }
 
@@ -51,13 +55,16 @@ fn nop_time(kvm: &Kvm) -> Result<Duration> {
         code.extend([NOP; NOPS]);
         code.extend(OUT);
     }
-    ram.write_slice(&code, GuestAddress(CODE)).context("scratch code")?;
+    ram.write_slice(&code, GuestAddress(CODE))
+        .context("scratch code")?;
     let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
     let region = kvm_userspace_memory_region {
         slot: 0,
         guest_phys_addr: 0,
         memory_size: 0x2000,
-        userspace_addr: ram.get_host_address(GuestAddress(0)).context("scratch RAM")? as u64,
+        userspace_addr: ram
+            .get_host_address(GuestAddress(0))
+            .context("scratch RAM")? as u64,
         flags: 0,
     };
     // SAFETY: the region is the mapping of `ram`, which is dropped after `vm`: locals are
@@ -65,7 +72,10 @@ fn nop_time(kvm: &Kvm) -> Result<Duration> {
     unsafe { vm.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")?;
     let fd = vm.create_vcpu(0).context("KVM_CREATE_VCPU")?;
     let setup = Vcpu::new(fd);
-    setup.enter_pvh(Entry { rip: CODE, start_info: 0 })?;
+    setup.enter_pvh(Entry {
+        rip: CODE,
+        start_info: 0,
+    })?;
     let mut fd = setup.into_inner();
     let mut step = || -> Result<Duration> {
         let start = Instant::now();

@@ -32,7 +32,10 @@ impl Vm {
         let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
         fd.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
         fd.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
-        let host = ram.map.get_host_address(GuestAddress(0)).context("guest RAM")?;
+        let host = ram
+            .map
+            .get_host_address(GuestAddress(0))
+            .context("guest RAM")?;
         let slot = kvm_userspace_memory_region {
             slot: 0,
             guest_phys_addr: 0,
@@ -59,7 +62,8 @@ impl Vm {
     /// The vCPU, with the CPUID table that tells the guest its gate.
     pub fn vcpu(&self, gate: Gate) -> Result<Vcpu> {
         let fd = self.fd.create_vcpu(0).context("KVM_CREATE_VCPU")?;
-        fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate)?).context("KVM_SET_CPUID2")?;
+        fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate)?)
+            .context("KVM_SET_CPUID2")?;
         Ok(Vcpu::new(fd))
     }
 }
@@ -85,10 +89,16 @@ fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
     }
     // Where KVM's own table lacks XSAVE, its emulator runs CPL0 and lacks it as well, whatever
     // the vCPU's CPUID will show.
-    let xsave = entries.iter().any(|e| e.function == 1 && e.ecx & XSAVE != 0);
+    let xsave = entries
+        .iter()
+        .any(|e| e.function == 1 && e.ecx & XSAVE != 0);
     entries.push(kvm_cpuid_entry2 {
         function: abi::lab::GATE_CPUID_LEAF,
-        eax: if gate == Gate::Deprivileged { abi::lab::GATE_MAGIC } else { 0 },
+        eax: if gate == Gate::Deprivileged {
+            abi::lab::GATE_MAGIC
+        } else {
+            0
+        },
         ebx: if xsave { 0 } else { abi::lab::GATE_INTERPRETED },
         ..Default::default()
     });

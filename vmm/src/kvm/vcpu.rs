@@ -82,8 +82,19 @@ impl Vcpu {
         sregs.cs = code;
         (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
         // A busy 32-bit TSS with the smallest limit.
-        sregs.tr = kvm_segment { limit: 0x67, s: 0, db: 0, g: 0, ..flat(0x18, 0xb) };
-        (sregs.gdt.base, sregs.gdt.limit, sregs.idt.base, sregs.idt.limit) = (0, 0, 0, 0);
+        sregs.tr = kvm_segment {
+            limit: 0x67,
+            s: 0,
+            db: 0,
+            g: 0,
+            ..flat(0x18, 0xb)
+        };
+        (
+            sregs.gdt.base,
+            sregs.gdt.limit,
+            sregs.idt.base,
+            sregs.idt.limit,
+        ) = (0, 0, 0, 0);
         sregs.cr0 = CR0_PE | CR0_ET;
         (sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer) = (0, 0, 0, 0);
         self.fd.set_sregs(&sregs).context("KVM_SET_SREGS")?;
@@ -172,13 +183,39 @@ impl Vcpu {
              r13 {:016x} r14 {:016x} r15 {:016x}\n\
              cr0 {:08x} cr2 {:016x} cr3 {:08x} cr4 {:08x} efer {:x}\n\
              gdt {:016x}+{:x} idt {:016x}+{:x} tr {:016x} fs {:016x} gs {:016x}",
-            r.rip, r.rsp, r.rflags, s.cs.selector, s.ss.selector, s.cs.dpl,
-            r.rax, r.rbx, r.rcx, r.rdx,
-            r.rsi, r.rdi, r.rbp, r.r8,
-            r.r9, r.r10, r.r11, r.r12,
-            r.r13, r.r14, r.r15,
-            s.cr0, s.cr2, s.cr3, s.cr4, s.efer,
-            s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit, s.tr.base, s.fs.base, s.gs.base,
+            r.rip,
+            r.rsp,
+            r.rflags,
+            s.cs.selector,
+            s.ss.selector,
+            s.cs.dpl,
+            r.rax,
+            r.rbx,
+            r.rcx,
+            r.rdx,
+            r.rsi,
+            r.rdi,
+            r.rbp,
+            r.r8,
+            r.r9,
+            r.r10,
+            r.r11,
+            r.r12,
+            r.r13,
+            r.r14,
+            r.r15,
+            s.cr0,
+            s.cr2,
+            s.cr3,
+            s.cr4,
+            s.efer,
+            s.gdt.base,
+            s.gdt.limit,
+            s.idt.base,
+            s.idt.limit,
+            s.tr.base,
+            s.fs.base,
+            s.gs.base,
         )
     }
 }

@@ -34,7 +34,8 @@ impl GuestRam {
             MINIMUM >> 20,
             MAXIMUM >> 20,
         );
-        let fd = memfd_create("absentia-ram", MemfdFlags::CLOEXEC).context("memfd for guest RAM")?;
+        let fd =
+            memfd_create("absentia-ram", MemfdFlags::CLOEXEC).context("memfd for guest RAM")?;
         ftruncate(&fd, size).context("size of guest RAM")?;
         let file = FileOffset::new(File::from(fd), 0);
         let map = Ram::from_ranges_with_files([(GuestAddress(0), size as usize, Some(file))])
@@ -45,17 +46,27 @@ impl GuestRam {
 
 /// Reads a size as `--mem` takes it: a number of bytes, or with K, M or G behind it.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
-    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+    let shift = match unit
+        .to_ascii_lowercase()
+        .trim_end_matches("ib")
+        .trim_end_matches('b')
+    {
         "" => 0,
         "k" => 10,
         "m" => 20,
         "g" => 30,
         _ => return Err(format!("unknown unit {unit:?}: use K, M or G")),
     };
-    let number: u64 = digits.parse().map_err(|_| "a size looks like 128M".to_string())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that many bytes do not exist".to_string())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a size looks like 128M".to_string())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "that many bytes do not exist".to_string())
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use crate::control::{Reason, Stop};
 use crate::devices::serial::Lines;
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
-use crate::kvm::gate::Gate;
 use crate::kvm::exits::Counts;
+use crate::kvm::gate::Gate;
 use crate::log::Log;
 use crate::machine::{Config, Ended, Ending, Outcome, spawn, supervise};
 
@@ -98,7 +98,15 @@ pub fn run(config: Config) -> Result<Outcome> {
     };
 
     let exited = || link.try_lock().ok()?.exit().map(|exit| exit.at);
-    supervise(&stop, &ended, config.signals.as_ref(), begun, config.timeout, &input, exited);
+    supervise(
+        &stop,
+        &ended,
+        config.signals.as_ref(),
+        begun,
+        config.timeout,
+        &input,
+        exited,
+    );
     let reason = stop.reason();
     if reason.is_some() {
         // It may have ended meanwhile.
@@ -107,10 +115,15 @@ pub fn run(config: Config) -> Result<Outcome> {
     let status = child.wait().context("waiting for QEMU")?;
     stop.request(Reason::Lingering);
     for thread in [output_thread, serial_thread, input_thread] {
-        thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+        thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
     }
 
-    let exit = link.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).exit();
+    let exit = link
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .exit();
     let ending = match (exit, reason) {
         (Some(exit), _) => Ending::Program(exit.status),
         (None, Some(reason)) => Ending::Stopped(reason),
@@ -161,7 +174,10 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
     .map(String::from)
     .into();
     let mut add = |option: &str, value: String| arguments.extend([option.into(), value]);
-    if !extra.iter().any(|argument| argument == "-accel" || argument == "-enable-kvm") {
+    if !extra
+        .iter()
+        .any(|argument| argument == "-accel" || argument == "-enable-kvm")
+    {
         add("-accel", "tcg".into());
     }
     add("-m", format!("{}K", memory >> 10));
@@ -171,13 +187,22 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
         add("-append", cmdline.into());
     }
     if let Some(disk) = &files.disk {
-        add("-drive", format!("id=root,if=none,format=raw,file={}", path(disk.as_raw_fd())));
+        add(
+            "-drive",
+            format!("id=root,if=none,format=raw,file={}", path(disk.as_raw_fd())),
+        );
         add("-device", "virtio-blk-device,drive=root".into());
     }
-    add("-chardev", format!("socket,id=link,fd={}", files.link.as_raw_fd()));
+    add(
+        "-chardev",
+        format!("socket,id=link,fd={}", files.link.as_raw_fd()),
+    );
     add("-device", "virtio-serial-device".into());
     add("-device", "virtconsole,chardev=link".into());
-    add("-chardev", format!("socket,id=log,fd={}", files.serial.as_raw_fd()));
+    add(
+        "-chardev",
+        format!("socket,id=log,fd={}", files.serial.as_raw_fd()),
+    );
     add("-serial", "chardev:log".into());
     arguments.extend(extra.iter().cloned());
     arguments
@@ -187,7 +212,11 @@ fn start(arguments: &[String], files: &Files) -> Result<Child> {
     let inherited = files.all();
     let mut command = Command::new(PROGRAM);
     // A group of its own: a ^C at the terminal is for us to handle.
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0);
     // SAFETY: between fork and exec the closure makes two kinds of system calls on plain
     // numbers, without allocation or locks.
     unsafe {
@@ -219,7 +248,9 @@ fn receive(mut stream: UnixStream, link: &Mutex<Link>) {
         match stream.read(&mut buffer) {
             Ok(0) => return,
             Ok(len) => {
-                link.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).receive(&buffer[..len]);
+                link.lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner())
+                    .receive(&buffer[..len]);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // QEMU was killed with input for it unread.
@@ -254,7 +285,10 @@ fn describe(status: ExitStatus) -> String {
     match status.code() {
         // isa-debug-exit makes 2 * status + 1 of what the guest writes.
         Some(code) if code & 1 == 1 && code > 1 => {
-            format!("ended: the guest powered off with status {} and no program's status", code >> 1)
+            format!(
+                "ended: the guest powered off with status {} and no program's status",
+                code >> 1
+            )
         }
         Some(0) => "ended: the guest reset or shut down the machine".into(),
         Some(code) => format!("failed with status {code}; its message is above"),

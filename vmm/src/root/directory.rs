@@ -15,12 +15,14 @@ const SPARE: u64 = 64 << 20;
 
 /// Makes the image, in a temporary file that vanishes with the returned disk.
 pub fn image_of(dir: &Path) -> Result<Disk> {
-    let size = size_of_tree(dir)
-        .with_context(|| format!("--root {}", dir.display()))?;
+    let size = size_of_tree(dir).with_context(|| format!("--root {}", dir.display()))?;
     let size = (size + size / 5 + SPARE).next_multiple_of(1 << 20);
     let image = tempfile::Builder::new().prefix("absentia-root-").tempfile();
     let image = image.context("temporary file for the root disk")?;
-    image.as_file().set_len(size).context("size of the root disk")?;
+    image
+        .as_file()
+        .set_len(size)
+        .context("size of the root disk")?;
     let output = mke2fs()
         .args(["-q", "-F", "-t", "ext2", "-d"])
         .arg(dir)
@@ -45,12 +47,17 @@ pub fn image_of(dir: &Path) -> Result<Disk> {
     }
     let file = File::options().read(true).write(true).open(image.path());
     let file = file.context("opening the root disk")?;
-    Ok(Disk { file, read_only: false })
+    Ok(Disk {
+        file,
+        read_only: false,
+    })
 }
 
 /// `mke2fs`, also where the path of an ordinary user does not name it.
 fn mke2fs() -> Command {
-    let beside = ["/usr/sbin/mke2fs", "/sbin/mke2fs"].into_iter().find(|p| Path::new(p).exists());
+    let beside = ["/usr/sbin/mke2fs", "/sbin/mke2fs"]
+        .into_iter()
+        .find(|p| Path::new(p).exists());
     Command::new(beside.unwrap_or("mke2fs"))
 }
 

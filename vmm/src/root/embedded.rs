@@ -1,6 +1,7 @@
 //! The root that is used without `--root`: directories, a few files in `/etc`, and the
 //! program. Made by the guest's own file system code, in memory, without any tool of the host.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -24,7 +25,10 @@ const DIRECTORIES: [(&str, u32); 9] = [
 ];
 
 const FILES: [(&str, &str); 3] = [
-    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    ),
     ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("etc/hostname", "absentia\n"),
 ];
@@ -39,7 +43,7 @@ const S_IFREG: u32 = 0o100_000;
 #[derive(Debug)]
 pub struct Program<'a> {
     /// Its path there.
-    pub path: &'a str,
+    pub path: Cow<'a, str>,
     /// Its content.
     pub content: &'a [u8],
 }
@@ -50,13 +54,27 @@ pub fn build(programs: &[Program<'_>], now: u64) -> Result<Disk> {
     let size = (content + content / 8 + SPARE).next_multiple_of(1 << 20);
     let fd = memfd_create("absentia-root", MemfdFlags::CLOEXEC).context("memfd for the root")?;
     rustix::fs::ftruncate(&fd, size).context("size of the root disk")?;
-    let mut disk = FileDisk { file: File::from(fd), sectors: size / SECTOR as u64 };
+    let mut disk = FileDisk {
+        file: File::from(fd),
+        sectors: size / SECTOR as u64,
+    };
 
     let now = ((now / 1_000_000_000) as i64, (now % 1_000_000_000) as i64);
-    let format = mkfs::Format { now, zeroed: true, ..Default::default() };
-    mkfs::format(&mut disk, &format).map_err(fail).context("formatting the embedded root")?;
-    let options = Options { now, ..Default::default() };
-    let volume = Volume::mount(disk, options).map_err(fail).context("mounting the embedded root")?;
+    let format = mkfs::Format {
+        now,
+        zeroed: true,
+        ..Default::default()
+    };
+    mkfs::format(&mut disk, &format)
+        .map_err(fail)
+        .context("formatting the embedded root")?;
+    let options = Options {
+        now,
+        ..Default::default()
+    };
+    let volume = Volume::mount(disk, options)
+        .map_err(fail)
+        .context("mounting the embedded root")?;
     let mut root = Root { volume };
     for (path, mode) in DIRECTORIES {
         root.directory(path, mode)?;
@@ -65,15 +83,24 @@ pub fn build(programs: &[Program<'_>], now: u64) -> Result<Disk> {
         root.file(path, content.as_bytes(), 0o644)?;
     }
     for program in programs {
-        root.file(program.path, program.content, 0o755)?;
+        root.file(&program.path, program.content, 0o755)?;
     }
     // What a shell's users take for granted, when the shell is the one that can be anything.
-    let shell = programs.iter().find(|p| p.path.rsplit('/').next() == Some("busybox"));
+    let shell = programs
+        .iter()
+        .find(|p| p.path.rsplit('/').next() == Some("busybox"));
     if let Some(shell) = shell {
-        root.link("bin/sh", shell.path)?;
+        root.link("bin/sh", &shell.path)?;
     }
-    let disk = root.volume.unmount().map_err(fail).context("completing the embedded root")?;
-    Ok(Disk { file: disk.file, read_only: false })
+    let disk = root
+        .volume
+        .unmount()
+        .map_err(fail)
+        .context("completing the embedded root")?;
+    Ok(Disk {
+        file: disk.file,
+        read_only: false,
+    })
 }
 
 fn fail(error: impl std::fmt::Debug) -> anyhow::Error {
@@ -96,8 +123,14 @@ impl Root {
             at = match self.volume.lookup(at, name.as_bytes()) {
                 Ok(found) => found,
                 Err(Errno::ENOENT) => {
-                    let new = New { mode: S_IFDIR | mode, ..Default::default() };
-                    self.volume.create(at, name.as_bytes(), new).map_err(fail).with_context(named)?
+                    let new = New {
+                        mode: S_IFDIR | mode,
+                        ..Default::default()
+                    };
+                    self.volume
+                        .create(at, name.as_bytes(), new)
+                        .map_err(fail)
+                        .with_context(named)?
                 }
                 Err(error) => return Err(fail(error)).with_context(named),
             };
@@ -108,18 +141,31 @@ impl Root {
     /// The directory that holds a path's last component, and that component.
     fn parent<'p>(&mut self, path: &'p str) -> Result<(u32, &'p str)> {
         let mut names = components(path)?;
-        let Some(name) = names.pop() else { bail!("no file name in {path:?}") };
+        let Some(name) = names.pop() else {
+            bail!("no file name in {path:?}")
+        };
         Ok((self.directory(&names.join("/"), 0o755)?, name))
     }
 
     fn file(&mut self, path: &str, mut content: &[u8], mode: u32) -> Result<()> {
         let named = || format!("{path} on the embedded root");
         let (parent, name) = self.parent(path)?;
-        let new = New { mode: S_IFREG | mode, ..Default::default() };
-        let file = self.volume.create(parent, name.as_bytes(), new).map_err(fail).with_context(named)?;
+        let new = New {
+            mode: S_IFREG | mode,
+            ..Default::default()
+        };
+        let file = self
+            .volume
+            .create(parent, name.as_bytes(), new)
+            .map_err(fail)
+            .with_context(named)?;
         let mut at = 0;
         while !content.is_empty() {
-            let written = self.volume.write(file, at, content).map_err(fail).with_context(named)?;
+            let written = self
+                .volume
+                .write(file, at, content)
+                .map_err(fail)
+                .with_context(named)?;
             ensure!(written > 0, "{} does not grow", named());
             content = &content[written..];
             at += written as u64;
@@ -130,7 +176,10 @@ impl Root {
     /// A symbolic link, unless there is something of its name.
     fn link(&mut self, path: &str, target: &str) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        match self.volume.symlink(parent, name.as_bytes(), target.as_bytes(), New::default()) {
+        match self
+            .volume
+            .symlink(parent, name.as_bytes(), target.as_bytes(), New::default())
+        {
             Ok(_) | Err(Errno::EEXIST) => Ok(()),
             Err(error) => Err(fail(error)).with_context(|| format!("{path} on the embedded root")),
         }
@@ -139,8 +188,14 @@ impl Root {
 
 /// The names of a path; one that leads upwards has no place on a root of ours.
 fn components(path: &str) -> Result<Vec<&str>> {
-    let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
-    ensure!(!names.contains(&".."), "{path}: a path with \"..\" in it; use --root");
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|n| !n.is_empty() && *n != ".")
+        .collect();
+    ensure!(
+        !names.contains(&".."),
+        "{path}: a path with \"..\" in it; use --root"
+    );
     Ok(names)
 }
 
@@ -156,11 +211,15 @@ impl BlockDevice for FileDisk {
     }
 
     fn read(&mut self, sector: u64, buffer: &mut [u8]) -> ext2::Result<()> {
-        self.file.read_exact_at(buffer, sector * SECTOR as u64).map_err(|_| Errno::EIO)
+        self.file
+            .read_exact_at(buffer, sector * SECTOR as u64)
+            .map_err(|_| Errno::EIO)
     }
 
     fn write(&mut self, sector: u64, buffer: &[u8]) -> ext2::Result<()> {
-        self.file.write_all_at(buffer, sector * SECTOR as u64).map_err(|_| Errno::EIO)
+        self.file
+            .write_all_at(buffer, sector * SECTOR as u64)
+            .map_err(|_| Errno::EIO)
     }
 
     fn flush(&mut self) -> ext2::Result<()> {
@@ -175,7 +234,10 @@ mod tests {
 
     fn read(disk: Disk, path: &str) -> Vec<u8> {
         let sectors = disk.file.metadata().unwrap().len() / SECTOR as u64;
-        let device = FileDisk { file: disk.file, sectors };
+        let device = FileDisk {
+            file: disk.file,
+            sectors,
+        };
         let mut volume = Volume::mount(device, Options::default()).unwrap();
         let mut at = ext2::ROOT;
         for name in components(path).unwrap() {
@@ -190,9 +252,15 @@ mod tests {
     #[test]
     fn programs_are_where_they_belong() {
         let content: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
-        let programs = [Program { path: "/opt/my programs/busybox", content: &content }];
+        let programs = [Program {
+            path: "/opt/my programs/busybox".into(),
+            content: &content,
+        }];
         let disk = build(&programs, 1_700_000_000_000_000_000).unwrap();
-        let again = Disk { file: disk.file.try_clone().unwrap(), read_only: false };
+        let again = Disk {
+            file: disk.file.try_clone().unwrap(),
+            read_only: false,
+        };
         assert!(read(again, "opt/my programs/busybox") == content);
         assert!(read(disk, "etc/passwd").starts_with(b"root:"));
     }
@@ -200,20 +268,54 @@ mod tests {
     #[test]
     fn the_root_is_what_e2fsck_expects() {
         use std::os::fd::AsRawFd;
-        let disk = build(&[Program { path: "/bin/busybox", content: b"x" }], 0).unwrap();
+        let disk = build(
+            &[Program {
+                path: "/bin/busybox".into(),
+                content: b"x",
+            }],
+            0,
+        )
+        .unwrap();
         let path = format!("/proc/{}/fd/{}", std::process::id(), disk.file.as_raw_fd());
-        let fsck = ["/usr/sbin/e2fsck", "/sbin/e2fsck"].into_iter().find(|p| std::fs::exists(p).unwrap_or(false));
+        let fsck = ["/usr/sbin/e2fsck", "/sbin/e2fsck"]
+            .into_iter()
+            .find(|p| std::fs::exists(p).unwrap_or(false));
         let Some(fsck) = fsck else {
             eprintln!("skipped: no e2fsck");
             return;
         };
-        let output = std::process::Command::new(fsck).args(["-fn", &path]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let output = std::process::Command::new(fsck)
+            .args(["-fn", &path])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
 
     #[test]
     fn paths_stay_inside() {
-        assert!(build(&[Program { path: "/../x", content: b"" }], 0).is_err());
-        assert!(build(&[Program { path: "/", content: b"" }], 0).is_err());
+        assert!(
+            build(
+                &[Program {
+                    path: "/../x".into(),
+                    content: b""
+                }],
+                0
+            )
+            .is_err()
+        );
+        assert!(
+            build(
+                &[Program {
+                    path: "/".into(),
+                    content: b""
+                }],
+                0
+            )
+            .is_err()
+        );
     }
 }

@@ -35,19 +35,33 @@ pub fn open(path: &Path) -> Result<Disk> {
     } else if kind.is_file() {
         open_image(path)
     } else {
-        bail!("--root {}: neither a directory nor a disk image", path.display())
+        bail!(
+            "--root {}: neither a directory nor a disk image",
+            path.display()
+        )
     }
 }
 
 fn open_image(path: &Path) -> Result<Disk> {
     let named = || format!("disk image {}", path.display());
-    let file = OpenOptions::new().read(true).write(true).open(path).with_context(named)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(named)?;
     let mut magic = [0; 2];
     let read = file.read_exact_at(&mut magic, MAGIC_AT);
-    ensure!(read.is_ok() && magic == MAGIC, "{}: no ext2 file system in it", named());
+    ensure!(
+        read.is_ok() && magic == MAGIC,
+        "{}: no ext2 file system in it",
+        named()
+    );
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("{}: another machine uses it", named()))?;
-    Ok(Disk { file, read_only: false })
+    Ok(Disk {
+        file,
+        read_only: false,
+    })
 }
 
 #[cfg(test)]
@@ -59,12 +73,22 @@ mod tests {
     #[test]
     fn an_image_is_checked_and_locked() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        assert!(open(file.path()).unwrap_err().to_string().contains("no ext2"));
+        assert!(
+            open(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("no ext2")
+        );
         let mut content = vec![0; 4096];
         content[MAGIC_AT as usize..][..2].copy_from_slice(&MAGIC);
         file.write_all(&content).unwrap();
         let first = open(file.path()).unwrap();
-        assert!(open(file.path()).unwrap_err().to_string().contains("another machine"));
+        assert!(
+            open(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("another machine")
+        );
         drop(first);
         assert!(open(file.path()).is_ok());
     }

@@ -26,7 +26,10 @@ pub fn size() -> Option<(u16, u16)> {
 
 /// Puts the terminal back as it was.
 pub fn restore() {
-    let saved = SAVED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    let saved = SAVED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .take();
     if let Some(saved) = saved {
         // Nothing is left to try when this fails.
         let _ = tcsetattr(stdin(), OptionalActions::Flush, &saved);
@@ -52,7 +55,9 @@ impl Raw {
         });
         let mut raw = before.clone();
         raw.make_raw();
-        *SAVED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(before);
+        *SAVED
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(before);
         RAW.store(true, Ordering::Relaxed);
         let guard = Raw(());
         tcsetattr(stdin(), OptionalActions::Drain, &raw).ok()?;

@@ -38,7 +38,13 @@ impl<D: Device> Driver<D> {
         let event = EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap();
         let transport = Transport::new(device, event.try_clone().unwrap()).unwrap();
         let ram = GuestRam::new(crate::memory::MINIMUM).unwrap();
-        Driver { ram, transport, event, rings: 0, avail: 0 }
+        Driver {
+            ram,
+            transport,
+            event,
+            rings: 0,
+            avail: 0,
+        }
     }
 
     fn get(&mut self, register: u32) -> u32 {
@@ -48,7 +54,9 @@ impl<D: Device> Driver<D> {
     }
 
     fn set(&mut self, register: u32, value: u32) {
-        self.transport.write(register.into(), &value.to_le_bytes(), &self.ram.map).unwrap();
+        self.transport
+            .write(register.into(), &value.to_le_bytes(), &self.ram.map)
+            .unwrap();
     }
 
     fn negotiate(&mut self) {
@@ -56,7 +64,10 @@ impl<D: Device> Driver<D> {
         let status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
         self.set(reg::VIRTIO_MMIO_STATUS, status);
         self.set(reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
-        self.set(reg::VIRTIO_MMIO_DRIVER_FEATURES, 1 << (VIRTIO_F_VERSION_1 - 32));
+        self.set(
+            reg::VIRTIO_MMIO_DRIVER_FEATURES,
+            1 << (VIRTIO_F_VERSION_1 - 32),
+        );
         let status = status | VIRTIO_CONFIG_S_FEATURES_OK;
         self.set(reg::VIRTIO_MMIO_STATUS, status);
         assert_eq!(self.get(reg::VIRTIO_MMIO_STATUS), status);
@@ -68,9 +79,21 @@ impl<D: Device> Driver<D> {
         self.set(reg::VIRTIO_MMIO_QUEUE_SEL, index);
         self.set(reg::VIRTIO_MMIO_QUEUE_NUM, size);
         for (low, high, at) in [
-            (reg::VIRTIO_MMIO_QUEUE_DESC_LOW, reg::VIRTIO_MMIO_QUEUE_DESC_HIGH, self.rings),
-            (reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW, reg::VIRTIO_MMIO_QUEUE_AVAIL_HIGH, self.rings + 0x1000),
-            (reg::VIRTIO_MMIO_QUEUE_USED_LOW, reg::VIRTIO_MMIO_QUEUE_USED_HIGH, self.rings + 0x2000),
+            (
+                reg::VIRTIO_MMIO_QUEUE_DESC_LOW,
+                reg::VIRTIO_MMIO_QUEUE_DESC_HIGH,
+                self.rings,
+            ),
+            (
+                reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW,
+                reg::VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+                self.rings + 0x1000,
+            ),
+            (
+                reg::VIRTIO_MMIO_QUEUE_USED_LOW,
+                reg::VIRTIO_MMIO_QUEUE_USED_HIGH,
+                self.rings + 0x2000,
+            ),
         ] {
             self.set(low, at as u32);
             self.set(high, 0);
@@ -110,11 +133,15 @@ impl<D: Device> Driver<D> {
 
     fn ring(&mut self, queue: u32) -> Result<(), RingError> {
         let register = u64::from(reg::VIRTIO_MMIO_QUEUE_NOTIFY);
-        self.transport.write(register, &queue.to_le_bytes(), &self.ram.map)
+        self.transport
+            .write(register, &queue.to_le_bytes(), &self.ram.map)
     }
 
     fn used(&self) -> u16 {
-        self.ram.map.read_obj(GuestAddress(self.rings + 0x2002)).unwrap()
+        self.ram
+            .map
+            .read_obj(GuestAddress(self.rings + 0x2002))
+            .unwrap()
     }
 
     fn needs_reset(&mut self) -> bool {
@@ -157,17 +184,44 @@ fn a_disk_reads_writes_and_knows_itself() {
     assert_eq!(driver.get(reg::VIRTIO_MMIO_MAGIC_VALUE), MAGIC);
     assert_eq!(driver.get(reg::VIRTIO_MMIO_DEVICE_ID), 2);
     assert_eq!(driver.get(CONFIG as u32), 8);
-    assert_eq!(request(&mut driver, VIRTIO_BLK_T_IN, 3, 1024), VIRTIO_BLK_S_OK);
+    assert_eq!(
+        request(&mut driver, VIRTIO_BLK_T_IN, 3, 1024),
+        VIRTIO_BLK_S_OK
+    );
     let mut data = [0; 1024];
-    driver.ram.map.read_slice(&mut data, GuestAddress(BUFFERS + 0x1000)).unwrap();
+    driver
+        .ram
+        .map
+        .read_slice(&mut data, GuestAddress(BUFFERS + 0x1000))
+        .unwrap();
     assert!(data[..512] == [3; 512] && data[512..] == [4; 512]);
-    driver.ram.map.write_slice(&[0x5a; 512], GuestAddress(BUFFERS + 0x1000)).unwrap();
-    assert_eq!(request(&mut driver, VIRTIO_BLK_T_OUT, 7, 512), VIRTIO_BLK_S_OK);
-    assert_eq!(request(&mut driver, VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_OK);
-    assert_eq!(request(&mut driver, VIRTIO_BLK_T_IN, 7, 512), VIRTIO_BLK_S_OK);
-    let byte: u8 = driver.ram.map.read_obj(GuestAddress(BUFFERS + 0x1000)).unwrap();
+    driver
+        .ram
+        .map
+        .write_slice(&[0x5a; 512], GuestAddress(BUFFERS + 0x1000))
+        .unwrap();
+    assert_eq!(
+        request(&mut driver, VIRTIO_BLK_T_OUT, 7, 512),
+        VIRTIO_BLK_S_OK
+    );
+    assert_eq!(
+        request(&mut driver, VIRTIO_BLK_T_FLUSH, 0, 0),
+        VIRTIO_BLK_S_OK
+    );
+    assert_eq!(
+        request(&mut driver, VIRTIO_BLK_T_IN, 7, 512),
+        VIRTIO_BLK_S_OK
+    );
+    let byte: u8 = driver
+        .ram
+        .map
+        .read_obj(GuestAddress(BUFFERS + 0x1000))
+        .unwrap();
     assert_eq!(byte, 0x5a);
-    assert_eq!(request(&mut driver, VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
+    assert_eq!(
+        request(&mut driver, VIRTIO_BLK_T_GET_ID, 0, 20),
+        VIRTIO_BLK_S_OK
+    );
     assert_eq!(driver.used(), 5);
     assert_eq!(driver.event.read().unwrap(), 5);
     assert_eq!(driver.get(reg::VIRTIO_MMIO_INTERRUPT_STATUS), 1);
@@ -204,8 +258,16 @@ fn a_request_may_be_cut_anywhere() {
         (BUFFERS + 0x2000, 413, WRITE),
     ]);
     driver.ring(0).unwrap();
-    let status: u8 = driver.ram.map.read_obj(GuestAddress(BUFFERS + 0x2000 + 412)).unwrap();
-    let byte: u8 = driver.ram.map.read_obj(GuestAddress(BUFFERS + 0x2000 + 411)).unwrap();
+    let status: u8 = driver
+        .ram
+        .map
+        .read_obj(GuestAddress(BUFFERS + 0x2000 + 412))
+        .unwrap();
+    let byte: u8 = driver
+        .ram
+        .map
+        .read_obj(GuestAddress(BUFFERS + 0x2000 + 411))
+        .unwrap();
     assert_eq!((status, byte), (0, 2));
 }
 
@@ -242,7 +304,11 @@ fn hostile_chains_stop_the_device_until_reset() {
         driver.negotiate();
         driver.put(0x4000 + 0x2002, 0u16);
         driver.queue(0, 256);
-        assert_eq!(request(&mut driver, VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK, "after {i}");
+        assert_eq!(
+            request(&mut driver, VIRTIO_BLK_T_IN, 0, 512),
+            VIRTIO_BLK_S_OK,
+            "after {i}"
+        );
     }
 }
 
@@ -270,7 +336,10 @@ fn nonsense_in_registers_is_ignored() {
     for offset in 0..0x200u64 {
         for value in [0u64, 1, 7, 0xffff_ffff_ffff_ffff] {
             for len in [1, 2, 4, 8] {
-                let _ = driver.transport.write(offset, &value.to_le_bytes()[..len], &driver.ram.map);
+                let _ =
+                    driver
+                        .transport
+                        .write(offset, &value.to_le_bytes()[..len], &driver.ram.map);
                 let mut data = [0; 8];
                 driver.transport.read(offset, &mut data[..len]);
             }
@@ -287,7 +356,10 @@ fn nonsense_in_registers_is_ignored() {
     driver.set(reg::VIRTIO_MMIO_STATUS, 0);
     driver.set(reg::VIRTIO_MMIO_DRIVER_FEATURES, u32::MAX);
     driver.set(reg::VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_FEATURES_OK);
-    assert_eq!(driver.get(reg::VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_FEATURES_OK, 0);
+    assert_eq!(
+        driver.get(reg::VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_FEATURES_OK,
+        0
+    );
 }
 
 struct Host {
@@ -304,7 +376,14 @@ fn console() -> (Driver<Console>, Host) {
     let console = Console::new(link, input.clone(), stop.clone());
     let mut driver = Driver::new(console);
     driver.negotiate();
-    (driver, Host { stop, input, stdout })
+    (
+        driver,
+        Host {
+            stop,
+            input,
+            stdout,
+        },
+    )
 }
 
 #[test]
@@ -312,7 +391,14 @@ fn the_console_carries_the_host_link() {
     let (mut driver, host) = console();
     assert_eq!(driver.get(reg::VIRTIO_MMIO_DEVICE_ID), 3);
     driver.queue(TRANSMIT as u32, 64);
-    driver.ram.map.write_slice(b"\x01\0\x05\0hello\x03\0\x04\0\0\x2a\0\0", GuestAddress(BUFFERS)).unwrap();
+    driver
+        .ram
+        .map
+        .write_slice(
+            b"\x01\0\x05\0hello\x03\0\x04\0\0\x2a\0\0",
+            GuestAddress(BUFFERS),
+        )
+        .unwrap();
     // Packets do not end where descriptors do.
     driver.offer(&[(BUFFERS, 6, 0), (BUFFERS + 6, 11, 0)]);
     driver.ring(TRANSMIT as u32).unwrap();
@@ -326,7 +412,11 @@ fn the_console_carries_the_host_link() {
     driver.offer(&[(BUFFERS + 0x100, 3, WRITE), (BUFFERS + 0x200, 100, WRITE)]);
     driver.ring(RECEIVE as u32).unwrap();
     assert_eq!(driver.used(), 1);
-    let len: u32 = driver.ram.map.read_obj(GuestAddress(driver.rings + 0x2000 + 8)).unwrap();
+    let len: u32 = driver
+        .ram
+        .map
+        .read_obj(GuestAddress(driver.rings + 0x2000 + 8))
+        .unwrap();
     assert_eq!(len, 8);
 }
 
@@ -344,7 +434,11 @@ fn a_console_without_room_or_sense_does_no_harm() {
     assert_eq!(host.stop.reason(), None);
     // A stream that is no host link ends the run.
     driver.queue(TRANSMIT as u32, 64);
-    driver.ram.map.write_slice(b"plain text", GuestAddress(BUFFERS)).unwrap();
+    driver
+        .ram
+        .map
+        .write_slice(b"plain text", GuestAddress(BUFFERS))
+        .unwrap();
     driver.offer(&[(BUFFERS, 10, 0)]);
     driver.ring(TRANSMIT as u32).unwrap();
     assert!(matches!(host.stop.reason(), Some(Reason::Failure(_))));

@@ -1,0 +1,360 @@
+//! A program in the guest, from its name to its outcome: what the `absentia run` command and
+//! the integration tests share.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use abi::boot::run_flags;
+use anyhow::{Context, Result, bail};
+
+use crate::control::Signals;
+use crate::hostlink::input::Source;
+use crate::hostlink::output::Sink;
+use crate::images::{GuestImages, RunSpecification, default_programs};
+use crate::kvm::gate::Gate;
+use crate::log::{KEPT, Log, complain};
+use crate::machine::{self, Accelerator, Config, Outcome};
+use crate::memory;
+use crate::root::{self, Disk, embedded};
+
+/// The program of the embedded root.
+pub const DEFAULT: &str = "/bin/welcome";
+
+/// A program and the machine it is to run on.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its path and arguments; empty for the embedded root's own.
+    pub args: Vec<OsString>,
+    /// `NAME=value`, added to a small environment of our own or replacing what is there.
+    pub env: Vec<OsString>,
+    /// Its working directory.
+    pub cwd: OsString,
+    /// A directory or a disk image; the embedded root without.
+    pub root: Option<PathBuf>,
+    /// Guest RAM, bytes.
+    pub memory: u64,
+    /// The run ends after this time.
+    pub timeout: Option<Duration>,
+    /// What executes the guest, when it is not to be found out.
+    pub accelerator: Option<Accelerator>,
+    /// The gate, when it is not to be measured.
+    pub gate: Option<Gate>,
+    /// Print the log as it comes, and have the guest say more.
+    pub verbose: bool,
+    /// Bits of [`run_flags`] beside those the streams and `verbose` make.
+    pub flags: u32,
+    /// User and group it runs as.
+    pub ids: (u32, u32),
+    /// Added to the kernel's command line.
+    pub cmdline: String,
+    /// More arguments for QEMU.
+    pub qemu_args: Vec<String>,
+}
+
+/// Its standard streams and what belongs to them.
+#[derive(Debug)]
+pub struct Streams {
+    /// Where standard input comes from.
+    pub stdin: Source,
+    /// Where standard output goes.
+    pub stdout: Sink,
+    /// Where standard error goes.
+    pub stderr: Sink,
+    /// Which of them are terminals: bits of [`run_flags`].
+    pub terminals: u32,
+    /// The terminal's rows and columns.
+    pub window: Option<(u16, u16)>,
+    /// Signals that end the run or resize the terminal.
+    pub signals: Option<Signals>,
+}
+
+/// A run whose output was kept.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the program wrote.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// The program cannot be started; found out before there is a guest.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}")]
+pub struct NoSuchProgram {
+    path: String,
+    what: &'static str,
+    code: u8,
+}
+
+impl NoSuchProgram {
+    /// What a shell reports: 127 not found, 126 found and not executable.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl Program {
+    /// A program with arguments, everything else as the command has it by default.
+    pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Program {
+        Program {
+            args: args
+                .into_iter()
+                .map(|arg| arg.as_ref().to_owned())
+                .collect(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            root: None,
+            memory: memory::DEFAULT,
+            timeout: None,
+            accelerator: None,
+            gate: None,
+            verbose: false,
+            flags: 0,
+            ids: (0, 0),
+            cmdline: String::new(),
+            qemu_args: Vec::new(),
+        }
+    }
+
+    /// Runs it with `stdin` as its standard input and keeps its output.
+    pub fn capture(self, stdin: &[u8]) -> Result<Captured> {
+        let (out, stdout) = Sink::capture();
+        let (err, stderr) = Sink::capture();
+        let outcome = self.run(Streams {
+            stdin: Source::Bytes(stdin.to_vec()),
+            stdout: out,
+            stderr: err,
+            terminals: 0,
+            window: None,
+            signals: None,
+        })?;
+        let taken = |buffer: &Mutex<Vec<u8>>| {
+            std::mem::take(
+                &mut *buffer
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            )
+        };
+        Ok(Captured {
+            outcome,
+            stdout: taken(&stdout),
+            stderr: taken(&stderr),
+        })
+    }
+
+    /// Runs it.
+    pub fn run(mut self, streams: Streams) -> Result<Outcome> {
+        let log = Arc::new(Log::new(self.verbose, KEPT));
+        let accelerator = self.accelerator();
+        let images = GuestImages::load()?;
+        let disk = match &self.root {
+            Some(_) if self.args.is_empty() => {
+                bail!("--root needs a PROGRAM: only the embedded root has a default")
+            }
+            Some(path) => root::open(path)?,
+            None => self.embedded_root()?,
+        };
+        let verbose = if self.verbose { run_flags::VERBOSE } else { 0 };
+        let specification = RunSpecification {
+            args: self.args.iter().map(|a| a.as_bytes().to_vec()).collect(),
+            env: environment(std::env::var_os("TERM"), &self.env),
+            cwd: self.cwd.as_bytes().to_vec(),
+            flags: self.flags | streams.terminals | verbose,
+            window: streams.window,
+            ids: self.ids,
+            epoch_ns: now_ns(),
+            seed: seed()?,
+        };
+        let (kernel, archive) = images.archive(specification.encode()?);
+        machine::run(Config {
+            kernel,
+            archive,
+            cmdline: self.cmdline,
+            memory: self.memory,
+            disk: Some(disk),
+            accelerator,
+            gate: self.gate,
+            timeout: self.timeout,
+            stdin: streams.stdin,
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+            signals: streams.signals,
+            log,
+            qemu_args: self.qemu_args,
+        })
+    }
+
+    fn accelerator(&self) -> Accelerator {
+        if let Some(chosen) = self.accelerator {
+            return chosen;
+        }
+        match kvm_ioctls::Kvm::new() {
+            Ok(_) => Accelerator::Kvm,
+            Err(error) => {
+                complain(&format!(
+                    "absentia: /dev/kvm is not usable ({error}): running under QEMU"
+                ));
+                Accelerator::Qemu
+            }
+        }
+    }
+
+    /// The embedded root, with the host's program on it when there is one.
+    fn embedded_root(&mut self) -> Result<Disk> {
+        let mut programs: Vec<embedded::Program<'_>> = default_programs()
+            .iter()
+            .map(|&(path, content)| embedded::Program {
+                path: path.into(),
+                content,
+            })
+            .collect();
+        let Some(program) = self.args.first() else {
+            self.args = vec![DEFAULT.into()];
+            return embedded::build(&programs, now_ns());
+        };
+        let path = program.to_string_lossy().into_owned();
+        let refuse = |what, code| NoSuchProgram {
+            path: path.clone(),
+            what,
+            code,
+        };
+        let host = Path::new(program);
+        let content;
+        match std::fs::read(host) {
+            Ok(bytes) => {
+                check_static(&bytes).map_err(|what| refuse(what, 126))?;
+                content = bytes;
+                // At the same path in the guest, whose working directory is not ours.
+                let absolute = std::path::absolute(host).context("the program's path")?;
+                let absolute = absolute
+                    .to_str()
+                    .ok_or_else(|| refuse("the path is not UTF-8: use --root", 126))?
+                    .to_string();
+                programs.retain(|p| p.path != absolute);
+                self.args[0] = absolute.clone().into();
+                programs.push(embedded::Program {
+                    path: absolute.into(),
+                    content: &content,
+                });
+                embedded::build(&programs, now_ns())
+            }
+            Err(_) if host.is_dir() => Err(refuse("is a directory", 126).into()),
+            Err(_) if programs.iter().any(|p| Path::new(&*p.path) == host) => {
+                embedded::build(&programs, now_ns())
+            }
+            Err(_) => Err(refuse("no such program here or on the embedded root", 127).into()),
+        }
+    }
+}
+
+/// Wall clock, ns since 1970.
+pub fn now_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
+}
+
+/// Entropy for a guest.
+pub fn seed() -> Result<[u64; 4]> {
+    use std::io::Read;
+    let mut words = [0; 4];
+    let mut random = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;
+    for word in &mut words {
+        let mut bytes = [0; 8];
+        random.read_exact(&mut bytes).context("/dev/urandom")?;
+        *word = u64::from_le_bytes(bytes);
+    }
+    Ok(words)
+}
+
+/// The program's environment: a small one of our own, then what was asked for.
+fn environment(term: Option<OsString>, extra: &[OsString]) -> Vec<Vec<u8>> {
+    let mut env: Vec<Vec<u8>> = vec![
+        b"PATH=/bin:/usr/bin:/sbin:/usr/sbin".to_vec(),
+        b"HOME=/root".to_vec(),
+        [b"TERM=", term.unwrap_or_else(|| "dumb".into()).as_bytes()].concat(),
+        b"LANG=C".to_vec(),
+    ];
+    for assignment in extra {
+        let assignment = assignment.clone().into_vec();
+        let name = assignment
+            .split(|&b| b == b'=')
+            .next()
+            .unwrap_or_default()
+            .len()
+            + 1;
+        match env
+            .iter_mut()
+            .find(|e| e.get(..name) == assignment.get(..name))
+        {
+            Some(existing) => *existing = assignment,
+            None => env.push(assignment),
+        }
+    }
+    env
+}
+
+/// Whether the guest can run this without a dynamic linker; if not, why.
+fn check_static(content: &[u8]) -> Result<(), &'static str> {
+    use goblin::elf::header::EM_X86_64;
+    if !content.starts_with(b"\x7fELF") {
+        return Err("not an ELF program: a script needs its interpreter on the disk, use --root");
+    }
+    let elf = goblin::elf::Elf::parse(content).map_err(|_| "a damaged ELF file")?;
+    if elf.header.e_machine != EM_X86_64 || !elf.is_64 {
+        return Err("not a program for x86-64");
+    }
+    if elf.interpreter.is_some() {
+        return Err(
+            "dynamically linked, which comes later: give a static program, or --root with \
+             everything it needs",
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_can_be_replaced_and_extended() {
+        let env = environment(
+            Some("vt100".into()),
+            &["HOME=/x".into(), "A=1".into(), "A=2".into()],
+        );
+        let env: Vec<String> = env
+            .into_iter()
+            .map(|e| String::from_utf8(e).unwrap())
+            .collect();
+        let expected = [
+            "PATH=/bin:/usr/bin:/sbin:/usr/sbin",
+            "HOME=/x",
+            "TERM=vt100",
+            "LANG=C",
+            "A=2",
+        ];
+        assert_eq!(env, expected);
+    }
+
+    #[test]
+    fn programs_that_cannot_run_are_told_apart() {
+        let refused = |program: &str| {
+            let error = Program::new([program]).embedded_root().unwrap_err();
+            error.downcast::<NoSuchProgram>().unwrap()
+        };
+        assert_eq!(refused("/no/such/program").code(), 127);
+        assert_eq!(refused("/tmp").code(), 126);
+        assert_eq!(refused("/etc/passwd").code(), 126);
+        let dynamic = refused("/proc/self/exe");
+        assert_eq!(dynamic.code(), 126);
+        assert!(dynamic.to_string().contains("--root"), "{dynamic}");
+    }
+}

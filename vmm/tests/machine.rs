@@ -1,0 +1,285 @@
+//! Guests of a few instructions, on the real `/dev/kvm` and under QEMU: what a machine does
+//! when its guest does what no guest should.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use absentia_vmm::control::Reason;
+use absentia_vmm::hostlink::input::Source;
+use absentia_vmm::hostlink::output::Sink;
+use absentia_vmm::images::Archive;
+use absentia_vmm::kvm::gate::Gate;
+use absentia_vmm::log::Log;
+use absentia_vmm::machine::{Accelerator, Config, Ending, Outcome, run};
+
+/// Where the code below is loaded and entered.
+const ORIGIN: u32 = 0x10_0000;
+
+/// A kernel image: 32-bit code and the PVH note that makes it one.
+fn kernel(code: &[u8]) -> Vec<u8> {
+    let (note_at, code_at) = (64 + 2 * 56u64, 0x1000u64);
+    let mut file = Vec::new();
+    file.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    for half in [2u16, 62] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1u32.to_le_bytes());
+    for word in [u64::from(ORIGIN), 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0u32.to_le_bytes());
+    for half in [64u16, 56, 2, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    let mut header = |kind: u32, offset: u64, address: u64, len: u64| {
+        file.extend(kind.to_le_bytes());
+        file.extend(5u32.to_le_bytes());
+        for word in [offset, address, address, len, len, 4] {
+            file.extend(word.to_le_bytes());
+        }
+    };
+    header(1, code_at, ORIGIN.into(), code.len() as u64);
+    header(4, note_at, 0, 20);
+    for word in [4u32, 4, 18] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(b"Xen\0");
+    file.extend(ORIGIN.to_le_bytes());
+    file.resize(code_at as usize, 0);
+    file.extend(code);
+    file
+}
+
+fn config(code: &[u8], accelerator: Accelerator) -> Config {
+    Config {
+        kernel: kernel(code).into(),
+        archive: Archive::default(),
+        cmdline: String::new(),
+        memory: 32 << 20,
+        disk: None,
+        accelerator,
+        gate: None,
+        timeout: Some(Duration::from_secs(20)),
+        stdin: Source::Bytes(Vec::new()),
+        stdout: Sink::capture().0,
+        stderr: Sink::capture().0,
+        signals: None,
+        log: Arc::new(Log::new(false, 200)),
+        qemu_args: Vec::new(),
+    }
+}
+
+fn kvm_is_here() -> bool {
+    let here = kvm_ioctls::Kvm::new().is_ok();
+    if !here {
+        eprintln!("skipped: no usable /dev/kvm");
+    }
+    here
+}
+
+fn qemu_is_here() -> bool {
+    let here = std::process::Command::new("qemu-system-x86_64")
+        .arg("--version")
+        .stdout(std::process::Stdio::null())
+        .status()
+        .is_ok();
+    if !here {
+        eprintln!("skipped: no qemu-system-x86_64");
+    }
+    here
+}
+
+/// Runs code on KVM; `None` where there is none.
+fn on_kvm(code: &[u8]) -> Option<Outcome> {
+    kvm_is_here().then(|| run(config(code, Accelerator::Kvm)).unwrap())
+}
+
+fn guest_ended(outcome: &Outcome) -> &str {
+    match &outcome.ending {
+        Ending::Guest(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// mov $9, %eax; out %eax, $0xf4
+const POWER_OFF: [u8; 7] = [0xb8, 9, 0, 0, 0, 0xe7, 0xf4];
+
+#[test]
+fn a_guest_can_power_off() {
+    let Some(outcome) = on_kvm(&POWER_OFF) else {
+        return;
+    };
+    assert!(guest_ended(&outcome).contains("status 9"));
+    assert!(outcome.exits.total() >= 1);
+}
+
+#[test]
+fn qemu_boots_the_same_image() {
+    if !qemu_is_here() {
+        return;
+    }
+    // mov $0x3f8, %edx; mov $'x', %al; out %al, (%dx)
+    let mut code = vec![0xba, 0xf8, 3, 0, 0, 0xb0, b'x', 0xee];
+    code.extend(POWER_OFF);
+    let outcome = run(config(&code, Accelerator::Qemu)).unwrap();
+    assert!(guest_ended(&outcome).contains("status 9"), "{outcome:?}");
+    assert!(
+        outcome.log.iter().any(|line| line.ends_with("serial] x")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_spinning_guest_is_stopped_in_time() {
+    // Spinning, halted without interrupts, and hammering a port.
+    for code in [
+        &[0xeb, 0xfe][..],
+        &[0xfa, 0xf4, 0xeb, 0xfd],
+        &[0xe6, 0x80, 0xeb, 0xfc],
+    ] {
+        if !kvm_is_here() {
+            return;
+        }
+        let begun = Instant::now();
+        let timeout = Some(Duration::from_millis(200));
+        let outcome = run(Config {
+            timeout,
+            ..config(code, Accelerator::Kvm)
+        })
+        .unwrap();
+        assert_eq!(outcome.ending, Ending::Stopped(Reason::Timeout));
+        assert_eq!(outcome.ending.code(), 124);
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn qemu_is_stopped_in_time() {
+    if !qemu_is_here() {
+        return;
+    }
+    let begun = Instant::now();
+    let timeout = Some(Duration::from_millis(500));
+    let outcome = run(Config {
+        timeout,
+        ..config(&[0xeb, 0xfe], Accelerator::Qemu)
+    })
+    .unwrap();
+    assert_eq!(outcome.ending, Ending::Stopped(Reason::Timeout));
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_triple_fault_is_told_with_registers() {
+    // mov $0x12345678, %ebx; ud2, without an IDT
+    let Some(outcome) = on_kvm(&[0xbb, 0x78, 0x56, 0x34, 0x12, 0x0f, 0x0b]) else {
+        return;
+    };
+    let text = guest_ended(&outcome);
+    assert!(text.contains("KVM_EXIT_SHUTDOWN"), "{text}");
+    assert!(text.contains("rbx 0000000012345678"), "{text}");
+}
+
+#[test]
+fn an_instruction_that_kvm_cannot_emulate_is_shown() {
+    // popcnt %eax, %eax; then power off.
+    let mut code = vec![0xf3, 0x0f, 0xb8, 0xc0];
+    code.extend(POWER_OFF);
+    let Some(outcome) = on_kvm(&code) else { return };
+    if outcome.gate == Some(Gate::Deprivileged) {
+        let text = guest_ended(&outcome);
+        assert!(text.contains("KVM_EXIT_INTERNAL_ERROR"), "{text}");
+        assert!(text.contains("[f3, 0f, b8, c0"), "{text}");
+    } else {
+        assert!(guest_ended(&outcome).contains("status 9"));
+    }
+}
+
+#[test]
+fn wild_accesses_are_harmless_and_named_once() {
+    // mov 0xe0000000, %eax; cmp $-1, %eax; jne bad; mov %eax, 0xd0010004; mov %eax, 0xe0000000;
+    // in $0x99, %eax; loop 100 times over `mov %eax, 0xe0000000`; power off; bad: ud2
+    let mut code = vec![0xa1, 0, 0, 0, 0xe0, 0x83, 0xf8, 0xff, 0x75, 33];
+    code.extend([0xa3, 4, 0, 1, 0xd0]);
+    code.extend([0xa3, 0, 0, 0, 0xe0]);
+    code.extend([0xe5, 0x99]);
+    code.extend([0xb9, 100, 0, 0, 0]);
+    code.extend([0xa3, 0, 0, 0, 0xe0, 0xe2, 0xf9]);
+    code.extend(POWER_OFF);
+    code.extend([0x90, 0x90, 0x0f, 0x0b]);
+    let Some(outcome) = on_kvm(&code) else { return };
+    assert!(guest_ended(&outcome).contains("status 9"), "{outcome:?}");
+    let named = outcome
+        .log
+        .iter()
+        .filter(|line| line.contains("0xe0000000"))
+        .count();
+    assert_eq!(named, 1, "{:?}", outcome.log);
+}
+
+#[test]
+fn endless_serial_output_is_bounded() {
+    if !kvm_is_here() {
+        return;
+    }
+    // mov $0x3f8, %edx; again: out %al, (%dx); jmp again
+    let code = [0xba, 0xf8, 3, 0, 0, 0xee, 0xeb, 0xfd];
+    let timeout = Some(Duration::from_millis(300));
+    let outcome = run(Config {
+        timeout,
+        ..config(&code, Accelerator::Kvm)
+    })
+    .unwrap();
+    assert_eq!(outcome.ending, Ending::Stopped(Reason::Timeout));
+    assert!(outcome.log.len() <= 200);
+}
+
+#[test]
+fn the_guest_learns_its_gate() {
+    // mov $0x40000100, %eax; cpuid; and $0xff, %eax (0x50 of the magic number); out %eax, $0xf4
+    let code = [
+        0xb8, 0, 1, 0, 0x40, 0x0f, 0xa2, 0x25, 0xff, 0, 0, 0, 0xe7, 0xf4,
+    ];
+    for (gate, status) in [(Gate::Deprivileged, Some(0x50)), (Gate::Direct, None)] {
+        if !kvm_is_here() {
+            return;
+        }
+        let outcome = run(Config {
+            gate: Some(gate),
+            ..config(&code, Accelerator::Kvm)
+        })
+        .unwrap();
+        let text = guest_ended(&outcome);
+        let told = text.contains(&format!("status {}", 0x50));
+        assert_eq!(told, status.is_some(), "{gate:?}: {text}");
+    }
+}
+
+#[test]
+fn a_machine_that_cannot_be_built_is_an_error() {
+    if !kvm_is_here() {
+        return;
+    }
+    for memory in [0, 4096, 4 << 30] {
+        assert!(
+            run(Config {
+                memory,
+                ..config(&POWER_OFF, Accelerator::Kvm)
+            })
+            .is_err()
+        );
+    }
+    let rubbish = Config {
+        kernel: vec![1; 100].into(),
+        ..config(&[], Accelerator::Kvm)
+    };
+    assert!(run(rubbish).is_err());
+}
