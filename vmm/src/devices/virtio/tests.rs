@@ -273,7 +273,8 @@ fn a_request_may_be_cut_anywhere() {
 
 #[test]
 fn hostile_chains_stop_the_device_until_reset() {
-    let hostile: [&dyn Fn(&mut Driver<Block>); 9] = [
+    type Attack<'a> = &'a dyn Fn(&mut Driver<Block>);
+    let hostile: [Attack<'_>; 9] = [
         // A loop.
         &|d| {
             d.descriptor(d.rings, BUFFERS, 16, NEXT, 0);
