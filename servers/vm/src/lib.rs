@@ -34,3 +34,6 @@ pub mod server;
 pub mod space;
 pub mod table;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

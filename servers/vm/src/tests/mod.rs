@@ -1,0 +1,6 @@
+//! VM on a machine made of a vector.
+
+mod calls;
+mod machine;
+mod model;
+mod waiting;

@@ -1,0 +1,527 @@
+//! Requests that wait for VFS: faults, the kernel's memory requests, handle-memory.
+
+use super::machine::{DEV, FS, INIT, Machine, byte};
+use crate::fault::Access;
+use crate::server::Effect;
+use abi::kernel::MemoryRequest;
+use abi::message::reply_result;
+use abi::proto::{vfs, vm as proto};
+use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
+use linux_raw_sys::general as linux;
+use std::vec::Vec;
+
+const SIGBUS: i32 = 7;
+const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
+
+fn map_file(machine: &mut Machine, ino: u64, pages: u64, prot: u64) -> u64 {
+    let args = [0, pages * PAGE, prot, linux::MAP_PRIVATE as u64, ino, 0];
+    machine
+        .linux(INIT, linux::__NR_mmap, &args)
+        .unwrap()
+        .unwrap()
+}
+
+fn map_anonymous(machine: &mut Machine, at: u64, pages: u64, prot: u64) -> u64 {
+    let fixed = if at == 0 { 0 } else { linux::MAP_FIXED };
+    let flags = (linux::MAP_PRIVATE | linux::MAP_ANONYMOUS | fixed) as u64;
+    machine
+        .linux(
+            INIT,
+            linux::__NR_mmap,
+            &[at, pages * PAGE, prot, flags, u64::MAX, 0],
+        )
+        .unwrap()
+        .unwrap()
+}
+
+fn handle(machine: &mut Machine, txn: u64, addr: u64, len: u64, write: bool) {
+    let request = proto::HandleMemory {
+        txn,
+        who: INIT,
+        addr,
+        len,
+        write,
+    };
+    machine.message(Endpoint::VFS, Class::Post, request.encode());
+}
+
+fn handled(machine: &mut Machine) -> Vec<(u64, Result<(), Errno>)> {
+    machine
+        .seen
+        .drain(..)
+        .filter_map(|effect| match effect {
+            Effect::Post(Endpoint::VFS, message) => vfs::MemoryHandled::decode(&message),
+            _ => None,
+        })
+        .map(|done| (done.txn, done.status))
+        .collect()
+}
+
+fn memory_replies(machine: &mut Machine) -> Vec<(Endpoint, Result<(), Errno>)> {
+    machine
+        .seen
+        .drain(..)
+        .filter_map(|effect| match effect {
+            Effect::MemoryReply(who, result) => Some((who, result)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_range_over_several_mappings_is_repaired_with_one_page_in_a_page() {
+    let mut machine = Machine::new(8);
+    let at = 0x5000_0000;
+    map_anonymous(&mut machine, at, 9, 3);
+    for (n, ino) in [(2, 1), (5, 2)] {
+        let args = [
+            at + n * PAGE,
+            2 * PAGE,
+            3,
+            (linux::MAP_PRIVATE | linux::MAP_FIXED) as u64,
+            ino,
+            0,
+        ];
+        machine.linux(INIT, linux::__NR_mmap, &args);
+    }
+    handle(&mut machine, 5, at + 10, 8 * PAGE, true);
+    assert_eq!(handled(&mut machine), [(5, Ok(()))]);
+    assert_eq!(machine.page_ins, 4);
+    assert_eq!(machine.read(INIT, at + 2 * PAGE), Ok(byte(1, 0)));
+    assert_eq!(machine.read(INIT, at + 6 * PAGE), Ok(byte(2, PAGE)));
+    // Everything is writable already.
+    for page in 0..9 {
+        assert_ne!(
+            machine.entry(INIT, at + page * PAGE) & crate::table::WRITE,
+            0
+        );
+    }
+}
+
+#[test]
+fn a_gap_or_a_read_only_region_fails_and_keeps_the_pages_before() {
+    let mut machine = Machine::new(8);
+    let at = 0x5000_0000;
+    map_anonymous(&mut machine, at, 2, 3);
+    map_anonymous(&mut machine, at + 3 * PAGE, 2, 1);
+    handle(&mut machine, 1, at, 3 * PAGE, true);
+    handle(&mut machine, 2, at + 3 * PAGE, PAGE, true);
+    handle(&mut machine, 3, at + 3 * PAGE, PAGE, false);
+    handle(&mut machine, 4, at, 0, true);
+    handle(&mut machine, 5, u64::MAX - PAGE, 2 * PAGE, false);
+    let fault = Err(Errno::EFAULT);
+    let expected = [(1, fault), (2, fault), (3, Ok(())), (4, Ok(())), (5, fault)];
+    assert_eq!(handled(&mut machine), expected);
+    assert_ne!(machine.entry(INIT, at + PAGE), 0);
+}
+
+#[test]
+fn waiting_requests_are_answered_in_order_and_share_a_page_in() {
+    let mut machine = Machine::new(8);
+    let at = map_file(&mut machine, 1, 4, 1);
+    machine.hold = true;
+    handle(&mut machine, 1, at, 1, false);
+    handle(&mut machine, 2, at + 2 * PAGE, 1, false);
+    handle(&mut machine, 3, at + 5, 1, false);
+    assert_eq!(
+        machine.read(INIT, at + 9),
+        Err(0),
+        "the fault waits as well"
+    );
+    assert_eq!(machine.page_ins, 2);
+    // VM serves others meanwhile.
+    map_anonymous(&mut machine, 0, 1, 3);
+    machine.hold = false;
+    machine.release();
+    let resumed = machine.seen.contains(&Effect::Reply(INIT, Message::new(0)));
+    assert!(resumed);
+    assert_eq!(
+        handled(&mut machine),
+        [(1, Ok(())), (3, Ok(())), (2, Ok(()))]
+    );
+    assert_eq!(machine.page_ins, 2);
+}
+
+#[test]
+fn a_page_is_asked_for_once_only() {
+    let mut machine = Machine::new(8);
+    let at = map_file(&mut machine, 1, 4, 1);
+    machine.empty = true;
+    handle(&mut machine, 1, at, 1, false);
+    assert_eq!(handled(&mut machine), [(1, Err(Errno::EFAULT))]);
+    assert_eq!(machine.page_ins, 1);
+    assert_eq!(machine.read(INIT, at), Err(SIGBUS));
+    assert_eq!(machine.page_ins, 2);
+    // The next attempt asks again.
+    machine.empty = false;
+    assert_eq!(machine.read(INIT, at), Ok(byte(1, 0)));
+}
+
+#[test]
+fn io_errors_reach_the_asker() {
+    let mut machine = Machine::new(8);
+    machine.broken.push(1);
+    let at = map_file(&mut machine, 1, 4, 1);
+    handle(&mut machine, 1, at, 1, false);
+    assert_eq!(handled(&mut machine), [(1, Err(Errno::EIO))]);
+}
+
+#[test]
+fn vfs_and_file_systems_never_wait_for_vfs() {
+    let mut machine = Machine::new(8);
+    let at = map_file(&mut machine, 1, 4, 1);
+    let anonymous = map_anonymous(&mut machine, 0, 1, 3);
+    // The file system became one by its first cache call.
+    machine.cache(9, 0);
+    let request = |requestor: Endpoint, address, write| MemoryRequest {
+        requestor: requestor.0,
+        target: INIT.0,
+        address,
+        len: 1,
+        write,
+    };
+    for who in [Endpoint::VFS, FS] {
+        machine.memory_request(request(who, at, 0));
+        assert_eq!(memory_replies(&mut machine), [(who, Err(Errno::EFAULT))]);
+        machine.memory_request(request(who, anonymous, 1));
+        assert_eq!(memory_replies(&mut machine), [(who, Ok(()))]);
+    }
+    assert_eq!(machine.page_ins, 0);
+    machine.memory_request(request(Endpoint::PM, at, 0));
+    assert_eq!(memory_replies(&mut machine), [(Endpoint::PM, Ok(()))]);
+}
+
+#[test]
+fn death_while_waiting_is_harmless() {
+    let mut machine = Machine::new(8);
+    let at = map_file(&mut machine, 1, 4, 1);
+    machine.hold = true;
+    let before = machine.page_ins;
+    handle(&mut machine, 1, at, 1, false);
+    assert_eq!(machine.read(INIT, at), Err(0));
+    machine.memory_request(MemoryRequest {
+        requestor: Endpoint::PM.0,
+        target: INIT.0,
+        address: at,
+        len: 1,
+        write: 0,
+    });
+    assert_eq!(machine.page_ins, before + 1);
+    machine
+        .call(Endpoint::PM, proto::Exit { who: INIT })
+        .unwrap();
+    let replied = machine
+        .seen
+        .contains(&Effect::MemoryReply(Endpoint::PM, Err(Errno::ESRCH)));
+    assert!(replied);
+    assert_eq!(handled(&mut machine), [(1, Err(Errno::ESRCH))]);
+    // A new process in the slot is not confused with the old one.
+    let successor = Endpoint::new(INIT.slot(), 2);
+    let new = proto::NewSpace {
+        who: successor,
+        service: false,
+    };
+    machine.call(Endpoint::PM, new).unwrap();
+    machine.hold = false;
+    machine.release();
+    assert!(machine.seen.is_empty());
+    assert_eq!(machine.read(successor, at), Err(SIGSEGV));
+}
+
+#[test]
+fn death_during_mmap_gives_the_file_back() {
+    let mut machine = Machine::new(8);
+    let mut message = Message::new(linux::__NR_mmap as u64);
+    message.words = [0, PAGE, 1, linux::MAP_PRIVATE as u64, 3, 0, 0];
+    machine.vm().handle(INIT, Class::Linux, &message);
+    let mut effects = Vec::new();
+    machine.vm().take_effects(&mut effects);
+    machine
+        .call(Endpoint::PM, proto::Exit { who: INIT })
+        .unwrap();
+    let Some(Effect::Post(_, message)) = effects.pop() else {
+        panic!("no lookup")
+    };
+    let lookup = vfs::FdLookup::decode(&message).unwrap();
+    machine.references.insert((DEV, 3), 1);
+    let done = proto::FdLookupDone {
+        txn: lookup.txn,
+        status: Ok(()),
+        dev: DEV,
+        ino: 3,
+        access: 1,
+    };
+    machine.message(Endpoint::VFS, Class::Post, done.encode());
+    assert_eq!(machine.references[&(DEV, 3)], 0);
+    assert!(machine.seen.is_empty());
+}
+
+#[test]
+fn one_reference_a_file_whatever_the_mappings() {
+    let mut machine = Machine::new(8);
+    let first = map_file(&mut machine, 1, 4, 1);
+    let second = map_file(&mut machine, 1, 4, 1);
+    assert_eq!(machine.references[&(DEV, 1)], 1);
+    let protect = [first + PAGE, PAGE, 3];
+    machine.linux(INIT, linux::__NR_mprotect, &protect);
+    machine.linux(INIT, linux::__NR_munmap, &[second, 4 * PAGE]);
+    // Over itself: the old goes, the new comes, in one step.
+    let again = [
+        first,
+        4 * PAGE,
+        1,
+        (linux::MAP_PRIVATE | linux::MAP_FIXED) as u64,
+        1,
+        0,
+    ];
+    machine.linux(INIT, linux::__NR_mmap, &again);
+    assert_eq!(machine.references[&(DEV, 1)], 1);
+    let moved = machine
+        .linux(INIT, linux::__NR_mremap, &[first, 4 * PAGE, 64 * PAGE, 1])
+        .unwrap()
+        .unwrap();
+    assert_eq!(machine.references[&(DEV, 1)], 1);
+    machine.linux(INIT, linux::__NR_munmap, &[moved, 64 * PAGE]);
+    assert_eq!(machine.references[&(DEV, 1)], 0);
+}
+
+#[test]
+fn populate_waits_for_its_pages() {
+    let mut machine = Machine::new(8);
+    machine.hold = true;
+    let flags = (linux::MAP_PRIVATE | linux::MAP_POPULATE) as u64;
+    let args = [0, 2 * PAGE, 1, flags, 4, 0];
+    assert_eq!(machine.linux(INIT, linux::__NR_mmap, &args), None);
+    machine.hold = false;
+    machine.release();
+    let Some(Effect::Reply(INIT, message)) = machine.seen.pop_back() else {
+        panic!("no reply")
+    };
+    let at = abi::errno::result_from_word(message.kind).unwrap();
+    assert_ne!(machine.entry(INIT, at + PAGE), 0);
+}
+
+#[test]
+fn memory_that_runs_out_evicts_and_then_kills_one_process() {
+    let mut machine = Machine::new(4);
+    for page in 0..200 {
+        machine.cache(1, page * PAGE);
+    }
+    let figures = machine.call(Endpoint::RS, proto::VmCounters {}).unwrap();
+    assert_eq!(figures.cached, 200 * PAGE);
+    let flags = (linux::MAP_PRIVATE | linux::MAP_ANONYMOUS | linux::MAP_NORESERVE) as u64;
+    let args = [0, 16 << 20, 3, flags, u64::MAX, 0];
+    let at = machine
+        .linux(INIT, linux::__NR_mmap, &args)
+        .unwrap()
+        .unwrap();
+    let died = (0..4096)
+        .map(|page| machine.access(INIT, at + page * PAGE, Access::Write))
+        .find_map(Result::err);
+    assert_eq!(died, Some(SIGKILL));
+    let figures = machine.call(Endpoint::RS, proto::VmCounters {}).unwrap();
+    assert_eq!(figures.cached, 0, "clean pages go before processes do");
+    machine
+        .call(Endpoint::PM, proto::Exit { who: INIT })
+        .unwrap();
+    let after = machine.call(Endpoint::RS, proto::VmCounters {}).unwrap();
+    assert!(after.free > figures.free + (1 << 20));
+}
+
+#[test]
+fn a_failed_fork_leaves_the_parent_alone() {
+    let mut machine = Machine::new(4);
+    let at = map_anonymous(&mut machine, 0, 300, 3);
+    for page in 0..300 {
+        machine.write(INIT, at + page * PAGE, page as u8).unwrap();
+    }
+    let mut children = Vec::new();
+    for slot in 30..200 {
+        let child = Endpoint::new(slot, 1);
+        let fork = proto::Fork {
+            parent: INIT,
+            child,
+            share: false,
+        };
+        match machine.call(Endpoint::PM, fork) {
+            Ok(()) => children.push(child),
+            Err(error) => {
+                assert_eq!(error, Errno::ENOMEM);
+                break;
+            }
+        }
+    }
+    assert!(children.len() < 170, "memory never ran out");
+    for who in children {
+        machine.call(Endpoint::PM, proto::Exit { who }).unwrap();
+    }
+    for page in 0..300 {
+        assert_eq!(machine.read(INIT, at + page * PAGE), Ok(page as u8));
+        machine.write(INIT, at + page * PAGE, 1).unwrap();
+    }
+}
+
+#[test]
+fn a_shared_space_is_left_by_clear() {
+    let mut machine = Machine::new(8);
+    let at = map_anonymous(&mut machine, 0, 1, 3);
+    let child = Endpoint::new(30, 1);
+    let fork = proto::Fork {
+        parent: INIT,
+        child,
+        share: true,
+    };
+    machine.call(Endpoint::PM, fork).unwrap();
+    machine.write(child, at, 42).unwrap();
+    assert_eq!(machine.read(INIT, at), Ok(42));
+    let clear = proto::ProcCtl {
+        param: proto::PROCCTL_CLEAR,
+        who: child,
+    };
+    assert_eq!(machine.call(INIT, clear), Err(Errno::EPERM));
+    machine.call(Endpoint::VFS, clear).unwrap();
+    assert_eq!(machine.read(child, at), Err(SIGSEGV));
+    assert_eq!(machine.read(INIT, at), Ok(42));
+    let bad = proto::ProcCtl { param: 9, ..clear };
+    assert_eq!(machine.call(Endpoint::VFS, bad), Err(Errno::EINVAL));
+    let dead = proto::ProcCtl {
+        who: Endpoint::new(30, 7),
+        ..clear
+    };
+    assert_eq!(machine.call(Endpoint::VFS, dead), Err(Errno::EINVAL));
+}
+
+#[test]
+fn third_parties_need_the_right() {
+    let mut machine = Machine::new(8);
+    let mut map = proto::Mmap {
+        target: INIT,
+        addr: 0,
+        len: PAGE,
+        prot: proto::Prot::READ,
+        flags: proto::MapFlags::THIRD_PARTY | proto::MapFlags::FIXED,
+    };
+    assert_eq!(machine.call(FS, map), Err(Errno::EPERM));
+    assert_eq!(machine.call(Endpoint::VFS, map).unwrap().addr, 0);
+    map.len = 0;
+    assert_eq!(machine.call(Endpoint::VFS, map), Err(Errno::EINVAL));
+    map.len = PAGE;
+    map.target = Endpoint::new(77, 3);
+    assert_eq!(machine.call(Endpoint::VFS, map), Err(Errno::ESRCH));
+    map.target = INIT;
+    map.addr = abi::kernel::USER_END;
+    assert_eq!(machine.call(Endpoint::VFS, map), Err(Errno::ENOMEM));
+    let exit = proto::Exit { who: INIT };
+    assert_eq!(machine.call(FS, exit), Err(Errno::EPERM));
+    let physical = proto::MapPhysical {
+        phys: 0xfeb0_0000,
+        len: PAGE,
+    };
+    assert_eq!(machine.call(FS, physical), Err(Errno::EPERM));
+    let allow = proto::AllowPhysical {
+        target: FS,
+        phys: 0xfeb0_0000,
+        len: 0x200,
+    };
+    assert_eq!(machine.call(FS, allow), Err(Errno::EPERM));
+    machine.call(Endpoint::RS, allow).unwrap();
+    let at = machine.call(FS, physical).unwrap().addr;
+    let entry = machine.entry(FS, at);
+    assert_eq!(entry & crate::table::ADDRESS, 0xfeb0_0000);
+    assert_eq!(
+        entry & crate::table::UNCACHED,
+        crate::table::UNCACHED,
+        "device registers are not cached"
+    );
+    // Memory is nobody's to map, allowed or not.
+    let memory = proto::AllowPhysical {
+        phys: 0x10_0000,
+        ..allow
+    };
+    machine.call(Endpoint::RS, memory).unwrap();
+    let steal = proto::MapPhysical {
+        phys: 0x10_0000,
+        len: PAGE,
+    };
+    assert_eq!(machine.call(FS, steal), Err(Errno::EPERM));
+}
+
+#[test]
+fn a_malformed_request_is_refused() {
+    let mut machine = Machine::new(8);
+    let mut message = Message::new(proto::Mmap::KIND);
+    message.words = [u64::MAX; 7];
+    let reply = machine.message(FS, Class::Call, message).unwrap();
+    assert_eq!(reply_result::<()>(&reply), Err(Errno::EINVAL));
+    let reply = machine
+        .message(FS, Class::Call, Message::new(0x1fff))
+        .unwrap();
+    assert_eq!(reply_result::<()>(&reply), Err(Errno::ENOSYS));
+}
+
+#[test]
+fn cache_pages_are_the_file_systems_own() {
+    let mut machine = Machine::new(8);
+    let page = machine.fs_page();
+    machine.write(FS, page, 1).unwrap();
+    let set = proto::CacheSet {
+        addr: page,
+        dev: DEV,
+        ino: 8,
+        offset: 0,
+    };
+    machine.call(FS, set).unwrap();
+    machine.call(FS, set).unwrap();
+    let other = proto::CacheSet { ino: 9, ..set };
+    assert_eq!(machine.call(FS, other), Err(Errno::EBUSY));
+    let at = map_file(&mut machine, 8, 1, 3);
+    assert_eq!(machine.read(INIT, at), Ok(1));
+    machine.write(FS, page, 2).unwrap();
+    assert_eq!(machine.read(INIT, at), Ok(2), "one page for both");
+    machine.write(INIT, at, 7).unwrap();
+    assert_eq!(machine.read(FS, page), Ok(2), "private is private");
+    machine
+        .call(FS, proto::CacheRelease { addr: page })
+        .unwrap();
+    machine.write(FS, page, 3).unwrap();
+    let map = proto::CacheMap {
+        addr: page,
+        dev: DEV,
+        ino: 8,
+        offset: 0,
+    };
+    machine.call(FS, map).unwrap();
+    assert_eq!(machine.read(FS, page), Ok(2));
+    let forget = proto::CacheForget {
+        dev: DEV,
+        ino: 8,
+        offset: 0,
+    };
+    machine.call(FS, forget).unwrap();
+    assert_eq!(machine.call(FS, map), Err(Errno::ENOENT));
+    machine
+        .call(FS, proto::CacheRelease { addr: page })
+        .unwrap();
+    machine.write(FS, page, 4).unwrap();
+}
+
+#[test]
+fn a_forgotten_page_stays_with_those_who_map_it() {
+    let mut machine = Machine::new(8);
+    machine.cache(1, 0);
+    let at = map_file(&mut machine, 1, 1, 1);
+    assert_ne!(
+        machine.entry(INIT, at),
+        0,
+        "cached pages are entered at once"
+    );
+    let forget = proto::CacheForget {
+        dev: DEV,
+        ino: u64::MAX,
+        offset: 0,
+    };
+    machine.call(FS, forget).unwrap();
+    assert_eq!(machine.read(INIT, at), Ok(byte(1, 0)));
+    assert_eq!(machine.page_ins, 0);
+}
