@@ -60,14 +60,23 @@ impl<D: BlockDevice> Disk<D> {
         self.device.write(sector, &self.transfer[..len])
     }
 
-    /// Writes the superblock; `clean` when it says so.
+    /// Writes the superblock.
     pub(crate) fn write_super(&mut self, raw: &[u8; SUPER_LEN]) -> Result<()> {
         if self.read_only {
             return Err(Errno::EROFS);
         }
         self.device.write((SUPER_AT / SECTOR) as u64, raw)?;
-        self.clean = (le16(raw, 58) & STATE_VALID != 0).then(|| Box::new(*raw));
+        self.clean = None;
+        if le16(raw, 58) & STATE_VALID != 0 {
+            self.marked_clean(raw);
+        }
         Ok(())
+    }
+
+    /// The superblock on the disk says "clean"; `raw` is to be written before anything else,
+    /// saying otherwise.
+    pub(crate) fn marked_clean(&mut self, raw: &[u8; SUPER_LEN]) {
+        self.clean = Some(Box::new(*raw));
     }
 
     /// Whether the superblock on the disk says "clean".

@@ -376,6 +376,10 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             }
         }
         if stop <= start {
+            if self.pages.slots[slot].dirty == 0 && !self.pages.slots[slot].published {
+                // It may not show what is on the disk.
+                self.pages.discard(slot);
+            }
             return Err(failure);
         }
         let len = stop - start;

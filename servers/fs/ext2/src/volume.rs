@@ -135,16 +135,16 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.disk.device
     }
 
-    /// First write access after mounting: finishes what a crash interrupted.
+    /// Prepares for changes after mounting, and finishes what a crash interrupted. The disk
+    /// keeps its clean mark until the first change is written.
     pub(crate) fn start_writing(&mut self) -> Result<()> {
-        self.sb.state &= !STATE_VALID;
         let raw = &mut self.sb.raw[..];
         let mounts = le16(raw, 52).wrapping_add(1);
         put16(raw, 52, mounts);
         put32(raw, 44, self.now.0 as u32);
-        put16(raw, 58, self.sb.state);
-        let raw = self.sb.raw.clone();
-        self.disk.write_super(&raw)?;
+        if self.valid {
+            self.disk.marked_clean(&self.sb.raw);
+        }
         self.recover_orphans()
     }
 
