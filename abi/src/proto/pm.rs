@@ -135,3 +135,15 @@ protocol! {
         who: Endpoint,
     };
 }
+
+/// What uname(2) and /proc say of the system.
+pub mod identity {
+    /// The Linux release whose interface is implemented.
+    pub const RELEASE: &str = "6.12.0-absentia";
+    /// The build, in Linux's form.
+    pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC";
+    /// The host's name at boot.
+    pub const NODENAME: &str = "absentia";
+    /// The domain's name at boot.
+    pub const DOMAINNAME: &str = "(none)";
+}

@@ -1,0 +1,403 @@
+//! The file system: names, attributes and reads.
+
+use crate::snapshots::Snapshots;
+use crate::source::{PathKind, Source};
+use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, PROCESS, ROOT, decimal};
+use crate::{global, process};
+use abi::fs::{Attributes, NAME_MAX, Statistics};
+use abi::{Endpoint, Errno, PAGE};
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use rt::fsserver::{Dirents, FileSystem, Node, Result, UserBuffer};
+
+const S_IFDIR: u32 = 0o040000;
+const S_IFREG: u32 = 0o100000;
+const S_IFLNK: u32 = 0o120000;
+const S_IFMT: u32 = 0o170000;
+/// Directory positions of processes in the root: this plus the process id.
+const FIRST_PROCESS: u64 = 1 << 20;
+/// Linux's PROC_SUPER_MAGIC.
+const MAGIC: u64 = 0x9fa0;
+
+/// /proc.
+pub struct Proc<S> {
+    source: S,
+    snapshots: Snapshots,
+    boot_id: [u8; 16],
+}
+
+impl<S: Source> Proc<S> {
+    /// A file system over these facts.
+    pub fn new(source: S) -> Proc<S> {
+        let mut boot_id = [0; 16];
+        source.random(&mut boot_id);
+        Proc {
+            source,
+            snapshots: Snapshots::default(),
+            boot_id,
+        }
+    }
+
+    fn inode(&self, ino: u64) -> Result<Inode> {
+        Inode::from_number(ino).ok_or(Errno::ESTALE)
+    }
+
+    /// Attributes, and a check that it (still) exists.
+    fn node(&self, inode: Inode) -> Result<Node> {
+        let (mode, uid, gid) = match inode {
+            Inode::Global(index) => (global_mode(GLOBAL[index].2), 0, 0),
+            Inode::Process(of) => {
+                let figures = self.source.process(of.pid).map_err(|_| Errno::ENOENT)?;
+                if matches!(of.item, Item::Descriptor | Item::DescriptorInfo) {
+                    self.descriptor(figures.who, of.fd)?;
+                }
+                (item_mode(of.item), figures.ids.0, figures.ids.1)
+            }
+        };
+        Ok(Node {
+            ino: inode.number(),
+            mode,
+            nlink: if mode & S_IFMT == S_IFDIR { 2 } else { 1 },
+            uid,
+            gid,
+            size: 0,
+            rdev: 0,
+        })
+    }
+
+    /// Checks that a descriptor is open.
+    fn descriptor(&self, who: Endpoint, fd: u32) -> Result<()> {
+        let fd = i32::try_from(fd).map_err(|_| Errno::ENOENT)?;
+        match self.source.next_fd(who, fd) {
+            Ok(found) if found.fd == fd => Ok(()),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    fn find(&self, dir: Inode, name: &[u8]) -> Result<Inode> {
+        let number = decimal(name);
+        let found = match dir {
+            Inode::Global(index) => {
+                let is = |entry: &&(usize, &str, Global)| {
+                    entry.0 == index && !entry.1.is_empty() && entry.1.as_bytes() == name
+                };
+                let entry = GLOBAL
+                    .iter()
+                    .position(|entry| is(&entry))
+                    .map(Inode::Global);
+                let process = || {
+                    let pid = number.filter(|&pid| pid > 0 && index == 0)?;
+                    Some(Inode::Process(OfProcess::directory(pid)))
+                };
+                entry.or_else(process)
+            }
+            Inode::Process(of) => match of.item {
+                Item::Directory => entries(of)
+                    .find(|entry| entry.0.as_bytes() == name)
+                    .map(|entry| Inode::Process(of.with(entry.1))),
+                Item::Descriptors => number.map(|fd| {
+                    Inode::Process(OfProcess {
+                        fd,
+                        ..of.with(Item::Descriptor)
+                    })
+                }),
+                Item::DescriptorInfos => number.map(|fd| {
+                    Inode::Process(OfProcess {
+                        fd,
+                        ..of.with(Item::DescriptorInfo)
+                    })
+                }),
+                // The one thread that is known by number is the first.
+                Item::Tasks => number.filter(|&tid| tid == of.pid).map(|_| {
+                    let directory = OfProcess::directory(of.pid);
+                    Inode::Process(OfProcess {
+                        task: true,
+                        ..directory
+                    })
+                }),
+                _ => return Err(Errno::ENOTDIR),
+            },
+        };
+        found.ok_or(Errno::ENOENT)
+    }
+
+    fn above(&self, inode: Inode) -> u64 {
+        match inode {
+            Inode::Global(index) => Inode::Global(GLOBAL[index].0).number(),
+            Inode::Process(of) => match of.item {
+                Item::Directory if of.task => {
+                    let tasks = OfProcess::directory(of.pid).with(Item::Tasks);
+                    Inode::Process(tasks).number()
+                }
+                Item::Directory => ROOT,
+                _ => Inode::Process(OfProcess {
+                    fd: 0,
+                    ..of.with(Item::Directory)
+                })
+                .number(),
+            },
+        }
+    }
+
+    /// The text of a file.
+    fn text(&self, inode: Inode) -> Result<Vec<u8>> {
+        let source = &self.source;
+        let of = match inode {
+            Inode::Global(index) => return global::text(source, &self.boot_id, GLOBAL[index].2),
+            Inode::Process(of) => of,
+        };
+        match of.item {
+            Item::Stat => process::stat(source, of.pid),
+            Item::Status => process::status(source, of.pid),
+            Item::Statm => process::statm(source, of.pid),
+            Item::Comm => process::comm_text(source, of.pid),
+            Item::Cmdline => process::strings(source, of.pid, false),
+            Item::Environ => process::strings(source, of.pid, true),
+            Item::Maps => process::maps(source, of.pid),
+            Item::Mounts => source.mounts(),
+            Item::DescriptorInfo => process::descriptor_info(source, of.pid, of.fd as i32),
+            Item::Directory | Item::Descriptors | Item::DescriptorInfos | Item::Tasks => {
+                Err(Errno::EISDIR)
+            }
+            Item::Exe | Item::Cwd | Item::Root | Item::Descriptor => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The text from its start, or the one that `who` is reading.
+    fn snapshot(&mut self, ino: u64, offset: u64, who: Endpoint) -> Result<Rc<[u8]>> {
+        if offset > 0
+            && let Some(text) = self.snapshots.get(ino, who)
+        {
+            return Ok(text);
+        }
+        let text: Rc<[u8]> = self.text(self.inode(ino)?)?.into();
+        self.snapshots.keep(ino, who, text.clone());
+        Ok(text)
+    }
+
+    /// Where a symbolic link leads.
+    fn target(&self, inode: Inode, who: Endpoint) -> Result<Vec<u8>> {
+        let own = || self.source.pid_of(who).map_err(|_| Errno::ENOENT);
+        let of = match inode {
+            Inode::Global(index) => {
+                return match GLOBAL[index].2 {
+                    Global::SelfLink => Ok(format!("{}", own()?).into_bytes()),
+                    Global::ThreadSelf => {
+                        let pid = own()?;
+                        Ok(format!("{pid}/task/{pid}").into_bytes())
+                    }
+                    Global::Link(target) => Ok(target.into()),
+                    _ => Err(Errno::EINVAL),
+                };
+            }
+            Inode::Process(of) => of,
+        };
+        let kind = match of.item {
+            Item::Exe => PathKind::Exe,
+            Item::Cwd => PathKind::Cwd,
+            Item::Root => PathKind::Root,
+            Item::Descriptor => PathKind::Descriptor(of.fd as i32),
+            _ => return Err(Errno::EINVAL),
+        };
+        let who = self.source.process(of.pid).map_err(|_| Errno::ENOENT)?.who;
+        self.source.path(who, kind).map_err(|_| Errno::ENOENT)
+    }
+
+    /// The entry of a directory at `position` or behind it: the position after it, its name
+    /// and inode.
+    fn entry(&self, dir: Inode, position: u64) -> Option<(u64, String, Inode)> {
+        match dir {
+            Inode::Global(index) => self.global_entry(index, position),
+            Inode::Process(of) => self.process_entry(of, position),
+        }
+    }
+
+    fn global_entry(&self, index: usize, position: u64) -> Option<(u64, String, Inode)> {
+        let first = usize::try_from(position).ok()?;
+        let mut entries = GLOBAL.iter().enumerate().skip(first);
+        let found = entries.find(|(_, entry)| entry.0 == index && !entry.1.is_empty());
+        if let Some((i, entry)) = found {
+            return Some((i as u64 + 1, entry.1.into(), Inode::Global(i)));
+        }
+        if index != 0 {
+            return None;
+        }
+        let from = u32::try_from(position.saturating_sub(FIRST_PROCESS)).ok()?;
+        let pid = self.source.next_pid(from.max(1)).ok()?;
+        let inode = Inode::Process(OfProcess::directory(pid));
+        Some((FIRST_PROCESS + u64::from(pid) + 1, decimal_text(pid), inode))
+    }
+
+    fn process_entry(&self, of: OfProcess, position: u64) -> Option<(u64, String, Inode)> {
+        let descriptor = |item| {
+            let who = self.source.process(of.pid).ok()?.who;
+            let from = i32::try_from(position).ok()?;
+            let fd = self.source.next_fd(who, from).ok()?.fd as u32;
+            let inode = Inode::Process(OfProcess {
+                fd,
+                ..of.with(item)
+            });
+            Some((u64::from(fd) + 1, decimal_text(fd), inode))
+        };
+        match of.item {
+            Item::Directory => {
+                let (name, item) = *entries(of).nth(usize::try_from(position).ok()?)?;
+                Some((position + 1, name.into(), Inode::Process(of.with(item))))
+            }
+            Item::Descriptors => descriptor(Item::Descriptor),
+            Item::DescriptorInfos => descriptor(Item::DescriptorInfo),
+            Item::Tasks if position == 0 => {
+                let directory = OfProcess::directory(of.pid);
+                let inode = Inode::Process(OfProcess {
+                    task: true,
+                    ..directory
+                });
+                Some((1, decimal_text(of.pid), inode))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Positions that "." and ".." take in every directory.
+const DOTS: u64 = 2;
+
+fn decimal_text(number: u32) -> String {
+    let mut text = String::new();
+    let _ = write!(text, "{number}");
+    text
+}
+
+/// Entries of a process's directory.
+fn entries(of: OfProcess) -> impl Iterator<Item = &'static (&'static str, Item)> {
+    PROCESS
+        .iter()
+        .filter(move |entry| !(of.task && entry.1 == Item::Tasks))
+}
+
+fn global_mode(what: Global) -> u32 {
+    match what {
+        Global::Directory => S_IFDIR | 0o555,
+        Global::SelfLink | Global::ThreadSelf | Global::Link(_) => S_IFLNK | 0o777,
+        _ => S_IFREG | 0o444,
+    }
+}
+
+fn item_mode(item: Item) -> u32 {
+    match item {
+        Item::Directory | Item::Tasks => S_IFDIR | 0o555,
+        Item::Descriptors | Item::DescriptorInfos => S_IFDIR | 0o500,
+        Item::Exe | Item::Cwd | Item::Root => S_IFLNK | 0o777,
+        Item::Descriptor => S_IFLNK | 0o700,
+        Item::Environ | Item::DescriptorInfo => S_IFREG | 0o400,
+        _ => S_IFREG | 0o444,
+    }
+}
+
+/// DT_* of a mode.
+fn dirent_kind(mode: u32) -> u8 {
+    (mode >> 12) as u8
+}
+
+impl<S: Source> FileSystem for Proc<S> {
+    fn read_super(&mut self, _: u64, _: u64) -> Result<Node> {
+        self.node(Inode::Global(0))
+    }
+
+    fn lookup(&mut self, dir: u64, name: &[u8], _: Endpoint) -> Result<Node> {
+        let dir = self.inode(dir)?;
+        match name {
+            b"." => self.node(dir),
+            b".." => self.node(self.inode(self.above(dir))?),
+            _ => self.node(self.find(dir, name)?),
+        }
+    }
+
+    fn put(&mut self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, who: Endpoint) -> Result<u64> {
+        let text = self.snapshot(ino, offset, who)?;
+        let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..));
+        let rest = rest.unwrap_or_default();
+        let len = usize::try_from(to.len()).map_or(rest.len(), |len| len.min(rest.len()));
+        to.copy_out(0, &rest[..len])?;
+        if len == 0 && !to.is_empty() {
+            self.snapshots.forget(ino, who);
+        }
+        Ok(len as u64)
+    }
+
+    fn getdents(
+        &mut self,
+        ino: u64,
+        mut position: u64,
+        to: &mut Dirents,
+        _: Endpoint,
+    ) -> Result<u64> {
+        let dir = self.inode(ino)?;
+        if self.node(dir)?.mode & S_IFMT != S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
+        const DIRECTORY: u8 = 4;
+        for (at, name, ino) in [(0, ".", ino), (1, "..", self.above(dir))] {
+            if position == at {
+                if !to.push(ino, at + 1, DIRECTORY, name.as_bytes()) {
+                    return Ok(position);
+                }
+                position = at + 1;
+            }
+        }
+        while let Some((next, name, inode)) = self.entry(dir, position - DOTS) {
+            let mode = match inode {
+                Inode::Global(index) => global_mode(GLOBAL[index].2),
+                Inode::Process(of) => item_mode(of.item),
+            };
+            let next = next + DOTS;
+            if !to.push(inode.number(), next, dirent_kind(mode), name.as_bytes()) {
+                break;
+            }
+            position = next;
+        }
+        Ok(position)
+    }
+
+    fn readlink(&mut self, ino: u64, buffer: &mut [u8], who: Endpoint) -> Result<usize> {
+        let target = self.target(self.inode(ino)?, who)?;
+        let len = target.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&target[..len]);
+        Ok(len)
+    }
+
+    fn attributes(&mut self, ino: u64, _: Endpoint) -> Result<Attributes> {
+        let node = self.node(self.inode(ino)?)?;
+        let now = self.source.now();
+        Ok(Attributes {
+            ino,
+            mode: node.mode,
+            nlink: node.nlink,
+            uid: node.uid,
+            gid: node.gid,
+            // Programs that size their buffer by it read at least this much.
+            size: if node.mode & S_IFMT == S_IFLNK { 64 } else { 0 },
+            block_size: 1024,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Attributes::default()
+        })
+    }
+
+    fn statistics(&mut self) -> Result<Statistics> {
+        Ok(Statistics {
+            kind: MAGIC,
+            block_size: PAGE,
+            name_max: NAME_MAX as u64,
+            ..Statistics::default()
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! The texts that belong to no process, in Linux's formats.
+
+use crate::cpu;
+use crate::source::Source;
+use crate::tree::Global;
+use abi::Errno;
+use abi::proto::pm::identity;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+const KIB: u64 = 1024;
+const SECOND: u64 = 1_000_000_000;
+/// Ns of one unit of CPU time in /proc (USER_HZ is 100).
+pub const TICK_NS: u64 = 10_000_000;
+
+/// The text of a global file.
+pub fn text(source: &impl Source, boot_id: &[u8; 16], what: Global) -> Result<Vec<u8>, Errno> {
+    let text = match what {
+        Global::Text(text) => text.into(),
+        Global::Line(text) => format!("{text}\n"),
+        Global::Meminfo => meminfo(source)?,
+        Global::Cpuinfo => cpu::info(source.tsc_hz()),
+        Global::Uptime => uptime(source)?,
+        Global::Loadavg => loadavg(source)?,
+        Global::Stat => stat(source)?,
+        Global::Vmstat => vmstat(source)?,
+        Global::Version => format!(
+            "Linux version {} (absentia) (rustc) {}\n",
+            identity::RELEASE,
+            identity::VERSION
+        ),
+        Global::CommandLine => {
+            let mut line = source.command_line();
+            line.push(b'\n');
+            return Ok(line);
+        }
+        Global::Uuid => {
+            let mut bytes = [0; 16];
+            source.random(&mut bytes);
+            uuid(bytes)
+        }
+        Global::BootId => uuid(*boot_id),
+        Global::Counters => counters(source)?,
+        Global::Directory => return Err(Errno::EISDIR),
+        Global::SelfLink | Global::ThreadSelf | Global::Link(_) => return Err(Errno::EINVAL),
+    };
+    Ok(text.into_bytes())
+}
+
+fn meminfo(source: &impl Source) -> Result<String, Errno> {
+    let vm = source.vm()?;
+    let used = vm.total.saturating_sub(vm.free + vm.cached);
+    let mut out = String::new();
+    for (name, bytes) in [
+        ("MemTotal:", vm.total),
+        ("MemFree:", vm.free),
+        ("MemAvailable:", vm.free + vm.cached),
+        ("Buffers:", 0),
+        ("Cached:", vm.cached),
+        ("SwapCached:", 0),
+        ("Active:", used),
+        ("Inactive:", vm.cached),
+        ("SwapTotal:", 0),
+        ("SwapFree:", 0),
+        ("Dirty:", 0),
+        ("Writeback:", 0),
+        ("AnonPages:", used),
+        ("Mapped:", 0),
+        ("Shmem:", 0),
+        ("Slab:", 0),
+        ("SReclaimable:", 0),
+        ("SUnreclaim:", 0),
+        ("KernelStack:", 0),
+        ("PageTables:", 0),
+        ("CommitLimit:", vm.total),
+        ("Committed_AS:", used),
+    ] {
+        let _ = writeln!(out, "{name:<16}{:>8} kB", bytes / KIB);
+    }
+    Ok(out)
+}
+
+/// Seconds with two decimals.
+fn hundredths(ns: u64) -> String {
+    format!("{}.{:02}", ns / SECOND, ns % SECOND / TICK_NS)
+}
+
+fn uptime(source: &impl Source) -> Result<String, Errno> {
+    let (up, idle) = (source.uptime_ns(), source.kernel()?.idle_ns);
+    Ok(format!("{} {}\n", hundredths(up), hundredths(idle)))
+}
+
+/// Processes that run, all processes, and the highest process id.
+fn census(source: &impl Source) -> (u64, u64, u32) {
+    let (mut running, mut all, mut last) = (0, 0, 0);
+    while let Ok(pid) = source.next_pid(last + 1) {
+        last = pid;
+        all += 1;
+        let state = source.process(pid).map(|p| p.session_state.1);
+        running += u64::from(state == Ok('R' as u32));
+    }
+    (running, all, last)
+}
+
+fn loadavg(source: &impl Source) -> Result<String, Errno> {
+    // The load is not measured.
+    let (running, all, last) = census(source);
+    Ok(format!("0.00 0.00 0.00 {running}/{all} {last}\n"))
+}
+
+fn stat(source: &impl Source) -> Result<String, Errno> {
+    let (kernel, pm) = (source.kernel()?, source.pm()?);
+    let idle = kernel.idle_ns / TICK_NS;
+    let busy = source.uptime_ns().saturating_sub(kernel.idle_ns) / TICK_NS;
+    let (running, ..) = census(source);
+    let mut out = String::new();
+    for cpu in ["cpu ", "cpu0"] {
+        let _ = writeln!(out, "{cpu} {busy} 0 0 {idle} 0 0 0 0 0 0");
+    }
+    let _ = write!(
+        out,
+        "intr {}\nctxt {}\nbtime {}\nprocesses {}\nprocs_running {running}\nprocs_blocked 0\n\
+         softirq 0 0 0 0 0 0 0 0 0 0 0\n",
+        kernel.interrupts,
+        kernel.switches,
+        pm.epoch_ns / SECOND,
+        pm.forks,
+    );
+    Ok(out)
+}
+
+fn vmstat(source: &impl Source) -> Result<String, Errno> {
+    let (vm, kernel) = (source.vm()?, source.kernel()?);
+    let page = abi::PAGE;
+    Ok(format!(
+        "nr_free_pages {}\nnr_file_pages {}\npgfault {}\npgmajfault 0\npswpin 0\npswpout 0\n",
+        vm.free / page,
+        vm.cached / page,
+        kernel.page_faults
+    ))
+}
+
+/// A random (version 4) UUID.
+fn uuid(mut b: [u8; 16]) -> String {
+    b[6] = b[6] & 0x0f | 0x40;
+    b[8] = b[8] & 0x3f | 0x80;
+    let mut out = String::new();
+    for (i, byte) in b.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        let _ = write!(out, "{byte:02x}");
+    }
+    out.push('\n');
+    out
+}
+
+/// One `name value` a line: what leak tests compare.
+fn counters(source: &impl Source) -> Result<String, Errno> {
+    let (kernel, vm, vfs, pm) = (source.kernel()?, source.vm()?, source.vfs()?, source.pm()?);
+    let mut out = String::new();
+    for (name, value) in [
+        ("kernel.visits", kernel.visits),
+        ("kernel.messages", kernel.messages),
+        ("kernel.copies", kernel.copies),
+        ("kernel.copied_bytes", kernel.copied_bytes),
+        ("kernel.soft_faults", kernel.soft_faults),
+        ("kernel.memory_requests", kernel.memory_requests),
+        ("kernel.page_faults", kernel.page_faults),
+        ("kernel.interrupts", kernel.interrupts),
+        ("kernel.switches", kernel.switches),
+        ("kernel.idle_ns", kernel.idle_ns),
+        ("vm.total", vm.total),
+        ("vm.free", vm.free),
+        ("vm.cached", vm.cached),
+        ("vm.spaces", vm.spaces),
+        ("vm.regions", vm.regions),
+        ("vm.waiting", vm.waiting),
+        ("vm.used_frames", vm.used_frames),
+        ("vfs.files", vfs.files),
+        ("vfs.vnodes", vfs.vnodes),
+        ("vfs.pipes", vfs.pipes),
+        ("vfs.tasks", vfs.tasks),
+        ("vfs.grants", vfs.grants),
+        ("vfs.processes", vfs.processes),
+        ("pm.processes", pm.processes),
+        ("pm.zombies", pm.zombies),
+        ("pm.forks", pm.forks),
+    ] {
+        let _ = writeln!(out, "{name} {value}");
+    }
+    Ok(out)
+}

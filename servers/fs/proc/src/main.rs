@@ -1,0 +1,180 @@
+//! The proc file system's image: [`Source`] by calls to the servers and the kernel.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use abi::boot::{RunHeader, RunSpec, names, run_flags};
+use abi::fs::PATH_MAX;
+use abi::kernel::Counters;
+use abi::proto::pm::{
+    NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf,
+};
+use abi::proto::vfs::{
+    ExecFigures, ExecInfo, FoundFd, MountTable, NextFd, PathOf, VfsCounters, VfsFigures,
+};
+use abi::proto::vm::{RegionAt, RegionInfo, SpaceFigures, SpaceInfo, VmCounters, VmFigures};
+use abi::{Endpoint, Errno};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use mem::random::Random;
+use proc::files::Proc;
+use proc::source::{PathKind, Source};
+use rt::fsserver::{self, Clock};
+use rt::grants::{self, Access};
+use rt::ipc::call;
+use rt::kernel;
+
+rt::entry!(main);
+
+/// Longest /proc/mounts.
+const MOUNTS_MAX: usize = 16 << 10;
+
+/// The system as it is.
+struct System {
+    run: RunHeader,
+    tsc_hz: u64,
+    clock: Clock,
+    random: RefCell<Random>,
+}
+
+impl System {
+    fn new() -> Result<System, Errno> {
+        let (entry, info) = kernel::module_find(names::RUN)?;
+        let mut bytes = vec![0; info.len as usize];
+        let len = kernel::module_read(entry, 0, &mut bytes)?;
+        bytes.truncate(len);
+        let run = RunSpec::parse(&bytes)?.header;
+        // Not the stream that the memory devices or VFS draw from the same seed.
+        let mut random = Random::new(run.seed);
+        random.mix(b"proc");
+        Ok(System {
+            run,
+            tsc_hz: kernel::boot_info()?.tsc_hz,
+            clock: Clock::new(),
+            random: RefCell::new(random),
+        })
+    }
+
+    /// Has VFS fill a buffer through a grant.
+    fn filled(
+        &self,
+        capacity: usize,
+        ask: impl FnOnce(i32, u64) -> Result<u64, Errno>,
+    ) -> Result<Vec<u8>, Errno> {
+        let mut buffer = vec![0u8; capacity];
+        let address = buffer.as_mut_ptr();
+        let grant = grants::direct(Endpoint::VFS, address, capacity, Access::Write)?;
+        let len = ask(grant.id(), capacity as u64);
+        drop(grant);
+        buffer.truncate(len? as usize);
+        Ok(buffer)
+    }
+}
+
+impl Source for System {
+    fn process(&self, pid: u32) -> Result<ProcessFigures, Errno> {
+        call(Endpoint::PM, ProcessOf { pid })
+    }
+    fn name(&self, pid: u32) -> Result<ProcessName, Errno> {
+        call(Endpoint::PM, NameOf { pid })
+    }
+    fn next_pid(&self, pid: u32) -> Result<u32, Errno> {
+        call(Endpoint::PM, NextPid { pid }).map(|found| found.pid)
+    }
+    fn pid_of(&self, who: Endpoint) -> Result<u32, Errno> {
+        call(Endpoint::PM, PidOf { who }).map(|found| found.pid)
+    }
+    fn pm(&self) -> Result<PmFigures, Errno> {
+        call(Endpoint::PM, PmCounters {})
+    }
+    fn space(&self, who: Endpoint) -> Result<SpaceFigures, Errno> {
+        call(Endpoint::VM, SpaceInfo { who })
+    }
+    fn region(&self, who: Endpoint, index: u64) -> Result<RegionInfo, Errno> {
+        call(Endpoint::VM, RegionAt { who, index })
+    }
+    fn vm(&self) -> Result<VmFigures, Errno> {
+        call(Endpoint::VM, VmCounters {})
+    }
+    fn path(&self, who: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno> {
+        let (which, fd) = match kind {
+            PathKind::Cwd => (0, -1),
+            PathKind::Exe => (1, -1),
+            PathKind::Root => (2, -1),
+            PathKind::Descriptor(fd) => (3, fd),
+        };
+        self.filled(PATH_MAX, |grant, len| {
+            let request = PathOf {
+                who,
+                which,
+                fd,
+                grant,
+                len,
+            };
+            call(Endpoint::VFS, request).map(|path| path.len)
+        })
+    }
+    fn next_fd(&self, who: Endpoint, fd: i32) -> Result<FoundFd, Errno> {
+        call(Endpoint::VFS, NextFd { who, fd })
+    }
+    fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno> {
+        call(Endpoint::VFS, ExecInfo { who })
+    }
+    fn mounts(&self) -> Result<Vec<u8>, Errno> {
+        self.filled(MOUNTS_MAX, |grant, len| {
+            call(Endpoint::VFS, MountTable { grant, len }).map(|table| table.len)
+        })
+    }
+    fn vfs(&self) -> Result<VfsFigures, Errno> {
+        call(Endpoint::VFS, VfsCounters {})
+    }
+    fn memory(&self, who: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        rt::copy::try_read(who, address, buffer)
+    }
+    fn kernel(&self) -> Result<Counters, Errno> {
+        kernel::counters()
+    }
+    fn uptime_ns(&self) -> u64 {
+        kernel::time_ns()
+    }
+    fn tsc_hz(&self) -> u64 {
+        self.tsc_hz
+    }
+    fn command_line(&self) -> Vec<u8> {
+        let mut line = vec![0; 4096];
+        let len = kernel::command_line(&mut line).unwrap_or(0);
+        line.truncate(len);
+        // The kernel may hand over the terminator.
+        while line.last() == Some(&0) {
+            line.pop();
+        }
+        line
+    }
+    fn terminal(&self) -> bool {
+        self.run.flags & run_flags::STDIN_TTY != 0
+    }
+    fn random(&self, bytes: &mut [u8]) {
+        self.random.borrow_mut().fill(bytes);
+    }
+    fn now(&self) -> (i64, i64) {
+        self.clock.now()
+    }
+}
+
+fn main() -> ! {
+    match System::new() {
+        Ok(system) => {
+            fsserver::started(Ok(()));
+            fsserver::serve(&mut Proc::new(system))
+        }
+        Err(errno) => {
+            fsserver::started(Err(errno));
+            // RS ends a service that gave up.
+            loop {
+                let _ = rt::ipc::receive();
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The texts of one process, in Linux's formats.
+
+use crate::global::TICK_NS;
+use crate::source::{PathKind, Source};
+use abi::proto::pm::{ProcessFigures, ProcessName};
+use abi::proto::vm::{RegionInfo, SpaceFigures};
+use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+const KIB: u64 = 1024;
+/// Longest argument or environment text that is copied.
+const STRINGS_MAX: u64 = 1 << 20;
+/// The console's device number as /proc/PID/stat has it: major 5, minor 1.
+const CONSOLE: u32 = 5 << 8 | 1;
+
+/// [`RegionInfo::flags`] beside the protection.
+mod region {
+    pub const SHARED: u64 = 1 << 8;
+    pub const STACK: u64 = 1 << 9;
+    pub const HEAP: u64 = 1 << 10;
+    pub const FILE: u64 = 1 << 11;
+}
+
+/// The program's name (comm): the two halves up to a NUL, at most 15 bytes.
+pub fn comm(name: &ProcessName) -> Vec<u8> {
+    let bytes = name.name.iter().chain(&name.name2).take(15);
+    bytes.copied().take_while(|&byte| byte != 0).collect()
+}
+
+/// The size of its memory; nothing for a zombie.
+fn space(source: &impl Source, who: Endpoint) -> SpaceFigures {
+    let none = SpaceFigures {
+        size: 0,
+        resident: 0,
+        shared: 0,
+        brk: 0,
+    };
+    if !who.is_process() {
+        return none;
+    }
+    source.space(who).unwrap_or(none)
+}
+
+/// Its regions in address order.
+fn regions(source: &impl Source, who: Endpoint) -> impl Iterator<Item = RegionInfo> {
+    let last = if who.is_process() { u64::MAX } else { 0 };
+    (0..last).map_while(move |index| source.region(who, index).ok())
+}
+
+fn state(figures: &ProcessFigures) -> char {
+    char::from_u32(figures.session_state.1)
+        .filter(char::is_ascii_alphabetic)
+        .unwrap_or('S')
+}
+
+/// What stat and status say of regions.
+#[derive(Default)]
+struct Layout {
+    code: (u64, u64),
+    stack: (u64, u64),
+    heap: u64,
+    code_bytes: u64,
+    data_bytes: u64,
+}
+
+impl Layout {
+    fn of(source: &impl Source, who: Endpoint) -> Layout {
+        let mut layout = Layout::default();
+        for r in regions(source, who) {
+            let len = r.end.saturating_sub(r.start);
+            if r.flags & region::STACK != 0 {
+                layout.stack = (r.start, r.end);
+            } else if r.flags & 4 != 0 {
+                layout.code_bytes += len;
+                if layout.code.1 == 0 {
+                    layout.code = (r.start, r.end);
+                }
+            } else if r.flags & 2 != 0 {
+                layout.data_bytes += len;
+            }
+            if r.flags & region::HEAP != 0 && layout.heap == 0 {
+                layout.heap = r.start;
+            }
+        }
+        layout
+    }
+}
+
+/// /proc/PID/stat.
+pub fn stat(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+    let (figures, name) = (source.process(pid)?, source.name(pid)?);
+    let space = space(source, figures.who);
+    let layout = Layout::of(source, figures.who);
+    let strings = source.strings(figures.who).ok();
+    let strings = strings.map_or([0; 4], |s| [s.arg_start, s.arg_end, s.env_start, s.env_end]);
+    let (tty, foreground) = match source.terminal() {
+        true => (CONSOLE, figures.parent_group.1 as i64),
+        false => (0, -1),
+    };
+    let (parent, group) = figures.parent_group;
+    let mut out = format!("{pid} (").into_bytes();
+    out.extend(comm(&name));
+    let mut rest = String::new();
+    let _ = writeln!(
+        rest,
+        ") {state} {parent} {group} {session} {tty} {foreground} 0 0 0 0 0 {cpu} 0 0 0 20 0 \
+         {threads} 0 {start} {size} {resident} 18446744073709551615 {code} {code_end} {stack} 0 0 \
+         {pending} {blocked} {ignored} {caught} 0 0 0 17 0 0 0 0 0 0 0 0 {heap} {args} {args_end} \
+         {env} {env_end} 0",
+        state = state(&figures),
+        session = figures.session_state.0,
+        cpu = figures.cpu_ns / TICK_NS,
+        threads = name.threads,
+        start = figures.start_ns / TICK_NS,
+        size = space.size,
+        resident = space.resident / PAGE,
+        code = layout.code.0,
+        code_end = layout.code.1,
+        stack = layout.stack.1,
+        // The old field holds the first 31 signals.
+        pending = figures.pending & 0x7fff_ffff,
+        blocked = name.blocked & 0x7fff_ffff,
+        ignored = name.ignored & 0x7fff_ffff,
+        caught = name.caught & 0x7fff_ffff,
+        heap = layout.heap,
+        args = strings[0],
+        args_end = strings[1],
+        env = strings[2],
+        env_end = strings[3],
+    );
+    out.extend(rest.bytes());
+    Ok(out)
+}
+
+/// /proc/PID/status.
+pub fn status(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+    let (figures, name) = (source.process(pid)?, source.name(pid)?);
+    let (uid, gid) = figures.ids;
+    let (parent, group) = figures.parent_group;
+    let session = figures.session_state.0;
+    let state = match state(&figures) {
+        'R' => "R (running)",
+        'T' => "T (stopped)",
+        'Z' => "Z (zombie)",
+        'D' => "D (disk sleep)",
+        'X' => "X (dead)",
+        _ => "S (sleeping)",
+    };
+    let mut out = b"Name:\t".to_vec();
+    out.extend(comm(&name));
+    let mut rest = String::new();
+    let _ = write!(
+        rest,
+        "\nUmask:\t0022\nState:\t{state}\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
+         TracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n\
+         FDSize:\t64\nGroups:\t \nNStgid:\t{pid}\nNSpid:\t{pid}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
+    );
+    if figures.who.is_process() {
+        let space = space(source, figures.who);
+        let layout = Layout::of(source, figures.who);
+        for (key, bytes) in [
+            ("VmPeak", space.size),
+            ("VmSize", space.size),
+            ("VmLck", 0),
+            ("VmPin", 0),
+            ("VmHWM", space.resident),
+            ("VmRSS", space.resident),
+            ("RssAnon", space.resident.saturating_sub(space.shared)),
+            ("RssFile", space.shared),
+            ("RssShmem", 0),
+            ("VmData", layout.data_bytes),
+            ("VmStk", layout.stack.1 - layout.stack.0),
+            ("VmExe", layout.code_bytes),
+            ("VmLib", 0),
+            ("VmPTE", 0),
+            ("VmSwap", 0),
+        ] {
+            let _ = writeln!(rest, "{key}:\t{:>8} kB", bytes / KIB);
+        }
+    }
+    // With user id 0 a process may do everything.
+    let capable: u64 = if uid == 0 { 0x1ff_ffff_ffff } else { 0 };
+    let _ = write!(
+        rest,
+        "Threads:\t{}\nSigQ:\t0/1024\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\n\
+         SigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{capable:016x}\n\
+         CapEff:\t{capable:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t0\nSeccomp:\t0\n\
+         Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
+         voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+        name.threads,
+        0,
+        figures.pending,
+        name.blocked,
+        name.ignored,
+        name.caught,
+        0,
+        0x1ff_ffff_ffffu64,
+        0,
+    );
+    out.extend(rest.bytes());
+    Ok(out)
+}
+
+/// /proc/PID/statm.
+pub fn statm(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+    let who = source.process(pid)?.who;
+    let space = space(source, who);
+    let layout = Layout::of(source, who);
+    let data = layout.data_bytes + (layout.stack.1 - layout.stack.0);
+    let [size, resident, shared, code, data] = [
+        space.size,
+        space.resident,
+        space.shared,
+        layout.code_bytes,
+        data,
+    ]
+    .map(|b| b / PAGE);
+    Ok(format!("{size} {resident} {shared} {code} 0 {data} 0\n").into_bytes())
+}
+
+/// /proc/PID/comm.
+pub fn comm_text(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+    let mut text = comm(&source.name(pid)?);
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// /proc/PID/cmdline, or with `environment` /proc/PID/environ. What is not in memory ends it.
+pub fn strings(source: &impl Source, pid: u32, environment: bool) -> Result<Vec<u8>, Errno> {
+    let who = source.process(pid)?.who;
+    let Ok(places) = source.strings(who) else {
+        // A zombie has none.
+        return Ok(Vec::new());
+    };
+    let (start, end) = match environment {
+        false => (places.arg_start, places.arg_end),
+        true => (places.env_start, places.env_end),
+    };
+    let end = end.min(start.saturating_add(STRINGS_MAX));
+    let mut text = Vec::new();
+    let mut at = start;
+    while at < end {
+        let len = (PAGE_SIZE - (at % PAGE) as usize).min((end - at) as usize);
+        let mut piece = vec![0; len];
+        if source.memory(who, at, &mut piece).is_err() {
+            break;
+        }
+        text.extend(piece);
+        at += len as u64;
+    }
+    Ok(text)
+}
+
+/// /proc/PID/maps.
+pub fn maps(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+    let who = source.process(pid)?.who;
+    let exe = source.path(who, PathKind::Exe).unwrap_or_default();
+    // Only the executable's path is known: the file that is mapped lowest.
+    let mut exe_file = None;
+    let mut out = Vec::new();
+    for r in regions(source, who) {
+        let file = r.flags & region::FILE != 0;
+        let letter = |bit, letter| if r.flags & bit != 0 { letter } else { '-' };
+        let shared = if r.flags & region::SHARED != 0 {
+            's'
+        } else {
+            'p'
+        };
+        let (dev, ino) = if file { (r.dev, r.ino) } else { (0, 0) };
+        let mut line = format!(
+            "{:08x}-{:08x} {}{}{}{shared} {:08x} {:02x}:{:02x} {ino} ",
+            r.start,
+            r.end,
+            letter(1, 'r'),
+            letter(2, 'w'),
+            letter(4, 'x'),
+            if file { r.offset } else { 0 },
+            dev >> 8 & 0xfff,
+            dev & 0xff | dev >> 12 & 0xf_ff00,
+        )
+        .into_bytes();
+        if file && exe_file.is_none() {
+            exe_file = Some((r.dev, r.ino));
+        }
+        let name: &[u8] = match () {
+            () if file && exe_file == Some((r.dev, r.ino)) => &exe,
+            () if r.flags & region::HEAP != 0 => b"[heap]",
+            () if r.flags & region::STACK != 0 => b"[stack]",
+            () => b"",
+        };
+        if !name.is_empty() {
+            // Linux starts names in column 73.
+            line.resize(line.len().max(73), b' ');
+            line.extend(name);
+        }
+        line.push(b'\n');
+        out.extend(line);
+    }
+    Ok(out)
+}
+
+/// /proc/PID/fdinfo/N.
+pub fn descriptor_info(source: &impl Source, pid: u32, fd: i32) -> Result<Vec<u8>, Errno> {
+    let who = source.process(pid)?.who;
+    let found = source.next_fd(who, fd)?;
+    if found.fd != fd {
+        return Err(Errno::ENOENT);
+    }
+    let text = format!(
+        "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n",
+        found.position, found.flags
+    );
+    Ok(text.into_bytes())
+}

@@ -1,0 +1,67 @@
+//! Where the facts come from.
+
+use abi::kernel::Counters;
+use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
+use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
+use abi::proto::vm::{RegionInfo, SpaceFigures, VmFigures};
+use abi::{Endpoint, Errno};
+use alloc::vec::Vec;
+
+/// Which path of a process ([`abi::proto::vfs::PathOf`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PathKind {
+    /// Working directory.
+    Cwd,
+    /// Executable.
+    Exe,
+    /// Root directory.
+    Root,
+    /// Open descriptor.
+    Descriptor(i32),
+}
+
+/// The servers and the kernel, as /proc asks them.
+pub trait Source {
+    /// PM: a process.
+    fn process(&self, pid: u32) -> Result<ProcessFigures, Errno>;
+    /// PM: its name and signal sets.
+    fn name(&self, pid: u32) -> Result<ProcessName, Errno>;
+    /// PM: the lowest process id from `pid` on.
+    fn next_pid(&self, pid: u32) -> Result<u32, Errno>;
+    /// PM: the process id of an endpoint.
+    fn pid_of(&self, who: Endpoint) -> Result<u32, Errno>;
+    /// PM's counters.
+    fn pm(&self) -> Result<PmFigures, Errno>;
+    /// VM: the size of an address space.
+    fn space(&self, who: Endpoint) -> Result<SpaceFigures, Errno>;
+    /// VM: a region.
+    fn region(&self, who: Endpoint, index: u64) -> Result<RegionInfo, Errno>;
+    /// VM's counters.
+    fn vm(&self) -> Result<VmFigures, Errno>;
+    /// VFS: the path of a process's file.
+    fn path(&self, who: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno>;
+    /// VFS: the lowest descriptor from `fd` on.
+    fn next_fd(&self, who: Endpoint, fd: i32) -> Result<FoundFd, Errno>;
+    /// VFS: where the argument strings are.
+    fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno>;
+    /// VFS: the text of /proc/mounts.
+    fn mounts(&self) -> Result<Vec<u8>, Errno>;
+    /// VFS's counters.
+    fn vfs(&self) -> Result<VfsFigures, Errno>;
+    /// Memory of a process; `EFAULT` when it is not present.
+    fn memory(&self, who: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+    /// The kernel's counters.
+    fn kernel(&self) -> Result<Counters, Errno>;
+    /// Ns since boot.
+    fn uptime_ns(&self) -> u64;
+    /// TSC ticks per second.
+    fn tsc_hz(&self) -> u64;
+    /// The kernel's command line.
+    fn command_line(&self) -> Vec<u8>;
+    /// Whether PROGRAM has a terminal.
+    fn terminal(&self) -> bool;
+    /// Random bytes.
+    fn random(&self, bytes: &mut [u8]);
+    /// Seconds and ns since 1970.
+    fn now(&self) -> (i64, i64);
+}

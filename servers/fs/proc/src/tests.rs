@@ -1,0 +1,411 @@
+use crate::files::Proc;
+use crate::source::{PathKind, Source};
+use crate::tree::{GLOBAL, Inode, Item, OfProcess, ROOT, decimal};
+use crate::{global, process};
+use abi::kernel::Counters;
+use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
+use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
+use abi::proto::vm::{RegionInfo, SpaceFigures, VmFigures};
+use abi::{Endpoint, Errno};
+use rt::fsserver::{Dirents, FileSystem};
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// Two processes: 2, a shell, and 300, a zombie.
+struct Two;
+
+const SHELL: Endpoint = Endpoint::new(20, 1);
+
+impl Source for Two {
+    fn process(&self, pid: u32) -> Result<ProcessFigures, Errno> {
+        let (who, state) = match pid {
+            2 => (SHELL, 'S'),
+            300 => (Endpoint::NONE, 'Z'),
+            _ => return Err(Errno::ESRCH),
+        };
+        Ok(ProcessFigures {
+            who,
+            parent_group: (1, 2),
+            session_state: (2, state as u32),
+            ids: (1000, 100),
+            cpu_ns: 1_230_000_000,
+            start_ns: 50_000_000,
+            pending: 0,
+        })
+    }
+    fn name(&self, pid: u32) -> Result<ProcessName, Errno> {
+        self.process(pid)?;
+        Ok(ProcessName {
+            name: *b"a long) ",
+            name2: *b"name\0\0\0\0",
+            blocked: 1 << 13,
+            ignored: 0,
+            caught: 2,
+            threads: 1,
+        })
+    }
+    fn next_pid(&self, pid: u32) -> Result<u32, Errno> {
+        [2, 300].into_iter().find(|&p| p >= pid).ok_or(Errno::ESRCH)
+    }
+    fn pid_of(&self, who: Endpoint) -> Result<u32, Errno> {
+        if who == SHELL {
+            Ok(2)
+        } else {
+            Err(Errno::ESRCH)
+        }
+    }
+    fn pm(&self) -> Result<PmFigures, Errno> {
+        Ok(PmFigures {
+            processes: 2,
+            zombies: 1,
+            forks: 7,
+            epoch_ns: 1_700_000_000_000_000_000,
+        })
+    }
+    fn space(&self, _: Endpoint) -> Result<SpaceFigures, Errno> {
+        Ok(SpaceFigures {
+            size: 40960,
+            resident: 8192,
+            shared: 4096,
+            brk: 0,
+        })
+    }
+    fn region(&self, who: Endpoint, index: u64) -> Result<RegionInfo, Errno> {
+        assert_eq!(who, SHELL);
+        let region = |start, end, flags, ino, offset| RegionInfo {
+            start,
+            end,
+            flags,
+            dev: 0x801,
+            ino,
+            offset,
+        };
+        let file = 1 << 11;
+        let all = [
+            region(0x40_0000, 0x40_1000, 1 | 4 | file, 12, 0x1000),
+            region(0x60_0000, 0x60_2000, 3 | 1 << 10, 0, 0),
+            region(0x7fff_0000_0000, 0x7fff_0000_3000, 3 | 1 << 9, 0, 0),
+        ];
+        all.get(index as usize).copied().ok_or(Errno::ENOENT)
+    }
+    fn vm(&self) -> Result<VmFigures, Errno> {
+        let (total, free, cached) = (64 << 20, 32 << 20, 8 << 20);
+        Ok(VmFigures {
+            total,
+            free,
+            cached,
+            spaces: 9,
+            regions: 30,
+            waiting: 0,
+            used_frames: 6144,
+        })
+    }
+    fn path(&self, _: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno> {
+        match kind {
+            PathKind::Exe => Ok(b"/bin/busybox".to_vec()),
+            PathKind::Descriptor(5) => Ok(b"pipe:[7]".to_vec()),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+    fn next_fd(&self, _: Endpoint, fd: i32) -> Result<FoundFd, Errno> {
+        let found = [0, 5].into_iter().find(|&f| f >= fd).ok_or(Errno::ENOENT)?;
+        Ok(FoundFd {
+            fd: found,
+            position: 77,
+            flags: 0o100002,
+        })
+    }
+    fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno> {
+        if who != SHELL {
+            return Err(Errno::ESRCH);
+        }
+        // The arguments end in a page that is present, the environment in one that is not.
+        Ok(ExecFigures {
+            arg_start: 4090,
+            arg_end: 4100,
+            env_start: 4100,
+            env_end: 9000,
+        })
+    }
+    fn mounts(&self) -> Result<Vec<u8>, Errno> {
+        Ok(b"/dev/vda / ext2 rw 0 0\n".to_vec())
+    }
+    fn vfs(&self) -> Result<VfsFigures, Errno> {
+        Ok(VfsFigures {
+            files: 3,
+            vnodes: 4,
+            pipes: 0,
+            tasks: 1,
+            grants: 2,
+            processes: 1,
+        })
+    }
+    fn memory(&self, _: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        if address + buffer.len() as u64 > 8192 {
+            return Err(Errno::EFAULT);
+        }
+        buffer.fill(b'x');
+        Ok(())
+    }
+    fn kernel(&self) -> Result<Counters, Errno> {
+        Ok(Counters {
+            idle_ns: 1_000_000_000,
+            interrupts: 5,
+            ..Counters::default()
+        })
+    }
+    fn uptime_ns(&self) -> u64 {
+        3_456_000_000
+    }
+    fn tsc_hz(&self) -> u64 {
+        2_100_000_000
+    }
+    fn command_line(&self) -> Vec<u8> {
+        b"quiet".to_vec()
+    }
+    fn terminal(&self) -> bool {
+        true
+    }
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(0xff);
+    }
+    fn now(&self) -> (i64, i64) {
+        (9, 0)
+    }
+}
+
+fn text(bytes: Result<Vec<u8>, Errno>) -> String {
+    String::from_utf8(bytes.unwrap()).unwrap()
+}
+
+/// The text of a global file by its path.
+fn global_text(path: &str) -> String {
+    let mut dir = 0;
+    for name in path.split('/') {
+        let is = |e: &(usize, &str, _)| e.0 == dir && e.1 == name;
+        dir = GLOBAL.iter().position(is).unwrap();
+    }
+    text(global::text(&Two, &[0; 16], GLOBAL[dir].2))
+}
+
+fn walk(files: &mut Proc<Two>, path: &str) -> Result<u64, Errno> {
+    let mut ino = ROOT;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        ino = files.lookup(ino, name.as_bytes(), SHELL)?.ino;
+    }
+    Ok(ino)
+}
+
+fn link(files: &mut Proc<Two>, path: &str) -> Result<String, Errno> {
+    let ino = walk(files, path)?;
+    let mut buffer = [0; 100];
+    let len = files.readlink(ino, &mut buffer, SHELL)?;
+    Ok(String::from_utf8(buffer[..len].to_vec()).unwrap())
+}
+
+/// All names of a directory, read through a buffer that holds few.
+fn names(files: &mut Proc<Two>, path: &str) -> Vec<String> {
+    let ino = walk(files, path).unwrap();
+    let (mut names, mut position) = (Vec::new(), 0);
+    loop {
+        let mut dirents = Dirents::new(80);
+        position = files.getdents(ino, position, &mut dirents, SHELL).unwrap();
+        let mut bytes = dirents.finish().unwrap();
+        if bytes.is_empty() {
+            return names;
+        }
+        while !bytes.is_empty() {
+            let len = usize::from(bytes[16]) | usize::from(bytes[17]) << 8;
+            let name = bytes[19..len].split(|&b| b == 0).next().unwrap();
+            names.push(String::from_utf8(name.to_vec()).unwrap());
+            bytes = &bytes[len..];
+        }
+    }
+}
+
+#[test]
+fn inode_numbers_come_apart_again() {
+    for index in 0..GLOBAL.len() {
+        let inode = Inode::Global(index);
+        assert_eq!(Inode::from_number(inode.number()), Some(inode));
+    }
+    for task in [false, true] {
+        let of = OfProcess {
+            pid: 32768,
+            item: Item::Tasks,
+            task,
+            fd: 1023,
+        };
+        let inode = Inode::Process(of);
+        assert_eq!(Inode::from_number(inode.number()), Some(inode));
+    }
+    for bad in [0, GLOBAL.len() as u64 + 1, 1 << 32, 1 << 32 | 200 << 24] {
+        assert_eq!(Inode::from_number(bad), None);
+    }
+    assert_eq!((decimal(b"10"), decimal(b"0")), (Some(10), Some(0)));
+    for bad in [&b""[..], b"01", b"+1", b"1x", b"99999999999"] {
+        assert_eq!(decimal(bad), None);
+    }
+}
+
+#[test]
+fn global_entries_are_in_directories_that_stand_before_them() {
+    for (i, (dir, name, _)) in GLOBAL.iter().enumerate() {
+        assert!(*dir < i || i == 0);
+        assert_eq!(GLOBAL[*dir].2, crate::tree::Global::Directory);
+        assert_eq!(
+            GLOBAL
+                .iter()
+                .filter(|e| (e.0, e.1) == (*dir, *name))
+                .count(),
+            1
+        );
+    }
+}
+
+#[test]
+fn stat_has_linuxs_fields() {
+    let stat = text(process::stat(&Two, 2));
+    assert!(
+        stat.starts_with("2 (a long) name) S 1 2 2 1281 2 0 "),
+        "{stat}"
+    );
+    let fields: Vec<&str> = stat
+        .rsplit_once(") ")
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    // The fields after the name; the first is number 3.
+    let field = |number: usize| fields[number - 3];
+    assert_eq!(fields.len(), 50);
+    assert_eq!((field(14), field(15)), ("123", "0"));
+    assert_eq!(
+        (field(20), field(22), field(23), field(24)),
+        ("1", "5", "40960", "2")
+    );
+    assert_eq!((field(26), field(28)), ("4194304", "140733193400320"));
+    assert_eq!((field(32), field(34), field(38)), ("8192", "2", "17"));
+    assert_eq!((field(47), field(48), field(52)), ("6291456", "4090", "0"));
+    let zombie = text(process::stat(&Two, 300));
+    assert!(zombie.contains(" Z 1 2 2 "));
+}
+
+#[test]
+fn status_statm_and_maps() {
+    let status = text(process::status(&Two, 2));
+    for line in [
+        "Name:\ta long) name\n",
+        "State:\tS (sleeping)\n",
+        "Uid:\t1000\t1000\t1000\t1000\n",
+        "VmSize:\t      40 kB\n",
+        "VmStk:\t      12 kB\n",
+        "SigCgt:\t0000000000000002\n",
+    ] {
+        assert!(status.contains(line), "{line}{status}");
+    }
+    assert!(!text(process::status(&Two, 300)).contains("VmSize"));
+    assert_eq!(text(process::statm(&Two, 2)), "10 2 1 1 0 5 0\n");
+    let expected = [
+        "00400000-00401000 r-xp 00001000 08:01 12                                 /bin/busybox",
+        "00600000-00602000 rw-p 00000000 00:00 0                                  [heap]",
+        "7fff00000000-7fff00003000 rw-p 00000000 00:00 0                          [stack]",
+    ];
+    let maps = text(process::maps(&Two, 2));
+    assert_eq!(maps.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(text(process::maps(&Two, 300)), "");
+}
+
+#[test]
+fn argument_strings_end_where_memory_does() {
+    assert_eq!(text(process::strings(&Two, 2, false)), "x".repeat(10));
+    assert_eq!(
+        text(process::strings(&Two, 2, true)),
+        "x".repeat(8192 - 4100)
+    );
+    assert_eq!(text(process::strings(&Two, 300, false)), "");
+}
+
+#[test]
+fn global_texts() {
+    let meminfo = global_text("meminfo");
+    assert!(meminfo.starts_with("MemTotal:          65536 kB\nMemFree:           32768 kB\n"));
+    assert!(meminfo.contains("\nCached:             8192 kB\n"));
+    assert_eq!(global_text("uptime"), "3.45 1.00\n");
+    assert_eq!(global_text("loadavg"), "0.00 0.00 0.00 0/2 300\n");
+    assert!(global_text("stat").starts_with("cpu  245 0 0 100 0 0 0 0 0 0\ncpu0 245 "));
+    assert!(global_text("stat").contains("\nbtime 1700000000\nprocesses 7\n"));
+    assert!(global_text("version").starts_with("Linux version 6."));
+    assert_eq!(global_text("cmdline"), "quiet\n");
+    let uuid = "ffffffff-ffff-4fff-bfff-ffffffffffff\n";
+    assert_eq!(global_text("sys/kernel/random/uuid"), uuid);
+    assert_eq!(global_text("sys/kernel/ostype"), "Linux\n");
+    let counters = global_text("absentia/counters");
+    assert!(counters.contains("vfs.pipes 0\n") && counters.contains("vm.used_frames 6144\n"));
+    assert!(counters.lines().all(|line| line.split(' ').count() == 2));
+    let cpuinfo = global_text("cpuinfo");
+    assert!(
+        cpuinfo.contains("cpu MHz\t\t: 2100.000\n") && cpuinfo.contains(" sse2 "),
+        "{cpuinfo}"
+    );
+}
+
+#[test]
+fn names_lead_where_they_say() {
+    let files = &mut Proc::new(Two);
+    assert_eq!(link(files, "self").unwrap(), "2");
+    assert_eq!(link(files, "thread-self").unwrap(), "2/task/2");
+    assert_eq!(link(files, "mounts").unwrap(), "self/mounts");
+    assert_eq!(link(files, "2/exe").unwrap(), "/bin/busybox");
+    assert_eq!(link(files, "2/fd/5").unwrap(), "pipe:[7]");
+    assert_eq!(link(files, "2/task/2/exe").unwrap(), "/bin/busybox");
+    assert_eq!(link(files, "2/cwd"), Err(Errno::ENOENT));
+    assert_eq!(link(files, "2/fd/4"), Err(Errno::ENOENT));
+    assert_eq!(walk(files, "3"), Err(Errno::ENOENT));
+    assert_eq!(walk(files, "2/task/3"), Err(Errno::ENOENT));
+    assert_eq!(walk(files, "2/task/2/task"), Err(Errno::ENOENT));
+    assert_eq!(walk(files, "2/stat/x"), Err(Errno::ENOTDIR));
+    for path in ["sys/kernel/random", "2/fd", "2/task", "2/task/2"] {
+        let (up, _) = path.rsplit_once('/').unwrap();
+        let dotted = walk(files, &(String::from(path) + "/..")).unwrap();
+        assert_eq!(dotted, walk(files, up).unwrap(), "{path}");
+    }
+    let shell = files.lookup(ROOT, b"2", SHELL).unwrap();
+    assert_eq!((shell.mode, shell.uid, shell.gid), (0o040555, 1000, 100));
+}
+
+#[test]
+fn directories_list_what_can_be_looked_up() {
+    let files = &mut Proc::new(Two);
+    assert_eq!(names(files, "2/fd"), [".", "..", "0", "5"]);
+    assert_eq!(names(files, "2/task"), [".", "..", "2"]);
+    assert_eq!(names(files, "sys"), [".", "..", "kernel", "vm", "fs"]);
+    let root = names(files, "");
+    assert_eq!(root[root.len() - 2..], ["2", "300"]);
+    for dir in ["", "2", "2/task/2", "2/fdinfo", "sys/kernel/random"] {
+        for name in names(files, dir) {
+            walk(files, &(String::from(dir) + "/" + &name)).unwrap();
+        }
+    }
+    assert_eq!(names(files, "2/task/2").len() + 1, names(files, "2").len());
+    let ino = walk(files, "2/stat").unwrap();
+    let result = files.getdents(ino, 0, &mut Dirents::new(100), SHELL);
+    assert_eq!(result, Err(Errno::ENOTDIR));
+}
+
+#[test]
+fn a_reader_keeps_its_text_until_it_is_done() {
+    let mut kept = crate::snapshots::Snapshots::default();
+    let other = Endpoint::new(21, 0);
+    kept.keep(1, SHELL, vec![1].into());
+    kept.keep(1, other, vec![2].into());
+    assert_eq!(kept.get(1, SHELL).as_deref(), Some(&[1][..]));
+    kept.forget(1, SHELL);
+    assert_eq!(kept.get(1, SHELL), None);
+    for ino in 0..1000 {
+        kept.keep(ino, SHELL, vec![0; 100_000].into());
+    }
+    assert_eq!(kept.get(1, other), None);
+    assert!(kept.get(999, SHELL).is_some());
+}

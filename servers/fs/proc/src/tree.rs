@@ -1,0 +1,266 @@
+//! Names and inode numbers.
+//!
+//! The entries that belong to no process stand in [`GLOBAL`]; an inode number below 2^32 is an
+//! index into it plus one. The others say what they are: process id in the high half, then
+//! the [`Item`], then a descriptor number, with a bit for what was reached through task/TID.
+
+use Global as G;
+use abi::proto::pm::identity;
+
+/// The root's inode number.
+pub const ROOT: u64 = 1;
+
+/// What a global entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Global {
+    Directory,
+    /// Symbolic link to the reader's directory.
+    SelfLink,
+    ThreadSelf,
+    /// Symbolic link.
+    Link(&'static str),
+    /// The same text at any time.
+    Text(&'static str),
+    /// The same line at any time.
+    Line(&'static str),
+    Meminfo,
+    Cpuinfo,
+    Uptime,
+    Loadavg,
+    Stat,
+    Version,
+    CommandLine,
+    Vmstat,
+    Uuid,
+    BootId,
+    Counters,
+}
+
+/// A global entry: its directory's index, its name, what it is.
+pub type Entry = (usize, &'static str, Global);
+
+const SYS: usize = 1;
+const SYS_KERNEL: usize = 2;
+const SYS_RANDOM: usize = 3;
+const SYS_VM: usize = 4;
+const SYS_FS: usize = 5;
+const ABSENTIA: usize = 6;
+
+/// All entries outside the processes. The root is its own directory; directories stand first.
+pub const GLOBAL: &[Entry] = &[
+    (0, "", G::Directory),
+    (0, "sys", G::Directory),
+    (SYS, "kernel", G::Directory),
+    (SYS_KERNEL, "random", G::Directory),
+    (SYS, "vm", G::Directory),
+    (SYS, "fs", G::Directory),
+    (0, "absentia", G::Directory),
+    (ABSENTIA, "counters", G::Counters),
+    (0, "self", G::SelfLink),
+    (0, "thread-self", G::ThreadSelf),
+    (0, "mounts", G::Link("self/mounts")),
+    (0, "meminfo", G::Meminfo),
+    (0, "cpuinfo", G::Cpuinfo),
+    (0, "uptime", G::Uptime),
+    (0, "loadavg", G::Loadavg),
+    (0, "stat", G::Stat),
+    (0, "vmstat", G::Vmstat),
+    (0, "version", G::Version),
+    (0, "cmdline", G::CommandLine),
+    (
+        0,
+        "filesystems",
+        G::Text("nodev\tproc\nnodev\ttmpfs\n\text2\n"),
+    ),
+    (
+        0,
+        "devices",
+        G::Text(
+            "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n240 hoststream\n\n\
+             Block devices:\n",
+        ),
+    ),
+    (0, "partitions", G::Text("major minor  #blocks  name\n\n")),
+    (
+        0,
+        "swaps",
+        G::Text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
+    ),
+    (0, "diskstats", G::Text("")),
+    (0, "modules", G::Text("")),
+    (SYS_KERNEL, "ostype", G::Line("Linux")),
+    (SYS_KERNEL, "osrelease", G::Line(identity::RELEASE)),
+    (SYS_KERNEL, "version", G::Line(identity::VERSION)),
+    (SYS_KERNEL, "hostname", G::Line(identity::NODENAME)),
+    (SYS_KERNEL, "domainname", G::Line(identity::DOMAINNAME)),
+    (SYS_KERNEL, "pid_max", G::Line("32768")),
+    (SYS_KERNEL, "threads-max", G::Line("256")),
+    (SYS_KERNEL, "ngroups_max", G::Line("65536")),
+    (SYS_KERNEL, "cap_last_cap", G::Line("40")),
+    (SYS_KERNEL, "randomize_va_space", G::Line("2")),
+    (SYS_RANDOM, "uuid", G::Uuid),
+    (SYS_RANDOM, "boot_id", G::BootId),
+    (SYS_RANDOM, "entropy_avail", G::Line("256")),
+    (SYS_RANDOM, "poolsize", G::Line("256")),
+    (SYS_VM, "overcommit_memory", G::Line("0")),
+    (SYS_VM, "max_map_count", G::Line("65530")),
+    (SYS_FS, "file-max", G::Line("65536")),
+    (SYS_FS, "nr_open", G::Line("1048576")),
+    (SYS_FS, "pipe-max-size", G::Line("1048576")),
+];
+
+/// What an entry of a process's directory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Item {
+    /// The process's directory, or task/TID.
+    Directory = 1,
+    Stat,
+    Status,
+    Cmdline,
+    Comm,
+    Exe,
+    Cwd,
+    Root,
+    /// The directory of descriptors.
+    Descriptors,
+    /// One of them.
+    Descriptor,
+    /// The directory of what is known of descriptors.
+    DescriptorInfos,
+    /// One of them.
+    DescriptorInfo,
+    Maps,
+    Statm,
+    Mounts,
+    Environ,
+    /// The directory of threads.
+    Tasks,
+}
+
+/// The entries of a process's directory. In task/TID the last is missing.
+pub const PROCESS: &[(&str, Item)] = &[
+    ("stat", Item::Stat),
+    ("status", Item::Status),
+    ("cmdline", Item::Cmdline),
+    ("comm", Item::Comm),
+    ("exe", Item::Exe),
+    ("cwd", Item::Cwd),
+    ("root", Item::Root),
+    ("fd", Item::Descriptors),
+    ("fdinfo", Item::DescriptorInfos),
+    ("maps", Item::Maps),
+    ("statm", Item::Statm),
+    ("mounts", Item::Mounts),
+    ("environ", Item::Environ),
+    ("task", Item::Tasks),
+];
+
+const ITEMS: &[Item] = &[
+    Item::Directory,
+    Item::Stat,
+    Item::Status,
+    Item::Cmdline,
+    Item::Comm,
+    Item::Exe,
+    Item::Cwd,
+    Item::Root,
+    Item::Descriptors,
+    Item::Descriptor,
+    Item::DescriptorInfos,
+    Item::DescriptorInfo,
+    Item::Maps,
+    Item::Statm,
+    Item::Mounts,
+    Item::Environ,
+    Item::Tasks,
+];
+
+/// An inode number taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inode {
+    /// Index into [`GLOBAL`].
+    Global(usize),
+    /// Something of a process.
+    Process(OfProcess),
+}
+
+/// Something of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OfProcess {
+    /// Whose.
+    pub pid: u32,
+    /// What.
+    pub item: Item,
+    /// Reached through task/TID.
+    pub task: bool,
+    /// Descriptor.
+    pub fd: u32,
+}
+
+const ITEM_SHIFT: u32 = 24;
+const TASK: u64 = 1 << 23;
+const FD_MASK: u64 = TASK - 1;
+
+impl Inode {
+    /// The inode with this number.
+    pub fn from_number(ino: u64) -> Option<Inode> {
+        let pid = (ino >> 32) as u32;
+        if pid == 0 {
+            let index = usize::try_from(ino.checked_sub(1)?).ok()?;
+            return (index < GLOBAL.len()).then_some(Inode::Global(index));
+        }
+        let number = (ino >> ITEM_SHIFT) & 0xff;
+        let item = *ITEMS.iter().find(|&&item| item as u64 == number)?;
+        let (task, fd) = (ino & TASK != 0, (ino & FD_MASK) as u32);
+        Some(Inode::Process(OfProcess {
+            pid,
+            item,
+            task,
+            fd,
+        }))
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        match self {
+            Inode::Global(index) => index as u64 + 1,
+            Inode::Process(OfProcess {
+                pid,
+                item,
+                task,
+                fd,
+            }) => {
+                let task = if task { TASK } else { 0 };
+                (pid as u64) << 32 | (item as u64) << ITEM_SHIFT | task | (fd as u64 & FD_MASK)
+            }
+        }
+    }
+}
+
+impl OfProcess {
+    /// The process's directory.
+    pub fn directory(pid: u32) -> OfProcess {
+        OfProcess {
+            pid,
+            item: Item::Directory,
+            task: false,
+            fd: 0,
+        }
+    }
+
+    /// Another item of the same directory.
+    pub fn with(self, item: Item) -> OfProcess {
+        OfProcess { item, ..self }
+    }
+}
+
+/// A process id or descriptor in its one way of writing it.
+pub fn decimal(name: &[u8]) -> Option<u32> {
+    let plain =
+        name.iter().all(u8::is_ascii_digit) && (name.len() == 1 || name.first() != Some(&b'0'));
+    let text = core::str::from_utf8(name).ok().filter(|_| plain)?;
+    text.parse().ok()
+}
