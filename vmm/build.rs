@@ -53,7 +53,6 @@ const SERVER_FLAGS: &[&str] = &[
     "-Clink-arg=-no-pie",
     "-Clink-arg=-Wl,--build-id=none",
     "-Clink-arg=-Wl,-z,max-page-size=4096",
-    "-Clink-arg=-Wl,-Ttext-segment=0x400000",
 ];
 /// The bare target links with rust-lld by itself; the link arguments are a C compiler's.
 const BARE_FLAGS: &[&str] = &["-Clinker=cc", "-Clinker-flavor=gcc"];
@@ -65,7 +64,14 @@ struct Built {
     flat: Option<(u64, u64, u64)>,
 }
 
-fn main() -> Result<()> {
+fn main() {
+    if let Err(error) = build() {
+        eprintln!("{error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<()> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let manifest = manifest.canonicalize().context("CARGO_MANIFEST_DIR")?;
     let root = manifest.parent().context("the workspace")?.to_path_buf();
@@ -76,6 +82,7 @@ fn main() -> Result<()> {
     for path in [
         "src/images/flatten.rs",
         "src/images/gate_check.rs",
+        "server.ld",
         "programs",
     ] {
         println!("cargo:rerun-if-changed={path}");
@@ -108,7 +115,8 @@ fn main() -> Result<()> {
     }
     let servers: Vec<&'static str> = SERVERS.into_iter().filter(|name| wanted(name)).collect();
     if !servers.is_empty() {
-        let flags = target.flags(SERVER_FLAGS);
+        let mut flags = target.flags(SERVER_FLAGS);
+        flags.push(format!("-Clink-arg=-T{}", manifest.join("server.ld").display()));
         cargo_build(&root, &out.join("servers"), &target, &flags, &servers)?;
     }
     for name in servers {
@@ -177,9 +185,9 @@ impl Target {
         })
     }
 
-    fn flags(&self, base: &[&'static str]) -> Vec<&'static str> {
+    fn flags(&self, base: &[&str]) -> Vec<String> {
         let more = if self.bare { BARE_FLAGS } else { &[] };
-        base.iter().chain(more).copied().collect()
+        base.iter().chain(more).map(|flag| flag.to_string()).collect()
     }
 
     fn binary(&self, target_dir: &Path, name: &str) -> PathBuf {
@@ -192,7 +200,7 @@ fn cargo_build(
     root: &Path,
     target_dir: &Path,
     target: &Target,
-    flags: &[&str],
+    flags: &[String],
     packages: &[&str],
 ) -> Result<()> {
     let mut cargo = Command::new(variable("CARGO")?);
