@@ -132,6 +132,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     let ram_end = ram(&start).map(|(_, end)| end).max().unwrap_or(0);
     memory::set_ram_end(ram_end);
 
+    process::init();
     ipc::init();
     apic::init();
     let khz = option(CMDLINE_TSC)
@@ -171,7 +172,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         pml4_deprivileged[0] = 0;
     }
     sched::choose();
-    gate::start()
+    gate::resume_current()
 }
 
 fn read_command_line(physical: u64) {

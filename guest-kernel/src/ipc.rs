@@ -242,7 +242,7 @@ fn receive(caller: &mut Process) {
             message.words[0] = core::mem::take(&mut caller.notices);
             return deliver(caller, Endpoint::KERNEL, Class::Kernel, &message);
         }
-        if caller.notified != [0; 4] {
+        if caller.notified.iter().fold(0, |all, word| all | word) != 0 {
             return receive_notification(caller);
         }
         let node = caller.queue.0;

@@ -35,8 +35,8 @@ macro_rules! calls {
 }
 
 fn serve(caller: &mut Process, number: u64) -> Outcome {
-    let r = caller.regs;
-    let who = Endpoint(r.rdi as u32);
+    let r = &caller.regs;
+    let (who, [a1, a2, a3, a4, a5]) = (Endpoint(r.rdi as u32), [r.rdi, r.rsi, r.rdx, r.r8, r.r9]);
     // The two that everybody may.
     if number == Kcall::Null as u64 {
         return Ok(0);
@@ -46,33 +46,33 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         return Ok(0);
     }
     calls!(number, caller, {
-        SafeCopy => transfer::safecopy(caller, r.rdi),
-        SafeCopyVector => transfer::safecopy_vector(caller, r.rdi, r.rsi),
-        SafeMemset => transfer::safe_memset(caller, who, r.rsi as i32, r.rdx, r.r8, r.r9 as u8),
-        VirCopy => transfer::vircopy(caller, r.rdi),
-        Memset => transfer::memset(caller, r.rdi as u32, r.rsi, r.rdx, r.r8 as u8, r.r9),
+        SafeCopy => transfer::safecopy(caller, a1),
+        SafeCopyVector => transfer::safecopy_vector(caller, a1, a2),
+        SafeMemset => transfer::safe_memset(caller, who, a2 as i32, a3, a4, a5 as u8),
+        VirCopy => transfer::vircopy(caller, a1),
+        Memset => transfer::memset(caller, a1 as u32, a2, a3, a4 as u8, a5),
         SetGrants => {
-            caller.grants = (r.rdi, r.rsi);
+            caller.grants = (a1, a2);
             Ok(0)
         },
-        Umap => umap(caller, who, r.rsi),
+        Umap => umap(caller, who, a2),
         Time => Ok(clock::now()),
         SetTimer => {
-            caller.deadline = r.rdi;
-            if r.rdi != 0 {
-                clock::arm(r.rdi);
+            caller.deadline = a1;
+            if a1 != 0 {
+                clock::arm(a1);
             }
             Ok(0)
         },
-        ProcCreate => create(r.rdi, r.rsi, r.rdx != 0),
+        ProcCreate => create(a1, a2, a3 != 0),
         ProcFork => fork(who),
         ProcExit => exit(caller, who),
         ProcPriv => {
-            let privileges: Privileges = copy::read_struct(caller.cr3, r.rsi)?;
+            let privileges: Privileges = copy::read_struct(caller.cr3, a2)?;
             process::find(who)?.privileges = privileges;
             Ok(0)
         },
-        ProcStart => start(who, r.rsi, r.rdx, r.r8),
+        ProcStart => start(who, a2, a3, a4),
         ProcStop => stop(who),
         ProcResume => {
             let process = process::find(who)?;
@@ -84,55 +84,55 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         ProcGetRegs => {
             let process = process::find(who)?;
             sched::release_of(process);
-            copy::write_struct(caller.cr3, r.rsi, &process.regs)?;
+            copy::write_struct(caller.cr3, a2, &process.regs)?;
             Ok(0)
         },
-        ProcSetRegs => set_regs(caller, who, r.rsi),
-        ProcGetFpu => get_fpu(caller, who, r.rsi, r.rdx),
-        ProcSetFpu => set_fpu(caller, who, r.rsi, r.rdx),
-        ProcInfo => info(caller, r.rdi, r.rsi),
+        ProcSetRegs => set_regs(caller, who, a2),
+        ProcGetFpu => get_fpu(caller, who, a2, a3),
+        ProcSetFpu => set_fpu(caller, who, a2, a3),
+        ProcInfo => info(caller, a1, a2),
         ProcPriority => {
-            sched::set_priority(process::find(who)?, r.rsi.min(7) as u8);
+            sched::set_priority(process::find(who)?, a2.min(7) as u8);
             Ok(0)
         },
         ProcName => {
-            process::find(who)?.name = name(r.rsi, r.rdx);
+            process::find(who)?.name = name(a2, a3);
             Ok(0)
         },
         GetStopped => next_flagged(|p| core::mem::take(&mut p.stopped_unread)),
         GetDead => next_flagged(|p| core::mem::take(&mut p.dead_unread)),
-        SetAddressSpace => set_space(who, r.rsi),
-        MemreqGet => transfer::next_memory_request(caller, r.rdi),
-        MemreqReply => transfer::memory_request_done(who, r.rsi),
+        SetAddressSpace => set_space(who, a2),
+        MemreqGet => transfer::next_memory_request(caller, a1),
+        MemreqReply => transfer::memory_request_done(who, a2),
         FlushSelf => {
             sched::reload_space();
             Ok(0)
         },
-        IrqBind => bind(caller, r.rdi),
-        Log => log(caller, r.rdi, r.rsi),
-        PowerOff => machine::power_off(r.rdi),
+        IrqBind => bind(caller, a1),
+        Log => log(caller, a1, a2),
+        PowerOff => machine::power_off(a1),
         BootInfo => {
-            copy::write_struct(caller.cr3, r.rdi, boot::info())?;
+            copy::write_struct(caller.cr3, a1, boot::info())?;
             Ok(0)
         },
-        ModuleRead => boot::module_read(caller.cr3, r.rdi, r.rsi, r.rdx, r.r8).map_err(Stop::Failed),
+        ModuleRead => boot::module_read(caller.cr3, a1, a2, a3, a4).map_err(Stop::Failed),
         ModuleInfo => {
-            copy::write_struct(caller.cr3, r.rsi, &boot::module(r.rdi)?)?;
+            copy::write_struct(caller.cr3, a2, &boot::module(a1)?)?;
             Ok(0)
         },
         SetLinuxRoutes => {
-            let routes: [u8; 512] = copy::read_struct(caller.cr3, r.rdi)?;
+            let routes: [u8; 512] = copy::read_struct(caller.cr3, a1)?;
             trap::set_routes(&routes);
             Ok(0)
         },
         Counters => {
-            copy::write_struct(caller.cr3, r.rdi, counters())?;
+            copy::write_struct(caller.cr3, a1, counters())?;
             Ok(0)
         },
         CommandLine => {
             let line = boot::command_line();
-            let n = line.len().min(r.rsi as usize);
-            copy::write_bytes(caller.cr3, r.rdi, line.as_ptr(), n)?;
+            let n = line.len().min(a2 as usize);
+            copy::write_bytes(caller.cr3, a1, line.as_ptr(), n)?;
             Ok(n as u64)
         },
     })
@@ -162,7 +162,7 @@ fn fork(parent: Endpoint) -> Outcome {
         ..parent.regs
     };
     child.priority = parent.priority;
-    fpu::copy(parent.index(), child.index());
+    fpu::copy(parent.fpu, child.fpu);
     Ok(child.endpoint.0 as u64)
 }
 
@@ -188,6 +188,7 @@ fn exit(caller: &Process, who: Endpoint) -> Outcome {
     process.deadline = 0;
     process.cr3 = 0;
     process.generation = process.generation.wrapping_add(1);
+    process.endpoint = process::NOBODY;
     Ok(0)
 }
 
@@ -197,7 +198,7 @@ fn start(who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Outcome {
     }
     let process = process::find(who)?;
     ipc::withdraw(process);
-    sched::discard(process.index());
+    sched::discard(process);
     process.set_entry(rip, rsp, rdi);
     process.peer = Endpoint::NONE;
     process.tell_when_stopped = false;
@@ -241,7 +242,7 @@ fn set_regs(caller: &Process, who: Endpoint, address: u64) -> Outcome {
 fn get_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
     let process = process::find(who)?;
     sched::release_of(process);
-    let bytes = fpu::bytes_of(process.index());
+    let bytes = fpu::bytes_of(process.fpu);
     if len == 0 {
         return Ok(bytes.len() as u64);
     }
@@ -254,7 +255,7 @@ fn set_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
     let process = process::find(who)?;
     sched::release_of(process);
     if len == 0 {
-        fpu::reset(process.index());
+        fpu::reset(process.fpu);
         return Ok(0);
     }
     // A static, not the stack: the area of a processor with AMX has eleven KiB.
@@ -263,7 +264,7 @@ fn set_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
     let buffer = unsafe { &mut *(&raw mut BUFFER) };
     let n = (len as usize).min(buffer.len());
     copy::read_slice(caller.cr3, address, &mut buffer[..n])?;
-    fpu::write(process.index(), &buffer[..n])?;
+    fpu::write(process.fpu, &buffer[..n])?;
     Ok(0)
 }
 

@@ -69,6 +69,8 @@ pub struct Process {
     pub deadline: u64,
     /// Page table; 0 is none.
     pub cr3: u64,
+    /// Where its FPU state is saved.
+    pub fpu: *mut u8,
     /// CPU time in ticks.
     pub ticks: u64,
     /// What it may do.
@@ -81,6 +83,14 @@ pub struct Process {
     pub name: [u8; 16],
     /// How often the slot died.
     pub generation: u32,
+}
+
+/// The name of free slots: no lookup finds it.
+pub const NOBODY: Endpoint = Endpoint(1 << 31);
+
+/// Gives slot 0, which is never used, a name that no lookup finds.
+pub fn init() {
+    slot(0).endpoint = Endpoint(NOBODY.0 | 1);
 }
 
 const FREE: Process = Process {
@@ -108,7 +118,7 @@ const FREE: Process = Process {
         orig_rax: 0,
     },
     flags: rts::FREE,
-    endpoint: Endpoint(0),
+    endpoint: NOBODY,
     peer: Endpoint::NONE,
     filter: Endpoint::NONE,
     class: Class::Call,
@@ -126,6 +136,7 @@ const FREE: Process = Process {
     slice_end: 0,
     deadline: 0,
     cr3: 0,
+    fpu: core::ptr::null_mut(),
     ticks: 0,
     privileges: Privileges {
         kcalls: 0,
@@ -167,7 +178,8 @@ pub fn used() -> usize {
 #[inline(always)]
 pub fn find(endpoint: Endpoint) -> Result<&'static mut Process, Errno> {
     let process = slot(endpoint.slot());
-    if process.endpoint == endpoint && process.flags & rts::FREE == 0 {
+    // A free slot bears a name that leads to slot 0, whose own name leads elsewhere.
+    if process.endpoint == endpoint {
         Ok(process)
     } else {
         Err(Errno::ESRCH)
@@ -247,7 +259,7 @@ impl Process {
             orig_rax: u64::MAX,
             ..Registers::default()
         };
-        fpu::reset(self.index());
+        fpu::reset(self.fpu);
     }
 }
 
@@ -268,6 +280,7 @@ pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno
         linux,
         name,
         generation: process.generation,
+        fpu: fpu::area(free),
         ..FREE
     };
     process.set_entry(0, 0, 0);

@@ -18,8 +18,11 @@ static mut QUEUES: Queues = Queues {
     occupied: 0,
 };
 static mut GATE: Gate = Gate::Direct;
+/// A ready process in front of the queues: whom the current visit woke first. Most visits
+/// wake one process and block the caller, and then it runs without having been queued.
+static mut WOKEN: *mut Process = core::ptr::null_mut();
 /// Whose FPU and bases the processor holds.
-static mut LOADED: u16 = NIL;
+static mut LOADED: *mut Process = core::ptr::null_mut();
 static mut SWITCHED: u64 = 0;
 static mut COUNTERS: Counters = Counters {
     visits: 0,
@@ -64,6 +67,20 @@ pub fn current() -> &'static mut Process {
     unsafe { &mut *CURRENT }
 }
 
+/// A process became ready.
+#[inline(always)]
+fn wake(process: &mut Process) {
+    // SAFETY: single thread of control.
+    unsafe {
+        if WOKEN.is_null() {
+            WOKEN = process;
+        } else {
+            push(process, false);
+        }
+    }
+}
+
+#[inline(never)]
 fn push(process: &mut Process, front: bool) {
     let (index, priority) = (process.index() as u16, process.priority as usize & 7);
     // SAFETY: single thread of control.
@@ -82,7 +99,15 @@ fn push(process: &mut Process, front: bool) {
     }
 }
 
+#[inline(never)]
 fn unlink(process: &mut Process) {
+    // SAFETY: single thread of control.
+    unsafe {
+        if core::ptr::eq(process, WOKEN) {
+            WOKEN = core::ptr::null_mut();
+            return;
+        }
+    }
     let (index, priority) = (process.index() as u16, process.priority as usize & 7);
     // SAFETY: single thread of control.
     let queues = unsafe { &mut *(&raw mut QUEUES) };
@@ -124,7 +149,7 @@ pub fn unblock(process: &mut Process, flags: u32) {
     }
     process.flags &= !flags;
     if process.flags == 0 && !is_current(process) {
-        push(process, false);
+        wake(process);
     }
 }
 
@@ -150,42 +175,59 @@ pub fn set_priority(process: &mut Process, priority: u8) {
 /// of every kernel visit.
 #[inline(always)]
 pub fn choose() {
-    // SAFETY: single thread of control; CURRENT is null only before the first choice.
+    // SAFETY: single thread of control; CURRENT is null only when nobody ran.
+    unsafe {
+        let runs = !CURRENT.is_null() && (*CURRENT).flags == 0;
+        let best = (*(&raw const QUEUES)).occupied.trailing_zeros() as usize;
+        if !WOKEN.is_null() {
+            let woken = &mut *WOKEN;
+            WOKEN = core::ptr::null_mut();
+            // A process that the queues hold back waits its turn there.
+            if (woken.priority as usize) < best && !(runs && (*CURRENT).priority <= woken.priority)
+            {
+                if runs {
+                    push(&mut *CURRENT, true);
+                }
+                return switch(woken);
+            }
+            push(woken, false);
+        }
+        if runs {
+            return go_on(&mut *CURRENT);
+        }
+        next();
+    }
+}
+
+/// The current process could go on: does it?
+#[inline(always)]
+fn go_on(current: &mut Process) {
+    // SAFETY: single thread of control.
+    let best = unsafe { (*(&raw const QUEUES)).occupied }.trailing_zeros() as usize;
+    if (current.priority as usize) < best {
+        return;
+    }
+    let same = current.priority as usize == best;
+    if same && clock::ticks() < current.slice_end {
+        return clock::arm(clock::time_of(current.slice_end));
+    }
+    push(current, !same);
+    next();
+}
+
+/// Makes the first process of the highest priority current, or idles.
+#[inline(never)]
+fn next() {
+    // SAFETY: single thread of control; a queue that is occupied has a head.
     unsafe {
         let queues = &mut *(&raw mut QUEUES);
-        let best = queues.occupied.trailing_zeros() as usize;
-        if !CURRENT.is_null() {
-            let current = &mut *CURRENT;
-            if current.flags == 0 {
-                if (current.priority as usize) < best {
-                    return;
-                }
-                let turn_over =
-                    current.priority as usize == best && clock::ticks() >= current.slice_end;
-                if current.priority as usize == best && !turn_over {
-                    clock::arm(clock::time_of(current.slice_end));
-                    return;
-                }
-                push(current, !turn_over);
-            }
-        }
         if queues.occupied == 0 {
             CURRENT = core::ptr::null_mut();
             wait();
         }
-        take(queues.occupied.trailing_zeros() as usize);
-    }
-}
-
-/// Makes the first process of `priority` current.
-#[inline(always)]
-fn take(priority: usize) {
-    // SAFETY: single thread of control; the queue is not empty.
-    unsafe {
-        let queues = &mut *(&raw mut QUEUES);
-        let index = queues.heads[priority];
-        let next = process::slot(index as usize);
-        queues.heads[priority] = next.ready_next;
+        let priority = queues.occupied.trailing_zeros() as usize;
+        let next = process::slot(queues.heads[priority & 7] as usize);
+        queues.heads[priority & 7] = next.ready_next;
         if next.ready_next == NIL {
             queues.occupied &= !(1 << priority);
         }
@@ -199,63 +241,71 @@ fn take(priority: usize) {
 #[inline(always)]
 fn switch(next: &mut Process) {
     let now = clock::ticks();
-    // SAFETY: single thread of control. LOADED names a slot whose area exists.
+    // SAFETY: single thread of control. LOADED, when not null, points into the table.
     unsafe {
-        if LOADED != NIL {
-            process::slot(LOADED as usize).ticks += now - SWITCHED;
-        }
+        let elapsed = now - SWITCHED;
         SWITCHED = now;
         next.slice_end = now + clock::quantum_ticks();
-        let index = next.index() as u16;
-        if LOADED != index {
+        if LOADED != next as *mut Process {
             counters().switches += 1;
-            release();
-            fpu::restore(index as usize);
-            if next.linux {
-                fpu::restore_bases(next);
-                if ANNOUNCE {
-                    ANNOUNCE = false;
-                    machine::program_started();
-                }
+            if !LOADED.is_null() {
+                (*LOADED).ticks += elapsed;
+                store(&mut *LOADED);
             }
-            LOADED = index;
+            load(next);
+        } else {
+            next.ticks += elapsed;
         }
-        gate::set_task_cr3(GATE, next.cr3);
-        CURRENT = next;
+        if !core::ptr::eq(CURRENT, next) {
+            gate::set_task_cr3(GATE, next.cr3);
+            CURRENT = next;
+        }
     }
 }
 
-/// Writes the loaded process's FPU and bases back to its table entry, so that they can be
-/// read or replaced; they are loaded again before it runs.
 #[inline(always)]
-pub fn release() {
-    // SAFETY: as in `switch`.
-    unsafe {
-        if LOADED != NIL {
-            let process = process::slot(LOADED as usize);
-            fpu::save(LOADED as usize);
-            if process.linux {
-                fpu::save_bases(process);
+fn load(next: &mut Process) {
+    fpu::restore(next.fpu);
+    if next.linux {
+        fpu::restore_bases(next);
+        // SAFETY: single thread of control.
+        unsafe {
+            if ANNOUNCE {
+                ANNOUNCE = false;
+                machine::program_started();
             }
-            LOADED = NIL;
         }
     }
+    // SAFETY: as above.
+    unsafe { LOADED = next };
 }
 
-/// Makes `process`'s saved state the true one.
-pub fn release_of(process: &Process) {
-    // SAFETY: only compares.
-    if unsafe { LOADED } == process.index() as u16 {
-        release();
+#[inline(always)]
+fn store(process: &mut Process) {
+    fpu::save(process.fpu);
+    if process.linux {
+        fpu::save_bases(process);
     }
 }
 
-/// The slot's state in the processor is worthless (the process died or was replaced).
-pub fn discard(slot: usize) {
+/// Writes `process`'s FPU and bases back to its table entry if the processor holds them, so
+/// that they can be read or replaced; they are loaded again before it runs.
+pub fn release_of(process: &mut Process) {
     // SAFETY: single thread of control.
     unsafe {
-        if LOADED == slot as u16 {
-            LOADED = NIL;
+        if core::ptr::eq(LOADED, process) {
+            store(process);
+            LOADED = core::ptr::null_mut();
+        }
+    }
+}
+
+/// The process's state in the processor is worthless (it died or was replaced).
+pub fn discard(process: &Process) {
+    // SAFETY: single thread of control.
+    unsafe {
+        if core::ptr::eq(LOADED, process) {
+            LOADED = core::ptr::null_mut();
         }
     }
 }
@@ -274,8 +324,8 @@ fn wait() -> ! {
     let now = clock::ticks();
     // SAFETY: single thread of control.
     unsafe {
-        if LOADED != NIL {
-            process::slot(LOADED as usize).ticks += now - SWITCHED;
+        if !LOADED.is_null() {
+            (*LOADED).ticks += now - SWITCHED;
         }
         SWITCHED = now;
     }
@@ -296,7 +346,7 @@ pub fn woke() {
 /// A process dies: it is nobody's turn any more.
 pub fn forget(process: &mut Process) {
     block(process, rts::FREE);
-    discard(process.index());
+    discard(process);
     if is_current(process) {
         // SAFETY: single thread of control; `choose` follows.
         unsafe { CURRENT = core::ptr::null_mut() };

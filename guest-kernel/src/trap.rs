@@ -1,6 +1,6 @@
 //! What brings a processor into the kernel, and what it leads to.
 
-use crate::arch::{self, apic, layout, machine};
+use crate::arch::{apic, gate, layout, machine};
 use crate::kcall;
 use crate::process::{self, Process};
 use crate::sched::{self, counters, current};
@@ -30,8 +30,15 @@ pub fn bind_line(line: u32, process: Endpoint) {
     apic::unmask(line);
 }
 
+/// Ends a visit. The entries never return: what the kernel's stack holds is worthless now.
+#[inline(always)]
+fn leave() -> ! {
+    sched::choose();
+    gate::resume_current()
+}
+
 /// The direct gate's `syscall`: a kernel call from the trampoline, else a Linux call.
-pub extern "C" fn on_syscall() {
+pub extern "C" fn on_syscall() -> ! {
     counters().visits += 1;
     let caller = current();
     if caller.regs.rip == AFTER_SYSCALL {
@@ -39,12 +46,12 @@ pub extern "C" fn on_syscall() {
     } else {
         linux_call(caller);
     }
-    sched::choose();
+    leave()
 }
 
 /// The deprivileged gate's `int3`: a kernel call, a Linux call that LSTAR led to the
 /// trampoline, or a breakpoint of the program's own.
-pub extern "C" fn on_breakpoint() {
+pub extern "C" fn on_breakpoint() -> ! {
     counters().visits += 1;
     let caller = current();
     match caller.regs.rip {
@@ -61,7 +68,7 @@ pub extern "C" fn on_breakpoint() {
         }
         _ => exception(caller, layout::VECTOR_CALL, 0),
     }
-    sched::choose();
+    leave()
 }
 
 #[inline(always)]
@@ -95,11 +102,12 @@ fn linux_call(caller: &mut Process) {
 }
 
 /// A fault or an interrupt of a task.
-pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) {
+pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) -> ! {
+    gate::entered();
     counters().visits += 1;
     if vector >= layout::VECTOR_TIMER {
         interrupt(vector);
-    } else if vector == 14 && cr2 == arch::gate::syscall_entry() && current().regs.rip == cr2 {
+    } else if vector == 14 && cr2 == gate::syscall_entry() && current().regs.rip == cr2 {
         // Where CPL0 is interpreted, `syscall` jumps to LSTAR still at CPL3 and faults there.
         // A task that jumps there itself has only made a call.
         let caller = current();
@@ -121,15 +129,16 @@ pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) {
             exception(process, vector, code);
         }
     }
-    sched::choose();
+    leave()
 }
 
 /// An interrupt while nobody ran.
-pub extern "C" fn on_wake(vector: u64) {
+pub extern "C" fn on_wake(vector: u64) -> ! {
+    gate::entered();
     counters().visits += 1;
     sched::woke();
     interrupt(vector);
-    sched::choose();
+    leave()
 }
 
 fn interrupt(vector: u64) {

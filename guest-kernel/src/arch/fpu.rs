@@ -80,16 +80,15 @@ pub fn set_areas(address: u64) {
     unsafe { AREAS = address };
 }
 
-#[inline(always)]
-fn area(slot: usize) -> *mut u8 {
+/// Where the state of the process in `slot` is saved. The other functions take this address.
+pub fn area(slot: usize) -> *mut u8 {
     // SAFETY: AREAS and SIZE are written at boot only.
     unsafe { (AREAS as usize + slot * stride()) as *mut u8 }
 }
 
 /// The initial state: all components in their initial configuration.
-pub fn reset(slot: usize) {
-    let area = area(slot);
-    // SAFETY: the slot's area has `size()` bytes, at least 512.
+pub fn reset(area: *mut u8) {
+    // SAFETY: areas have `size()` bytes, at least 512.
     unsafe {
         area.write_bytes(0, size());
         area.cast::<u16>().write(0x37f);
@@ -98,15 +97,14 @@ pub fn reset(slot: usize) {
 }
 
 /// Gives `to` the state of `from` (fork).
-pub fn copy(from: usize, to: usize) {
-    // SAFETY: two different slots' areas.
-    unsafe { area(to).copy_from_nonoverlapping(area(from), size()) };
+pub fn copy(from: *mut u8, to: *mut u8) {
+    // SAFETY: two processes' areas.
+    unsafe { to.copy_from_nonoverlapping(from, size()) };
 }
 
-/// Saves the processor's state into `slot`'s area.
+/// Saves the processor's state.
 #[inline(always)]
-pub fn save(slot: usize) {
-    let area = area(slot);
+pub fn save(area: *mut u8) {
     // SAFETY: the area is large enough and 64-byte aligned; MASK is what XCR0 enables.
     unsafe {
         if MASK != 0 {
@@ -117,10 +115,9 @@ pub fn save(slot: usize) {
     }
 }
 
-/// Loads the processor's state from `slot`'s area.
+/// Loads the processor's state.
 #[inline(always)]
-pub fn restore(slot: usize) {
-    let area = area(slot);
+pub fn restore(area: *mut u8) {
     // SAFETY: as in `save`; the area's header was written by XSAVE or checked by `write`.
     unsafe {
         if MASK != 0 {
@@ -131,21 +128,21 @@ pub fn restore(slot: usize) {
     }
 }
 
-/// `slot`'s saved state as bytes.
-pub fn bytes_of(slot: usize) -> &'static [u8] {
+/// A saved state as bytes.
+pub fn bytes_of(area: *mut u8) -> &'static [u8] {
     // SAFETY: the area is mapped for ever; callers copy out at once.
-    unsafe { core::slice::from_raw_parts(area(slot), size()) }
+    unsafe { core::slice::from_raw_parts(area, size()) }
 }
 
-/// Replaces `slot`'s saved state by `bytes` that somebody else wrote: whatever XRSTOR would
+/// Replaces a saved state by `bytes` that somebody else wrote: whatever XRSTOR would
 /// refuse is removed. `EINVAL` when it is too short for the legacy area.
-pub fn write(slot: usize, bytes: &[u8]) -> Result<(), Errno> {
+pub fn write(area: *mut u8, bytes: &[u8]) -> Result<(), Errno> {
     if bytes.len() < HEADER {
         return Err(Errno::EINVAL);
     }
-    reset(slot);
-    // SAFETY: the slot's area, borrowed for this function only.
-    let area = unsafe { core::slice::from_raw_parts_mut(area(slot), size()) };
+    reset(area);
+    // SAFETY: a process's area, borrowed for this function only.
+    let area = unsafe { core::slice::from_raw_parts_mut(area, size()) };
     let n = bytes.len().min(area.len());
     area[..n].copy_from_slice(&bytes[..n]);
     let mxcsr = u32::from_le_bytes([

@@ -75,10 +75,8 @@ global_asm!(
 
 // Entries: the kernel's stack, all registers but rax and rsp are the task's.
 global_asm!(
-    // Saves the rest of the task's integer state; rax_at is where its rax was pushed.
-    ".macro save rax_at",
-    "mov byte ptr [{inside}], 1",
-    "mov rax, [{current}]",
+    // Saves all but rax and the frame; rax is the process.
+    ".macro save_registers",
     "mov [rax + 8], rbx",
     "mov [rax + 16], rcx",
     "mov [rax + 24], rdx",
@@ -93,6 +91,11 @@ global_asm!(
     "mov [rax + 96], r13",
     "mov [rax + 104], r14",
     "mov [rax + 112], r15",
+    ".endm",
+    // Saves the task's integer state; rax_at is where its rax was pushed.
+    ".macro save rax_at",
+    "mov rax, [{current}]",
+    "save_registers",
     "mov rcx, [{frame_top} - \\rax_at]",
     "mov rdx, [{frame_top} - 40]",
     "mov rsi, [{frame_top} - 24]",
@@ -108,22 +111,24 @@ global_asm!(
     ".balign 16",
     ".globl entry_call",
     "entry_call:",
+    "mov byte ptr [{inside}], 1",
     "save 48",
-    "call {on_breakpoint}",
-    "jmp resume",
+    "jmp {on_breakpoint}",
 
-    // The direct gate's syscall: build the frame that an interrupt would have left.
+    // The direct gate's syscall.
     ".balign 16",
     ".globl entry_syscall",
     "entry_syscall:",
     "mov [{frame_top} - 48], rax",
-    "mov [{frame_top} - 40], rcx",
-    "mov [{frame_top} - 24], r11",
-    "mov [{frame_top} - 16], rsp",
+    "mov rax, [{current}]",
+    "mov [rax + 120], rcx",
+    "mov [rax + 128], r11",
+    "mov [rax + 136], rsp",
     "mov rsp, offset kernel_stack_top",
-    "save 48",
-    "call {on_syscall}",
-    // falls through
+    "save_registers",
+    "mov rcx, [{frame_top} - 48]",
+    "mov [rax], rcx",
+    "jmp {on_syscall}",
 
     // Leaves to the current process, whose frame the Rust side has checked.
     ".globl resume",
@@ -153,13 +158,13 @@ global_asm!(
     "mov r13, [rax + 96]",
     "mov r14, [rax + 104]",
     "mov r15, [rax + 112]",
-    "mov byte ptr [{inside}], 0",
     "cmp byte ptr [{gate}], 0",
     "jne 1f",
     "mov rsp, {frame_top} - 48",
     "pop rax",
     "iretq",
     "1:",
+    "mov byte ptr [{inside}], 0",
     "int 4",
 
     ".balign 16",
@@ -168,28 +173,24 @@ global_asm!(
     "mov rdi, [{trap_vector}]",
     "xor esi, esi",
     "xor edx, edx",
-    "call {on_trap}",
-    "jmp resume",
+    "jmp {on_trap}",
     "entry_code:",
     "save 56",
     "mov rdi, [{trap_vector}]",
     "mov rsi, [{frame_top} - 48]",
     "xor edx, edx",
-    "call {on_trap}",
-    "jmp resume",
+    "jmp {on_trap}",
     "entry_page_fault:",
     "save 56",
     "mov rdi, [{trap_vector}]",
     "mov rsi, [{frame_top} - 48]",
     "mov rdx, [{frame_top} - 64]",
-    "call {on_trap}",
-    "jmp resume",
+    "jmp {on_trap}",
     // An interrupt that ended idling: nothing to save.
     "entry_idle:",
     "mov rsp, offset kernel_stack_top",
     "mov rdi, [{trap_vector}]",
-    "call {on_wake}",
-    "jmp resume",
+    "jmp {on_wake}",
     // The kernel itself faulted (deprivileged: the frame is at FRAME_TOP).
     "entry_fault_inside:",
     "mov rdi, [{trap_vector}]",
@@ -289,6 +290,14 @@ unsafe extern "C" {
     fn resume() -> !;
 }
 
+/// The kernel runs: an exception from now on is its own. (In the direct gate the processor
+/// tells.)
+#[inline(always)]
+pub fn entered() {
+    // SAFETY: single thread of control.
+    unsafe { INSIDE = GATE_BYTE };
+}
+
 /// Where LSTAR points in the direct gate.
 pub fn syscall_entry() -> u64 {
     &raw const entry_syscall as u64
@@ -314,7 +323,7 @@ pub fn init(gate: Gate) {
     // SAFETY: boot, before the first entry; single processor. The symbols are the assembly's.
     unsafe {
         GATE_BYTE = gate as u8;
-        INSIDE = 1;
+        INSIDE = gate as u8;
         let (table, direct) = (
             &raw const entry_table as u64,
             &raw const vectors_direct as u64,
@@ -401,8 +410,9 @@ pub fn set_task_cr3(gate: Gate, cr3: u64) {
     }
 }
 
-/// Leaves to the current process for the first time, from boot.
-pub fn start() -> ! {
+/// Leaves to the current process.
+#[inline(always)]
+pub fn resume_current() -> ! {
     // SAFETY: CURRENT is set and its frame is valid.
     unsafe { resume() }
 }

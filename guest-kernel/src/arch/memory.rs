@@ -50,13 +50,17 @@ unsafe extern "C" fn memset(dest: *mut u8, byte: i32, n: usize) -> *mut u8 {
 
 /// C's memcmp.
 #[unsafe(no_mangle)]
+#[inline(never)]
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
-    for i in 0..n {
-        // SAFETY: i < n, and both ranges are valid for n bytes (C's contract).
+    let mut i = 0;
+    while i < n {
+        // SAFETY: i < n, and both ranges are valid for n bytes (C's contract). Volatile, so
+        // that the compiler does not make a call of memcmp out of it.
         let (x, y) = unsafe { (a.add(i).read_volatile(), b.add(i).read_volatile()) };
         if x != y {
             return x as i32 - y as i32;
         }
+        i += 1;
     }
     0
 }
