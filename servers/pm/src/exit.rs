@@ -25,6 +25,11 @@ impl<S: System> Pm<S> {
             return self.exit_group(caller, code);
         }
         self.end_thread(caller.slot);
+        // A signal for the process that this thread was to take goes to another.
+        let rest = self.table.process(caller.pid).map(|p| p.threads.clone());
+        for slot in rest.unwrap_or_default() {
+            self.attend(slot);
+        }
         Outcome::Answered
     }
 

@@ -229,7 +229,7 @@ impl<S: System> Pm<S> {
         deadline: Option<u64>,
         bits: u32,
     ) -> Result<Outcome, Errno> {
-        if bits == 0 {
+        if bits == 0 || !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         if self.read_u32(caller.who, address)? != expected {

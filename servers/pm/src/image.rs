@@ -136,11 +136,8 @@ impl<S: System> Pm<S> {
         if let Some(mask) = thread.saved_mask.take() {
             thread.blocked = mask;
         }
-        let halted = thread.halt != Halt::Running;
-        if halted {
-            thread.halt = Halt::Stopped;
-        }
-        self.tell_vfs_ids(pid);
+        // The start undoes a stop that waited for the end of the call.
+        thread.halt = Halt::Running;
         self.sys.set_name(who, name_words(name));
         if self.sys.start(who, done.pc, done.sp).is_err() {
             self.terminate(pid, SIGKILL);
@@ -148,10 +145,8 @@ impl<S: System> Pm<S> {
         }
         self.release_vfork_parent(pid);
         // Signals that came while VFS worked are taken at the first instruction.
-        if halted && stopped {
-            let _ = self.sys.stop(who);
-        } else if halted {
-            self.act(slot);
+        if stopped {
+            self.halt(slot);
         } else {
             self.attend(slot);
         }

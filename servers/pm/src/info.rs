@@ -6,7 +6,7 @@ use crate::sleep::{SECOND, timeval};
 use crate::system::System;
 use abi::message::WORDS;
 use abi::proto::vm;
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, PAGE};
 use alloc::vec;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::prctl;
@@ -186,16 +186,7 @@ impl<S: System> Pm<S> {
     pub fn prctl(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
         match a[0] as u32 {
             prctl::PR_SET_NAME => {
-                let mut name = [0; 16];
-                // The string may end before the 16 bytes, and its page, too.
-                for i in 0..15 {
-                    let mut byte = [0];
-                    self.read_bytes(caller.who, a[1].wrapping_add(i), &mut byte)?;
-                    if byte[0] == 0 {
-                        break;
-                    }
-                    name[i as usize] = byte[0];
-                }
+                let name = self.read_name(caller.who, a[1])?;
                 let thread = self.table.thread_mut(caller.slot).ok_or(Errno::ESRCH)?;
                 thread.name = name;
                 if thread.tid == caller.pid
@@ -223,6 +214,21 @@ impl<S: System> Pm<S> {
             prctl::PR_CAPBSET_READ if a[1] <= 40 => Ok(1),
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// A thread's name: at most 15 bytes, zero padded.
+    fn read_name(&mut self, who: Endpoint, address: u64) -> Result<[u8; 16], Errno> {
+        let mut name = [0; 16];
+        // The string may be shorter, and the memory behind it not there: by pages.
+        let here = (PAGE - address % PAGE).min(15) as usize;
+        self.read_bytes(who, address, &mut name[..here])?;
+        if !name[..here].contains(&0) {
+            let rest = address.wrapping_add(here as u64);
+            self.read_bytes(who, rest, &mut name[here..15])?;
+        }
+        let len = name.iter().position(|&b| b == 0).unwrap_or(15);
+        name[len..].fill(0);
+        Ok(name)
     }
 
     /// arch_prctl(code, address).

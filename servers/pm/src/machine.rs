@@ -8,9 +8,6 @@ use alloc::vec::Vec;
 use rt::grants::{self, Access};
 use rt::{copy, ipc, kernel, outbox};
 
-/// Linux processes run at this priority.
-const USER_PRIORITY: u64 = 6;
-
 /// The machine PM runs on.
 #[derive(Debug, Default)]
 pub struct Machine {
@@ -85,11 +82,8 @@ impl System for Machine {
     }
 
     fn create(&mut self, name: &str) -> Result<Endpoint, Errno> {
-        let who = kernel::proc_create(name, true)?;
-        // No kernel calls, no peers: a Linux process has only system calls.
-        kernel::proc_priv(who, &Default::default())?;
-        kernel::proc_priority(who, USER_PRIORITY)?;
-        Ok(who)
+        // The kernel makes it without privileges and with a program's priority.
+        kernel::proc_create(name, true)
     }
 
     fn fork(&mut self, parent: Endpoint) -> Result<Endpoint, Errno> {

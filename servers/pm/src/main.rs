@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec;
 use pm::machine::Machine;
 use pm::{Boot, Pm};
-use rt::{ipc, kernel, log, outbox};
+use rt::{args, ipc, kernel, log, outbox};
 
 rt::entry!(main);
 
@@ -29,14 +29,16 @@ fn boot() -> Result<Boot, abi::Errno> {
         program: String::from_utf8_lossy(program).into_owned(),
         ids: (header.uid, header.gid),
         ram_bytes: kernel::boot_info().map_or(0, |info| info.ram_bytes),
+        console: None,
     })
 }
 
 fn main() -> ! {
-    let boot = boot().unwrap_or_else(|errno| {
+    let mut boot = boot().unwrap_or_else(|errno| {
         log!("no run specification: {errno}");
         Boot::default()
     });
+    boot.console = args::number("console").map(|number| Endpoint(number as u32));
     if let Err(errno) = kernel::set_linux_routes(&abi::routes::routes()) {
         log!("cannot load the routes of Linux calls: {errno}");
     }

@@ -31,6 +31,8 @@ pub struct Boot {
     pub ids: (u32, u32),
     /// Bytes of RAM.
     pub ram_bytes: u64,
+    /// The console driver, which tells the host how PROGRAM ended.
+    pub console: Option<Endpoint>,
 }
 
 /// The process manager.
@@ -137,28 +139,12 @@ impl<S: System> Pm<S> {
         };
         if self.has_signal(slot) {
             // A signal that the call raised or unblocked is taken before the next
-            // instruction: stop, answer, deliver.
-            self.answer_and_attend(slot, who, answer);
+            // instruction: programs run only when PM waits, which it does not in between.
+            self.sys.reply(who, answer);
+            self.attend(slot);
             return None;
         }
         Some((who, answer))
-    }
-
-    fn answer_and_attend(&mut self, slot: usize, who: Endpoint, answer: Message) {
-        use crate::table::Halt;
-        if let Some(thread) = self.table.thread(slot)
-            && thread.halt == Halt::Running
-            && self.sys.stop(who).is_ok()
-        {
-            self.sys.reply(who, answer);
-            if let Some(thread) = self.table.thread_mut(slot) {
-                thread.halt = Halt::Stopped;
-            }
-            self.act(slot);
-        } else {
-            // A stop that waited for this call: the kernel reports its end.
-            self.sys.reply(who, answer);
-        }
     }
 
     fn request(&mut self, message: &Message) -> Message {

@@ -7,7 +7,6 @@ use crate::sleep::SECOND;
 use crate::system::System;
 use crate::table::PROGRAM_PID;
 use crate::timers::{Event, TimerKey};
-use abi::endpoint::MAX_PROCESSES;
 use abi::message::WORDS;
 use abi::proto::{device, vfs};
 use abi::{Endpoint, Errno};
@@ -73,20 +72,10 @@ impl<S: System> Pm<S> {
     }
 
     fn finish(&mut self, status: u32) {
-        if let Some(console) = self.find_service("console") {
+        if let Some(console) = self.boot.console {
             let _ = self.sys.call(console, device::exit::ExitStatus { status });
         }
         self.sys.power_off(exit_code(status));
-    }
-
-    fn find_service(&mut self, name: &str) -> Option<Endpoint> {
-        (1..MAX_PROCESSES).find_map(|slot| {
-            let info = self.sys.info(slot)?;
-            let len = info.name.iter().position(|&b| b == 0).unwrap_or(16);
-            // Programs may bear any name.
-            let service = self.table.thread(slot).is_none();
-            (service && &info.name[..len] == name.as_bytes()).then_some(Endpoint(info.endpoint))
-        })
     }
 
     /// reboot(magic, magic2, command).

@@ -118,6 +118,11 @@ impl<S: System> Pm<S> {
         if matches!(call, Some(Call::Vfork { .. })) || halt == Halt::Stopping {
             return;
         }
+        if call.is_some() && halt == Halt::Running && matches!(effect, Effect::Handle(_)) {
+            // Answered before it is stopped, it is at a boundary already. It cannot run in
+            // between: it has the lower priority, and PM does not wait.
+            self.interrupt_call(slot);
+        }
         if self.halt(slot) {
             self.act(slot);
         }

@@ -15,12 +15,28 @@ const PAGE_FAULT: u64 = 14;
 impl<S: System> Pm<S> {
     /// A thread's instruction raised an exception; it waits for the answer.
     pub fn exception(&mut self, who: Endpoint, exception: Exception) {
-        // Anything but 0 leaves it stopped; resuming it is up to the delivery.
-        self.sys.reply(who, Message::error(Errno::EFAULT));
         let Some(slot) = self.table.slot_of(who) else {
+            self.sys.reply(who, Message::error(Errno::EFAULT));
             return;
         };
-        let (signal, code) = info::of_exception(exception.vector);
+        // Another signal's handler may have been put before the instruction while this
+        // message was queued; the exception comes again when the handler returns.
+        if self
+            .sys
+            .registers(who)
+            .is_ok_and(|r| r.rip != exception.rip)
+        {
+            self.sys.reply(who, Message::new(0));
+            return;
+        }
+        // Anything but 0 leaves it stopped; resuming it is up to the delivery.
+        self.sys.reply(who, Message::error(Errno::EFAULT));
+        let (signal, mut code) = info::of_exception(exception.vector);
+        if matches!(exception.vector, 16 | 19)
+            && let Ok(area) = self.sys.fpu(who)
+        {
+            code = info::float_code(exception.vector, &area);
+        }
         let address = if signal == SIGFPE || signal == SIGILL {
             exception.rip
         } else {

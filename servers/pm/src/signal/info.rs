@@ -101,7 +101,8 @@ impl Info {
     }
 }
 
-/// Signal, si_code and whether si_addr is the instruction, for a processor exception.
+/// Signal and si_code for a processor exception. SIGFPE's code is [`float_code`]'s when the
+/// FPU raised it.
 pub fn of_exception(vector: u64) -> (i32, i32) {
     use super::set::{SIGBUS, SIGTRAP};
     match vector {
@@ -111,8 +112,47 @@ pub fn of_exception(vector: u64) -> (i32, i32) {
         4 | 5 => (SIGSEGV, SI_KERNEL),
         6 => (SIGILL, linux::ILL_ILLOPN as i32),
         17 => (SIGBUS, 1),
-        // The precise cause is in the FPU state; FLTINV is the one programs meet.
-        16 | 19 => (SIGFPE, 7),
+        16 | 19 => (SIGFPE, 0),
         _ => (SIGSEGV, SI_KERNEL),
+    }
+}
+
+/// SIGFPE's si_code for an x87 (16) or SSE (19) exception, from the FXSAVE area: the first
+/// flag that is up and not masked.
+pub fn float_code(vector: u64, area: &[u8]) -> i32 {
+    let half = |at: usize| match area.get(at..at + 2) {
+        Some(&[low, high]) => u16::from_le_bytes([low, high]),
+        _ => 0,
+    };
+    let raised = if vector == 16 {
+        half(2) & !half(0)
+    } else {
+        half(24) & !(half(24) >> 7)
+    };
+    // Invalid, denormal, divide, overflow, underflow, precision.
+    match (raised & 0x3f).trailing_zeros() {
+        0 => linux::FPE_FLTINV as i32,
+        1 | 4 => linux::FPE_FLTUND as i32,
+        2 => linux::FPE_FLTDIV as i32,
+        3 => linux::FPE_FLTOVF as i32,
+        5 => linux::FPE_FLTRES as i32,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_float_exception_names_its_cause() {
+        let mut area = [0; 512];
+        area[0] = 0x3b; // x87 control: all masked but division by zero
+        area[2] = 0x25; // status: invalid, division, precision
+        assert_eq!(float_code(16, &area), linux::FPE_FLTDIV as i32);
+        // MXCSR: overflow and precision up, all masked but overflow.
+        area[24..26].copy_from_slice(&(0x1f80u16 & !0x400 | 0x28).to_le_bytes());
+        assert_eq!(float_code(19, &area), linux::FPE_FLTOVF as i32);
+        assert_eq!(float_code(19, &[]), 0);
     }
 }

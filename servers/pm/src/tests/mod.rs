@@ -1,1 +1,9 @@
-//! Tests.
+//! The whole server against a scripted world.
+
+mod fake;
+mod frames;
+mod processes;
+mod signals;
+mod threads;
+mod time;
+mod waits;
