@@ -111,6 +111,11 @@ impl<T: Transport> VirtioPort<T> {
         })
     }
 
+    /// The device.
+    pub fn device(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
     /// Takes notice of an interrupt. Before looking at the rings: the line is edge triggered.
     pub fn acknowledge(&mut self) {
         let cause = self.transport.ack_interrupt();

@@ -85,6 +85,11 @@ impl<T: Transport> Disk<T> {
         self.data.bytes_mut()
     }
 
+    /// The device.
+    pub fn device(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
     /// Checks a transfer against the disk: whole sectors, inside, not too long.
     pub fn check(&self, operation: Operation, sector: u64, len: u64) -> Result<(), Errno> {
         if len == 0 || !len.is_multiple_of(SECTOR) || len > MAX_TRANSFER {
@@ -117,7 +122,7 @@ impl<T: Transport> Disk<T> {
         operation: Operation,
         sector: u64,
         len: usize,
-        mut wait: impl FnMut(),
+        mut wait: impl FnMut(&mut T),
     ) -> Result<(), Errno> {
         if operation == Operation::Flush && !self.features.contains(Features::BLK_FLUSH) {
             // Without the feature there is no cache to flush.
@@ -148,7 +153,7 @@ impl<T: Transport> Disk<T> {
             fence(Ordering::SeqCst);
         }
         while !self.queue.can_pop() {
-            wait();
+            wait(&mut self.transport);
             self.acknowledge();
             if self.broken {
                 return Err(Errno::EIO);

@@ -9,3 +9,6 @@ extern crate std;
 
 pub mod disk;
 pub mod serve;
+
+#[cfg(test)]
+mod tests;

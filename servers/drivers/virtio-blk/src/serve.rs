@@ -30,7 +30,7 @@ pub fn answer<T: Transport>(
         })),
         Read::KIND => reply_message(read(disk, grants, source, Read::decode(message))),
         Write::KIND => reply_message(write(disk, grants, source, Write::decode(message))),
-        Flush::KIND => reply_message(disk.run(Operation::Flush, 0, 0, || grants.wait())),
+        Flush::KIND => reply_message(disk.run(Operation::Flush, 0, 0, |_| grants.wait())),
         _ => Message::error(Errno::ENOSYS),
     }
 }
@@ -43,7 +43,7 @@ fn read<T: Transport>(
 ) -> Result<(), Errno> {
     let Read { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
     disk.check(Operation::Read, sector, len)?;
-    disk.run(Operation::Read, sector, len as usize, || grants.wait())?;
+    disk.run(Operation::Read, sector, len as usize, |_| grants.wait())?;
     grants.store(source, grant, &disk.data()[..len as usize])
 }
 
@@ -56,5 +56,5 @@ fn write<T: Transport>(
     let Write { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
     disk.check(Operation::Write, sector, len)?;
     grants.fetch(source, grant, &mut disk.data()[..len as usize])?;
-    disk.run(Operation::Write, sector, len as usize, || grants.wait())
+    disk.run(Operation::Write, sector, len as usize, |_| grants.wait())
 }

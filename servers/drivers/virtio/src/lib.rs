@@ -6,7 +6,12 @@
 //! request that a synchronous device completes inside the notification.
 #![no_std]
 
+#[cfg(feature = "fake")]
+extern crate alloc;
+
 pub mod dma;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod window;
 
 pub use virtio_drivers::Error;

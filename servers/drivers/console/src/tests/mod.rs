@@ -1,6 +1,7 @@
 //! Tests of the driver against a world of lists.
 
 mod ldisc;
+mod port;
 mod server;
 
 use crate::world::{Port, World};

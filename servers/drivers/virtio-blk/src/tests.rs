@@ -1,0 +1,210 @@
+use crate::disk::{DMA_PAGES, Disk, Operation};
+use crate::serve::{Grants, answer};
+use abi::message::reply_result;
+use abi::proto::block::{DiskInfo, Flush, Info, MAX_TRANSFER, Read, Write};
+use abi::{Endpoint, Errno, Request};
+use std::boxed::Box;
+use std::vec;
+use std::vec::Vec;
+use virtio::fake::FakeDevice;
+use virtio::{Features, dma};
+
+const SECTORS: u64 = 1000;
+const CALLER: Endpoint = Endpoint::new(9, 0);
+
+/// A disk whose sector `n` is full of `n`'s low byte; writing sector 666 fails.
+fn device(_: u16, readable: &[u8], writable: &mut [u8]) -> Option<usize> {
+    let kind = u32::from_le_bytes(readable[..4].try_into().unwrap());
+    let sector = u64::from_le_bytes(readable[8..16].try_into().unwrap());
+    let (status, data) = writable.split_last_mut().unwrap();
+    *status = match kind {
+        0 => {
+            for (i, piece) in data.chunks_mut(512).enumerate() {
+                piece.fill((sector as usize + i) as u8);
+            }
+            0
+        }
+        1 if sector == 666 => 1,
+        1 => {
+            assert!(readable[16..].iter().all(|&byte| byte == 0x5a));
+            0
+        }
+        4 => 0,
+        _ => 2,
+    };
+    Some(data.len() + 1)
+}
+
+struct Memory(Vec<u8>);
+
+impl Grants for Memory {
+    fn fetch(&mut self, who: Endpoint, _: i32, buffer: &mut [u8]) -> Result<(), Errno> {
+        assert_eq!(who, CALLER);
+        let data = self.0.get(..buffer.len()).ok_or(Errno::EPERM)?;
+        buffer.copy_from_slice(data);
+        Ok(())
+    }
+    fn store(&mut self, _: Endpoint, _: i32, buffer: &[u8]) -> Result<(), Errno> {
+        let room = self.0.get_mut(..buffer.len()).ok_or(Errno::EPERM)?;
+        room.copy_from_slice(buffer);
+        Ok(())
+    }
+    fn wait(&mut self) {
+        panic!("a synchronous device was waited for");
+    }
+}
+
+fn ask<R: Request>(
+    disk: &mut Disk<FakeDevice>,
+    memory: &mut Memory,
+    request: R,
+) -> Result<R::Reply, Errno> {
+    reply_result(&answer(disk, memory, CALLER, &request.encode()))
+}
+
+// One test: the DMA region is the process's.
+#[test]
+fn requests_against_a_device() {
+    let memory = vec![[0; abi::PAGE_SIZE]; 4 * DMA_PAGES + 4];
+    dma::init_identity(Box::leak(memory.into_boxed_slice()));
+    let offered = Features::VERSION_1 | Features::BLK_FLUSH;
+    // EVENT_IDX and INDIRECT are offered too, as QEMU does, and not taken.
+    let mut fake = FakeDevice::new(offered, &SECTORS.to_le_bytes(), device);
+    fake.features |= 3 << 28;
+    let mut disk = Disk::new(fake).unwrap();
+    assert_eq!(disk.device().accepted, offered.bits());
+    let memory = &mut Memory(vec![0x5a; MAX_TRANSFER as usize]);
+    let info = ask(&mut disk, memory, Info {});
+    assert_eq!(
+        info,
+        Ok(DiskInfo {
+            sectors: SECTORS,
+            read_only: false
+        })
+    );
+
+    let all = MAX_TRANSFER;
+    assert_eq!(
+        ask(
+            &mut disk,
+            memory,
+            Write {
+                sector: 1,
+                len: all,
+                grant: 1
+            }
+        ),
+        Ok(())
+    );
+    assert_eq!(
+        ask(
+            &mut disk,
+            memory,
+            Read {
+                sector: 7,
+                len: 1024,
+                grant: 1
+            }
+        ),
+        Ok(())
+    );
+    assert_eq!((memory.0[511], memory.0[512], memory.0[1024]), (7, 8, 0x5a));
+    assert_eq!(ask(&mut disk, memory, Flush {}), Ok(()));
+    memory.0.fill(0x5a);
+    for _ in 0..100 {
+        let write = Write {
+            sector: 666,
+            len: 512,
+            grant: 1,
+        };
+        assert_eq!(ask(&mut disk, memory, write), Err(Errno::EIO));
+    }
+    assert_eq!(disk.device().interrupts, 0, "nobody waits for an interrupt");
+
+    let refused = Err(Errno::EINVAL);
+    for (sector, len) in [
+        (0, 0),
+        (0, 100),
+        (0, all + 512),
+        (SECTORS, 512),
+        (SECTORS - 1, 1024),
+        (u64::MAX, 512),
+        (0, u64::MAX & !511),
+    ] {
+        assert_eq!(
+            ask(
+                &mut disk,
+                memory,
+                Read {
+                    sector,
+                    len,
+                    grant: 1
+                }
+            ),
+            refused
+        );
+        assert_eq!(
+            ask(
+                &mut disk,
+                memory,
+                Write {
+                    sector,
+                    len,
+                    grant: 1
+                }
+            ),
+            refused
+        );
+    }
+    memory.0.truncate(100);
+    assert_eq!(
+        ask(
+            &mut disk,
+            memory,
+            Read {
+                sector: 0,
+                len: 512,
+                grant: 1
+            }
+        ),
+        Err(Errno::EPERM)
+    );
+
+    // A device that takes its time.
+    disk.device().synchronous = false;
+    let mut waits = 0;
+    let result = disk.run(Operation::Read, 3, 512, |device| {
+        waits += 1;
+        if waits == 3 {
+            device.work();
+        }
+    });
+    assert_eq!((result, waits), (Ok(()), 3));
+    assert_eq!(disk.data()[..2], [3, 3]);
+    assert_eq!(disk.device().interrupts, 1);
+
+    let fake = FakeDevice::new(
+        Features::VERSION_1 | Features::BLK_RO,
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        device,
+    );
+    let mut disk = Disk::new(fake).unwrap();
+    assert_eq!(
+        ask(&mut disk, memory, Info {}),
+        Ok(DiskInfo {
+            sectors: 1,
+            read_only: true
+        })
+    );
+    let write = Write {
+        sector: 0,
+        len: 512,
+        grant: 1,
+    };
+    assert_eq!(ask(&mut disk, memory, write), Err(Errno::EROFS));
+    // Without the feature a flush has nothing to do.
+    assert_eq!(ask(&mut disk, memory, Flush {}), Ok(()));
+
+    let legacy = FakeDevice::new(Features::BLK_FLUSH, &[0; 8], device);
+    assert_eq!(Disk::new(legacy).err(), Some(Errno::ENODEV));
+}
