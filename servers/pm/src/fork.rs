@@ -1,10 +1,10 @@
 //! fork, vfork and clone: new processes and threads.
 
 use crate::calls::{Caller, Outcome};
+use crate::itimers::IntervalTimers;
 use crate::server::Pm;
 use crate::signal::pending::Pending;
 use crate::signal::set::{SIGCHLD, SIGNALS};
-use crate::sleep::IntervalTimers;
 use crate::system::System;
 use crate::table::{AltStack, Call, Halt, Process, Thread};
 use abi::message::WORDS;

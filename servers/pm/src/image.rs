@@ -1,13 +1,13 @@
 //! Images: the start of PROGRAM, and what PM does when VFS has put a new one in place.
 
 use crate::ids::Ids;
+use crate::itimers::IntervalTimers;
 use crate::limits::Limits;
 use crate::server::Pm;
 use crate::signal::action::Actions;
 use crate::signal::info::Info;
 use crate::signal::pending::Pending;
 use crate::signal::set::{SIGCHLD, SIGKILL, SigSet};
-use crate::sleep::IntervalTimers;
 use crate::system::System;
 use crate::table::{AltStack, Halt, PM_PID, PROGRAM_PID, Process, Thread};
 use abi::proto::pm::{ExecDone, ExecFailed};

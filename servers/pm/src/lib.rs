@@ -19,6 +19,7 @@ pub mod futex;
 pub mod ids;
 pub mod image;
 pub mod info;
+pub mod itimers;
 pub mod limits;
 pub mod machine;
 pub mod queries;

@@ -5,11 +5,11 @@
 //! A process without threads is a zombie.
 
 use crate::ids::Ids;
+use crate::itimers::IntervalTimers;
 use crate::limits::Limits;
 use crate::signal::action::Actions;
 use crate::signal::pending::Pending;
 use crate::signal::set::SigSet;
-use crate::sleep::IntervalTimers;
 use crate::timers::TimerKey;
 use crate::wait::WaitFor;
 use abi::{Endpoint, endpoint::MAX_PROCESSES};

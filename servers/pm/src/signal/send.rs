@@ -56,15 +56,37 @@ impl<S: System> Pm<S> {
             self.terminate(pid, SIGKILL);
             return Ok(());
         }
-        let threads = process.threads.clone();
         if signal == SIGCONT {
             self.discard(pid, STOPS);
+            // Queued first: its handler is to see the call that the stop interrupted.
+            let result = self.queue(pid, only, info);
             self.continue_process(pid);
-        } else if STOPS.has(signal) {
-            self.discard(pid, SigSet::of(&[SIGCONT]));
+            result.map(|taker| self.attend_if(taker))
+        } else {
+            if STOPS.has(signal) {
+                self.discard(pid, SigSet::of(&[SIGCONT]));
+            }
+            self.queue(pid, only, info)
+                .map(|taker| self.attend_if(taker))
         }
+    }
 
+    fn attend_if(&mut self, slot: Option<usize>) {
+        if let Some(slot) = slot {
+            self.attend(slot);
+        }
+    }
+
+    /// Queues a signal, unless it is dropped or somebody waits for exactly it; the thread
+    /// that should take it now.
+    fn queue(&mut self, pid: u32, only: Option<usize>, info: Info) -> Result<Option<usize>, Errno> {
+        let signal = info.signal();
+        let Some(process) = self.table.process(pid) else {
+            return Ok(None);
+        };
+        let threads = process.threads.clone();
         // Who may take it, in order of preference.
+        let dropped = process.actions.dropped().has(signal);
         let candidates: Vec<usize> = match only {
             Some(slot) => [slot].into(),
             None => threads,
@@ -74,12 +96,8 @@ impl<S: System> Pm<S> {
                 .thread(slot)
                 .is_some_and(|thread| thread.blocked.has(signal))
         };
-        let Some(process) = self.table.process(pid) else {
-            return Ok(());
-        };
-        let dropped = process.actions.dropped().has(signal);
         if dropped && !candidates.first().is_some_and(|&slot| blocks(self, slot)) {
-            return Ok(());
+            return Ok(None);
         }
         for &slot in &candidates {
             if let Some(Call::SignalWait { set, info: place }) =
@@ -87,7 +105,7 @@ impl<S: System> Pm<S> {
                 && set.has(signal)
             {
                 self.finish_signal_wait(slot, place, info);
-                return Ok(());
+                return Ok(None);
             }
         }
         let queue = match only {
@@ -97,10 +115,7 @@ impl<S: System> Pm<S> {
         if !queue.is_some_and(|queue| queue.add(info)) {
             return Err(Errno::EAGAIN);
         }
-        if let Some(&slot) = candidates.iter().find(|&&slot| !blocks(self, slot)) {
-            self.attend(slot);
-        }
-        Ok(())
+        Ok(candidates.iter().copied().find(|&slot| !blocks(self, slot)))
     }
 
     /// Drops pending signals of a process and its threads.

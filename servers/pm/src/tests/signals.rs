@@ -386,3 +386,17 @@ fn signals_to_nobody_and_of_no_number() {
     assert_eq!(w.now(init, KILL, &[2, 0]), Ok(0));
     assert_eq!(w.now(init, KILL, &[-5i64 as u64, 15]), Err(Errno::ESRCH));
 }
+
+#[test]
+fn a_continue_handler_sees_the_call_that_the_stop_interrupted() {
+    let (mut w, init) = World::new();
+    let (child, pid) = w.fork(init);
+    w.handle_signal(child, SIGCONT, 0);
+    w.enter_vfs(child, nr::__NR_read);
+    w.call(init, KILL, &[pid as u64, SIGSTOP as u64]);
+    w.leave_vfs(child, Err(Errno::ERESTARTSYS));
+    w.call(init, KILL, &[pid as u64, SIGCONT as u64]);
+    assert!(w.in_handler(child));
+    w.sigreturn(child);
+    assert_eq!(w.rax(child), Err(Errno::EINTR));
+}

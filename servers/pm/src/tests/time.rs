@@ -1,8 +1,9 @@
 //! Sleeping and timers.
 
 use super::fake::{DATA, World, nr};
+use crate::itimers::next_period;
 use crate::signal::set::*;
-use crate::sleep::{duration, next_period};
+use crate::sleep::duration;
 use crate::timers::{Event, Timers};
 use abi::Errno;
 
