@@ -5,6 +5,7 @@ use crate::peer::{Answer, Peer};
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::wait::{Either, either};
+use abi::kernel::user_range;
 use abi::proto::device;
 use abi::{Errno, Request};
 use core::cell::Cell;
@@ -116,6 +117,7 @@ impl Driver {
         let words = match argument(request as u32) {
             None => call(-1).await?,
             Some((access, len)) => {
+                user_range(value, len)?;
                 let memory = Memory::user(who, value, len);
                 let attempt = async |grant, granted| {
                     // A structure is whole or not at all.

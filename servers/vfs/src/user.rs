@@ -119,7 +119,7 @@ impl UserMemory {
                 .checked_add(path.len() as u64)
                 .ok_or(Errno::EFAULT)?;
             // Most paths are short: to the end of the page, or one small piece.
-            let room = (page_down(at) + PAGE - at).min(256) as usize;
+            let room = (PAGE - at % PAGE).min(256) as usize;
             let start = path.len();
             path.resize(start + room, 0);
             self.read(at, &mut path[start..]).await?;

@@ -267,7 +267,7 @@ pub async fn utimensat(c: &Caller, a: Args) -> Result<u64, Errno> {
         [NOW, NOW]
     } else {
         let words: [i64; 2] = c.memory().get(times).await?;
-        let more: [i64; 2] = c.memory().get(times + 16).await?;
+        let more: [i64; 2] = c.memory().get(times.wrapping_add(16)).await?;
         [(words[0], words[1]), (more[0], more[1])]
     };
     // futimens(3) is a null path.
@@ -290,7 +290,7 @@ pub async fn utimes(c: &Caller, dirfd: u64, path: u64, times: u64) -> Result<u64
         [NOW, NOW]
     } else {
         let words: [i64; 2] = c.memory().get(times).await?;
-        let more: [i64; 2] = c.memory().get(times + 16).await?;
+        let more: [i64; 2] = c.memory().get(times.wrapping_add(16)).await?;
         let micro = |us: i64| {
             if (0..1_000_000).contains(&us) {
                 Ok(us * 1000)

@@ -45,14 +45,14 @@ pub async fn openat2(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
     if a[3] > 24 {
         let len = (a[3] - 24).min(4096) as usize;
-        let extra = c.memory().read_vec(a[2] + 24, len).await?;
+        let extra = c.memory().read_vec(a[2].wrapping_add(24), len).await?;
         if a[3] > 4096 || extra.iter().any(|&b| b != 0) {
             return Err(Errno::E2BIG);
         }
     }
     let mut how = [[0u64; 2]; 2];
     how[0] = c.memory().get(a[2]).await?;
-    how[1][0] = c.memory().get(a[2] + 16).await?;
+    how[1][0] = c.memory().get(a[2].wrapping_add(16)).await?;
     let [[flags, mode], [resolve, _]] = how;
     if resolve != 0 || flags >> 32 != 0 || mode & !0o7777 != 0 {
         return Err(Errno::EINVAL);

@@ -1,1 +1,12 @@
-//! Host tests.
+//! Host tests: VFS against a scripted world (memory with absent pages, a file system in
+//! memory, VM, PM).
+
+mod cache;
+mod descriptors;
+mod exec;
+mod filesystem;
+mod mapping;
+mod paths;
+mod pipes;
+mod repair;
+mod world;

@@ -1,0 +1,463 @@
+//! The world the tests run VFS in.
+
+use super::filesystem::MemoryFs;
+use crate::machine::{Access, Machine, Processor};
+use crate::process::{Directories, Ids, Process};
+use crate::state::Vfs;
+use abi::errno::result_from_word;
+use abi::grant::GRANT_INVALID;
+use abi::proto::{vfs, vm};
+use abi::{Class, Endpoint, Errno, Message, PAGE, Request, page_down};
+use rt::task::Executor;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Arguments;
+use std::rc::Rc;
+use std::vec::Vec;
+
+pub const FS: Endpoint = Endpoint(8);
+pub const DRIVER: Endpoint = Endpoint(9);
+pub const PROGRAM: Endpoint = Endpoint(20);
+pub const OTHER: Endpoint = Endpoint(21);
+
+/// A page of a process.
+#[derive(Clone)]
+pub struct Page {
+    pub bytes: Vec<u8>,
+    pub present: bool,
+    pub writable: bool,
+    /// Times that a repair of it does not last.
+    pub flaky: u32,
+}
+
+struct GrantEntry {
+    to: Endpoint,
+    subject: Option<Endpoint>,
+    address: u64,
+    len: u64,
+    access: Access,
+    faulted: bool,
+}
+
+/// The machine: memory, grants, and what VFS sent.
+#[derive(Default)]
+pub struct Fake {
+    pub pages: RefCell<BTreeMap<(Endpoint, u64), Page>>,
+    grants: RefCell<BTreeMap<i32, GrantEntry>>,
+    next_grant: Cell<i32>,
+    pub posts: RefCell<VecDeque<(Endpoint, Message)>>,
+    pub replies: RefCell<Vec<(Endpoint, Message)>>,
+    pub vm_calls: RefCell<Vec<Message>>,
+    pub vm_fails: Cell<Option<(u64, Errno)>>,
+    pub time: Cell<u64>,
+    pub timer: Cell<u64>,
+    pub soft_faults: Cell<u64>,
+    pub run: RefCell<Vec<u8>>,
+}
+
+impl Fake {
+    /// Copies between memory of a process and a buffer, as the kernel with TRY does.
+    fn copy(
+        &self,
+        who: Endpoint,
+        address: u64,
+        len: usize,
+        mut each: impl FnMut(&mut u8, usize),
+        write: bool,
+    ) -> Result<(), Errno> {
+        let mut pages = self.pages.borrow_mut();
+        for i in 0..len {
+            let at = address + i as u64;
+            let page = pages.get_mut(&(who, page_down(at)));
+            match page {
+                Some(page) if page.present && (page.writable || !write) => {
+                    each(&mut page.bytes[(at % PAGE) as usize], i);
+                }
+                _ => {
+                    self.soft_faults.set(self.soft_faults.get() + 1);
+                    return Err(Errno::EFAULT);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn grant(
+        &self,
+        by: Endpoint,
+        id: i32,
+        access: Access,
+        offset: u64,
+        len: usize,
+    ) -> (Option<Endpoint>, u64) {
+        let grants = self.grants.borrow();
+        let entry = grants.get(&id).expect("a grant in use");
+        assert_eq!(entry.to, by);
+        assert!(entry.access == access || entry.access == Access::Both);
+        assert!(offset + len as u64 <= entry.len, "copy beyond the grant");
+        (entry.subject, entry.address + offset)
+    }
+
+    fn mark(&self, id: i32, result: Result<(), Errno>) -> Result<(), Errno> {
+        if result.is_err() {
+            self.grants.borrow_mut().get_mut(&id).unwrap().faulted = true;
+        }
+        result
+    }
+
+    /// A server copies to a grant of VFS.
+    pub fn copy_to_grant(
+        &self,
+        by: Endpoint,
+        id: i32,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), Errno> {
+        let (subject, at) = self.grant(by, id, Access::Write, offset, data.len());
+        match subject {
+            Some(who) => {
+                let result = self.copy(who, at, data.len(), |byte, i| *byte = data[i], true);
+                self.mark(id, result)
+            }
+            None => {
+                // SAFETY: VFS granted this memory of its own and waits for the answer.
+                unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), at as *mut u8, data.len()) };
+                Ok(())
+            }
+        }
+    }
+
+    /// A server copies from a grant of VFS.
+    pub fn copy_from_grant(
+        &self,
+        by: Endpoint,
+        id: i32,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), Errno> {
+        let (subject, at) = self.grant(by, id, Access::Read, offset, data.len());
+        match subject {
+            Some(who) => {
+                let len = data.len();
+                let result = self.copy(who, at, len, |byte, i| data[i] = *byte, false);
+                self.mark(id, result)
+            }
+            None => {
+                // SAFETY: as above.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(at as *const u8, data.as_mut_ptr(), data.len())
+                };
+                Ok(())
+            }
+        }
+    }
+
+    pub fn map(&self, who: Endpoint, address: u64, len: u64, present: bool, writable: bool) {
+        for page in (page_down(address)..address + len).step_by(PAGE as usize) {
+            let bytes = std::vec![0; PAGE as usize];
+            let page_state = Page {
+                bytes,
+                present,
+                writable,
+                flaky: 0,
+            };
+            self.pages.borrow_mut().insert((who, page), page_state);
+        }
+    }
+
+    pub fn poke(&self, who: Endpoint, address: u64, data: &[u8]) {
+        for (i, byte) in data.iter().enumerate() {
+            let at = address + i as u64;
+            let mut pages = self.pages.borrow_mut();
+            pages.get_mut(&(who, page_down(at))).unwrap().bytes[(at % PAGE) as usize] = *byte;
+        }
+    }
+
+    pub fn peek(&self, who: Endpoint, address: u64, len: usize) -> Vec<u8> {
+        let pages = self.pages.borrow();
+        (address..address + len as u64)
+            .map(|at| pages[&(who, page_down(at))].bytes[(at % PAGE) as usize])
+            .collect()
+    }
+
+    pub fn set_present(&self, who: Endpoint, address: u64, present: bool) {
+        self.pages
+            .borrow_mut()
+            .get_mut(&(who, page_down(address)))
+            .unwrap()
+            .present = present;
+    }
+
+    /// VM's handle-memory.
+    fn handle_memory(&self, r: &vm::HandleMemory) -> Result<(), Errno> {
+        let mut pages = self.pages.borrow_mut();
+        for page in (page_down(r.addr)..r.addr + r.len).step_by(PAGE as usize) {
+            let page = pages.get_mut(&(r.who, page)).ok_or(Errno::EFAULT)?;
+            if r.write && !page.writable {
+                return Err(Errno::EFAULT);
+            }
+            if page.flaky > 0 {
+                page.flaky -= 1;
+            } else {
+                page.present = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Machine for Fake {
+    fn post(&self, to: Endpoint, message: Message) {
+        self.posts.borrow_mut().push_back((to, message));
+    }
+    fn reply(&self, to: Endpoint, message: Message) {
+        self.replies.borrow_mut().push((to, message));
+    }
+    fn call_vm(&self, message: Message) -> Result<Message, Errno> {
+        self.vm_calls.borrow_mut().push(message);
+        if let Some((kind, errno)) = self.vm_fails.get()
+            && kind == message.kind
+        {
+            return Ok(Message::error(errno));
+        }
+        if message.kind == vm::Mmap::KIND {
+            let r = vm::Mmap::decode(&message).unwrap();
+            self.map(r.target, r.addr, r.len, true, true);
+        }
+        if message.kind == vm::ProcCtl::KIND {
+            let r = vm::ProcCtl::decode(&message).unwrap();
+            self.pages.borrow_mut().retain(|(who, _), _| *who != r.who);
+        }
+        Ok(Message::new(0))
+    }
+    fn grant_own(
+        &self,
+        to: Endpoint,
+        memory: *const u8,
+        len: usize,
+        access: Access,
+    ) -> Result<i32, Errno> {
+        self.add_grant(to, None, memory as u64, len as u64, access)
+    }
+    fn grant_user(
+        &self,
+        to: Endpoint,
+        subject: Endpoint,
+        address: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<i32, Errno> {
+        self.add_grant(to, Some(subject), address, len, access)
+    }
+    fn revoke(&self, grant: i32) -> bool {
+        assert_ne!(grant, GRANT_INVALID);
+        self.grants
+            .borrow_mut()
+            .remove(&grant)
+            .expect("revoked once")
+            .faulted
+    }
+    fn grants(&self) -> usize {
+        self.grants.borrow().len()
+    }
+    fn try_read(&self, from: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.copy(
+            from,
+            address,
+            buffer.len(),
+            |byte, i| buffer[i] = *byte,
+            false,
+        )
+    }
+    fn try_write(&self, to: Endpoint, address: u64, data: &[u8]) -> Result<(), Errno> {
+        self.copy(to, address, data.len(), |byte, i| *byte = data[i], true)
+    }
+    fn read_grant(&self, _: Endpoint, _: i32, _: &mut [u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+    fn write_grant(&self, _: Endpoint, _: i32, _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+    fn now(&self) -> u64 {
+        self.time.get()
+    }
+    fn wall_clock(&self) -> u64 {
+        1_000_000_000
+    }
+    fn set_timer(&self, deadline: u64) {
+        self.timer.set(deadline);
+    }
+    fn run_specification(&self) -> Result<Vec<u8>, Errno> {
+        Ok(self.run.borrow().clone())
+    }
+    fn processor(&self) -> Processor {
+        Processor::default()
+    }
+    fn log(&self, _: Arguments<'_>) {}
+}
+
+impl Fake {
+    fn add_grant(
+        &self,
+        to: Endpoint,
+        subject: Option<Endpoint>,
+        address: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<i32, Errno> {
+        let id = self.next_grant.get();
+        self.next_grant.set(id + 1);
+        let entry = GrantEntry {
+            to,
+            subject,
+            address,
+            len,
+            access,
+            faulted: false,
+        };
+        self.grants.borrow_mut().insert(id, entry);
+        Ok(id)
+    }
+}
+
+/// VFS with a root file system and one process.
+pub struct World {
+    pub fake: Rc<Fake>,
+    pub vfs: Rc<Vfs>,
+    pub fs: MemoryFs,
+    pub executor: Executor,
+    /// Posts to others than the file system and VM.
+    pub others: Vec<(Endpoint, Message)>,
+    /// Repairs VM was asked for.
+    pub repairs: Vec<(u64, u64, bool)>,
+    /// The file system does not answer while this is set.
+    pub fs_held: bool,
+}
+
+/// Where calls put their paths.
+pub const PATHS: u64 = 0x10000;
+/// Where calls put their data.
+pub const DATA: u64 = 0x20000;
+
+impl World {
+    pub fn new() -> World {
+        World::with(MemoryFs::new())
+    }
+
+    pub fn with(fs: MemoryFs) -> World {
+        let fake = Rc::new(Fake::default());
+        let executor = Executor::new();
+        let machine: Rc<dyn Machine> = fake.clone();
+        let vfs = Vfs::new(machine, executor.spawner());
+        let mut world = World {
+            fake,
+            vfs,
+            fs,
+            executor,
+            others: Vec::new(),
+            repairs: Vec::new(),
+            fs_held: false,
+        };
+        let mount = vfs::Mount {
+            fs: FS,
+            path: *b"/\0\0\0\0\0\0\0",
+            path2: [0; 8],
+            flags: 0,
+            kind: *b"ext2\0\0\0\0",
+        };
+        world.deliver(Endpoint::RS, Class::Call, mount.encode());
+        assert_eq!(world.reply_of(Endpoint::RS), Some(Ok(0)));
+        world.add_process(PROGRAM, 1, Ids::default());
+        world
+    }
+
+    pub fn add_process(&mut self, who: Endpoint, pid: u32, ids: Ids) {
+        let root = self.vfs.root_mount().unwrap().root().unwrap();
+        let at = Directories {
+            cwd: root.clone(),
+            root,
+            umask: 0o022,
+        };
+        let files = crate::fd::FdTable::new(self.vfs.counters.unique());
+        let process = Process::new(who, pid, ids, files, at);
+        let _ = self.vfs.processes.borrow_mut().insert(process).unwrap();
+        self.fake.map(who, PATHS, 0x4000, true, true);
+        self.fake.map(who, DATA, 0x10000, true, true);
+    }
+
+    pub fn deliver(&mut self, from: Endpoint, class: Class, message: Message) {
+        self.vfs.message(from, class, &message);
+        self.settle();
+    }
+
+    /// Runs until nothing moves any more.
+    pub fn settle(&mut self) {
+        loop {
+            self.executor.run();
+            let Some((to, message)) = self.fake.posts.borrow_mut().pop_front() else {
+                return;
+            };
+            match to {
+                FS if self.fs_held => {
+                    self.others.push((to, message));
+                }
+                FS => {
+                    if let Some(done) = self.fs.handle(&self.fake, FS, &message) {
+                        self.vfs.message(FS, Class::Post, &done.encode());
+                    }
+                }
+                Endpoint::VM if message.kind == vm::HandleMemory::KIND => {
+                    let r = vm::HandleMemory::decode(&message).unwrap();
+                    self.repairs.push((r.addr, r.len, r.write));
+                    let status = self.fake.handle_memory(&r);
+                    let handled = vfs::MemoryHandled { txn: r.txn, status };
+                    self.vfs
+                        .message(Endpoint::VM, Class::Post, &handled.encode());
+                }
+                _ => self.others.push((to, message)),
+            }
+        }
+    }
+
+    pub fn reply_of(&mut self, who: Endpoint) -> Option<Result<u64, Errno>> {
+        let mut replies = self.fake.replies.borrow_mut();
+        let i = replies.iter().position(|(to, _)| *to == who)?;
+        Some(result_from_word(replies.remove(i).1.kind))
+    }
+
+    /// Starts a Linux call; its result if it has ended.
+    pub fn start(
+        &mut self,
+        who: Endpoint,
+        number: u32,
+        args: [u64; 6],
+    ) -> Option<Result<u64, Errno>> {
+        let mut message = Message::new(u64::from(number));
+        message.words[..6].copy_from_slice(&args);
+        self.deliver(who, Class::Linux, message);
+        self.reply_of(who)
+    }
+
+    /// A Linux call of the program that must end.
+    pub fn call(&mut self, number: u32, args: &[u64]) -> Result<u64, Errno> {
+        self.call_as(PROGRAM, number, args)
+    }
+
+    pub fn call_as(&mut self, who: Endpoint, number: u32, args: &[u64]) -> Result<u64, Errno> {
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        self.start(who, number, all).expect("the call ends")
+    }
+
+    /// Puts a string where the program has it; its address.
+    pub fn string(&mut self, index: u64, text: &str) -> u64 {
+        let at = PATHS + index * 0x1000;
+        self.fake.poke(PROGRAM, at, text.as_bytes());
+        self.fake.poke(PROGRAM, at + text.len() as u64, &[0]);
+        at
+    }
+
+    pub fn data(&self, len: usize) -> Vec<u8> {
+        self.fake.peek(PROGRAM, DATA, len)
+    }
+}
