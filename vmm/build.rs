@@ -53,6 +53,7 @@ const SERVER_FLAGS: &[&str] = &[
     "-Clink-arg=-no-pie",
     "-Clink-arg=-Wl,--build-id=none",
     "-Clink-arg=-Wl,-z,max-page-size=4096",
+    "-Clink-arg=-Wl,-z,norelro",
 ];
 /// The bare target links with rust-lld by itself; the link arguments are a C compiler's.
 const BARE_FLAGS: &[&str] = &["-Clinker=cc", "-Clinker-flavor=gcc"];
@@ -116,7 +117,10 @@ fn build() -> Result<()> {
     let servers: Vec<&'static str> = SERVERS.into_iter().filter(|name| wanted(name)).collect();
     if !servers.is_empty() {
         let mut flags = target.flags(SERVER_FLAGS);
-        flags.push(format!("-Clink-arg=-T{}", manifest.join("server.ld").display()));
+        flags.push(format!(
+            "-Clink-arg=-T{}",
+            manifest.join("server.ld").display()
+        ));
         cargo_build(&root, &out.join("servers"), &target, &flags, &servers)?;
     }
     for name in servers {
@@ -187,7 +191,10 @@ impl Target {
 
     fn flags(&self, base: &[&str]) -> Vec<String> {
         let more = if self.bare { BARE_FLAGS } else { &[] };
-        base.iter().chain(more).map(|flag| flag.to_string()).collect()
+        base.iter()
+            .chain(more)
+            .map(|flag| flag.to_string())
+            .collect()
     }
 
     fn binary(&self, target_dir: &Path, name: &str) -> PathBuf {

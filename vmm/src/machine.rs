@@ -186,8 +186,7 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         log: log.clone(),
         named: HashSet::new(),
     };
-    // The images are in guest RAM now.
-    drop((config.kernel, config.archive));
+    crate::images::release(config.kernel, config.archive);
 
     let ended = Arc::new(Ended::new()?);
     let runner = Runner {

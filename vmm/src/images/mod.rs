@@ -12,6 +12,7 @@ pub mod flatten;
 #[cfg(test)]
 mod gate_check;
 
+use crate::memory::footprint;
 use flatten::Flat;
 
 /// The images that the build script made.
@@ -263,6 +264,20 @@ impl Archive {
         })?;
         Ok(buffer)
     }
+}
+
+/// Gives back what this process holds of the images, once they are in guest RAM.
+pub fn release(kernel: Cow<'static, [u8]>, archive: Archive) {
+    let servers = archive.entries.into_iter().map(|image| image.data);
+    for data in servers.chain([kernel]) {
+        if let Cow::Borrowed(data) = data {
+            footprint::release(data);
+        }
+    }
+    default_programs()
+        .iter()
+        .for_each(|program| footprint::release(program.1));
+    footprint::trim_heap();
 }
 
 fn round_up(value: u64) -> u64 {

@@ -1,5 +1,7 @@
 //! Guest RAM: one memfd, mapped once, from guest-physical address 0.
 
+pub mod footprint;
+
 use std::fs::File;
 
 use anyhow::{Context, Result, ensure};

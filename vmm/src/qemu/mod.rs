@@ -58,7 +58,7 @@ pub fn run(config: Config) -> Result<Outcome> {
     let kernel = memory_file("kernel", |put| put(0, &config.kernel))?;
     let archive = memory_file("archive", |put| config.archive.write(put))?;
     rustix::fs::ftruncate(&archive, config.archive.len()).context("size of the archive")?;
-    drop((config.kernel, config.archive));
+    crate::images::release(config.kernel, config.archive);
     let (link_here, link_there) = UnixStream::pair().context("socket for the host link")?;
     let (serial_here, serial_there) = UnixStream::pair().context("socket for the serial log")?;
     let files = Files {
@@ -291,6 +291,10 @@ fn describe(status: ExitStatus) -> String {
             )
         }
         Some(0) => "ended: the guest reset or shut down the machine".into(),
+        // What QEMU says about itself, and what is left of `lab::POWEROFF_PANIC`.
+        Some(1) => "ended: the guest's kernel or a core server died, or QEMU failed (then its \
+                    message is above)"
+            .into(),
         Some(code) => format!("failed with status {code}; its message is above"),
         None => format!("ended: {status}"),
     }
@@ -327,7 +331,8 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         let code = |code: i32| describe(ExitStatus::from_raw(code << 8));
         assert!(code(15).contains("status 7"));
-        assert!(code(1).contains("failed"));
+        assert!(code(1).contains("died"));
+        assert!(code(2).contains("failed"));
         assert!(code(0).contains("reset"));
     }
 }
