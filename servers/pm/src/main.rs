@@ -6,6 +6,7 @@ extern crate alloc;
 
 use abi::boot::{RunSpec, names, run_flags};
 use abi::kernel::KernelNotify;
+use abi::proto::rs::Started;
 use abi::{Class, Endpoint};
 use alloc::string::String;
 use alloc::vec;
@@ -43,6 +44,7 @@ fn main() -> ! {
         log!("cannot load the routes of Linux calls: {errno}");
     }
     let mut pm = Pm::new(Machine::new(), boot);
+    outbox::post(Endpoint::RS, Started { status: 0 });
     let mut answer = None;
     loop {
         let received = match answer.take() {

@@ -169,7 +169,7 @@ pub const SERVICES: [Service; 9] = [
         flags: PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
         optional: false,
-        arguments: &[],
+        arguments: &[Argument::EndpointOf("console", Id::Console)],
     },
     Service {
         id: Id::Vfs,
