@@ -5,6 +5,7 @@ use crate::server::Pm;
 use crate::sleep::{SECOND, timeval};
 use crate::system::System;
 use abi::message::WORDS;
+use abi::proto::pm::identity;
 use abi::proto::vm;
 use abi::{Endpoint, Errno, PAGE};
 use alloc::vec;
@@ -35,15 +36,10 @@ pub struct Uname {
 impl Default for Uname {
     fn default() -> Self {
         Uname {
-            names: [field("absentia"), field("(none)")],
+            names: [field(identity::NODENAME), field(identity::DOMAINNAME)],
         }
     }
 }
-
-/// The Linux release whose interface is implemented.
-pub const RELEASE: &str = "6.12.0-absentia";
-/// The build, in Linux's form.
-pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC";
 
 fn field(text: &str) -> [u8; UTS_FIELD] {
     let mut bytes = [0; UTS_FIELD];
@@ -133,8 +129,8 @@ impl<S: System> Pm<S> {
         let fields = [
             field("Linux"),
             self.uname.names[0],
-            field(RELEASE),
-            field(VERSION),
+            field(identity::RELEASE),
+            field(identity::VERSION),
             field("x86_64"),
             self.uname.names[1],
         ];
