@@ -115,19 +115,28 @@ impl Meta {
             self.lru.add(slot);
             return Ok(slot);
         }
-        let slot = self.lru.oldest().next().ok_or(Errno::ENOMEM)?;
-        let block = self.slots[slot].block;
-        if self.dirty.contains_key(&block) {
-            self.flush(disk)?;
+        let mut slot = self.lru.oldest().next().ok_or(Errno::ENOMEM)?;
+        if self.dirty.contains_key(&self.slots[slot].block)
+            && let Err(errno) = self.flush(disk)
+        {
+            // What cannot be written stays; what is on the disk can go.
+            slot = self
+                .lru
+                .oldest()
+                .find(|&slot| !self.dirty.contains_key(&self.slots[slot].block))
+                .ok_or(errno)?;
         }
+        let block = self.slots[slot].block;
         self.index.remove(&block);
         self.slots[slot].block = EMPTY;
         Ok(slot)
     }
 
-    /// Writes every changed block, neighbours together.
+    /// Writes every changed block, neighbours together. What cannot be written stays changed.
     pub(crate) fn flush<D: BlockDevice>(&mut self, disk: &mut Disk<D>) -> Result<()> {
-        while let Some((&first, _)) = self.dirty.first_key_value() {
+        let mut result = Ok(());
+        let mut from = 0;
+        while let Some((&first, _)) = self.dirty.range(from..).next() {
             let mut count = 0;
             while count < disk.cluster() {
                 let Some(slot) = self.dirty.get(&(first + count as u32)) else {
@@ -137,11 +146,16 @@ impl Meta {
                 disk.transfer[at..at + self.block_size].copy_from_slice(&self.slots[*slot].data);
                 count += 1;
             }
-            disk.write_cluster(first, count)?;
-            for block in first..first + count as u32 {
-                self.dirty.remove(&block);
+            from = first + count as u32;
+            match disk.write_cluster(first, count) {
+                Ok(()) => {
+                    for block in first..from {
+                        self.dirty.remove(&block);
+                    }
+                }
+                Err(errno) => result = result.and(Err(errno)),
             }
         }
-        Ok(())
+        result
     }
 }

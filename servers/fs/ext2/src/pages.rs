@@ -119,13 +119,12 @@ impl<P: PageStore> Pages<P> {
             self.lru.add(fresh);
             return Ok(fresh);
         }
-        let slot = self
-            .lru
-            .oldest()
-            .find(|&slot| self.slots[slot].ino == 0 || self.slots[slot].pinned != self.epoch)
-            .ok_or(Errno::ENOMEM)?;
-        if self.slots[slot].dirty != 0 {
-            self.flush(disk, None)?;
+        let mut slot = self.victim(true).ok_or(Errno::ENOMEM)?;
+        if self.slots[slot].dirty != 0
+            && let Err(errno) = self.flush(disk, None)
+        {
+            // What cannot be written stays; what is on the disk can go.
+            slot = self.victim(false).ok_or(errno)?;
         }
         if self.slots[slot].published {
             self.store.release(slot)?;
@@ -136,6 +135,14 @@ impl<P: PageStore> Pages<P> {
         }
         self.discard(slot);
         Ok(slot)
+    }
+
+    /// The least recently used slot that is not pinned (and has nothing to write).
+    fn victim(&self, dirty: bool) -> Option<usize> {
+        self.lru.oldest().find(|&slot| {
+            let s = &self.slots[slot];
+            s.ino == 0 || s.pinned != self.epoch && (dirty || s.dirty == 0)
+        })
     }
 
     /// Empties a slot; what it holds is not written.

@@ -30,6 +30,7 @@ impl<P: PageStore> Pages<P> {
         }
         work.sort_unstable();
         let size = self.block_size;
+        let mut result = Ok(());
         let mut rest = &work[..];
         while let [(first, ..), ..] = *rest {
             let count = rest
@@ -44,7 +45,11 @@ impl<P: PageStore> Pages<P> {
                 disk.transfer[i * size..(i + 1) * size]
                     .copy_from_slice(&page[sub * size..(sub + 1) * size]);
             }
-            disk.write_cluster(first, count)?;
+            rest = after;
+            if let Err(errno) = disk.write_cluster(first, count) {
+                result = result.and(Err(errno));
+                continue;
+            }
             for &(_, slot, sub) in run {
                 let s = &mut self.slots[slot];
                 s.dirty &= !(1 << sub);
@@ -52,8 +57,7 @@ impl<P: PageStore> Pages<P> {
                     self.dirty.remove(&(s.ino, s.index));
                 }
             }
-            rest = after;
         }
-        Ok(())
+        result
     }
 }

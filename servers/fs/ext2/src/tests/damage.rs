@@ -252,6 +252,34 @@ fn sectors_that_fail() {
 }
 
 #[test]
+fn a_disk_that_cannot_be_written_can_be_read() {
+    let disk = Bad {
+        disk: populated(1024),
+        from: 400,
+        writes: true,
+    };
+    let options = Options {
+        cache_pages: 64,
+        ..Default::default()
+    };
+    let mut v = Volume::mount(disk, options).unwrap();
+    let new = New {
+        mode: 0o100644,
+        ..New::default()
+    };
+    let f = v.create(ROOT, b"f", new).unwrap();
+    assert_eq!(v.write(f, 0, &contents(100_000, 9)).unwrap(), 100_000);
+    assert_eq!(v.sync(), Err(Errno::EIO));
+    let large = v.lookup(ROOT, b"large").unwrap();
+    let mut back = vec![0; 90_000];
+    for _ in 0..3 {
+        assert_eq!(v.read(large, 0, &mut back).unwrap(), 90_000);
+        assert!(back == contents(90_000, 0));
+    }
+    assert_eq!(v.sync(), Err(Errno::EIO));
+}
+
+#[test]
 fn a_cut_disk_is_refused() {
     let image = mke2fs(4 << 20, &["-b", "1024"], None);
     let mut bytes = image.disk().into_bytes();
