@@ -240,6 +240,8 @@ async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u
     let now = time(c.vfs.machine.wall_clock());
     let value = |(seconds, ns): Wanted| match ns as u32 {
         linux::UTIME_NOW => now,
+        // Not applied, but file systems check every time they are given.
+        linux::UTIME_OMIT => (0, 0),
         _ => (seconds, ns),
     };
     let mut mask = SetMask::empty();
