@@ -7,7 +7,7 @@ use crate::dir::Directory;
 use crate::file::Contents;
 use crate::store::PageStore;
 use crate::tree::{
-    BLOCK, CHAR, DIRECTORY, Data, FIFO, Node, REGULAR, SOCKET, SYMLINK, TYPE, Tmpfs,
+    BLOCK, CHAR, DIRECTORY, Data, FIFO, Node, REGULAR, SOCKET, SYMLINK, TYPE, Tmpfs, entry_cost,
 };
 use crate::{Errno, ROOT, Result};
 
@@ -65,7 +65,8 @@ impl<P: PageStore> Tmpfs<P> {
         if directory && self.node(dir)?.nlink >= LINK_MAX {
             return Err(Errno::EMLINK);
         }
-        let ino = self.add(Node {
+        self.charge(entry_cost(name))?;
+        let added = self.add(Node {
             mode,
             uid: new.uid,
             gid: new.gid,
@@ -76,7 +77,8 @@ impl<P: PageStore> Tmpfs<P> {
             ctime: self.now,
             references: 0,
             data,
-        })?;
+        });
+        let ino = added.inspect_err(|_| self.heap_used -= entry_cost(name))?;
         self.directory_mut(dir)?.set(name, ino);
         self.node_mut(dir)?.nlink += directory as u32;
         Ok(ino)
@@ -131,6 +133,8 @@ impl<P: PageStore> Tmpfs<P> {
         if node.nlink >= LINK_MAX {
             return Err(Errno::EMLINK);
         }
+        self.charge(entry_cost(name))?;
+        let node = self.node_mut(ino)?;
         node.nlink += 1;
         node.ctime = now;
         self.directory_mut(dir)?.set(name, ino);
@@ -153,6 +157,7 @@ impl<P: PageStore> Tmpfs<P> {
             _ => {}
         }
         self.directory_mut(dir)?.remove(name);
+        self.heap_used -= entry_cost(name);
         self.drop_name(dir, ino)?;
         Ok(ino)
     }
@@ -222,6 +227,13 @@ impl<P: PageStore> Tmpfs<P> {
                 }
                 _ => {}
             },
+        }
+        self.heap_used -= entry_cost(old);
+        if target.is_none()
+            && let Err(errno) = self.charge(entry_cost(new))
+        {
+            self.heap_used += entry_cost(old);
+            return Err(errno);
         }
         self.directory_mut(old_dir)?.remove(old);
         self.directory_mut(new_dir)?.set(new, source);

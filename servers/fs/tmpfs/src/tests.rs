@@ -8,7 +8,11 @@ use abi::fs::{SetAttributes, SetMask};
 use crate::{Errno, HeapPages, Limits, New, PAGE, Piece, ROOT, Tmpfs, dev};
 
 fn fresh(pages: u64) -> Tmpfs<HeapPages> {
-    let limits = Limits { pages, nodes: 64 };
+    let limits = Limits {
+        pages,
+        nodes: 64,
+        heap: 64 << 10,
+    };
     Tmpfs::new(HeapPages::default(), limits, 0o1777, (100, 5))
 }
 
@@ -205,4 +209,39 @@ fn dev_has_what_programs_open() {
     assert_eq!((a.mode, a.rdev), (0o020666, 0x103));
     let stdin = fs.lookup(ROOT, b"stdin").unwrap();
     assert_eq!(fs.readlink(stdin).unwrap(), b"/proc/self/fd/0");
+}
+
+#[test]
+fn names_and_targets_are_limited_and_given_back() {
+    let mut fs = fresh(8);
+    let f = file(&mut fs, ROOT, b"f");
+    let start = fs.heap_used;
+    let mut made = 0u32;
+    let failure = loop {
+        let name = std::format!("{made:0255}");
+        match fs.link(f, ROOT, name.as_bytes()) {
+            Ok(()) => made += 1,
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(failure, Errno::ENOSPC);
+    assert_eq!(
+        fs.symlink(ROOT, b"l", &[b'x'; 4000], New::default()),
+        Err(Errno::ENOSPC)
+    );
+    let first = std::format!("{:0255}", 0);
+    let other = [b'z'; 255];
+    fs.rename(ROOT, first.as_bytes(), ROOT, &other, 0).unwrap();
+    fs.rename(ROOT, &other, ROOT, first.as_bytes(), 0).unwrap();
+    for i in 0..made {
+        fs.unlink(ROOT, std::format!("{i:0255}").as_bytes(), false)
+            .unwrap();
+    }
+    assert_eq!(fs.heap_used, start);
+    fs.symlink(ROOT, b"l", &[b'x'; 4000], New::default())
+        .unwrap();
+    fs.rename(ROOT, b"l", ROOT, b"a-longer-name", 0).unwrap();
+    fs.rename(ROOT, b"a-longer-name", ROOT, b"f", 0).unwrap();
+    fs.unlink(ROOT, b"f", false).unwrap();
+    assert_eq!(fs.heap_used, 0);
 }

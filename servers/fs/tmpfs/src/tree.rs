@@ -25,6 +25,9 @@ pub struct Limits {
     pub pages: u64,
     /// Inodes.
     pub nodes: u64,
+    /// Bytes of names, link targets and inodes: they are on the server's heap, which must
+    /// not run out.
+    pub heap: u64,
 }
 
 impl Limits {
@@ -34,6 +37,7 @@ impl Limits {
         Limits {
             pages: size / PAGE as u64,
             nodes: (size / 1024).max(64),
+            heap: (size / 4).max(64 << 10),
         }
     }
 }
@@ -66,12 +70,27 @@ impl Node {
     }
 }
 
+/// What an inode takes of the heap.
+fn node_cost(node: &Node) -> u64 {
+    let target = match &node.data {
+        Data::Symlink(target) => target.len(),
+        _ => 0,
+    };
+    (2 * size_of::<Node>() + target) as u64
+}
+
+/// What a directory entry takes of the heap: the name is there twice.
+pub(crate) fn entry_cost(name: &[u8]) -> u64 {
+    (128 + 2 * name.len()) as u64
+}
+
 /// A file system in memory.
 pub struct Tmpfs<P> {
     pub(crate) store: P,
     pub(crate) nodes: BTreeMap<u64, Node>,
     pub(crate) limits: Limits,
     pub(crate) pages_used: u64,
+    pub(crate) heap_used: u64,
     pub(crate) now: (i64, i64),
     pub(crate) no_atime: bool,
     pub(crate) read_only: bool,
@@ -98,6 +117,7 @@ impl<P: PageStore> Tmpfs<P> {
             nodes: BTreeMap::from([(ROOT, root)]),
             limits,
             pages_used: 0,
+            heap_used: 0,
             now,
             no_atime: false,
             read_only: false,
@@ -147,6 +167,7 @@ impl<P: PageStore> Tmpfs<P> {
         if self.nodes.len() as u64 >= self.limits.nodes {
             return Err(Errno::ENOSPC);
         }
+        self.charge(node_cost(&node))?;
         let ino = self.next;
         self.next += 1;
         self.nodes.insert(ino, node);
@@ -179,7 +200,18 @@ impl<P: PageStore> Tmpfs<P> {
             _ => return,
         }
         self.drop_pages(ino, 0);
-        self.nodes.remove(&ino);
+        if let Some(node) = self.nodes.remove(&ino) {
+            self.heap_used -= node_cost(&node);
+        }
+    }
+
+    /// Counts bytes of the heap; `ENOSPC` when they are too many.
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<()> {
+        if self.heap_used + bytes > self.limits.heap {
+            return Err(Errno::ENOSPC);
+        }
+        self.heap_used += bytes;
+        Ok(())
     }
 
     /// Inodes there are.
