@@ -143,15 +143,17 @@ impl<S: Source> Proc<S> {
     }
 
     /// The text of a file.
-    fn text(&self, inode: Inode) -> Result<Vec<u8>> {
+    fn text(&self, inode: Inode, who: Endpoint) -> Result<Vec<u8>> {
         let source = &self.source;
         let of = match inode {
-            Inode::Global(index) => return global::text(source, &self.boot_id, GLOBAL[index].2),
+            Inode::Global(index) => {
+                return global::text(source, &self.boot_id, GLOBAL[index].2, who);
+            }
             Inode::Process(of) => of,
         };
         match of.item {
-            Item::Stat => process::stat(source, of.pid),
-            Item::Status => process::status(source, of.pid),
+            Item::Stat => process::stat(source, of.pid, who),
+            Item::Status => process::status(source, of.pid, who),
             Item::Statm => process::statm(source, of.pid),
             Item::Comm => process::comm_text(source, of.pid),
             Item::Cmdline => process::strings(source, of.pid, false),
@@ -173,7 +175,7 @@ impl<S: Source> Proc<S> {
         {
             return Ok(text);
         }
-        let text: Rc<[u8]> = self.text(self.inode(ino)?)?.into();
+        let text: Rc<[u8]> = self.text(self.inode(ino)?, who)?.into();
         self.snapshots.keep(ino, who, text.clone());
         Ok(text)
     }

@@ -1,10 +1,11 @@
 //! The texts that belong to no process, in Linux's formats.
 
 use crate::cpu;
+use crate::process::state;
 use crate::source::Source;
 use crate::tree::Global;
-use abi::Errno;
 use abi::proto::pm::identity;
+use abi::{Endpoint, Errno};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,15 +17,20 @@ const SECOND: u64 = 1_000_000_000;
 pub const TICK_NS: u64 = 10_000_000;
 
 /// The text of a global file.
-pub fn text(source: &impl Source, boot_id: &[u8; 16], what: Global) -> Result<Vec<u8>, Errno> {
+pub fn text(
+    source: &impl Source,
+    boot_id: &[u8; 16],
+    what: Global,
+    reader: Endpoint,
+) -> Result<Vec<u8>, Errno> {
     let text = match what {
         Global::Text(text) => text.into(),
         Global::Line(text) => format!("{text}\n"),
         Global::Meminfo => meminfo(source)?,
         Global::Cpuinfo => cpu::info(source.tsc_hz()),
         Global::Uptime => uptime(source)?,
-        Global::Loadavg => loadavg(source)?,
-        Global::Stat => stat(source)?,
+        Global::Loadavg => loadavg(source, reader)?,
+        Global::Stat => stat(source, reader)?,
         Global::Vmstat => vmstat(source)?,
         Global::Version => format!(
             "Linux version {} (absentia) (rustc) {}\n",
@@ -93,28 +99,28 @@ fn uptime(source: &impl Source) -> Result<String, Errno> {
 }
 
 /// Processes that run, all processes, and the highest process id.
-fn census(source: &impl Source) -> (u64, u64, u32) {
+fn census(source: &impl Source, reader: Endpoint) -> (u64, u64, u32) {
     let (mut running, mut all, mut last) = (0, 0, 0);
     while let Ok(pid) = source.next_pid(last + 1) {
         last = pid;
         all += 1;
-        let state = source.process(pid).map(|p| p.session_state.1);
-        running += u64::from(state == Ok('R' as u32));
+        let state = source.process(pid).map(|figures| state(&figures, reader));
+        running += u64::from(state == Ok('R'));
     }
     (running, all, last)
 }
 
-fn loadavg(source: &impl Source) -> Result<String, Errno> {
+fn loadavg(source: &impl Source, reader: Endpoint) -> Result<String, Errno> {
     // The load is not measured.
-    let (running, all, last) = census(source);
+    let (running, all, last) = census(source, reader);
     Ok(format!("0.00 0.00 0.00 {running}/{all} {last}\n"))
 }
 
-fn stat(source: &impl Source) -> Result<String, Errno> {
+fn stat(source: &impl Source, reader: Endpoint) -> Result<String, Errno> {
     let (kernel, pm) = (source.kernel()?, source.pm()?);
     let idle = kernel.idle_ns / TICK_NS;
     let busy = source.uptime_ns().saturating_sub(kernel.idle_ns) / TICK_NS;
-    let (running, ..) = census(source);
+    let (running, ..) = census(source, reader);
     let mut out = String::new();
     for cpu in ["cpu ", "cpu0"] {
         let _ = writeln!(out, "{cpu} {busy} 0 0 {idle} 0 0 0 0 0 0");

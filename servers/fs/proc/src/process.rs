@@ -51,7 +51,11 @@ fn regions(source: &impl Source, who: Endpoint) -> impl Iterator<Item = RegionIn
     (0..last).map_while(move |index| source.region(who, index).ok())
 }
 
-fn state(figures: &ProcessFigures) -> char {
+/// The state's letter. Who reads it runs, although just then it waits for the answer.
+pub fn state(figures: &ProcessFigures, reader: Endpoint) -> char {
+    if figures.who == reader {
+        return 'R';
+    }
     char::from_u32(figures.session_state.1)
         .filter(char::is_ascii_alphabetic)
         .unwrap_or('S')
@@ -91,7 +95,7 @@ impl Layout {
 }
 
 /// /proc/PID/stat.
-pub fn stat(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+pub fn stat(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>, Errno> {
     let (figures, name) = (source.process(pid)?, source.name(pid)?);
     let space = space(source, figures.who);
     let layout = Layout::of(source, figures.who);
@@ -111,7 +115,7 @@ pub fn stat(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
          {threads} 0 {start} {size} {resident} 18446744073709551615 {code} {code_end} {stack} 0 0 \
          {pending} {blocked} {ignored} {caught} 0 0 0 17 0 0 0 0 0 0 0 0 {heap} {args} {args_end} \
          {env} {env_end} 0",
-        state = state(&figures),
+        state = state(&figures, reader),
         session = figures.session_state.0,
         cpu = figures.cpu_ns / TICK_NS,
         threads = name.threads,
@@ -137,12 +141,12 @@ pub fn stat(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
 }
 
 /// /proc/PID/status.
-pub fn status(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
+pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>, Errno> {
     let (figures, name) = (source.process(pid)?, source.name(pid)?);
     let (uid, gid) = figures.ids;
     let (parent, group) = figures.parent_group;
     let session = figures.session_state.0;
-    let state = match state(&figures) {
+    let state = match state(&figures, reader) {
         'R' => "R (running)",
         'T' => "T (stopped)",
         'Z' => "Z (zombie)",

@@ -186,7 +186,7 @@ fn global_text(path: &str) -> String {
         let is = |e: &(usize, &str, _)| e.0 == dir && e.1 == name;
         dir = GLOBAL.iter().position(is).unwrap();
     }
-    text(global::text(&Two, &[0; 16], GLOBAL[dir].2))
+    text(global::text(&Two, &[0; 16], GLOBAL[dir].2, SHELL))
 }
 
 fn walk(files: &mut Proc<Two>, path: &str) -> Result<u64, Errno> {
@@ -266,7 +266,7 @@ fn global_entries_are_in_directories_that_stand_before_them() {
 
 #[test]
 fn stat_has_linuxs_fields() {
-    let stat = text(process::stat(&Two, 2));
+    let stat = text(process::stat(&Two, 2, Endpoint::new(1, 1)));
     assert!(
         stat.starts_with("2 (a long) name) S 1 2 2 1281 2 0 "),
         "{stat}"
@@ -288,13 +288,13 @@ fn stat_has_linuxs_fields() {
     assert_eq!((field(26), field(28)), ("4194304", "140733193400320"));
     assert_eq!((field(32), field(34), field(38)), ("8192", "2", "17"));
     assert_eq!((field(47), field(48), field(52)), ("6291456", "4090", "0"));
-    let zombie = text(process::stat(&Two, 300));
+    let zombie = text(process::stat(&Two, 300, SHELL));
     assert!(zombie.contains(" Z 1 2 2 "));
 }
 
 #[test]
 fn status_statm_and_maps() {
-    let status = text(process::status(&Two, 2));
+    let status = text(process::status(&Two, 2, Endpoint::new(1, 1)));
     for line in [
         "Name:\ta long) name\n",
         "State:\tS (sleeping)\n",
@@ -305,7 +305,7 @@ fn status_statm_and_maps() {
     ] {
         assert!(status.contains(line), "{line}{status}");
     }
-    assert!(!text(process::status(&Two, 300)).contains("VmSize"));
+    assert!(!text(process::status(&Two, 300, SHELL)).contains("VmSize"));
     assert_eq!(text(process::statm(&Two, 2)), "10 2 1 1 0 5 0\n");
     let expected = [
         "00400000-00401000 r-xp 00001000 08:01 12                                 /bin/busybox",
@@ -333,7 +333,7 @@ fn global_texts() {
     assert!(meminfo.starts_with("MemTotal:          65536 kB\nMemFree:           32768 kB\n"));
     assert!(meminfo.contains("\nCached:             8192 kB\n"));
     assert_eq!(global_text("uptime"), "3.45 1.00\n");
-    assert_eq!(global_text("loadavg"), "0.00 0.00 0.00 0/2 300\n");
+    assert_eq!(global_text("loadavg"), "0.00 0.00 0.00 1/2 300\n");
     assert!(global_text("stat").starts_with("cpu  245 0 0 100 0 0 0 0 0 0\ncpu0 245 "));
     assert!(global_text("stat").contains("\nbtime 1700000000\nprocesses 7\n"));
     assert!(global_text("version").starts_with("Linux version 6."));
