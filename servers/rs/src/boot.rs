@@ -9,12 +9,12 @@ use alloc::vec::Vec;
 use rt::{ipc, kernel};
 
 use crate::devices::{self, Devices};
-use crate::fail;
 use crate::load::Loader;
 use crate::services::{
     Argument, DRIVERS, Device, Endpoints, Id, MOUNTS, Mount, OWN_PRIORITY, SERVICES, Service,
 };
 use crate::watch::Watch;
+use crate::{fail, refuse};
 
 /// The disk cache gets this part of memory.
 const CACHE_SHARE: u64 = 16;
@@ -30,10 +30,10 @@ pub fn main() -> ! {
     }
     let devices = devices::probe(&command_line());
     if devices.window(Device::Block).is_none() {
-        fail!("no disk: there is no virtio block device on the kernel command line");
+        refuse!("no disk: there is no virtio block device on the kernel command line");
     }
     if devices.window(Device::Console).is_none() {
-        fail!("no console: there is no virtio console device on the kernel command line");
+        refuse!("no console: there is no virtio console device on the kernel command line");
     }
 
     let endpoints = create();
@@ -171,7 +171,7 @@ fn mount_all(endpoints: &Endpoints, running: &[bool]) {
         match ipc::call(Endpoint::VFS, request) {
             Ok(()) => {}
             // Without a root there is nothing to run.
-            Err(errno) if path == "/" => fail!("mounting the root disk: {errno}"),
+            Err(errno) if path == "/" => refuse!("mounting the root disk: {errno}"),
             // A program may do without the others, and the user may not have made the
             // directory.
             Err(errno) => rt::log!("mounting {kind} on {path}: {errno}"),

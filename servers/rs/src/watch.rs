@@ -13,16 +13,31 @@ use crate::services::{Endpoints, SERVICES};
 /// one that hangs, even under emulation.
 const START_TIMEOUT_NS: u64 = 20_000_000_000;
 
+/// Status of a machine that was not given what it needs: a disk, a sound file system.
+const POWEROFF_REFUSED: u64 = 1;
+
 /// Says why the system cannot go on and ends the machine.
 pub fn fail(reason: core::fmt::Arguments<'_>) -> ! {
     rt::log::line(reason);
     kernel::power_off(POWEROFF_PANIC)
 }
 
-/// Ends the machine with a reason: `fail!("no disk")`.
+/// Says what is missing and ends the machine. Nothing of the system is broken.
+pub fn refuse(reason: core::fmt::Arguments<'_>) -> ! {
+    rt::log::line(reason);
+    kernel::power_off(POWEROFF_REFUSED)
+}
+
+/// [`fail()`] with a formatted reason.
 #[macro_export]
 macro_rules! fail {
     ($($arg:tt)*) => { $crate::watch::fail(format_args!($($arg)*)) };
+}
+
+/// [`refuse()`] with a formatted reason.
+#[macro_export]
+macro_rules! refuse {
+    ($($arg:tt)*) => { $crate::watch::refuse(format_args!($($arg)*)) };
 }
 
 /// The services while they run.
@@ -122,7 +137,7 @@ impl<'a> Watch<'a> {
             let errno = abi::errno::result_from_word(status as u64)
                 .err()
                 .unwrap_or(Errno::EIO);
-            fail!("service {} cannot start: {errno}", SERVICES[index].name);
+            refuse!("service {} cannot start: {errno}", SERVICES[index].name);
         }
         self.pending &= !(1 << index);
     }
