@@ -55,6 +55,9 @@ impl From<NoMemory> for Trouble {
 /// Pages around a fault in a file that are mapped along when they are cached.
 const AROUND: u64 = 16 * PAGE;
 
+/// The most pages of anonymous memory that are filled ahead of a fault.
+const AHEAD: u64 = 16;
+
 impl Region {
     /// Whether `access` is allowed. As on the processor, any access includes reading.
     fn allows(&self, access: Access) -> bool {
@@ -99,6 +102,7 @@ impl Space {
             Backing::Anonymous => {
                 let frame = pool.take_zeroed()?;
                 self.enter(pool, page, frame, table::entry(frame, region.prot, true))?;
+                self.fill_ahead(pool, &region, page);
             }
             Backing::Physical { base } => {
                 let frame = Frame::at(base + (page - region.start));
@@ -125,6 +129,65 @@ impl Space {
         done
     }
 
+    /// Zeroes pages ahead of `page`, in the direction in which the region is being used: as
+    /// many as are in use behind it, so that no more than half is ever wasted. Best effort.
+    fn fill_ahead(&self, pool: &mut Pool, region: &Region, page: u64) {
+        let frames = pool.frames;
+        let Some(leaf) = table::leaf(frames, self.top, page) else {
+            return;
+        };
+        // Within the leaf table and the region.
+        let span = page & !(table::LEAF_SPAN - 1);
+        let low = region.start.max(span);
+        let high = region.end.min(span + table::LEAF_SPAN);
+        let used = |n: u64, down: bool| {
+            let at = if down {
+                page.checked_sub(n * PAGE).filter(|&at| at >= low)
+            } else {
+                Some(page + n * PAGE).filter(|&at| at < high)
+            };
+            at.map(|at| (at, table::get_in(frames, leaf, at) != 0))
+        };
+        for down in [false, true] {
+            let behind = (1..=AHEAD)
+                .take_while(|&n| used(n, !down).is_some_and(|(_, used)| used))
+                .count() as u64;
+            for n in 1..=behind {
+                // Never at the expense of what others may need.
+                let plenty = frames.free() > frames.total() / 8;
+                let Some((at, false)) = used(n, down).filter(|_| plenty) else {
+                    break;
+                };
+                let Ok(frame) = pool.take_zeroed() else {
+                    return;
+                };
+                let entry = table::entry(frame, region.prot, true);
+                table::set_in(frames, leaf, at, entry);
+            }
+        }
+    }
+
+    /// Makes the pages around `page` writable of which this space is the only user: what a
+    /// fork protected and nobody shares any more.
+    fn unshare_around(&self, pool: &Pool, region: &Region, page: u64) {
+        let frames = pool.frames;
+        let from = (page & !(AROUND - 1)).max(region.start);
+        let to = ((page & !(AROUND - 1)) + AROUND).min(region.end);
+        let Some(leaf) = table::leaf(frames, self.top, page) else {
+            return;
+        };
+        for at in (from..to).step_by(PAGE as usize) {
+            let entry = table::get_in(frames, leaf, at);
+            if entry == 0 || entry & (table::WRITE | table::FOREIGN) != 0 {
+                continue;
+            }
+            let frame = table::frame(entry);
+            if frames.refs(frame) == 1 && frames.tag(frame) == 0 {
+                table::set_in(frames, leaf, at, entry | table::WRITE | table::DIRTY);
+            }
+        }
+    }
+
     /// A page is there: it may have to become writable.
     fn access_mapped(
         &mut self,
@@ -146,6 +209,10 @@ impl Space {
             let copy = pool.take_copy(frame)?;
             cursor.set(frames, page, table::entry(copy, region.prot, true))?;
             frames.release(frame);
+            self.unshare_around(pool, region, page);
+            return Ok(());
+        } else {
+            self.unshare_around(pool, region, page);
             return Ok(());
         }
         cursor.set(frames, page, entry | table::WRITE | table::DIRTY)?;

@@ -349,6 +349,9 @@ impl Server {
         if !movable {
             return Err(Errno::EFAULT);
         }
+        if region.offset_of(old).checked_add(new_len).is_none() {
+            return Err(Errno::EINVAL);
+        }
         if region.prot.contains(Prot::WRITE) && region.private() {
             plausible(pool, new_len)?;
         }

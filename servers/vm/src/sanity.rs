@@ -12,15 +12,27 @@ use abi::proto::vm::Prot;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
+
+/// References found, by frame.
+struct References(Vec<u32>);
+
+impl References {
+    fn add(&mut self, frame: Frame) {
+        if let Some(count) = self.0.get_mut(frame.0 as usize) {
+            *count += 1;
+        }
+    }
+}
 
 /// Checks everything; the first violation when there is one.
 pub fn check<'a>(pool: &Pool, spaces: impl Iterator<Item = &'a Space>) -> Result<(), String> {
     pool.frames.check()?;
     pool.cache.check(pool.frames)?;
-    let mut refs: BTreeMap<Frame, u32> = BTreeMap::new();
+    let mut refs = References(alloc::vec![0; pool.window().frames() as usize]);
     let mut mapped = BTreeMap::new();
     for (_, frame) in pool.cache.iter() {
-        *refs.entry(frame).or_insert(0) += 1;
+        refs.add(frame);
     }
     for space in spaces {
         check_regions(space)?;
@@ -48,11 +60,7 @@ fn check_regions(space: &Space) -> Result<(), String> {
     Ok(())
 }
 
-fn check_entries(
-    pool: &Pool,
-    space: &Space,
-    refs: &mut BTreeMap<Frame, u32>,
-) -> Result<(), String> {
+fn check_entries(pool: &Pool, space: &Space, refs: &mut References) -> Result<(), String> {
     let mut result = Ok(());
     table::for_each(pool.frames, space.top, 0, USER_END, |address, entry| {
         if result.is_ok() {
@@ -62,7 +70,7 @@ fn check_entries(
             };
         }
         if entry & FOREIGN == 0 {
-            *refs.entry(table::frame(entry)).or_insert(0) += 1;
+            refs.add(table::frame(entry));
         }
         entry
     });
@@ -103,10 +111,10 @@ fn check_entry(pool: &Pool, region: &Region, address: u64, entry: u64) -> Result
     Ok(())
 }
 
-fn check_tables(pool: &Pool, space: &Space, refs: &mut BTreeMap<Frame, u32>) -> Result<(), String> {
+fn check_tables(pool: &Pool, space: &Space, refs: &mut References) -> Result<(), String> {
     let mut result = Ok(());
     table::for_each_table(pool.frames, space.top, &mut |frame, level| {
-        *refs.entry(frame).or_insert(0) += 1;
+        refs.add(frame);
         let entries = if level == 3 { 256 } else { 512 };
         let used = (0..entries)
             .filter(|&i| pool.window().entry(frame, i) != 0)
@@ -122,10 +130,10 @@ fn check_tables(pool: &Pool, space: &Space, refs: &mut BTreeMap<Frame, u32>) -> 
 }
 
 /// Every frame in use is accounted for, with exactly the references that were found.
-fn check_frames(pool: &Pool, refs: &BTreeMap<Frame, u32>) -> Result<(), String> {
+fn check_frames(pool: &Pool, refs: &References) -> Result<(), String> {
     let mut own = 0;
     for (frame, counted) in pool.frames.used() {
-        let found = refs.get(&frame).copied().unwrap_or(0);
+        let found = refs.0.get(frame.0 as usize).copied().unwrap_or(0);
         if counted == found {
             continue;
         }

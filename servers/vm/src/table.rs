@@ -124,6 +124,12 @@ pub fn get(frames: &Frames, top: Frame, address: u64) -> u64 {
     }
 }
 
+/// The entry of `address` in its leaf table.
+#[inline]
+pub fn get_in(frames: &Frames, table: Frame, address: u64) -> u64 {
+    frames.window().entry(table, index(address, 0))
+}
+
 /// Sets an entry of a leaf table that stays in use.
 #[inline]
 pub fn set_in(frames: &Frames, table: Frame, address: u64, new: u64) {

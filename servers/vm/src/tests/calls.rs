@@ -116,7 +116,8 @@ fn mincore_tells_what_is_there() {
     let mut machine = Machine::new(8);
     let m = &mut machine;
     let at = mmap(m, [0, 3 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
-    let vector = mmap(m, [0, 2 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    let elsewhere = 0x6000_0000;
+    let vector = mmap(m, [elsewhere, 2 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
     m.write(INIT, at + PAGE, 1).unwrap();
     // The vector straddles two absent pages.
     let out = vector + PAGE - 2;
@@ -271,4 +272,55 @@ fn nothing_leaks() {
         }
         used = m.in_use();
     }
+}
+
+#[test]
+fn sequential_use_is_filled_ahead_and_sparse_use_is_not() {
+    let mut machine = Machine::new(16);
+    let m = &mut machine;
+    let present = |m: &Machine, at: u64, pages: u64| {
+        (0..pages)
+            .filter(|n| m.entry(INIT, at + n * PAGE) != 0)
+            .count()
+    };
+    let at = mmap(m, [0x6000_0000, 64 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    (0..64)
+        .step_by(3)
+        .for_each(|n| m.write(INIT, at + n * PAGE, 1).unwrap());
+    assert_eq!(present(m, at, 64), 22);
+    let at = mmap(m, [0x6100_0000, 64 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    (0..3).for_each(|n| m.write(INIT, at + n * PAGE, 1).unwrap());
+    // The fault on page 1 filled page 2 as well.
+    assert_eq!(present(m, at, 64), 3);
+    m.write(INIT, at + 3 * PAGE, 1).unwrap();
+    assert_eq!(present(m, at, 64), 7);
+    // Downwards, as stacks go, and not past the region.
+    let at = mmap(m, [0x6200_0000, 8 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    (0..4).for_each(|n| m.write(INIT, at + (7 - n) * PAGE, 1).unwrap());
+    assert_eq!(present(m, at - 8 * PAGE, 24), 7);
+}
+
+#[test]
+fn pages_that_a_fork_protected_become_writable_together() {
+    let mut machine = Machine::new(8);
+    let m = &mut machine;
+    let at = mmap(m, [0x6000_0000, 8 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    (0..8).for_each(|n| m.write(INIT, at + n * PAGE, 1).unwrap());
+    let child = Endpoint::new(30, 1);
+    let fork = proto::Fork {
+        parent: INIT,
+        child,
+        share: false,
+    };
+    m.call(Endpoint::PM, fork).unwrap();
+    let writable = |m: &Machine| {
+        (0..8)
+            .filter(|n| m.entry(INIT, at + n * PAGE) & crate::table::WRITE != 0)
+            .count()
+    };
+    m.write(INIT, at, 2).unwrap();
+    assert_eq!(writable(m), 1, "the child still has the others");
+    m.call(Endpoint::PM, proto::Exit { who: child }).unwrap();
+    m.write(INIT, at + 3 * PAGE, 2).unwrap();
+    assert_eq!(writable(m), 8);
 }
