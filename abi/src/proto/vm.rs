@@ -79,7 +79,8 @@ protocol! {
     };
     /// Maps file pages privately and fixed into `target` (VFS only). Cached pages are
     /// entered at once. The mapping holds a reference that VM gives back with
-    /// [`crate::proto::vfs::MapClose`]; VFS takes it before it asks.
+    /// [`crate::proto::vfs::MapClose`]; VFS takes it before it asks, and keeps it when the
+    /// call fails.
     VfsMmap = 3 {
         /// Whose memory.
         target: Endpoint,
