@@ -50,7 +50,10 @@ pub struct IntervalTimers {
 /// The next due time after `now` of something that repeats, and how many were missed.
 pub fn next_period(due: u64, period: u64, now: u64) -> (u64, u64) {
     let missed = now.saturating_sub(due) / period;
-    (due + (missed + 1) * period, missed)
+    (
+        due.saturating_add((missed + 1).saturating_mul(period)),
+        missed,
+    )
 }
 
 impl<S: System> Pm<S> {
@@ -146,7 +149,7 @@ impl<S: System> Pm<S> {
         let value = (seconds as u32 as u64) * SECOND;
         self.set_interval(caller.pid, 0, value, 0)?;
         // Rounded, but a pending alarm is never 0.
-        Ok(match (left + SECOND / 2) / SECOND {
+        Ok(match left.saturating_add(SECOND / 2) / SECOND {
             0 if left > 0 => 1,
             seconds => seconds,
         })

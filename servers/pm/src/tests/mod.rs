@@ -2,6 +2,7 @@
 
 mod fake;
 mod frames;
+mod hostile;
 mod processes;
 mod signals;
 mod threads;

@@ -32,6 +32,7 @@ fn durations_are_checked_and_saturate() {
     assert_eq!(duration([i64::MAX as u64, 0]), Ok(u64::MAX));
     assert_eq!(next_period(100, 10, 100), (110, 0));
     assert_eq!(next_period(100, 10, 135), (140, 3));
+    assert_eq!(next_period(100, u64::MAX, 135), (u64::MAX, 0));
 }
 
 #[test]
@@ -115,6 +116,10 @@ fn alarm_tells_what_was_left() {
     assert_eq!(w.now(init, nr::__NR_alarm, &[10]), Ok(0));
     w.pass(3_400 * MS);
     assert_eq!(w.now(init, nr::__NR_alarm, &[5]), Ok(7));
+    w.poke(init, DATA, &[0, 0, i64::MAX as u64, 0]);
+    w.now(init, nr::__NR_setitimer, &[0, DATA, 0])
+        .expect("a timer for ever");
+    assert!(w.now(init, nr::__NR_alarm, &[5]).is_ok());
     w.pass(5_000 * MS);
     assert!(!w.lives(init), "SIGALRM ends it");
 }
