@@ -68,7 +68,7 @@ fn no_arguments_upset_pm() {
                 // What ends the machine or PROGRAM would end the test.
                 let ends = number == nr::__NR_reboot
                     || who == init && [nr::__NR_exit, nr::__NR_exit_group].contains(&number)
-                    || w.pm.sys.bodies.len() > 100;
+                    || w.pm.sys.bodies.len() > 20;
                 if !ends && let Some(word) = w.call(who, number, &args) {
                     assert_ne!(result_from_word(word).err().map(|e| e.0), Some(512));
                 }
