@@ -1,13 +1,14 @@
 //! The machine the server runs on: the kernel.
 
 use crate::machine::{Access, Machine, Processor};
-use abi::boot::{RunSpec, names};
+use abi::boot::names;
 use abi::kernel::{Kcall, KernelNotify};
 use abi::{Endpoint, Errno, Message};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt::Arguments;
+use rt::fsserver::Clock;
 use rt::grants;
 use rt::ipc::{self, Received};
 use rt::kernel;
@@ -21,7 +22,7 @@ enum Last {
 /// leave together with the next receive: a kernel visit is what costs most.
 pub struct Native {
     last: Cell<Option<Last>>,
-    epoch: u64,
+    clock: Clock,
     processor: Processor,
 }
 
@@ -34,13 +35,10 @@ impl Default for Native {
 impl Native {
     /// Reads what does not change from the boot archive.
     pub fn new() -> Native {
-        let epoch = module(names::RUN)
-            .and_then(|bytes| RunSpec::parse(&bytes).map(|spec| spec.header.epoch_ns))
-            .unwrap_or(0);
         let xsave = kernel::boot_info().map_or(0, |info| info.xsave_bytes);
         Native {
             last: Cell::new(None),
-            epoch,
+            clock: Clock::new(),
             processor: Processor {
                 hwcap: u64::from(core::arch::x86_64::__cpuid(1).edx),
                 // siginfo, ucontext, red zone and alignment come on top of the FPU state.
@@ -170,11 +168,14 @@ impl Machine for Native {
     }
 
     fn now(&self) -> u64 {
-        kernel::time_ns()
+        self.clock.uptime_ns()
     }
 
     fn wall_clock(&self) -> u64 {
-        self.epoch.saturating_add(kernel::time_ns())
+        let (seconds, ns) = self.clock.now();
+        (seconds as u64)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(ns as u64)
     }
 
     fn set_timer(&self, deadline: u64) {

@@ -3,6 +3,7 @@
 
 mod cache;
 mod descriptors;
+mod devices;
 mod exec;
 mod filesystem;
 mod mapping;

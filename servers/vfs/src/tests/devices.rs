@@ -1,0 +1,165 @@
+use super::world::*;
+use crate::file::{Kind, OpenFile};
+use abi::proto::{device, vfs};
+use abi::{Class, Endpoint, Errno, Request};
+use linux_raw_sys::{general as linux, ioctl};
+
+const MAJOR: u32 = 5;
+
+/// A world whose descriptor 0 is a terminal.
+fn world() -> World {
+    let mut w = World::new();
+    let driver = vfs::Driver {
+        major: MAJOR,
+        driver: DRIVER,
+    };
+    w.deliver(Endpoint::RS, Class::Call, driver.encode());
+    assert_eq!(w.reply_of(Endpoint::RS), Some(Ok(0)));
+    let kind = Kind::Device(w.vfs.driver(MAJOR).unwrap(), 1);
+    let file = OpenFile::new(&w.vfs, kind, None, None, linux::O_RDWR);
+    w.vfs.process(PROGRAM).unwrap().files().set(0, file, false);
+    w
+}
+
+/// The driver's last request.
+fn request<R: Request>(w: &mut World) -> R {
+    let (to, message) = w.others.pop().expect("a request");
+    assert_eq!((to, message.kind), (DRIVER, R::KIND));
+    R::decode(&message).unwrap()
+}
+
+fn done(w: &mut World, txn: u64, result: Result<u64, Errno>) {
+    let done = vfs::Done {
+        txn,
+        status: result.map(|_| ()),
+        a: result.unwrap_or(0),
+        b: 0,
+        c: 0,
+        d: 0,
+        e: 0,
+    };
+    w.deliver(DRIVER, Class::Post, done.encode());
+}
+
+fn start(w: &mut World, number: u32, args: [u64; 6]) {
+    assert_eq!(w.start(PROGRAM, number, args), None);
+}
+
+#[test]
+fn a_read_waits_and_is_repaired_when_its_buffer_is_absent() {
+    let mut w = world();
+    w.fake.set_present(PROGRAM, DATA, false);
+    start(&mut w, linux::__NR_read, [0, DATA, 100, 0, 0, 0]);
+    let first: device::Read = request(&mut w);
+    let copied = w.fake.copy_to_grant(DRIVER, first.grant, 0, b"line\n");
+    assert_eq!(copied, Err(Errno::EFAULT));
+    done(&mut w, first.txn, Err(Errno::EFAULT));
+    let second: device::Read = request(&mut w);
+    assert_ne!(second.txn, first.txn);
+    let copied = w.fake.copy_to_grant(DRIVER, second.grant, 0, b"line\n");
+    assert_eq!(copied, Ok(()));
+    done(&mut w, second.txn, Ok(5));
+    assert_eq!(w.reply_of(PROGRAM), Some(Ok(5)));
+    assert_eq!(w.data(5), b"line\n");
+}
+
+#[test]
+fn a_signal_cancels_but_data_that_came_first_counts() {
+    for (answer, result) in [(Err(Errno::EINTR), Err(Errno::ERESTARTSYS)), (Ok(3), Ok(3))] {
+        let mut w = world();
+        start(&mut w, linux::__NR_read, [0, DATA, 100, 0, 0, 0]);
+        let read: device::Read = request(&mut w);
+        let interrupt = vfs::Interrupt { who: PROGRAM };
+        w.deliver(Endpoint::PM, Class::Post, interrupt.encode());
+        let cancel: device::Cancel = request(&mut w);
+        assert_eq!(cancel.target, read.txn);
+        assert_eq!(w.reply_of(PROGRAM), None, "the driver has the last word");
+        done(&mut w, read.txn, answer);
+        assert_eq!(w.reply_of(PROGRAM), Some(result));
+    }
+}
+
+#[test]
+fn an_answer_from_somebody_else_is_no_answer() {
+    let mut w = world();
+    start(&mut w, linux::__NR_read, [0, DATA, 100, 0, 0, 0]);
+    let read: device::Read = request(&mut w);
+    let forged = vfs::Done {
+        txn: read.txn,
+        status: Ok(()),
+        a: 1,
+        b: 0,
+        c: 0,
+        d: 0,
+        e: 0,
+    };
+    w.deliver(FS, Class::Post, forged.encode());
+    assert_eq!(w.reply_of(PROGRAM), None);
+    done(&mut w, read.txn, Ok(1));
+    assert_eq!(w.reply_of(PROGRAM), Some(Ok(1)));
+}
+
+#[test]
+fn ioctls_carry_what_their_number_says() {
+    let mut w = world();
+    for (number, len, value) in [
+        (ioctl::TCGETS, Some(36), DATA),
+        (ioctl::TIOCGWINSZ, Some(8), DATA),
+        (ioctl::TIOCSPGRP, Some(4), DATA),
+        (ioctl::TCGETS2, Some(44), DATA),
+        (ioctl::TCFLSH, None, 2),
+    ] {
+        let args = [0, u64::from(number), value, 0, 0, 0];
+        start(&mut w, linux::__NR_ioctl, args);
+        let sent: device::Ioctl = request(&mut w);
+        assert_eq!((sent.request, sent.value), (u64::from(number), value));
+        assert_eq!(sent.grant >= 0, len.is_some());
+        assert_eq!(crate::device::argument(number).map(|(_, len)| len), len);
+        done(&mut w, sent.txn, Ok(0));
+        assert_eq!(w.reply_of(PROGRAM), Some(Ok(0)));
+    }
+    let args = [0, u64::from(ioctl::TCGETS), u64::MAX - 3, 0, 0, 0];
+    let result = w.start(PROGRAM, linux::__NR_ioctl, args);
+    assert_eq!(result, Some(Err(Errno::EFAULT)));
+}
+
+#[test]
+fn a_poll_asks_again_when_the_driver_says_so() {
+    let mut w = world();
+    w.fake.poke(PROGRAM, DATA, &0u32.to_le_bytes());
+    w.fake.poke(PROGRAM, DATA + 4, &[linux::POLLIN as u8, 0]);
+    let forever = u64::from(u32::MAX);
+    start(&mut w, linux::__NR_poll, [DATA, 1, forever, 0, 0, 0]);
+    let poll: device::Poll = request(&mut w);
+    done(&mut w, poll.txn, Ok(0));
+    assert!(w.others.is_empty(), "asked once");
+    let ready = vfs::Ready {
+        major: MAJOR,
+        minor: 1,
+        events: linux::POLLIN,
+    };
+    // Only the driver itself may say so.
+    w.deliver(FS, Class::Post, ready.encode());
+    assert!(w.others.is_empty());
+    w.deliver(DRIVER, Class::Post, ready.encode());
+    let poll: device::Poll = request(&mut w);
+    done(&mut w, poll.txn, Ok(u64::from(linux::POLLIN)));
+    assert_eq!(w.reply_of(PROGRAM), Some(Ok(1)));
+    assert_eq!(w.fake.peek(PROGRAM, DATA + 6, 1), [linux::POLLIN as u8]);
+}
+
+#[test]
+fn a_call_costs_little_memory() {
+    let w = World::new();
+    let c = crate::state::Caller {
+        vfs: w.vfs.clone(),
+        process: w.vfs.process(PROGRAM).unwrap(),
+    };
+    let call = crate::calls::call(&c, linux::__NR_read, [0; 6]);
+    let size = core::mem::size_of_val(&call);
+    assert!(size <= 2560, "every Linux call allocates this: {size}");
+    let exec = crate::exec::execve(&c, linux::__NR_execve, [0; 6]);
+    let size = core::mem::size_of_val(&exec);
+    // Built on the stack before it is boxed.
+    assert!(size <= 16 << 10, "{size}");
+}
