@@ -14,8 +14,11 @@ use linux_raw_sys::general as linux;
 
 /// Most POSIX timers of a process.
 const POSIX_MAX: usize = 64;
-/// The shortest period of a repeating timer: bounds what a program can make PM do.
-const SHORTEST_PERIOD: u64 = 100_000;
+/// The shortest period of a repeating timer: bounds what a program can make PM do. Raising a
+/// signal takes some ten kernel visits, and programs must get to run in between.
+const SHORTEST_PERIOD: u64 = 1_000_000;
+/// How often a timer on CPU time looks again (Linux: at each tick of HZ=250).
+const CPU_TICK: u64 = 4_000_000;
 /// One of setitimer's three.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Interval {
@@ -169,7 +172,7 @@ impl<S: System> Pm<S> {
         let event = Event::Interval(pid, which);
         if reached < timer.due {
             // The process was not running all the time.
-            let deadline = now.saturating_add((timer.due - reached).max(SHORTEST_PERIOD));
+            let deadline = now.saturating_add((timer.due - reached).max(CPU_TICK));
             timer.key = Some(self.timers.add(deadline, event));
             return;
         }
