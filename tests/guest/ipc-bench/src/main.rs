@@ -3,8 +3,7 @@
 //!
 //! It prints one line a figure, `bench NAME OPERATIONS TICKS VISITS`, on the log and ends the machine. Under QEMU's
 //! `-icount shift=0` a tick of the TSC is one guest instruction.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
 use abi::kernel::{
