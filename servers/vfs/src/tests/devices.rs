@@ -156,10 +156,10 @@ fn a_call_costs_little_memory() {
         process: w.vfs.process(PROGRAM).unwrap(),
     };
     let call = crate::calls::call(&c, linux::__NR_read, [0; 6]);
-    let size = core::mem::size_of_val(&call);
+    let size = size_of_val(&call);
     assert!(size <= 2560, "every Linux call allocates this: {size}");
     let exec = crate::exec::execve(&c, linux::__NR_execve, [0; 6]);
-    let size = core::mem::size_of_val(&exec);
+    let size = size_of_val(&exec);
     // Built on the stack before it is boxed.
     assert!(size <= 16 << 10, "{size}");
 }
