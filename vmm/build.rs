@@ -42,11 +42,15 @@ const KERNEL_FLAGS: &[&str] = &[
     "-Ccode-model=kernel",
     "-Cno-redzone=yes",
     "-Ctarget-feature=-sse,-sse2,+soft-float",
+    // The entries never return, so they need not save what the callee would.
+    "-Cforce-unwind-tables=no",
     "-Cpanic=abort",
+    "--cfg=guest_image",
 ];
 const SERVER_FLAGS: &[&str] = &[
     "-Crelocation-model=static",
     "-Cpanic=abort",
+    "--cfg=guest_image",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-static",

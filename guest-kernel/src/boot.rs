@@ -123,10 +123,9 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         );
     }
     read_command_line(start.command_line);
-    if let Some(lab) = option(CMDLINE_LAB).and_then(|text| number(text.strip_prefix(b"0x")?, 16)) {
-        if lab < PHYSICAL_MAX && lab % PAGE == 0 {
-            machine::set_lab(lab);
-        }
+    let lab = option(CMDLINE_LAB).and_then(|text| number(text.strip_prefix(b"0x")?, 16));
+    if let Some(lab) = lab.filter(|&lab| lab < PHYSICAL_MAX && lab.is_multiple_of(PAGE)) {
+        machine::set_lab(lab);
     }
     let (archive, archive_len, _, _): (u64, u64, u64, u64) = read(start.module_list);
     let ram_end = ram(&start).map(|(_, end)| end).max().unwrap_or(0);
@@ -148,7 +147,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     sched::init(gate);
 
     let header: ArchiveHeader = read(archive);
-    if header.magic != ARCHIVE_MAGIC || archive % PAGE != 0 {
+    if header.magic != ARCHIVE_MAGIC || !archive.is_multiple_of(PAGE) {
         crate::fatal!("the module at {archive:#x} is not a boot archive");
     }
     let fpu_at = place_fpu_areas(&start, archive, archive_len);
@@ -263,7 +262,7 @@ pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
     }
     let entry: ArchiveEntry = read(info.archive.0 + at);
     match entry.offset.checked_add(entry.len) {
-        Some(end) if end <= info.archive.1 && entry.offset % PAGE == 0 => Ok(entry),
+        Some(end) if end <= info.archive.1 && entry.offset.is_multiple_of(PAGE) => Ok(entry),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -287,7 +286,10 @@ fn start_vm() {
     let pages = entry.len.div_ceil(PAGE);
     let first_table = entry.address >> 21;
     let last_table = (entry.address + entry.len - 1) >> 21;
-    if entry.address % PAGE != 0 || last_table >= 512 || last_table - first_table >= VM_PTS as u64 {
+    if !entry.address.is_multiple_of(PAGE)
+        || last_table >= 512
+        || last_table - first_table >= VM_PTS as u64
+    {
         crate::fatal!(
             "VM's image at {:#x} ({} bytes) does not fit its page tables",
             entry.address,
@@ -311,8 +313,8 @@ fn start_vm() {
             tables[3 + ((at >> 9) - first_table) as usize][at as usize & 511] =
                 (image + page * PAGE) | 0x67;
         }
-        for index in 256..512 {
-            tables[0][index] = task_entry(index);
+        for (index, entry) in tables[0].iter_mut().enumerate().skip(256) {
+            *entry = task_entry(index);
         }
         physical(&tables[0])
     };

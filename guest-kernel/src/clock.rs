@@ -55,7 +55,7 @@ fn start() -> u64 {
 #[inline(always)]
 pub fn to_ns(ticks: u64) -> u64 {
     // SAFETY: written at boot only.
-    unsafe { (ticks as u128 * SCALE as u128 >> 32) as u64 }
+    unsafe { ((ticks as u128 * SCALE as u128) >> 32) as u64 }
 }
 
 /// Ns since boot.

@@ -228,7 +228,7 @@ fn stop(who: Endpoint) -> Outcome {
 
 fn set_regs(caller: &Process, who: Endpoint, address: u64) -> Outcome {
     let regs: Registers = copy::read_struct(caller.cr3, address)?;
-    let canonical = |address: u64| address < 1 << 47 || address >= !0 << 47;
+    let canonical = |address: u64| !(1 << 47..!0 << 47).contains(&address);
     if regs.rip >= USER_END || !canonical(regs.fs_base) || !canonical(regs.gs_base) {
         return Err(Errno::EINVAL.into());
     }
@@ -306,7 +306,7 @@ fn next_flagged(mut take: impl FnMut(&mut Process) -> bool) -> Outcome {
 
 fn set_space(who: Endpoint, pml4: u64) -> Outcome {
     let process = process::find(who)?;
-    if pml4 % abi::PAGE != 0 || memory::ram_range(pml4, abi::PAGE).is_err() {
+    if !pml4.is_multiple_of(abi::PAGE) || memory::ram_range(pml4, abi::PAGE).is_err() {
         return Err(Errno::EINVAL.into());
     }
     process.cr3 = pml4;

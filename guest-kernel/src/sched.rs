@@ -246,7 +246,7 @@ fn switch(next: &mut Process) {
         let elapsed = now - SWITCHED;
         SWITCHED = now;
         next.slice_end = now + clock::quantum_ticks();
-        if LOADED != next as *mut Process {
+        if !core::ptr::eq(LOADED, next) {
             counters().switches += 1;
             if !LOADED.is_null() {
                 (*LOADED).ticks += elapsed;

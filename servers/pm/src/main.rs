@@ -1,6 +1,5 @@
 //! The `pm` image: reads the run specification, loads the routes of Linux calls, serves.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 

@@ -1,4 +1,8 @@
 //! What a server's binary needs to be one.
+//!
+//! A guest image is compiled with `--cfg guest_image` (vmm/build.rs): without standard library and
+//! with the items below. Without it the same crate is an ordinary program of the host, which
+//! is what tools that look at the whole workspace (clippy, rustdoc) see.
 
 /// Makes the crate a server image that starts in `$main`, a `fn() -> !`.
 ///
@@ -6,25 +10,31 @@
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        $crate::image!();
+        #[cfg(guest_image)]
+        mod image {
+            #[allow(unused_imports)]
+            use super::*;
 
-        core::arch::global_asm!(
-            ".globl _start",
-            "_start:",
-            "xor ebp, ebp",
-            "mov rdi, rsp",
-            "and rsp, -16",
-            "call {start}",
-            "ud2",
-            start = sym start,
-        );
+            $crate::image!();
 
-        extern "C" fn start(stack: *const u64) -> ! {
-            // SAFETY: `_start` passes the initial stack pointer, which points to the
-            // argument block that whoever started us wrote (or to zeros).
-            unsafe { $crate::args::init(stack) };
-            let main: fn() -> ! = $main;
-            main()
+            core::arch::global_asm!(
+                ".globl _start",
+                "_start:",
+                "xor ebp, ebp",
+                "mov rdi, rsp",
+                "and rsp, -16",
+                "call {start}",
+                "ud2",
+                start = sym start,
+            );
+
+            extern "C" fn start(stack: *const u64) -> ! {
+                // SAFETY: `_start` passes the initial stack pointer, which points to the
+                // argument block that whoever started us wrote (or to zeros).
+                unsafe { $crate::args::init(stack) };
+                let main: fn() -> ! = $main;
+                main()
+            }
         }
     };
 }
@@ -34,34 +44,40 @@ macro_rules! entry {
 #[macro_export]
 macro_rules! boot_entry {
     ($main:path, $name:literal) => {
-        $crate::image!();
+        #[cfg(guest_image)]
+        mod image {
+            #[allow(unused_imports)]
+            use super::*;
 
-        /// The stack, 256 KiB of bss.
-        #[repr(C, align(4096))]
-        struct BootStack([u8; Self::BYTES]);
+            $crate::image!();
 
-        impl BootStack {
-            const BYTES: usize = 256 * 1024;
-        }
+            /// The stack, 256 KiB of bss.
+            #[repr(C, align(4096))]
+            struct BootStack([u8; Self::BYTES]);
 
-        static mut BOOT_STACK: BootStack = BootStack([0; BootStack::BYTES]);
+            impl BootStack {
+                const BYTES: usize = 256 * 1024;
+            }
 
-        core::arch::global_asm!(
-            ".globl _start",
-            "_start:",
-            "xor ebp, ebp",
-            "lea rsp, [rip + {stack} + {bytes}]",
-            "call {start}",
-            "ud2",
-            stack = sym BOOT_STACK,
-            bytes = const BootStack::BYTES,
-            start = sym start,
-        );
+            static mut BOOT_STACK: BootStack = BootStack([0; BootStack::BYTES]);
 
-        extern "C" fn start() -> ! {
-            $crate::args::init_named($name);
-            let main: fn() -> ! = $main;
-            main()
+            core::arch::global_asm!(
+                ".globl _start",
+                "_start:",
+                "xor ebp, ebp",
+                "lea rsp, [rip + {stack} + {bytes}]",
+                "call {start}",
+                "ud2",
+                stack = sym BOOT_STACK,
+                bytes = const BootStack::BYTES,
+                start = sym start,
+            );
+
+            extern "C" fn start() -> ! {
+                $crate::args::init_named($name);
+                let main: fn() -> ! = $main;
+                main()
+            }
         }
     };
 }

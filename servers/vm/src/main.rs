@@ -1,6 +1,5 @@
 //! The memory server's image: performs on the machine what the library decides.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 

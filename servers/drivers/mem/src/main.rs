@@ -1,6 +1,5 @@
 //! The memory devices' image.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 

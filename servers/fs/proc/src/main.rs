@@ -1,6 +1,5 @@
 //! The proc file system's image: [`Source`] by calls to the servers and the kernel.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 

@@ -198,10 +198,8 @@ fn main() -> ! {
         });
     }
     // SAFETY: nobody writes the target now.
-    assert!(
-        unsafe { (&raw const TARGET.0[4095]).read_volatile() } == 1,
-        "a copy moves its bytes"
-    );
+    let last = unsafe { (&raw const TARGET.0[4095]).read_volatile() };
+    assert!(last == 1, "a copy moves its bytes");
 
     let start = ticks();
     let visits = check("counters", kernel::counters()).visits;

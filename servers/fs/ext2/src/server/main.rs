@@ -1,8 +1,7 @@
 //! The ext2 server's image: messages in front of a [`Volume`], the disk behind it.
 //!
 //! Arguments: `driver=<endpoint>` of the block driver, `cache=<pages>` of file data.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 

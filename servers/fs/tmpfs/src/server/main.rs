@@ -1,8 +1,7 @@
 //! The tmpfs server's image: messages in front of a [`Tmpfs`].
 //!
 //! Arguments: `size=<bytes>` (default: half of the memory), `nodes=dev` for `/dev`.
-#![no_std]
-#![no_main]
+#![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 
