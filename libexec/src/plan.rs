@@ -229,6 +229,27 @@ impl Plan {
             }
         }
     }
+
+    /// [`Plan::place`] for the dynamic linker of `program`: as high as it may go, or below a
+    /// program that is there already. `ENOEXEC` when the two cannot be had together.
+    pub fn place_interpreter(&self, program: &Image<'_>) -> Result<Image<'_>, Errno> {
+        let apart = |image: &Image<'_>| image.end <= program.start || program.end <= image.start;
+        let tops = match self.kind {
+            Kind::Fixed => {
+                return self
+                    .place(0)
+                    .and_then(|i| apart(&i).then_some(i).ok_or(Errno::ENOEXEC));
+            }
+            Kind::PositionIndependent => [layout::IMAGE_END, program.start],
+        };
+        let last = self.segments.last().map_or(0, Segment::end_page);
+        // Alignment is a power of two, and at least a page.
+        tops.into_iter()
+            .filter_map(|top| top.checked_sub(last))
+            .filter_map(|bias| self.place(bias & !(self.alignment - 1)).ok())
+            .find(apart)
+            .ok_or(Errno::ENOEXEC)
+    }
 }
 
 /// A [`Plan`] at its address.

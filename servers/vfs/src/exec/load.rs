@@ -10,41 +10,50 @@ use abi::proto::vfs::ExecFigures;
 use abi::proto::{fs, pm, vm};
 use abi::{Endpoint, Errno};
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use libexec::stack::Frame;
 use libexec::{Fill, Image, Step, exec_steps};
 
 /// Bytes of one copy into the new program.
 const PIECE: u64 = 256 << 10;
 
-/// Replaces the caller's program. An error before the point of no return is the caller's
+/// Replaces the caller's program by `images`: the program, and its dynamic linker if it has
+/// one. An error before the point of no return is the caller's
 /// answer. After it PM is told to kill the process, which then has no program to get an
 /// answer: `Ok(false)`.
 pub async fn replace(
     c: &Caller,
-    vnode: &Rc<Vnode>,
-    image: &Image<'_>,
+    images: &[(&Rc<Vnode>, Image<'_>)],
     frame: &Frame,
 ) -> Result<bool, Errno> {
-    let fill = if vnode.mount.mappable(vnode).await {
-        Fill::Map
-    } else {
-        Fill::Copy
-    };
-    let steps = exec_steps(image, frame, fill);
     let mut cleared = false;
     let mut result = Ok(());
-    for step in steps {
-        result = do_step(c, vnode, step).await;
-        if result.is_err() {
-            break;
+    'all: for (vnode, image) in images {
+        let fill = if vnode.mount.mappable(vnode).await {
+            Fill::Map
+        } else {
+            Fill::Copy
+        };
+        let steps = if cleared {
+            let mut steps = Vec::new();
+            image.steps(fill, &mut steps);
+            steps
+        } else {
+            exec_steps(image, frame, fill)
+        };
+        for step in steps {
+            result = do_step(c, vnode, step).await;
+            if result.is_err() {
+                break 'all;
+            }
+            cleared |= step == Step::Clear;
         }
-        cleared |= step == Step::Clear;
     }
     if result.is_ok() {
         result = c.memory().write(frame.sp, &frame.bytes).await;
     }
     if result.is_ok() {
-        let start = image.end();
+        let start = images.first().map_or(0, |(_, program)| program.end());
         result = call_vm(
             &*c.vfs.machine,
             vm::SetBreak {
@@ -196,14 +205,8 @@ async fn copy_in(
     Ok(())
 }
 
-/// The new program is in place: closes descriptors, remembers it, has PM start it.
-pub fn finish(
-    c: &Caller,
-    program: &Program,
-    image: &Image<'_>,
-    frame: &Frame,
-    adopted: (u32, u32),
-) {
+/// The new program is in place and starts at `entry`: closes descriptors, remembers it, has PM start it.
+pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted: (u32, u32)) {
     c.unshare_files();
     c.process.files().close_if(|_, close_on_exec| close_on_exec);
     let old = c.process.program.replace(program.place.clone());
@@ -221,7 +224,7 @@ pub fn finish(
     let (name, name2) = name(program);
     let done = pm::ExecDone {
         who: c.who(),
-        pc: image.entry(),
+        pc: entry,
         sp: frame.sp,
         ids: adopted,
         name,

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod init;
+mod interpreter;
 mod load;
 
 pub use init::exec_init;
@@ -141,11 +142,12 @@ async fn run_image(
     set_id: bool,
 ) -> Result<(), Errno> {
     let plan = Plan::parse(header, attributes.size)?;
-    if plan.interpreter().is_some() {
-        // Dynamic programs need the mapping of a second image.
-        return Err(Errno::ENOEXEC);
-    }
     let image = plan.place_default()?;
+    let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
+    let linker = match &interpreter {
+        Some(interpreter) => Some(interpreter.plan.place_interpreter(&image)?),
+        None => None,
+    };
     let ids = c.process.ids.get();
     let mut adopted = (ids.euid, ids.egid);
     if set_id && program.vnode.mount.honours_set_id() {
@@ -166,6 +168,7 @@ async fn run_image(
         random: c.vfs.random.borrow_mut().bytes(),
         hwcap: processor.hwcap,
         min_signal_stack: processor.min_signal_stack,
+        base: linker.map_or(0, |linker| linker.bias()),
         ..Auxiliary::of(&image)
     };
     let frame: Frame = stack::build(
@@ -176,8 +179,14 @@ async fn run_image(
         &program.path,
         &auxiliary,
     )?;
-    if load::replace(c, &program.vnode, &image, &frame).await? {
-        load::finish(c, &program, &image, &frame, adopted);
+    let mut images = Vec::with_capacity(2);
+    images.push((&program.vnode, image));
+    if let (Some(interpreter), Some(linker)) = (&interpreter, linker) {
+        images.push((&interpreter.vnode, linker));
+    }
+    if load::replace(c, &images, &frame).await? {
+        let entry = linker.unwrap_or(image).entry();
+        load::finish(c, &program, entry, &frame, adopted);
     }
     Ok(())
 }

@@ -205,3 +205,153 @@ fn arguments_in_absent_pages_work() {
     assert_eq!(arguments(&w, done.sp), ["a", "b"]);
     assert_eq!(w.repairs.len(), 2);
 }
+
+/// A dynamic linker at address 0 of its file, one page of text and one of data.
+fn linker() -> Vec<u8> {
+    let mut elf = program();
+    elf[16..18].copy_from_slice(&3u16.to_le_bytes());
+    elf[24..32].copy_from_slice(&0x200u64.to_le_bytes());
+    for (i, address) in [0, PAGE].into_iter().enumerate() {
+        let at = 64 + i * 56 + 16;
+        elf[at..at + 8].copy_from_slice(&address.to_le_bytes());
+    }
+    elf
+}
+
+/// The program above with a PT_INTERP that says `path` (its NUL included) at `offset`.
+fn dynamic(path: &[u8], offset: usize) -> Vec<u8> {
+    let mut elf = program();
+    elf.resize(elf.len().max(offset + path.len()), 1);
+    elf[56..58].copy_from_slice(&3u16.to_le_bytes());
+    let words = [
+        3,
+        offset as u64,
+        0,
+        0,
+        path.len() as u64,
+        path.len() as u64,
+        1,
+    ];
+    for (j, word) in words.into_iter().enumerate() {
+        let at = 64 + 2 * 56 + j * 8;
+        elf[at..at + 8].copy_from_slice(&word.to_le_bytes());
+    }
+    elf[offset..offset + path.len()].copy_from_slice(path);
+    elf
+}
+
+/// The auxiliary vector: what stands behind argv and envp.
+fn auxiliary(w: &World, sp: u64, key: u32) -> Option<u64> {
+    let word = |at| u64::from_le_bytes(w.fake.peek(PROGRAM, at, 8).try_into().unwrap());
+    let mut at = sp + 8 * (word(sp) + 2);
+    while word(at) != 0 {
+        at += 8;
+    }
+    at += 8;
+    while word(at) != 0 {
+        if word(at) == u64::from(key) {
+            return Some(word(at + 8));
+        }
+        at += 16;
+    }
+    None
+}
+
+fn dynamic_world(program: &[u8]) -> World {
+    let mut fs = MemoryFs::new();
+    let lib = fs.add(1, "lib", linux::S_IFDIR | 0o755, b"");
+    // Its set-id bits mean nothing.
+    fs.add(lib, "ld.so", linux::S_IFREG | 0o6755, &linker());
+    fs.add(lib, "plain", linux::S_IFREG | 0o644, &linker());
+    fs.add(lib, "text", linux::S_IFREG | 0o755, b"no linker");
+    // Executable, not readable.
+    fs.add(1, "prog", linux::S_IFREG | 0o711, program);
+    World::with(fs)
+}
+
+#[test]
+fn a_dynamic_program_starts_in_its_linker() {
+    for (offset, mappable) in [(0x200, true), (0x1fff, true), (0x2ff0, false)] {
+        let mut w = dynamic_world(&dynamic(b"/lib/ld.so\0", offset));
+        w.fs.mappable = mappable;
+        let ids = crate::process::Ids {
+            uid: 7,
+            euid: 7,
+            gid: 7,
+            egid: 7,
+        };
+        w.vfs.process(PROGRAM).unwrap().ids.set(ids);
+        assert_eq!(exec(&mut w, "/prog", &["prog"]), None);
+        let done = done(&mut w);
+        assert_eq!((done.ids, done.flags), ((7, 7), 0));
+        let base = auxiliary(&w, done.sp, 7).unwrap();
+        assert_eq!(done.pc, base + 0x200);
+        assert_eq!(auxiliary(&w, done.sp, 9), Some(0x400100), "AT_ENTRY");
+        assert_eq!(auxiliary(&w, done.sp, 3), Some(0x400040), "AT_PHDR");
+        assert_eq!(auxiliary(&w, done.sp, 23), Some(0), "AT_SECURE");
+        let calls = w.fake.vm_calls.borrow().clone();
+        let maps = calls.iter().filter(|m| m.kind == vm::VfsMmap::KIND);
+        assert_eq!(maps.count(), if mappable { 4 } else { 0 });
+        let clears = calls.iter().filter(|m| m.kind == vm::ProcCtl::KIND);
+        assert_eq!(clears.count(), 1);
+        let heap = vm::SetBreak::decode(calls.last().unwrap()).unwrap();
+        assert_eq!(heap.start, 0x404000, "behind the program, not its linker");
+        let path = w.vfs.process(PROGRAM).unwrap().program.borrow().clone();
+        assert_eq!(&*path.unwrap().name, b"prog");
+        if !mappable {
+            let text = w.fake.peek(PROGRAM, base + PAGE, 0x800);
+            assert_eq!(text, linker()[PAGE as usize..][..0x800]);
+        }
+    }
+}
+
+#[test]
+fn a_linker_that_cannot_run_leaves_the_caller_alone() {
+    let cases: [(&[u8], Errno); 6] = [
+        (b"/lib/none\0", Errno::ENOENT),
+        (b"/lib/plain\0", Errno::EACCES),
+        (b"/lib\0", Errno::EACCES),
+        (b"/lib/text\0", Errno::ELIBBAD),
+        (b"/lib/ld.so", Errno::ENOEXEC),
+        (b"\0\0", Errno::ENOENT),
+    ];
+    for (path, errno) in cases {
+        let mut w = dynamic_world(&dynamic(path, 0x200));
+        assert_eq!(exec(&mut w, "/prog", &["x"]), Some(Err(errno)), "{path:?}");
+        assert!(w.fake.vm_calls.borrow().is_empty());
+    }
+}
+
+#[test]
+fn set_id_programs_change_ids_where_they_may() {
+    let user = crate::process::Ids {
+        uid: 7,
+        euid: 7,
+        gid: 7,
+        egid: 7,
+    };
+    // Mode, mount flags, path; what is adopted, and AT_SECURE.
+    let nosuid = u64::from(linux::MS_NOSUID);
+    let cases = [
+        (0o4755, 0, "/prog", (0, 7), 1),
+        (0o2755, 0, "/prog", (7, 0), 1),
+        // Without group execution the bit meant mandatory locking.
+        (0o2745, 0, "/prog", (7, 7), 0),
+        (0o6755, nosuid, "/prog", (7, 7), 0),
+        (0o6755, 0, "/script", (7, 7), 0),
+        (0o755, 0, "/prog", (7, 7), 0),
+    ];
+    for (mode, flags, path, adopted, secure) in cases {
+        let mut w = world();
+        for ino in 2..4 {
+            w.fs.inodes.get_mut(&ino).unwrap().mode = linux::S_IFREG | mode;
+        }
+        w.vfs.root_mount().unwrap().flags.set(flags);
+        w.vfs.process(PROGRAM).unwrap().ids.set(user);
+        assert_eq!(exec(&mut w, path, &["x"]), None);
+        let done = done(&mut w);
+        assert_eq!(done.ids, adopted, "{mode:o} {path}");
+        assert_eq!(auxiliary(&w, done.sp, 23), Some(secure), "{mode:o} {path}");
+        assert_eq!(done.flags, secure);
+    }
+}
