@@ -14,11 +14,10 @@ fn root() -> Root {
 }
 
 fn commands(platform: Platform) {
-    if platform.available() {
-        Run::new(&["/bin/busybox", "sh", "../commands.sh"])
-            .cwd("/work/here")
-            .same_as_host(platform, &root());
-    }
+    platform.require();
+    Run::new(&["/bin/busybox", "sh", "../commands.sh"])
+        .cwd("/work/here")
+        .same_as_host(platform, &root());
 }
 
 #[test]
@@ -34,22 +33,19 @@ fn commands_under_qemu() {
 /// The direct gate, where its kernel may be interpreted instruction by instruction.
 #[test]
 fn smoke_with_the_direct_gate() {
-    if Platform::KvmDirect.available() {
-        let script = "echo hello | tr a-z A-Z; ls /bin | wc -l; (exit 3); echo $?; kill -9 $$";
-        Run::new(&["/bin/busybox", "sh", "-c", script])
-            .cwd("/work/here")
-            .timeout(300)
-            .guest(Platform::KvmDirect, root().disk())
-            .must_exit(137);
-    }
+    Platform::KvmDirect.require();
+    let script = "echo hello | tr a-z A-Z; ls /bin | wc -l; (exit 3); echo $?; kill -9 $$";
+    Run::new(&["/bin/busybox", "sh", "-c", script])
+        .cwd("/work/here")
+        .timeout(300)
+        .guest(Platform::KvmDirect, root().disk())
+        .must_exit(137);
 }
 
 /// What has no counterpart on the host: the guest's own mounts, processes and devices.
 #[test]
 fn the_system_shows_itself() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     let script = "mount | cut -d' ' -f3 | sort; ps | grep -c busybox; df / | tail -n 1 | wc -l; \
                   ls /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/console /dev/tty; \
                   grep -c MemTotal /proc/meminfo; cat /proc/self/comm; \
@@ -81,9 +77,7 @@ fn the_system_shows_itself() {
 /// Counts what is left after 200 programs in a row: VM's, VFS's and PM's own figures.
 #[test]
 fn running_programs_leaks_nothing() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     // Twice each time: what the measurement itself opens is open in both.
     let script = "figures() { grep -E '^(vm|vfs|pm)[.]' /proc/absentia/counters | grep -v forks; }; \
                   turn() { i=0; while [ $i -lt $1 ]; do /bin/busybox echo x | /bin/busybox cat; \

@@ -6,9 +6,7 @@ use common::{Platform, Root, Run};
 use std::os::unix::fs::FileExt;
 
 fn large_file(platform: Platform, block_size: u32) {
-    if !platform.available() {
-        return;
-    }
+    platform.require();
     let root = Root::new().program("disk");
     let image = root.image(48, block_size);
     let run = Run::new(&["/bin/disk", "write", "big", "20"]);
@@ -39,9 +37,7 @@ fn a_large_file_under_qemu() {
 
 #[test]
 fn a_full_disk_is_an_error_and_recovers() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     for block_size in [1024, 4096] {
         let image = Root::new().program("disk").image(16, block_size);
         let finished = Run::new(&["/bin/disk", "fill", "/work"]).guest(Platform::Kvm, image.disk());
@@ -55,9 +51,7 @@ fn a_full_disk_is_an_error_and_recovers() {
 
 #[test]
 fn many_small_files_leave_a_clean_disk() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     for block_size in [1024, 4096] {
         let image = Root::new().program("disk").image(32, block_size);
         let run = Run::new(&["/bin/disk", "churn", "/work"]);
@@ -70,9 +64,7 @@ fn many_small_files_leave_a_clean_disk() {
 /// happens, the machine ends by itself.
 #[test]
 fn a_damaged_disk_is_no_hang() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     let root = Root::new().busybox().program("disk");
     let script = "ls -R /work /bin > /dev/null; echo x > /work/x; cat /work/* > /dev/null; \
                   mkdir /work/d; rm -r /work/d; /bin/disk churn /work; sync; exit 0";

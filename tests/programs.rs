@@ -6,12 +6,11 @@ mod common;
 use common::{Platform, Root, Run};
 
 fn compare(platform: Platform, name: &str, args: &[&str]) {
-    if platform.available() {
-        let root = Root::new().program(name);
-        let path = format!("/bin/{name}");
-        let args: Vec<&str> = [path.as_str()].iter().chain(args).copied().collect();
-        Run::new(&args).same_as_host(platform, &root);
-    }
+    platform.require();
+    let root = Root::new().program(name);
+    let path = format!("/bin/{name}");
+    let args: Vec<&str> = [path.as_str()].iter().chain(args).copied().collect();
+    Run::new(&args).same_as_host(platform, &root);
 }
 
 #[test]
@@ -46,19 +45,16 @@ fn files_on_ext2_under_qemu() {
 
 #[test]
 fn files_on_tmpfs() {
-    if Platform::Kvm.available() {
-        let root = Root::new().program("files");
-        Run::new(&["/bin/files"])
-            .cwd("/tmp")
-            .same_as_host(Platform::Kvm, &root);
-    }
+    Platform::Kvm.require();
+    let root = Root::new().program("files");
+    Run::new(&["/bin/files"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
 }
 
 #[test]
 fn every_way_to_end() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     let root = Root::new().program("process");
     let ways: &[&[&str]] = &[
         &["exit", "0"],
@@ -78,9 +74,7 @@ fn every_way_to_end() {
 /// These say their thread's number, which differs from run to run.
 #[test]
 fn panics_and_stack_overflows_are_reported() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     let root = Root::new().program("process");
     for (way, message) in [
         ("panic", "asked to"),
@@ -95,9 +89,7 @@ fn panics_and_stack_overflows_are_reported() {
 
 #[test]
 fn streams_and_environment() {
-    if !Platform::Kvm.available() {
-        return;
-    }
+    Platform::Kvm.require();
     let root = Root::new().program("process");
     let input: Vec<u8> = (0..100_000u32).map(|i| (i % 253) as u8).collect();
     Run::new(&["/bin/process", "streams"])
@@ -114,32 +106,30 @@ fn two_hundred_children() {
 
 #[test]
 fn the_time_limit_ends_a_program() {
-    if Platform::Kvm.available() {
-        let root = Root::new().busybox();
-        let run = Run::new(&["/bin/busybox", "sleep", "100"]).timeout(3);
-        assert!(
-            run.guest(Platform::Kvm, root.disk())
-                .must_exit(124)
-                .timed_out()
-        );
-        let run = Run::new(&["/bin/busybox", "sh", "-c", "while :; do :; done"]).timeout(3);
-        assert!(
-            run.guest(Platform::Kvm, root.disk())
-                .must_exit(124)
-                .timed_out()
-        );
-    }
+    Platform::Kvm.require();
+    let root = Root::new().busybox();
+    let run = Run::new(&["/bin/busybox", "sleep", "100"]).timeout(3);
+    assert!(
+        run.guest(Platform::Kvm, root.disk())
+            .must_exit(124)
+            .timed_out()
+    );
+    let run = Run::new(&["/bin/busybox", "sh", "-c", "while :; do :; done"]).timeout(3);
+    assert!(
+        run.guest(Platform::Kvm, root.disk())
+            .must_exit(124)
+            .timed_out()
+    );
 }
 
 #[test]
 fn a_missing_program_is_127() {
-    if Platform::Kvm.available() {
-        let root = Root::new().file("/bin/text", b"no program\n");
-        Run::new(&["/bin/nothing"])
-            .guest(Platform::Kvm, root.disk())
-            .must_exit(127);
-        Run::new(&["/bin/text"])
-            .guest(Platform::Kvm, root.disk())
-            .must_exit(126);
-    }
+    Platform::Kvm.require();
+    let root = Root::new().file("/bin/text", b"no program\n");
+    Run::new(&["/bin/nothing"])
+        .guest(Platform::Kvm, root.disk())
+        .must_exit(127);
+    Run::new(&["/bin/text"])
+        .guest(Platform::Kvm, root.disk())
+        .must_exit(126);
 }

@@ -13,7 +13,12 @@ fn table() -> String {
         .flat_map(|(server, calls)| calls.iter().map(move |call| (server, call)))
         .collect();
     calls.sort_by_key(|(_, call)| call.number);
-    let count = |status| calls.iter().filter(|(_, call)| call.status == status).count();
+    let count = |status| {
+        calls
+            .iter()
+            .filter(|(_, call)| call.status == status)
+            .count()
+    };
     let mut text = String::from("# Linux calls\n\n");
     let _ = writeln!(
         text,
@@ -31,7 +36,12 @@ fn table() -> String {
             Status::Partial => "partial",
             Status::Missing => "missing",
         };
-        let _ = writeln!(text, "| {} | {} | {server} | {state} |", call.number, call.name());
+        let _ = writeln!(
+            text,
+            "| {} | {} | {server} | {state} |",
+            call.number,
+            call.name()
+        );
     }
     text
 }
@@ -52,8 +62,11 @@ fn the_table_of_linux_calls_is_current() {
 
 #[test]
 fn every_call_is_listed_once() {
-    let mut numbers: Vec<u32> =
-        [PM_CALLS, VFS_CALLS, VM_CALLS].into_iter().flatten().map(|call| call.number).collect();
+    let mut numbers: Vec<u32> = [PM_CALLS, VFS_CALLS, VM_CALLS]
+        .into_iter()
+        .flatten()
+        .map(|call| call.number)
+        .collect();
     numbers.sort_unstable();
     let before = numbers.len();
     numbers.dedup();

@@ -3,13 +3,15 @@
 use crate::arch::gate::Gate;
 use crate::arch::layout::KERNEL_BASE;
 use crate::arch::{apic, fpu, gate, layout, machine};
+use crate::global::Global;
 use crate::process::Process;
-use crate::{clock, copy, ipc, memory, process, sched};
+use crate::{clock, copy, inspect, ipc, memory, process, sched, transfer};
 use abi::boot::{ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_LAB, CMDLINE_TSC, KIND_FLAT};
 use abi::kernel::{
     BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, VM_WINDOW,
     rts,
 };
+use abi::policy::CopyPolicy;
 use abi::{Endpoint, Errno, PAGE, page_down};
 
 /// `hvm_start_info`, version 1 (Xen's public/arch-x86/hvm/start_info.h).
@@ -43,7 +45,7 @@ static mut INFO: BootInfo = BootInfo {
     archive: (0, 0),
     xsave_bytes: 0,
 };
-static mut COMMAND_LINE: &[u8] = &[];
+static COMMAND_LINE: Global<&[u8]> = Global::new(&[]);
 
 /// Page tables that map VM: PML4, PDPT, PD and one PT for each 2 MiB of its image.
 #[repr(C, align(4096))]
@@ -67,8 +69,7 @@ pub fn info() -> &'static BootInfo {
 
 /// The kernel command line.
 pub fn command_line() -> &'static [u8] {
-    // SAFETY: written at boot only.
-    unsafe { COMMAND_LINE }
+    COMMAND_LINE.get()
 }
 
 /// Entry `index` (256..512) of every task's top-level table.
@@ -131,6 +132,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     let ram_end = ram(&start).map(|(_, end)| end).max().unwrap_or(0);
     memory::set_ram_end(ram_end);
 
+    transfer::set_policy(CopyPolicy::of_command_line(command_line()));
     process::init();
     ipc::init();
     apic::init();
@@ -164,6 +166,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         };
     }
     start_vm();
+    inspect::publish();
     // The identity map served the jump to long mode.
     // SAFETY: nothing runs at those addresses any more.
     unsafe {
@@ -179,8 +182,7 @@ fn read_command_line(physical: u64) {
         return;
     };
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(0);
-    // SAFETY: boot.
-    unsafe { COMMAND_LINE = &bytes[..len] };
+    COMMAND_LINE.set(&bytes[..len]);
 }
 
 /// RAM ranges of the memory map, page aligned, below [`RAM_LIMIT`].

@@ -1,18 +1,19 @@
 //! Time: nanoseconds since boot from the TSC, and the one APIC timer behind all deadlines.
 
 use crate::arch::apic;
+use crate::global::Global;
 use core::arch::x86_64::_rdtsc;
 
 /// How long a process runs before another of its priority gets a turn, ns.
 pub const QUANTUM: u64 = 10_000_000;
 
-static mut START: u64 = 0;
+static START: Global<u64> = Global::new(0);
 /// Ns per tick, as a fraction of 2^32.
-static mut SCALE: u64 = 0;
+static SCALE: Global<u64> = Global::new(0);
 /// [`QUANTUM`] in ticks.
-static mut QUANTUM_TICKS: u64 = 0;
+static QUANTUM_TICKS: Global<u64> = Global::new(0);
 /// When the APIC timer fires, ns; `u64::MAX` when it is not armed.
-static mut ARMED: u64 = u64::MAX;
+static ARMED: Global<u64> = Global::new(u64::MAX);
 
 /// The TSC.
 #[inline(always)]
@@ -23,19 +24,15 @@ pub fn ticks() -> u64 {
 
 /// Starts the clock; `hz` ticks per second.
 pub fn init(hz: u64) {
-    // SAFETY: boot, single processor.
-    unsafe {
-        START = ticks();
-        QUANTUM_TICKS = (hz as u128 * QUANTUM as u128 / 1_000_000_000) as u64;
-        SCALE = ((1_000_000_000u128 << 32) / hz as u128) as u64;
-    }
+    START.set(ticks());
+    QUANTUM_TICKS.set((hz as u128 * QUANTUM as u128 / 1_000_000_000) as u64);
+    SCALE.set(((1_000_000_000u128 << 32) / hz as u128) as u64);
 }
 
 /// [`QUANTUM`] in TSC ticks.
 #[inline(always)]
 pub fn quantum_ticks() -> u64 {
-    // SAFETY: written at boot only.
-    unsafe { QUANTUM_TICKS }
+    QUANTUM_TICKS.get()
 }
 
 /// The time of a TSC reading, ns since boot.
@@ -47,15 +44,13 @@ pub fn time_of(tsc: u64) -> u64 {
 /// The TSC when the clock started.
 #[inline(always)]
 fn start() -> u64 {
-    // SAFETY: written at boot only.
-    unsafe { START }
+    START.get()
 }
 
 /// Ticks to ns.
 #[inline(always)]
 pub fn to_ns(ticks: u64) -> u64 {
-    // SAFETY: written at boot only.
-    unsafe { ((ticks as u128 * SCALE as u128) >> 32) as u64 }
+    ((ticks as u128 * SCALE.get() as u128) >> 32) as u64
 }
 
 /// Ns since boot.
@@ -67,19 +62,15 @@ pub fn now() -> u64 {
 /// Makes sure that the timer fires at `deadline` or earlier. An early interrupt does no harm.
 #[inline(always)]
 pub fn arm(deadline: u64) {
-    // SAFETY: single processor, kernel code is not interrupted.
-    unsafe {
-        if deadline < ARMED {
-            let now = now();
-            let wait = deadline.saturating_sub(now).min(4_000_000_000);
-            ARMED = now + wait;
-            apic::arm(wait);
-        }
+    if deadline < ARMED.get() {
+        let now = now();
+        let wait = deadline.saturating_sub(now).min(4_000_000_000);
+        ARMED.set(now + wait);
+        apic::arm(wait);
     }
 }
 
 /// The timer fired.
 pub fn fired() {
-    // SAFETY: as in `arm`.
-    unsafe { ARMED = u64::MAX };
+    ARMED.set(u64::MAX);
 }

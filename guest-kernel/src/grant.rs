@@ -15,8 +15,15 @@ pub struct Resolved {
     pub address: u64,
     /// Copies fail softly.
     pub soft: bool,
-    /// The entry that the caller named, for the soft-fault mark: granter and address.
-    entry: (Endpoint, u64),
+    /// What a soft failure leaves behind.
+    pub mark: Mark,
+}
+
+/// The soft-fault mark of the entry that a caller named. Revoke returns it.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    granter: Endpoint,
+    entry: u64,
     id: i32,
 }
 
@@ -77,18 +84,21 @@ pub fn resolve(
             subject,
             address: start,
             soft,
-            entry: (first_granter, first_address),
-            id: first_id,
+            mark: Mark {
+                granter: first_granter,
+                entry: first_address,
+                id: first_id,
+            },
         });
     }
     Err(Errno::ELOOP)
 }
 
-impl Resolved {
-    /// Marks the caller's grant: a copy through it failed softly. Revoke returns the mark.
-    pub fn mark(&self) {
-        if let Ok(granter) = process::find(self.entry.0) {
-            let at = self.entry.1 + offset_of!(GrantEntry, faulted) as u64;
+impl Mark {
+    /// Marks the grant: a copy through it failed softly.
+    pub fn set(&self) {
+        if let Ok(granter) = process::find(self.granter) {
+            let at = self.entry + offset_of!(GrantEntry, faulted) as u64;
             let _ = copy::write_struct(granter.cr3, at, &self.id);
         }
     }

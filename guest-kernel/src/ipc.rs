@@ -3,19 +3,24 @@
 //! A receiver's queue links *nodes*. Node `i < MAX_PROCESSES` is the blocked sender in slot
 //! `i`, whose message is still in its registers; the others hold posted messages.
 
+use crate::global::Global;
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
 use crate::sched::{self, block, unblock};
 use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, rts};
 use abi::{Class, Endpoint, Errno, Message};
 
 /// Posted messages in flight, all processes together.
-const POSTS: usize = 1024;
+pub const POSTS: usize = 1024;
+/// In [`Process::notices`], beside the kernel's own: `notified` is not empty.
+const NOTIFIED: u64 = 1 << 31;
 const NODES: usize = MAX_PROCESSES + POSTS;
 
+/// A posted message. The VMM reads it (`inspect`).
 #[derive(Clone, Copy)]
-struct Post {
+#[repr(C)]
+pub struct Post {
     source: Endpoint,
-    message: Message,
+    pub(crate) message: Message,
 }
 
 static mut NEXT: [u16; NODES] = [NIL; NODES];
@@ -26,7 +31,7 @@ static mut POOL: [Post; POSTS] = [Post {
         words: [0; 7],
     },
 }; POSTS];
-static mut FREE: u16 = NIL;
+static FREE: Global<u16> = Global::new(NIL);
 
 #[inline(always)]
 fn next(node: u16) -> &'static mut u16 {
@@ -44,6 +49,11 @@ fn post_of(node: u16) -> &'static mut Post {
     }
 }
 
+/// The links of the nodes and the posted messages, for `inspect`.
+pub fn tables() -> (*const u16, *const Post) {
+    ((&raw const NEXT).cast(), (&raw const POOL).cast())
+}
+
 /// Links the free posts. Boot.
 pub fn init() {
     for node in MAX_PROCESSES..NODES {
@@ -53,8 +63,7 @@ pub fn init() {
             NIL
         };
     }
-    // SAFETY: boot.
-    unsafe { FREE = MAX_PROCESSES as u16 };
+    FREE.set(MAX_PROCESSES as u16);
 }
 
 #[inline(always)]
@@ -197,10 +206,7 @@ fn call(caller: &mut Process, peer: Endpoint, class: Class) -> Result<(), Errno>
 #[inline(always)]
 fn reply(caller: &mut Process, peer: Endpoint, message: &Message) -> Result<(), Errno> {
     let to = process::find(peer)?;
-    if to.flags & (rts::AWAIT_REPLY | rts::FAULTING) == 0
-        || to.flags & rts::SENDING != 0
-        || to.peer != caller.endpoint
-    {
+    if to.flags & (rts::AWAIT_REPLY | rts::FAULTING) == 0 || to.peer != caller.endpoint {
         return Err(Errno::ESRCH);
     }
     sched::counters().messages += 1;
@@ -238,12 +244,7 @@ fn receive(caller: &mut Process) {
     let filter = Endpoint(caller.regs.rsi as u32);
     if filter == Endpoint::ANY {
         if caller.notices != 0 {
-            let mut message = Message::default();
-            message.words[0] = core::mem::take(&mut caller.notices);
-            return deliver(caller, Endpoint::KERNEL, Class::Kernel, &message);
-        }
-        if caller.notified.iter().fold(0, |all, word| all | word) != 0 {
-            return receive_notification(caller);
+            return receive_notices(caller);
         }
         let node = caller.queue.0;
         if node != NIL {
@@ -258,15 +259,32 @@ fn receive(caller: &mut Process) {
     block(caller, rts::RECEIVING);
 }
 
-fn receive_notification(caller: &mut Process) {
-    for word in 0..4 {
-        let bits = caller.notified[word];
-        if bits != 0 {
-            let bit = bits.trailing_zeros();
-            caller.notified[word] &= !(1 << bit);
-            let source = process::slot(word * 64 + bit as usize).endpoint;
-            return deliver(caller, source, Class::Notify, &Message::default());
-        }
+/// What needs no queue: the kernel's notices first, then one process's notification.
+#[inline(never)]
+fn receive_notices(caller: &mut Process) {
+    let mut message = Message::default();
+    message.words[0] = caller.notices & !NOTIFIED;
+    caller.notices &= NOTIFIED;
+    if message.words[0] != 0 {
+        return deliver(caller, Endpoint::KERNEL, Class::Kernel, &message);
+    }
+    let set = caller
+        .notified
+        .iter_mut()
+        .enumerate()
+        .find(|(_, bits)| **bits != 0);
+    let Some((word, bits)) = set else { return };
+    let bit = bits.trailing_zeros() as usize;
+    *bits &= *bits - 1;
+    forget_empty(caller);
+    let source = process::slot(word * 64 + bit).endpoint;
+    deliver(caller, source, Class::Notify, &message)
+}
+
+/// Clears [`NOTIFIED`] when no notification is left.
+fn forget_empty(process: &mut Process) {
+    if process.notified.iter().all(|&bits| bits == 0) {
+        process.notices &= !NOTIFIED;
     }
 }
 
@@ -303,11 +321,8 @@ fn take(to: &mut Process, node: u16) {
 
 /// Frees a posted node and tells its owner if it waits for room.
 fn release_post(node: u16) {
-    // SAFETY: single thread of control.
-    unsafe {
-        *next(node) = FREE;
-        FREE = node;
-    }
+    *next(node) = FREE.get();
+    FREE.set(node);
     if let Ok(owner) = process::find(post_of(node).source) {
         owner.posted.0 -= 1;
         if owner.posted.1 && owner.posted.0 as usize <= OUTBOX_CAPACITY / 2 {
@@ -328,14 +343,12 @@ fn post(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
         deliver(to, caller.endpoint, Class::Post, &message);
         return Ok(());
     }
-    // SAFETY: single thread of control.
-    let node = unsafe { FREE };
+    let node = FREE.get();
     if node == NIL || caller.posted.0 as usize >= OUTBOX_CAPACITY {
         caller.posted.1 = true;
         return Err(Errno::EAGAIN);
     }
-    // SAFETY: as above.
-    unsafe { FREE = *next(node) };
+    FREE.set(*next(node));
     *post_of(node) = Post {
         source: caller.endpoint,
         message,
@@ -355,6 +368,7 @@ fn notify(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
         deliver(to, caller.endpoint, Class::Notify, &Message::default());
     } else {
         to.notified[index >> 6] |= 1 << (index & 63);
+        to.notices |= NOTIFIED;
     }
     Ok(())
 }
@@ -371,7 +385,8 @@ pub fn notice_process(to: &mut Process, bits: KernelNotify) {
     to.notices |= bits.bits();
     if to.flags & rts::RECEIVING != 0 && to.filter == Endpoint::ANY {
         let mut message = Message::default();
-        message.words[0] = core::mem::take(&mut to.notices);
+        message.words[0] = to.notices & !NOTIFIED;
+        to.notices &= NOTIFIED;
         deliver(to, Endpoint::KERNEL, Class::Kernel, &message);
     }
 }
@@ -411,6 +426,7 @@ pub fn disconnect(dead: &mut Process) {
             continue;
         }
         other.notified[slot >> 6] &= !(1 << (slot & 63));
+        forget_empty(other);
         drop_posts(other, endpoint);
         if other.flags & rts::AWAIT_REPLY != 0 && other.peer == endpoint {
             match other.class {

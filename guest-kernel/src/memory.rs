@@ -1,28 +1,26 @@
 //! What the kernel knows of physical memory.
 
 use crate::arch::layout::PHYSICAL_BASE;
+use crate::global::Global;
 use abi::{Errno, PAGE};
 
-static mut RAM_END: u64 = 0;
+static RAM_END: Global<u64> = Global::new(0);
 
 /// RAM ends here (no range above it is touched through the kernel's view).
 pub fn set_ram_end(end: u64) {
-    // SAFETY: boot.
-    unsafe { RAM_END = end };
+    RAM_END.set(end);
 }
 
 /// Whether the page at `physical` is RAM.
 #[inline(always)]
 pub fn is_ram(physical: u64) -> bool {
-    // SAFETY: written at boot only.
-    physical < unsafe { RAM_END }
+    physical < RAM_END.get()
 }
 
 /// Checks a physical range.
 pub fn ram_range(physical: u64, len: u64) -> Result<(), Errno> {
     match physical.checked_add(len) {
-        // SAFETY: written at boot only.
-        Some(end) if end <= unsafe { RAM_END } => Ok(()),
+        Some(end) if end <= RAM_END.get() => Ok(()),
         _ => Err(Errno::EFAULT),
     }
 }

@@ -1,6 +1,8 @@
 //! The process table.
 
 use crate::arch::fpu;
+use crate::global::Global;
+use crate::grant::Mark;
 use abi::kernel::{Privileges, Registers, rts};
 use abi::{Class, Endpoint, Errno, Message};
 
@@ -11,8 +13,9 @@ pub const NIL: u16 = u16::MAX;
 /// Scheduling priorities; 0 is the highest.
 pub const PRIORITIES: usize = 8;
 
-/// A parked copy: which range VM is to make available.
+/// A parked copy: which range VM is to make available. The VMM reads it (`inspect`).
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Parked {
     /// Whose memory.
     pub target: Endpoint,
@@ -22,8 +25,12 @@ pub struct Parked {
     pub len: u64,
     /// Writable.
     pub write: bool,
+    /// It fails rather than wait for a file.
+    pub soft: bool,
     /// VM has fetched the request.
     pub fetched: bool,
+    /// The grant to mark when it fails.
+    pub mark: Option<Mark>,
 }
 
 /// One process. The register frame comes first: the entry code saves there.
@@ -152,7 +159,7 @@ const FREE: Process = Process {
 
 static mut TABLE: [Process; MAX_PROCESSES] = [FREE; MAX_PROCESSES];
 /// One past the highest slot ever used: bounds every scan.
-static mut USED: usize = 1;
+static USED: Global<usize> = Global::new(1);
 
 /// The process in `slot`.
 ///
@@ -170,8 +177,7 @@ pub fn slot(slot: usize) -> &'static mut Process {
 
 /// Slots worth looking at.
 pub fn used() -> usize {
-    // SAFETY: single thread of control.
-    unsafe { USED }
+    USED.get()
 }
 
 /// The living process that `endpoint` names.
@@ -270,8 +276,7 @@ pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno
     let free = (first..MAX_PROCESSES)
         .find(|&i| slot(i).flags & rts::FREE != 0)
         .ok_or(Errno::EAGAIN)?;
-    // SAFETY: single thread of control.
-    unsafe { USED = USED.max(free + 1) };
+    USED.set(USED.get().max(free + 1));
     let process = slot(free);
     *process = Process {
         flags: rts::STOPPED | rts::NO_SPACE,

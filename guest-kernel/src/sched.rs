@@ -3,6 +3,7 @@
 use crate::arch::gate::{self, CURRENT, Gate};
 use crate::arch::{fpu, machine};
 use crate::clock;
+use crate::global::Global;
 use crate::process::{self, NIL, PRIORITIES, Process};
 use abi::kernel::{Counters, rts};
 
@@ -17,13 +18,13 @@ static mut QUEUES: Queues = Queues {
     tails: [NIL; PRIORITIES],
     occupied: 0,
 };
-static mut GATE: Gate = Gate::Direct;
+static GATE: Global<Gate> = Global::new(Gate::Direct);
 /// A ready process in front of the queues: whom the current visit woke first. Most visits
 /// wake one process and block the caller, and then it runs without having been queued.
-static mut WOKEN: *mut Process = core::ptr::null_mut();
+static WOKEN: Global<*mut Process> = Global::new(core::ptr::null_mut());
 /// Whose FPU and bases the processor holds.
-static mut LOADED: *mut Process = core::ptr::null_mut();
-static mut SWITCHED: u64 = 0;
+static LOADED: Global<*mut Process> = Global::new(core::ptr::null_mut());
+static SWITCHED: Global<u64> = Global::new(0);
 static mut COUNTERS: Counters = Counters {
     visits: 0,
     messages: 0,
@@ -36,7 +37,7 @@ static mut COUNTERS: Counters = Counters {
     switches: 0,
     idle_ns: 0,
 };
-static mut ANNOUNCE: bool = true;
+static ANNOUNCE: Global<bool> = Global::new(true);
 
 /// The counters, for whoever counts.
 #[inline(always)]
@@ -47,44 +48,51 @@ pub fn counters() -> &'static mut Counters {
 
 /// Tells the scheduler its gate.
 pub fn init(gate: Gate) {
-    // SAFETY: boot.
-    unsafe {
-        GATE = gate;
-        SWITCHED = clock::ticks();
-    }
+    GATE.set(gate);
+    SWITCHED.set(clock::ticks());
 }
 
 /// The gate.
 pub fn gate() -> Gate {
-    // SAFETY: written at boot only.
-    unsafe { GATE }
+    GATE.get()
 }
 
 /// The process that entered the kernel.
 #[inline(always)]
 pub fn current() -> &'static mut Process {
     // SAFETY: CURRENT is set before the first entry and always points into the table.
-    unsafe { &mut *CURRENT }
+    unsafe { &mut *CURRENT.get() }
+}
+
+/// The process behind a pointer of this module, if there is one.
+#[inline(always)]
+fn process_at(pointer: *mut Process) -> Option<&'static mut Process> {
+    // SAFETY: CURRENT, WOKEN and LOADED are null or point into the process table, which is
+    // static; see `process::slot` on borrows.
+    unsafe { pointer.as_mut() }
+}
+
+#[inline(always)]
+fn queues() -> &'static mut Queues {
+    // SAFETY: the kernel is one thread of control, and no function of this module keeps the
+    // borrow across a call of another.
+    unsafe { &mut *(&raw mut QUEUES) }
 }
 
 /// A process became ready.
 #[inline(always)]
 fn wake(process: &mut Process) {
-    // SAFETY: single thread of control.
-    unsafe {
-        if WOKEN.is_null() {
-            WOKEN = process;
-        } else {
-            push(process, false);
-        }
+    if WOKEN.get().is_null() {
+        WOKEN.set(process);
+    } else {
+        push(process, false);
     }
 }
 
 #[inline(never)]
 fn push(process: &mut Process, front: bool) {
     let (index, priority) = (process.index() as u16, process.priority as usize & 7);
-    // SAFETY: single thread of control.
-    let queues = unsafe { &mut *(&raw mut QUEUES) };
+    let queues = queues();
     if queues.occupied & 1 << priority == 0 {
         process.ready_next = NIL;
         (queues.heads[priority], queues.tails[priority]) = (index, index);
@@ -101,16 +109,11 @@ fn push(process: &mut Process, front: bool) {
 
 #[inline(never)]
 fn unlink(process: &mut Process) {
-    // SAFETY: single thread of control.
-    unsafe {
-        if core::ptr::eq(process, WOKEN) {
-            WOKEN = core::ptr::null_mut();
-            return;
-        }
+    if core::ptr::eq(process, WOKEN.get()) {
+        return WOKEN.set(core::ptr::null_mut());
     }
     let (index, priority) = (process.index() as u16, process.priority as usize & 7);
-    // SAFETY: single thread of control.
-    let queues = unsafe { &mut *(&raw mut QUEUES) };
+    let queues = queues();
     let (mut previous, mut at) = (NIL, queues.heads[priority]);
     while at != index {
         if at == NIL {
@@ -155,8 +158,7 @@ pub fn unblock(process: &mut Process, flags: u32) {
 
 #[inline(always)]
 fn is_current(process: &Process) -> bool {
-    // SAFETY: only compares.
-    unsafe { core::ptr::eq(process, CURRENT) }
+    core::ptr::eq(process, CURRENT.get())
 }
 
 /// Changes the priority.
@@ -175,35 +177,34 @@ pub fn set_priority(process: &mut Process, priority: u8) {
 /// of every kernel visit.
 #[inline(always)]
 pub fn choose() {
-    // SAFETY: single thread of control; CURRENT is null only when nobody ran.
-    unsafe {
-        let runs = !CURRENT.is_null() && (*CURRENT).flags == 0;
-        let best = (*(&raw const QUEUES)).occupied.trailing_zeros() as usize;
-        if !WOKEN.is_null() {
-            let woken = &mut *WOKEN;
-            WOKEN = core::ptr::null_mut();
-            // A process that the queues hold back waits its turn there.
-            if (woken.priority as usize) < best && !(runs && (*CURRENT).priority <= woken.priority)
-            {
-                if runs {
-                    push(&mut *CURRENT, true);
-                }
-                return switch(woken);
-            }
+    let current = process_at(CURRENT.get()).filter(|current| current.flags == 0);
+    if let Some(woken) = process_at(WOKEN.get()) {
+        WOKEN.set(core::ptr::null_mut());
+        let best = queues().occupied.trailing_zeros() as u8;
+        // A process that the queues or the current one hold back waits its turn there.
+        if woken.priority >= best
+            || current
+                .as_ref()
+                .is_some_and(|current| current.priority <= woken.priority)
+        {
             push(woken, false);
+        } else {
+            if let Some(current) = current {
+                push(current, true);
+            }
+            return switch(woken);
         }
-        if runs {
-            return go_on(&mut *CURRENT);
-        }
-        next();
+    }
+    match current {
+        Some(current) => go_on(current),
+        None => next(),
     }
 }
 
 /// The current process could go on: does it?
 #[inline(always)]
 fn go_on(current: &mut Process) {
-    // SAFETY: single thread of control.
-    let best = unsafe { (*(&raw const QUEUES)).occupied }.trailing_zeros() as usize;
+    let best = queues().occupied.trailing_zeros() as usize;
     if (current.priority as usize) < best {
         return;
     }
@@ -218,48 +219,43 @@ fn go_on(current: &mut Process) {
 /// Makes the first process of the highest priority current, or idles.
 #[inline(never)]
 fn next() {
-    // SAFETY: single thread of control; a queue that is occupied has a head.
-    unsafe {
-        let queues = &mut *(&raw mut QUEUES);
-        if queues.occupied == 0 {
-            CURRENT = core::ptr::null_mut();
-            wait();
-        }
-        let priority = queues.occupied.trailing_zeros() as usize;
-        let next = process::slot(queues.heads[priority & 7] as usize);
-        queues.heads[priority & 7] = next.ready_next;
-        if next.ready_next == NIL {
-            queues.occupied &= !(1 << priority);
-        }
-        switch(next);
-        if queues.occupied & 1 << priority != 0 {
-            clock::arm(clock::time_of(next.slice_end));
-        }
+    let queues = queues();
+    if queues.occupied == 0 {
+        CURRENT.set(core::ptr::null_mut());
+        wait();
+    }
+    let priority = queues.occupied.trailing_zeros() as usize & 7;
+    let next = process::slot(queues.heads[priority] as usize);
+    queues.heads[priority] = next.ready_next;
+    if next.ready_next == NIL {
+        queues.occupied &= !(1 << priority);
+    }
+    let contended = next.ready_next != NIL;
+    switch(next);
+    if contended {
+        clock::arm(clock::time_of(next.slice_end));
     }
 }
 
 #[inline(always)]
 fn switch(next: &mut Process) {
     let now = clock::ticks();
-    // SAFETY: single thread of control. LOADED, when not null, points into the table.
-    unsafe {
-        let elapsed = now - SWITCHED;
-        SWITCHED = now;
-        next.slice_end = now + clock::quantum_ticks();
-        if !core::ptr::eq(LOADED, next) {
-            counters().switches += 1;
-            if !LOADED.is_null() {
-                (*LOADED).ticks += elapsed;
-                store(&mut *LOADED);
-            }
-            load(next);
-        } else {
-            next.ticks += elapsed;
+    let elapsed = now - SWITCHED.get();
+    SWITCHED.set(now);
+    next.slice_end = now + clock::quantum_ticks();
+    if core::ptr::eq(LOADED.get(), next) {
+        next.ticks += elapsed;
+    } else {
+        counters().switches += 1;
+        if let Some(loaded) = process_at(LOADED.get()) {
+            loaded.ticks += elapsed;
+            store(loaded);
         }
-        if !core::ptr::eq(CURRENT, next) {
-            gate::set_task_cr3(GATE, next.cr3);
-            CURRENT = next;
-        }
+        load(next);
+    }
+    if !core::ptr::eq(CURRENT.get(), next) {
+        gate::set_task_cr3(GATE.get(), next.cr3);
+        CURRENT.set(next);
     }
 }
 
@@ -268,16 +264,12 @@ fn load(next: &mut Process) {
     fpu::restore(next.fpu);
     if next.linux {
         fpu::restore_bases(next);
-        // SAFETY: single thread of control.
-        unsafe {
-            if ANNOUNCE {
-                ANNOUNCE = false;
-                machine::program_started();
-            }
+        if ANNOUNCE.get() {
+            ANNOUNCE.set(false);
+            machine::program_started();
         }
     }
-    // SAFETY: as above.
-    unsafe { LOADED = next };
+    LOADED.set(next);
 }
 
 #[inline(always)]
@@ -291,44 +283,32 @@ fn store(process: &mut Process) {
 /// Writes `process`'s FPU and bases back to its table entry if the processor holds them, so
 /// that they can be read or replaced; they are loaded again before it runs.
 pub fn release_of(process: &mut Process) {
-    // SAFETY: single thread of control.
-    unsafe {
-        if core::ptr::eq(LOADED, process) {
-            store(process);
-            LOADED = core::ptr::null_mut();
-        }
+    if core::ptr::eq(LOADED.get(), process) {
+        store(process);
+        LOADED.set(core::ptr::null_mut());
     }
 }
 
 /// The process's state in the processor is worthless (it died or was replaced).
 pub fn discard(process: &Process) {
-    // SAFETY: single thread of control.
-    unsafe {
-        if core::ptr::eq(LOADED, process) {
-            LOADED = core::ptr::null_mut();
-        }
+    if core::ptr::eq(LOADED.get(), process) {
+        LOADED.set(core::ptr::null_mut());
     }
 }
 
 /// The running process changed address spaces: reload CR3 before it goes on.
 pub fn reload_space() {
-    // SAFETY: see `current`.
-    unsafe {
-        if !CURRENT.is_null() {
-            gate::set_task_cr3(GATE, (*CURRENT).cr3);
-        }
+    if let Some(current) = process_at(CURRENT.get()) {
+        gate::set_task_cr3(GATE.get(), current.cr3);
     }
 }
 
 fn wait() -> ! {
     let now = clock::ticks();
-    // SAFETY: single thread of control.
-    unsafe {
-        if !LOADED.is_null() {
-            (*LOADED).ticks += now - SWITCHED;
-        }
-        SWITCHED = now;
+    if let Some(loaded) = process_at(LOADED.get()) {
+        loaded.ticks += now - SWITCHED.get();
     }
+    SWITCHED.set(now);
     gate::idle(gate())
 }
 
@@ -336,11 +316,8 @@ fn wait() -> ! {
 pub fn woke() {
     gate::wake(gate());
     let now = clock::ticks();
-    // SAFETY: single thread of control.
-    unsafe {
-        counters().idle_ns += clock::to_ns(now - SWITCHED);
-        SWITCHED = now;
-    }
+    counters().idle_ns += clock::to_ns(now - SWITCHED.get());
+    SWITCHED.set(now);
 }
 
 /// A process dies: it is nobody's turn any more.
@@ -348,7 +325,6 @@ pub fn forget(process: &mut Process) {
     block(process, rts::FREE);
     discard(process);
     if is_current(process) {
-        // SAFETY: single thread of control; `choose` follows.
-        unsafe { CURRENT = core::ptr::null_mut() };
+        CURRENT.set(core::ptr::null_mut());
     }
 }

@@ -1,8 +1,10 @@
 //! The copy calls and their fault policy: fail (TRY), or park the caller, have VM make the
-//! range available, and let the caller make the whole call again.
+//! range available, and let the caller make the whole call again. What TRY means is the
+//! run's [`CopyPolicy`].
 
 use crate::copy::{self, Absent, Operand, Side};
-use crate::grant;
+use crate::global::Global;
+use crate::grant::{self, Mark, Resolved};
 use crate::ipc;
 use crate::process::{self, Parked, Process};
 use crate::sched::{self, block, unblock};
@@ -11,6 +13,7 @@ use abi::kernel::{
     CP_FLAG_TRY, KernelNotify, MAX_VECTOR, MemoryRequest, PRIV_COPY_ANY, PRIV_PHYSICAL, SafeCopy,
     VirCopy, rts,
 };
+use abi::policy::CopyPolicy;
 use abi::{Endpoint, Errno};
 
 /// How a kernel call ended.
@@ -48,46 +51,88 @@ fn end_of(who: Endpoint, address: u64) -> Result<End, Errno> {
     })
 }
 
-/// Parks `caller` until VM has made the whole operand available.
-fn park(caller: &mut Process, who: Endpoint, address: u64, len: u64, write: bool) -> Stop {
-    if caller.endpoint == Endpoint::VM {
+static POLICY: Global<CopyPolicy> = Global::new(CopyPolicy::Try);
+
+/// What copies do that may fail. Boot.
+pub fn set_policy(policy: CopyPolicy) {
+    POLICY.set(policy);
+}
+
+/// How a copy wants to fail.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// It does not: VM repairs and the caller waits.
+    Repaired,
+    /// With `EFAULT` (TRY).
+    Soft,
+    /// Likewise, and the grant bears the mark.
+    Marked(Mark),
+}
+
+impl Failure {
+    fn of_flags(flags: u64) -> Failure {
+        if flags & CP_FLAG_TRY != 0 {
+            Failure::Soft
+        } else {
+            Failure::Repaired
+        }
+    }
+
+    fn of_grant(grant: &Resolved) -> Failure {
+        if grant.soft {
+            Failure::Marked(grant.mark)
+        } else {
+            Failure::Repaired
+        }
+    }
+}
+
+/// Parks `caller` until VM has made the whole operand available, or fails at once: `len`
+/// bytes of `end` could not be accessed. Only the target is ever asked to be writable.
+fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bool) -> Stop {
+    let policy = POLICY.get();
+    let mark = match failure {
+        Failure::Marked(mark) => Some(mark),
+        _ => None,
+    };
+    let soft = !matches!(failure, Failure::Repaired) && policy != CopyPolicy::Transparent;
+    if soft && policy == CopyPolicy::Try {
+        sched::counters().soft_faults += 1;
+        if let Some(mark) = mark {
+            mark.set();
+        }
+        return Stop::Failed(Errno::EFAULT);
+    }
+    if end.operand.cr3.is_none() || caller.endpoint == Endpoint::VM {
         return Stop::Failed(Errno::EFAULT);
     }
     sched::counters().memory_requests += 1;
     caller.parked = Some(Parked {
-        target: who,
-        address,
+        target: end.who,
+        address: end.operand.address,
         len,
         write,
+        soft,
         fetched: false,
+        mark,
     });
     block(caller, rts::MEMREQ);
     ipc::notice(Endpoint::VM, KernelNotify::MEMREQ);
     Stop::Parked
 }
 
-/// Applies the fault policy to a copy that met an absent page. Only the target is ever asked
-/// to be writable.
-fn settle(
+/// [`settle`] for a copy with two sides.
+fn settle_copy(
     caller: &mut Process,
-    soft: bool,
+    failure: Failure,
     absent: Absent,
-    source: &End,
-    target: &End,
+    (source, target): (&End, &End),
     len: u64,
 ) -> Stop {
-    if soft {
-        sched::counters().soft_faults += 1;
-        return Stop::Failed(Errno::EFAULT);
+    match absent.side {
+        Side::Source => settle(caller, failure, source, len, false),
+        Side::Target => settle(caller, failure, target, len, true),
     }
-    let (end, write) = match absent.side {
-        Side::Source => (source, false),
-        Side::Target => (target, true),
-    };
-    if end.operand.cr3.is_none() {
-        return Stop::Failed(Errno::EFAULT);
-    }
-    park(caller, end.who, end.operand.address, len, write)
 }
 
 fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
@@ -125,19 +170,13 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
     copy::check(&target.operand, request.len)?;
     match copy::transfer(&source.operand, &target.operand, request.len) {
         Ok(()) => Ok(0),
-        Err(absent) => {
-            if grant.soft {
-                grant.mark();
-            }
-            Err(settle(
-                caller,
-                grant.soft,
-                absent,
-                &source,
-                &target,
-                request.len,
-            ))
-        }
+        Err(absent) => Err(settle_copy(
+            caller,
+            Failure::of_grant(&grant),
+            absent,
+            (&source, &target),
+            request.len,
+        )),
     }
 }
 
@@ -178,12 +217,13 @@ pub fn safe_memset(
     copy::check(&target.operand, len)?;
     match copy::fill(&target.operand, len, pattern) {
         Ok(()) => Ok(0),
-        Err(_) if grant.soft => {
-            grant.mark();
-            sched::counters().soft_faults += 1;
-            Err(Errno::EFAULT.into())
-        }
-        Err(_) => Err(park(caller, target.who, target.operand.address, len, true)),
+        Err(_) => Err(settle(
+            caller,
+            Failure::of_grant(&grant),
+            &target,
+            len,
+            true,
+        )),
     }
 }
 
@@ -230,12 +270,11 @@ pub fn vircopy(caller: &mut Process, address: u64) -> Outcome {
     copy::check(&target.operand, request.len)?;
     match copy::transfer(&source.operand, &target.operand, request.len) {
         Ok(()) => Ok(0),
-        Err(absent) => Err(settle(
+        Err(absent) => Err(settle_copy(
             caller,
-            request.flags & CP_FLAG_TRY != 0,
+            Failure::of_flags(request.flags),
             absent,
-            &source,
-            &target,
+            (&source, &target),
             request.len,
         )),
     }
@@ -258,11 +297,7 @@ pub fn memset(
     copy::check(&target.operand, len)?;
     match copy::fill(&target.operand, len, pattern) {
         Ok(()) => Ok(0),
-        Err(_) if flags & CP_FLAG_TRY != 0 || target.operand.cr3.is_none() => {
-            sched::counters().soft_faults += 1;
-            Err(Errno::EFAULT.into())
-        }
-        Err(_) => Err(park(caller, target.who, address, len, true)),
+        Err(_) => Err(settle(caller, Failure::of_flags(flags), &target, len, true)),
     }
 }
 
@@ -280,6 +315,7 @@ pub fn next_memory_request(caller: &mut Process, address: u64) -> Outcome {
                 address: parked.address,
                 len: parked.len,
                 write: parked.write as u64,
+                soft: parked.soft as u64,
             };
             copy::write_struct(caller.cr3, address, &request)?;
             parked.fetched = true;
@@ -293,11 +329,19 @@ pub fn next_memory_request(caller: &mut Process, address: u64) -> Outcome {
 /// the trap instruction that its rip still points at.
 pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
     let process = process::find(requestor)?;
-    if process.flags & rts::MEMREQ == 0 || process.parked.take().is_none() {
-        return Err(Errno::EINVAL.into());
-    }
+    let parked = match process.parked.take() {
+        Some(parked) if process.flags & rts::MEMREQ != 0 => parked,
+        _ => return Err(Errno::EINVAL.into()),
+    };
     if result == 0 {
         process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
+    } else if parked.soft {
+        // Whatever VM says: a copy that may fail fails like any other, with its mark.
+        sched::counters().soft_faults += 1;
+        process.regs.rax = Errno::EFAULT.to_word();
+        if let Some(mark) = parked.mark {
+            mark.set();
+        }
     } else {
         process.regs.rax = result;
     }

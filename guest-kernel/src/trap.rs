@@ -1,6 +1,7 @@
 //! What brings a processor into the kernel, and what it leads to.
 
 use crate::arch::{apic, gate, layout, machine};
+use crate::global::Global;
 use crate::kcall;
 use crate::process::{self, Process};
 use crate::sched::{self, counters, current};
@@ -14,19 +15,18 @@ const AFTER_BREAKPOINT: u64 = TRAMPOLINE + 1;
 /// Return address of the breakpoint to which LSTAR leads in the deprivileged gate.
 const AFTER_LINUX: u64 = TRAMPOLINE + 17;
 
-static mut ROUTES: [u8; 512] = [LinuxRoute::Pm as u8; 512];
-static mut BOUND: [Endpoint; layout::LINES as usize] = [Endpoint::NONE; layout::LINES as usize];
+static ROUTES: Global<[u8; 512]> = Global::new([LinuxRoute::Pm as u8; 512]);
+static BOUND: Global<[Endpoint; layout::LINES as usize]> =
+    Global::new([Endpoint::NONE; layout::LINES as usize]);
 
 /// Replaces the Linux routing table.
 pub fn set_routes(routes: &[u8; 512]) {
-    // SAFETY: single thread of control.
-    unsafe { ROUTES = *routes };
+    ROUTES.set(*routes);
 }
 
 /// Interrupts of `line` go to `process`.
 pub fn bind_line(line: u32, process: Endpoint) {
-    // SAFETY: single thread of control; the caller checked the line.
-    unsafe { (*(&raw mut BOUND))[line as usize] = process };
+    BOUND.put(line as usize, process);
     apic::unmask(line);
 }
 
@@ -88,8 +88,7 @@ fn linux_call(caller: &mut Process) {
         return exception(caller, 6, 0);
     }
     let server = match number {
-        // SAFETY: written at boot by PM; single thread of control.
-        0..512 => match unsafe { ROUTES[number as usize] } {
+        0..512 => match ROUTES.at(number as usize) {
             2 => Endpoint::VFS,
             3 => Endpoint::VM,
             _ => Endpoint::PM,
@@ -152,8 +151,7 @@ fn interrupt(vector: u64) {
     }
     let line = vector - layout::VECTOR_LINES;
     if line < layout::LINES {
-        // SAFETY: single thread of control; the line was checked.
-        let bound = unsafe { (*(&raw const BOUND))[line as usize] };
+        let bound = BOUND.at(line as usize);
         ipc::notice(bound, KernelNotify::from_bits_retain(1 << (32 + line)));
     }
 }

@@ -34,20 +34,20 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Whether this host has it. Says so when not: then the test proves nothing.
-    pub fn available(self) -> bool {
-        let there = match self {
-            Platform::Kvm | Platform::KvmDirect => fs::File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/kvm")
-                .is_ok(),
-            Platform::Qemu => tool("qemu-system-x86_64").is_some(),
-        };
-        if !there {
-            eprintln!("SKIPPED: this host has no {self:?}");
+    /// Fails the test where the host lacks the platform: what did not run proves nothing.
+    pub fn require(self) {
+        match self {
+            Platform::Kvm | Platform::KvmDirect => {
+                let opened = fs::File::options().read(true).write(true).open("/dev/kvm");
+                if let Err(error) = opened {
+                    panic!("this test needs /dev/kvm, readable and writable: {error}");
+                }
+            }
+            Platform::Qemu => assert!(
+                tool("qemu-system-x86_64").is_some(),
+                "this test needs qemu-system-x86_64: install the package qemu-system-x86"
+            ),
         }
-        there
     }
 
     fn accelerator(self) -> Accelerator {

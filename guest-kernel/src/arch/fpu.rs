@@ -3,6 +3,7 @@
 //! traps nothing.
 
 use super::gate::Gate;
+use crate::global::Global;
 use crate::process::{MAX_PROCESSES, Process};
 use abi::Errno;
 use core::arch::asm;
@@ -13,11 +14,11 @@ const MXCSR: usize = 24;
 /// Offset of the XSAVE header.
 const HEADER: usize = 512;
 
-static mut AREAS: u64 = 0;
-static mut SIZE: usize = 512;
+static AREAS: Global<u64> = Global::new(0);
+static SIZE: Global<usize> = Global::new(512);
 /// Bytes from one area to the next.
-static mut STRIDE: usize = 512;
-static mut MASK: u64 = 0;
+static STRIDE: Global<usize> = Global::new(512);
+static MASK: Global<u64> = Global::new(0);
 
 fn configure(gate: Gate) {
     // Leaf 1 ECX bit 26: XSAVE exists.
@@ -40,14 +41,12 @@ fn configure(gate: Gate) {
     if !xsave {
         return;
     }
+    let (low, high): (u32, u32);
     // SAFETY: XSAVE is enabled, by us or by the host.
-    unsafe {
-        let (low, high): (u32, u32);
-        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack));
-        MASK = low as u64 | (high as u64) << 32;
-        SIZE = __cpuid_count(0xd, 0).ebx as usize;
-        STRIDE = SIZE.next_multiple_of(64);
-    }
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack)) };
+    MASK.set(low as u64 | (high as u64) << 32);
+    SIZE.set(__cpuid_count(0xd, 0).ebx as usize);
+    STRIDE.set(size().next_multiple_of(64));
 }
 
 /// Finds out what there is to save. `interpreted`: CPL0 runs in an emulator that has only
@@ -65,25 +64,21 @@ pub fn bytes() -> u64 {
 
 /// Bytes of one area as XSAVE writes it.
 pub fn size() -> usize {
-    // SAFETY: written at boot only.
-    unsafe { SIZE }
+    SIZE.get()
 }
 
 fn stride() -> usize {
-    // SAFETY: written at boot only.
-    unsafe { STRIDE }
+    STRIDE.get()
 }
 
 /// Where the areas are (kernel address, 64-byte aligned, zeroed).
 pub fn set_areas(address: u64) {
-    // SAFETY: boot.
-    unsafe { AREAS = address };
+    AREAS.set(address);
 }
 
 /// Where the state of the process in `slot` is saved. The other functions take this address.
 pub fn area(slot: usize) -> *mut u8 {
-    // SAFETY: AREAS and SIZE are written at boot only.
-    unsafe { (AREAS as usize + slot * stride()) as *mut u8 }
+    (AREAS.get() as usize + slot * stride()) as *mut u8
 }
 
 /// The initial state: all components in their initial configuration.
@@ -105,10 +100,11 @@ pub fn copy(from: *mut u8, to: *mut u8) {
 /// Saves the processor's state.
 #[inline(always)]
 pub fn save(area: *mut u8) {
-    // SAFETY: the area is large enough and 64-byte aligned; MASK is what XCR0 enables.
+    let mask = MASK.get();
+    // SAFETY: the area is large enough and 64-byte aligned; the mask is what XCR0 enables.
     unsafe {
-        if MASK != 0 {
-            asm!("xsave64 [{}]", in(reg) area, in("eax") MASK as u32, in("edx") (MASK >> 32) as u32, options(nostack));
+        if mask != 0 {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
         } else {
             asm!("fxsave64 [{}]", in(reg) area, options(nostack));
         }
@@ -118,10 +114,11 @@ pub fn save(area: *mut u8) {
 /// Loads the processor's state.
 #[inline(always)]
 pub fn restore(area: *mut u8) {
+    let mask = MASK.get();
     // SAFETY: as in `save`; the area's header was written by XSAVE or checked by `write`.
     unsafe {
-        if MASK != 0 {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") MASK as u32, in("edx") (MASK >> 32) as u32, options(nostack));
+        if mask != 0 {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
         } else {
             asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
         }
@@ -153,8 +150,6 @@ pub fn write(area: *mut u8, bytes: &[u8]) -> Result<(), Errno> {
     ]);
     area[MXCSR..MXCSR + 4].copy_from_slice(&(mxcsr & 0xffff).to_le_bytes());
     if let Some(header) = area.get_mut(HEADER..HEADER + 64) {
-        // SAFETY: MASK is written at boot only.
-        let mask = unsafe { MASK };
         let mut components = [0; 8];
         components.copy_from_slice(&header[..8]);
         // A legacy-only frame describes x87 and SSE.
@@ -162,7 +157,7 @@ pub fn write(area: *mut u8, bytes: &[u8]) -> Result<(), Errno> {
             3
         } else {
             u64::from_le_bytes(components)
-        } & mask;
+        } & MASK.get();
         header.fill(0);
         header[..8].copy_from_slice(&present.to_le_bytes());
     }

@@ -2,35 +2,32 @@
 //! device where the VMM has one, else COM1 and QEMU's debug-exit port.
 
 use super::layout::{KERNEL_BASE, PHYSICAL_BASE};
+use crate::global::Global;
 use abi::lab;
 use core::arch::asm;
 
 /// Physical address of the lab device's page, 0 without one.
-static mut LAB: u64 = 0;
+static LAB: Global<u64> = Global::new(0);
 static mut LINE: [u8; 640] = [0; 640];
 
 /// Announces the lab device.
 pub fn set_lab(physical: u64) {
-    // SAFETY: boot, single processor.
-    unsafe { LAB = physical };
+    LAB.set(physical);
 }
 
 /// Whether there is a lab device, that is our own VMM.
 pub fn has_lab() -> bool {
-    // SAFETY: written at boot only.
-    unsafe { LAB != 0 }
+    LAB.get() != 0
 }
 
 fn lab_store(register: u64, value: u64) -> bool {
+    if !has_lab() {
+        return false;
+    }
     // SAFETY: LAB is a device page below 4 GiB that the VMM named; volatile 8-byte stores
     // are what it takes.
-    unsafe {
-        if LAB == 0 {
-            return false;
-        }
-        ((PHYSICAL_BASE + LAB + register) as *mut u64).write_volatile(value);
-        true
-    }
+    unsafe { ((PHYSICAL_BASE + LAB.get() + register) as *mut u64).write_volatile(value) };
+    true
 }
 
 fn out(port: u16, value: u8) {
@@ -64,6 +61,11 @@ pub fn log(parts: &[&[u8]]) {
 /// The program's first instruction is next.
 pub fn program_started() {
     lab_store(lab::PROGRAM_STARTED, 1);
+}
+
+/// Tells a VMM where it may look ([`abi::lab::Inspection`]).
+pub fn announce_inspection(physical: u64) {
+    lab_store(lab::INSPECTION, physical);
 }
 
 /// Ends the machine.

@@ -1,0 +1,67 @@
+//! Tells the VMM where the process table and the message queues lie, so that it can look from
+//! outside: it finds deadlocks and draws who waits for whom. Costs nothing after the boot.
+
+use crate::arch::gate::CURRENT;
+use crate::arch::layout::KERNEL_BASE;
+use crate::arch::machine;
+use crate::global::Global;
+use crate::ipc::{self, Post};
+use crate::process::{self, MAX_PROCESSES, Parked, Process};
+use crate::sched;
+use abi::Endpoint;
+use abi::lab::{INSPECTION_MAGIC, Inspection};
+use core::mem::{MaybeUninit, offset_of};
+
+static INSPECTION: Global<MaybeUninit<Inspection>> = Global::new(MaybeUninit::uninit());
+
+/// The physical address of something in the kernel's image.
+fn physical<T>(pointer: *const T) -> u64 {
+    pointer as u64 - KERNEL_BASE
+}
+
+/// Where an `Option<Parked>` keeps its value.
+fn parked_offset() -> u64 {
+    let some = Some(Parked {
+        target: Endpoint::NONE,
+        address: 0,
+        len: 0,
+        write: false,
+        soft: false,
+        fetched: false,
+        mark: None,
+    });
+    match &some {
+        Some(value) => (&raw const *value) as u64 - (&raw const some) as u64,
+        None => 0,
+    }
+}
+
+/// Announces the layout to the VMM, if there is one. Boot.
+pub fn publish() {
+    let (links, posts) = ipc::tables();
+    INSPECTION.set(MaybeUninit::new(Inspection {
+        magic: INSPECTION_MAGIC,
+        table: physical(process::slot(0)),
+        stride: size_of::<Process>() as u64,
+        slots: MAX_PROCESSES as u64,
+        current: physical(&raw const CURRENT),
+        counters: physical(sched::counters()),
+        links: physical(links),
+        posts: physical(posts),
+        post_stride: size_of::<Post>() as u64,
+        post_count: ipc::POSTS as u64,
+        post_message: offset_of!(Post, message) as u64,
+        regs: offset_of!(Process, regs) as u64,
+        flags: offset_of!(Process, flags) as u64,
+        endpoint: offset_of!(Process, endpoint) as u64,
+        peer: offset_of!(Process, peer) as u64,
+        filter: offset_of!(Process, filter) as u64,
+        class: offset_of!(Process, class) as u64,
+        fault: offset_of!(Process, fault) as u64,
+        queue: offset_of!(Process, queue.0) as u64,
+        ticks: offset_of!(Process, ticks) as u64,
+        name: offset_of!(Process, name) as u64,
+        parked: offset_of!(Process, parked) as u64 + parked_offset(),
+    }));
+    machine::announce_inspection(physical(&raw const INSPECTION));
+}
