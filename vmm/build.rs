@@ -30,8 +30,10 @@ const SERVERS: [&str; 10] = [
     "console",
     "mem",
 ];
+/// The image of `absentia bench ipc`, which boots in VM's place.
+const BENCH: &str = "ipc-bench";
 /// Stored as they lie in memory.
-const FLAT: [&str; 2] = ["vm", "rs"];
+const FLAT: [&str; 3] = ["vm", "rs", BENCH];
 
 /// Used when the toolchain has it; the host's triple serves as well.
 const BARE_TARGET: &str = "x86_64-unknown-none";
@@ -97,6 +99,7 @@ fn build() -> Result<()> {
         "guest-kernel",
         "libexec",
         "servers",
+        "tests/guest/ipc-bench",
         "Cargo.toml",
         "Cargo.lock",
     ] {
@@ -118,7 +121,11 @@ fn build() -> Result<()> {
             flat: None,
         });
     }
-    let servers: Vec<&'static str> = SERVERS.into_iter().filter(|name| wanted(name)).collect();
+    let servers: Vec<&'static str> = SERVERS
+        .into_iter()
+        .chain([BENCH])
+        .filter(|name| wanted(name))
+        .collect();
     if !servers.is_empty() {
         let mut flags = target.flags(SERVER_FLAGS);
         flags.push(format!(

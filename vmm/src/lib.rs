@@ -8,6 +8,7 @@
 //! A guest is hostile: nothing in its memory, its rings or its device accesses may panic,
 //! hang or grow this process.
 
+pub mod bench;
 pub mod boot;
 pub mod cli;
 pub mod control;

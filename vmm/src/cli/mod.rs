@@ -8,6 +8,7 @@ use crate::log::complain;
 use crate::machine::FAILED;
 use crate::program::NoSuchProgram;
 
+mod bench;
 mod boot;
 mod run;
 
@@ -23,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Run a Linux program on the multiserver guest
     Run(run::Run),
+    /// Measure what the guest's parts cost
+    Bench(bench::Bench),
     /// Boot any PVH kernel with any boot module
     #[command(hide = true)]
     Boot(boot::Boot),
@@ -32,6 +35,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
+        Command::Bench(bench) => bench.execute(),
         Command::Boot(boot) => boot.execute(),
     };
     match result {
@@ -44,6 +48,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Prints a result. A standard output that does not take it is an error, not a panic.
+fn print(text: &str) -> anyhow::Result<()> {
+    use anyhow::Context;
+    use std::io::Write;
+    let mut stdout = std::io::stdout();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("writing the result")
 }
 
 #[cfg(test)]

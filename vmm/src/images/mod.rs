@@ -27,6 +27,9 @@ pub const OVERRIDE_VARIABLE: &str = "ABSENTIA_IMAGES";
 /// The kernel's name among the images.
 pub const KERNEL: &str = "guest-kernel";
 
+/// The image that measures the kernel, which boots in VM's place.
+pub const BENCH: &str = "ipc-bench";
+
 /// The archive's entries in the order in which they are stored, without [`names::RUN`].
 pub const ARCHIVE_ORDER: [&str; 10] = [
     names::VM,
@@ -83,14 +86,7 @@ impl GuestImages {
 
     /// The built-in images, each replaced by the file of its name in `dir` when there is one.
     pub fn load_with(dir: Option<&Path>) -> Result<GuestImages> {
-        let file = |name: &str| -> Result<Option<Vec<u8>>> {
-            let Some(path) = dir.map(|d| d.join(name)).filter(|p| p.exists()) else {
-                return Ok(None);
-            };
-            std::fs::read(&path)
-                .map(Some)
-                .with_context(|| format!("reading {}", path.display()))
-        };
+        let file = |name| file_in(dir, name);
         let kernel = match file(KERNEL)? {
             Some(elf) => elf.into(),
             None => embedded_image(KERNEL)?.data,
@@ -110,6 +106,25 @@ impl GuestImages {
         Ok(GuestImages { kernel, servers })
     }
 
+    /// The kernel, and the image that measures it as the archive's only server.
+    pub fn bench() -> Result<GuestImages> {
+        let dir = std::env::var_os(OVERRIDE_VARIABLE);
+        let dir = dir.as_deref().map(Path::new);
+        let kernel = match file_in(dir, KERNEL)? {
+            Some(elf) => elf.into(),
+            None => embedded_image(KERNEL)?.data,
+        };
+        let mut bench = match file_in(dir, BENCH)? {
+            Some(elf) => from_elf(names::VM, elf)?,
+            None => embedded_image(BENCH)?,
+        };
+        bench.name = names::VM.into();
+        Ok(GuestImages {
+            kernel,
+            servers: vec![bench],
+        })
+    }
+
     /// The archive of one run.
     pub fn archive(self, run: Vec<u8>) -> (Cow<'static, [u8]>, Archive) {
         let mut entries = self.servers;
@@ -120,6 +135,16 @@ impl GuestImages {
         });
         (self.kernel, Archive { entries })
     }
+}
+
+/// The developer's own image of this name.
+fn file_in(dir: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>> {
+    let Some(path) = dir.map(|d| d.join(name)).filter(|p| p.exists()) else {
+        return Ok(None);
+    };
+    std::fs::read(&path)
+        .map(Some)
+        .with_context(|| format!("reading {}", path.display()))
 }
 
 /// Whether the archive stores this image laid out.

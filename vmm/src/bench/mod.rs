@@ -1,0 +1,4 @@
+//! Measurements of the guest's kernel and of the host beneath it.
+
+pub mod ipc;
+pub mod visit;
