@@ -1,6 +1,7 @@
 //! A program in the guest, from its name to its outcome: what the `absentia run` command and
 //! the integration tests share.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::kvm::gate::Gate;
 use crate::log::{KEPT, Log, complain};
 use crate::machine::{self, Accelerator, Config, Outcome};
 use crate::memory;
-use crate::root::{self, Disk, embedded};
+use crate::root::{self, Disk, closure, embedded};
 
 /// The program of the embedded root.
 pub const DEFAULT: &str = "/bin/welcome";
@@ -87,11 +88,19 @@ pub struct Captured {
 #[error("{path}: {what}")]
 pub struct NoSuchProgram {
     path: String,
-    what: &'static str,
+    what: Cow<'static, str>,
     code: u8,
 }
 
 impl NoSuchProgram {
+    fn new(path: &str, what: impl Into<Cow<'static, str>>, code: u8) -> NoSuchProgram {
+        NoSuchProgram {
+            path: path.to_string(),
+            what: what.into(),
+            code,
+        }
+    }
+
     /// What a shell reports: 127 not found, 126 found and not executable.
     pub fn code(&self) -> u8 {
         self.code
@@ -157,7 +166,7 @@ impl Program {
                 bail!("--root needs a PROGRAM: only the embedded root has a default")
             }
             Some(path) => root::open(path)?,
-            None => self.embedded_root()?,
+            None => self.embedded_root(&log)?,
         };
         let verbose = if self.verbose { run_flags::VERBOSE } else { 0 };
         let specification = RunSpecification {
@@ -189,6 +198,14 @@ impl Program {
         })
     }
 
+    /// LD_LIBRARY_PATH as the program will see it.
+    fn library_path(&self) -> Option<&str> {
+        let values = self.env.iter().filter_map(|e| e.to_str());
+        values
+            .filter_map(|e| e.strip_prefix("LD_LIBRARY_PATH="))
+            .next_back()
+    }
+
     fn accelerator(&self) -> Accelerator {
         if let Some(chosen) = self.accelerator {
             return chosen;
@@ -205,7 +222,7 @@ impl Program {
     }
 
     /// The embedded root, with the host's program on it when there is one.
-    fn embedded_root(&mut self) -> Result<Disk> {
+    fn embedded_root(&mut self, log: &Log) -> Result<Disk> {
         let mut programs: Vec<embedded::Program<'_>> = default_programs()
             .iter()
             .map(|&(path, content)| embedded::Program {
@@ -218,30 +235,47 @@ impl Program {
             return embedded::build(&programs, now_ns());
         };
         let path = program.to_string_lossy().into_owned();
-        let refuse = |what, code| NoSuchProgram {
-            path: path.clone(),
-            what,
-            code,
-        };
+        let refuse = |what: &'static str, code| NoSuchProgram::new(&path, what, code);
         let host = Path::new(program);
         let content;
         match std::fs::read(host) {
             Ok(bytes) => {
-                check_static(&bytes).map_err(|what| refuse(what, 126))?;
+                check_program(&bytes).map_err(|what| refuse(what, 126))?;
                 content = bytes;
                 // At the same path in the guest, whose working directory is not ours.
                 let absolute = std::path::absolute(host).context("the program's path")?;
-                let absolute = absolute
-                    .to_str()
-                    .ok_or_else(|| refuse("the path is not UTF-8: use --root", 126))?
-                    .to_string();
-                programs.retain(|p| p.path != absolute);
-                self.args[0] = absolute.clone().into();
+                let (file, links) = closure::links(&absolute);
+                let text = |path: &Path| match path.to_str() {
+                    Some(path) => Ok(path.to_string()),
+                    None => Err(refuse("the path is not UTF-8: use --root", 126)),
+                };
+                let file = text(&file)?;
+                self.args[0] = absolute.into();
+                let needed = closure::of(Path::new("/"), &file, &content, self.library_path())
+                    .map_err(|problem| NoSuchProgram::new(&path, problem.to_string(), 127))?;
+                needed.report.iter().for_each(|line| log.note(line));
+                let mut surroundings = embedded::Surroundings {
+                    directories: needed.directories,
+                    links: Vec::new(),
+                };
+                for (link, target) in links {
+                    surroundings.links.push((text(&link)?, text(&target)?));
+                }
+                programs.retain(|p| p.path != file && needed.files.iter().all(|f| f.0 != p.path));
                 programs.push(embedded::Program {
-                    path: absolute.into(),
+                    path: file.into(),
                     content: &content,
                 });
-                embedded::build(&programs, now_ns())
+                programs.extend(
+                    needed
+                        .files
+                        .iter()
+                        .map(|(path, content)| embedded::Program {
+                            path: path.into(),
+                            content,
+                        }),
+                );
+                embedded::build_with(&programs, &surroundings, now_ns())
             }
             Err(_) if host.is_dir() => Err(refuse("is a directory", 126).into()),
             Err(_) if programs.iter().any(|p| Path::new(&*p.path) == host) => {
@@ -301,8 +335,8 @@ fn environment(term: Option<OsString>, extra: &[OsString]) -> Vec<Vec<u8>> {
     env
 }
 
-/// Whether the guest can run this without a dynamic linker; if not, why.
-fn check_static(content: &[u8]) -> Result<(), &'static str> {
+/// Whether the guest can run this at all; if not, why.
+fn check_program(content: &[u8]) -> Result<(), &'static str> {
     use goblin::elf::header::EM_X86_64;
     if !content.starts_with(b"\x7fELF") {
         return Err("not an ELF program: a script needs its interpreter on the disk, use --root");
@@ -310,12 +344,6 @@ fn check_static(content: &[u8]) -> Result<(), &'static str> {
     let elf = goblin::elf::Elf::parse(content).map_err(|_| "a damaged ELF file")?;
     if elf.header.e_machine != EM_X86_64 || !elf.is_64 {
         return Err("not a program for x86-64");
-    }
-    if elf.interpreter.is_some() {
-        return Err(
-            "dynamically linked, which comes later: give a static program, or --root with \
-             everything it needs",
-        );
     }
     Ok(())
 }
@@ -347,14 +375,17 @@ mod tests {
     #[test]
     fn programs_that_cannot_run_are_told_apart() {
         let refused = |program: &str| {
-            let error = Program::new([program]).embedded_root().unwrap_err();
+            let log = Log::new(false, KEPT);
+            let error = Program::new([program]).embedded_root(&log).unwrap_err();
             error.downcast::<NoSuchProgram>().unwrap()
         };
         assert_eq!(refused("/no/such/program").code(), 127);
         assert_eq!(refused("/tmp").code(), 126);
         assert_eq!(refused("/etc/passwd").code(), 126);
-        let dynamic = refused("/proc/self/exe");
-        assert_eq!(dynamic.code(), 126);
-        assert!(dynamic.to_string().contains("--root"), "{dynamic}");
+        let script = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(script.path(), "#!/bin/sh\n").unwrap();
+        let script = refused(script.path().to_str().unwrap());
+        assert_eq!(script.code(), 126);
+        assert!(script.to_string().contains("--root"), "{script}");
     }
 }

@@ -48,8 +48,22 @@ pub struct Program<'a> {
     pub content: &'a [u8],
 }
 
+/// What stands on the root beside programs.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Empty directories.
+    pub directories: Vec<String>,
+    /// Symbolic links: path and target.
+    pub links: Vec<(String, String)>,
+}
+
 /// Builds the root with these programs on it; `now` is the time of everything, ns since 1970.
 pub fn build(programs: &[Program<'_>], now: u64) -> Result<Disk> {
+    build_with(programs, &Surroundings::default(), now)
+}
+
+/// [`build`] with more than programs. A link gives way to a program of its name.
+pub fn build_with(programs: &[Program<'_>], surroundings: &Surroundings, now: u64) -> Result<Disk> {
     let content: u64 = programs.iter().map(|p| p.content.len() as u64).sum();
     let size = (content + content / 8 + SPARE).next_multiple_of(1 << 20);
     let fd = memfd_create("absentia-root", MemfdFlags::CLOEXEC).context("memfd for the root")?;
@@ -84,6 +98,12 @@ pub fn build(programs: &[Program<'_>], now: u64) -> Result<Disk> {
     }
     for program in programs {
         root.file(&program.path, program.content, 0o755)?;
+    }
+    for path in &surroundings.directories {
+        root.directory(path, 0o755)?;
+    }
+    for (path, target) in &surroundings.links {
+        root.link(path, target)?;
     }
     // What a shell's users take for granted, when the shell is the one that can be anything.
     let shell = programs
