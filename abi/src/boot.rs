@@ -186,3 +186,5 @@ pub const CMDLINE_VIRTIO: &str = "virtio_mmio.device=";
 pub const CMDLINE_LAB: &str = "absentia.lab=";
 /// `absentia.tsc_khz=<decimal>`; without it the kernel calibrates against the APIC timer.
 pub const CMDLINE_TSC: &str = "absentia.tsc_khz=";
+/// `absentia.copy=<name>`: the [`crate::policy::CopyPolicy`].
+pub const CMDLINE_COPY: &str = "absentia.copy=";

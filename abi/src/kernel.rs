@@ -295,7 +295,7 @@ pub struct VirCopy {
     pub flags: u64,
 }
 
-/// A copy without TRY that met an absent page, as VM sees it.
+/// A copy that met an absent page and parked its caller, as VM sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct MemoryRequest {
@@ -309,6 +309,9 @@ pub struct MemoryRequest {
     pub len: u64,
     /// 1 when it will be written.
     pub write: u64,
+    /// 1 when it is to fail rather than wait for a page of a file
+    /// ([`crate::policy::CopyPolicy::FileOnly`]).
+    pub soft: u64,
 }
 
 /// What [`Kcall::ProcStop`] found.

@@ -14,6 +14,64 @@ pub const POWEROFF: u64 = 0x10;
 /// Doorbell: the first instruction of PROGRAM is about to run (its time is what boot costs).
 pub const PROGRAM_STARTED: u64 = 0x18;
 
+/// Guest-physical address of the kernel's [`Inspection`].
+pub const INSPECTION: u64 = 0x20;
+
+/// `Inspection::magic`.
+pub const INSPECTION_MAGIC: u64 = u64::from_le_bytes(*b"INSPECT1");
+
+/// Where the VMM finds the kernel's process table and message queues in guest memory, so that
+/// it can tell who waits for whom without the guest's help. All addresses are physical.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Inspection {
+    /// [`INSPECTION_MAGIC`].
+    pub magic: u64,
+    /// The process table.
+    pub table: u64,
+    /// Bytes of one process.
+    pub stride: u64,
+    /// Processes in the table.
+    pub slots: u64,
+    /// The pointer to the process that runs; 0 in it while the kernel idles.
+    pub current: u64,
+    /// The kernel's [`crate::kernel::Counters`].
+    pub counters: u64,
+    /// Links of the message nodes, `u16` each. Node `i < slots` is the sender in slot `i`.
+    pub links: u64,
+    /// Posted messages, nodes from `slots` on: the source's endpoint at 0.
+    pub posts: u64,
+    /// Bytes of one posted message.
+    pub post_stride: u64,
+    /// Posted messages.
+    pub post_count: u64,
+    /// Offset of the message in a posted one.
+    pub post_message: u64,
+    /// Offsets in a process: [`crate::kernel::Registers`], ...
+    pub regs: u64,
+    /// ... its [`crate::kernel::rts`] flags,
+    pub flags: u64,
+    /// ... its endpoint,
+    pub endpoint: u64,
+    /// ... whom it sends to or awaits a reply from,
+    pub peer: u64,
+    /// ... its receive filter,
+    pub filter: u64,
+    /// ... the class of what it sends ([`crate::Class`]),
+    pub class: u64,
+    /// ... the words of its page fault or exception,
+    pub fault: u64,
+    /// ... the first node of its queue, `u16`,
+    pub queue: u64,
+    /// ... its CPU time in ticks,
+    pub ticks: u64,
+    /// ... its name, 16 bytes,
+    pub name: u64,
+    /// ... and what its copy waits for, while [`crate::kernel::rts::MEMREQ`] is set: the
+    /// target's endpoint (`u32`) at 0, address at 8, length at 16, write at 24 (a byte).
+    pub parked: u64,
+}
+
 /// Status of [`POWEROFF`] after a kernel panic or a dead core server.
 pub const POWEROFF_PANIC: u64 = 0x100;
 

@@ -23,6 +23,7 @@ pub mod hostlink;
 pub mod kernel;
 pub mod lab;
 pub mod message;
+pub mod policy;
 pub mod proto;
 pub mod routes;
 

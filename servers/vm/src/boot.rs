@@ -2,6 +2,7 @@
 
 use abi::boot::{self, ArchiveEntry, KIND_FLAT, RUN_MAGIC, RunHeader, run_flags};
 use abi::kernel::{BootInfo, Kcall, PHYSICAL_MAX, Privileges, USER_END, VM_WINDOW};
+use abi::policy::CopyPolicy;
 use abi::proto::vm::Prot;
 use abi::{Endpoint, Errno, PAGE};
 use alloc::vec::Vec;
@@ -44,8 +45,15 @@ pub fn boot() -> Result<Server, Errno> {
     rt::heap::set_source(grow_heap);
     let run = run_flags()?;
     let mut server = Server::new(frames, run & run_flags::VM_SANITY != 0);
+    server.deadlocks = copy_policy()? == CopyPolicy::Transparent;
     start_rs(&mut server, &info)?;
     Ok(server)
+}
+
+fn copy_policy() -> Result<CopyPolicy, Errno> {
+    let mut line = [0; 4096];
+    let len = kernel::command_line(&mut line)?;
+    Ok(CopyPolicy::of_command_line(&line[..len.min(line.len())]))
 }
 
 fn take_memory(info: &BootInfo) -> Result<&'static Frames, Errno> {

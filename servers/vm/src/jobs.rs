@@ -144,7 +144,7 @@ impl Server {
             Endpoint(request.target),
             (request.address, request.len),
             request.write != 0,
-            !in_chain,
+            request.soft == 0 && (!in_chain || self.deadlocks),
         );
         self.settle();
     }

@@ -60,6 +60,9 @@ pub struct Server {
     pub(crate) effects: Vec<Effect>,
     next_txn: u64,
     sanity: bool,
+    /// Brings pages in for copies of whoever it takes to bring them in, too: what failable
+    /// copies exist to avoid ([`abi::policy::CopyPolicy::Transparent`]).
+    pub deadlocks: bool,
 }
 
 impl Server {
@@ -75,6 +78,7 @@ impl Server {
             effects: Vec::new(),
             next_txn: 0,
             sanity,
+            deadlocks: false,
         }
     }
 

@@ -180,6 +180,7 @@ fn vfs_and_file_systems_never_wait_for_vfs() {
         address,
         len: 1,
         write,
+        soft: 0,
     };
     for who in [Endpoint::VFS, FS] {
         machine.memory_request(request(who, at, 0));
@@ -190,6 +191,50 @@ fn vfs_and_file_systems_never_wait_for_vfs() {
     assert_eq!(machine.page_ins, 0);
     machine.memory_request(request(Endpoint::PM, at, 0));
     assert_eq!(memory_replies(&mut machine), [(Endpoint::PM, Ok(()))]);
+}
+
+#[test]
+fn the_copy_policy_decides_what_a_request_waits_for() {
+    let mut machine = Machine::new(8);
+    let at = map_file(&mut machine, 1, 4, 1);
+    let anonymous = map_anonymous(&mut machine, 0, 1, 3);
+    machine.cache(9, 0);
+    let request = |requestor: Endpoint, address, soft| MemoryRequest {
+        requestor: requestor.0,
+        target: INIT.0,
+        address,
+        len: 1,
+        write: 0,
+        soft,
+    };
+    // file-only: nothing is asked for, what needs nobody is repaired.
+    for who in [Endpoint::PM, FS] {
+        machine.memory_request(request(who, at, 1));
+        assert_eq!(memory_replies(&mut machine), [(who, Err(Errno::EFAULT))]);
+        machine.memory_request(request(who, anonymous, 1));
+        assert_eq!(memory_replies(&mut machine), [(who, Ok(()))]);
+    }
+    assert_eq!(machine.page_ins, 0);
+    // transparent: even for those who are needed to bring the page.
+    machine.vm().deadlocks = true;
+    machine.memory_request(request(FS, at, 0));
+    assert_eq!(memory_replies(&mut machine), [(FS, Ok(()))]);
+    assert_eq!(machine.page_ins, 1);
+}
+
+/// D3: VFS cannot wait for VM in a call, because there is no such call.
+#[test]
+fn handle_memory_is_not_a_call() {
+    let mut machine = Machine::new(8);
+    let request = proto::HandleMemory {
+        txn: 1,
+        who: INIT,
+        addr: 0x1000,
+        len: 1,
+        write: false,
+    };
+    let refused = machine.call(Endpoint::VFS, request);
+    assert_eq!(refused, Err(Errno::ENOSYS));
 }
 
 #[test]
@@ -206,6 +251,7 @@ fn death_while_waiting_is_harmless() {
         address: at,
         len: 1,
         write: 0,
+        soft: 0,
     });
     assert_eq!(machine.page_ins, before + 1);
     machine
