@@ -197,6 +197,8 @@ impl Vfs {
         drop(files);
         let program = process.program.take();
         drop(program);
+        let executing = process.executing.take();
+        drop(executing);
         Ok(())
     }
 

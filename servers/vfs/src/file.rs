@@ -5,7 +5,7 @@ use crate::event::Counter;
 use crate::locks::Owner;
 use crate::pipe::PipeEnd;
 use crate::state::{Counters, Vfs};
-use crate::vnode::{Place, Vnode};
+use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;
 use abi::Errno;
 use alloc::rc::Rc;
@@ -41,6 +41,7 @@ pub struct OpenFile {
     /// Reads and writes that move the position take turns.
     pub turn: Turn,
     counters: Rc<Counters>,
+    _writing: Option<Writing>,
 }
 
 /// The open flags that F_GETFL shows.
@@ -69,6 +70,9 @@ impl OpenFile {
         flags: u32,
     ) -> Rc<OpenFile> {
         Counters::up(&vfs.counters.files);
+        let writes = matches!(kind, Kind::File) && flags & linux::O_ACCMODE != linux::O_RDONLY;
+        let writing = vnode.as_ref().filter(|v| writes && v.is_regular());
+        let writing = writing.map(Writing::more);
         Rc::new(OpenFile {
             id: vfs.counters.unique(),
             kind,
@@ -78,6 +82,7 @@ impl OpenFile {
             position: Cell::new(0),
             turn: Turn::default(),
             counters: vfs.counters.clone(),
+            _writing: writing,
         })
     }
 

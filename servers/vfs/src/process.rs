@@ -1,7 +1,7 @@
 //! What VFS knows of a Linux process.
 
 use crate::fd::FdTable;
-use crate::vnode::{Place, Vnode};
+use crate::vnode::{Executing, Place, Vnode};
 use crate::wait::Interrupt;
 use abi::endpoint::MAX_PROCESSES;
 use abi::proto::vfs::ExecFigures;
@@ -52,6 +52,8 @@ pub struct Process {
     pub interrupt: Interrupt,
     /// The executable.
     pub program: RefCell<Option<Place>>,
+    /// Keeps the executable from being written.
+    pub executing: RefCell<Option<Rc<Executing>>>,
     /// Where arguments and environment are.
     pub figures: Cell<ExecFigures>,
 }
@@ -76,6 +78,7 @@ impl Process {
             groups: RefCell::new(Rc::from([])),
             interrupt: Interrupt::default(),
             program: RefCell::new(None),
+            executing: RefCell::new(None),
             figures: Cell::new(NO_FIGURES),
         }
     }
@@ -109,6 +112,7 @@ impl Process {
             groups: RefCell::new(self.groups.borrow().clone()),
             interrupt: Interrupt::default(),
             program: RefCell::new(self.program.borrow().clone()),
+            executing: RefCell::new(self.executing.borrow().clone()),
             figures: self.figures.clone(),
         }
     }

@@ -7,6 +7,7 @@
 use crate::locks::Locks;
 use crate::mount::Mount;
 use crate::pipe::Pipe;
+use abi::Errno;
 use abi::proto::fs;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -92,6 +93,51 @@ pub struct Vnode {
     pub fifo: RefCell<Weak<Pipe>>,
     /// Advisory locks.
     pub locks: Locks,
+    writers: Cell<u32>,
+    executions: Cell<u32>,
+}
+
+/// A file is open for writing: until this is dropped nobody can execute it.
+pub struct Writing(Rc<Vnode>);
+
+/// A file is being executed: until this is dropped nobody can open it for writing.
+pub struct Executing(Rc<Vnode>);
+
+impl Writing {
+    /// Of a file that is open already.
+    pub fn more(vnode: &Rc<Vnode>) -> Writing {
+        vnode.writers.set(vnode.writers.get() + 1);
+        Writing(vnode.clone())
+    }
+
+    /// `ETXTBSY` while it is being executed.
+    pub fn start(vnode: &Rc<Vnode>) -> Result<Writing, Errno> {
+        vnode.check_not_executed()?;
+        Ok(Writing::more(vnode))
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writers.set(self.0.writers.get() - 1);
+    }
+}
+
+impl Executing {
+    /// `ETXTBSY` while it is open for writing.
+    pub fn start(vnode: &Rc<Vnode>) -> Result<Executing, Errno> {
+        if vnode.writers.get() > 0 {
+            return Err(Errno::ETXTBSY);
+        }
+        vnode.executions.set(vnode.executions.get() + 1);
+        Ok(Executing(vnode.clone()))
+    }
+}
+
+impl Drop for Executing {
+    fn drop(&mut self) {
+        self.0.executions.set(self.0.executions.get() - 1);
+    }
 }
 
 impl Vnode {
@@ -114,6 +160,17 @@ impl Vnode {
             link: RefCell::new(None),
             fifo: RefCell::new(Weak::new()),
             locks: Locks::default(),
+            writers: Cell::new(0),
+            executions: Cell::new(0),
+        }
+    }
+
+    /// `ETXTBSY` while it is being executed.
+    pub fn check_not_executed(&self) -> Result<(), Errno> {
+        if self.executions.get() > 0 {
+            Err(Errno::ETXTBSY)
+        } else {
+            Ok(())
         }
     }
 

@@ -71,6 +71,7 @@ pub async fn truncate(c: &Caller, a: Args) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     Credentials::effective(&c.process).check(&vnode, WRITE)?;
+    vnode.check_not_executed()?;
     set_size(c, &vnode, size).await
 }
 

@@ -7,7 +7,7 @@ use crate::mount::{major, minor};
 use crate::namei::{Follow, Found, Last, Node, place};
 use crate::pipe::open_fifo;
 use crate::state::Caller;
-use crate::vnode::{Cached, Place, Vnode};
+use crate::vnode::{Cached, Place, Vnode, Writing};
 use abi::Errno;
 use abi::fs::{SetAttributes, SetMask};
 use abi::proto::fs;
@@ -169,11 +169,16 @@ async fn open_vnode(
         return Err(Errno::EISDIR);
     }
     Credentials::effective(&c.process).check(&vnode, wanted)?;
+    let _writing;
     let opened = match kind {
         linux::S_IFREG | linux::S_IFDIR => {
-            if wanted & WRITE != 0 {
+            // Held until the open file holds its own.
+            _writing = if wanted & WRITE != 0 && kind == linux::S_IFREG {
                 vnode.mount.check_writable()?;
-            }
+                Some(Writing::start(&vnode)?)
+            } else {
+                None
+            };
             // Even an empty file: its times change.
             if flags & linux::O_TRUNC != 0 && kind == linux::S_IFREG {
                 let change = SetAttributes {

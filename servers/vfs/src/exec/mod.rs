@@ -17,7 +17,7 @@ use crate::namei::{Follow, Node};
 use crate::state::Caller;
 use crate::transfer::Memory;
 use crate::user::{Pages, zeroed};
-use crate::vnode::{Place, Vnode};
+use crate::vnode::{Executing, Place, Vnode};
 use abi::Errno;
 use abi::fs::Attributes;
 use alloc::rc::Rc;
@@ -97,7 +97,8 @@ pub async fn run(c: &Caller, mut program: Program) -> Result<(), Errno> {
         let attributes = check(c, &program.vnode).await?;
         let header = header(c, &program.vnode, attributes.size).await?;
         let Some(line) = script::parse(&header) else {
-            return run_image(c, program, &header, &attributes, set_id).await;
+            let executing = Executing::start(&program.vnode)?;
+            return run_image(c, program, &header, &attributes, set_id, executing).await;
         };
         let line = line?;
         // The interpreter gets its argument and the script's path instead of argv[0].
@@ -140,6 +141,7 @@ async fn run_image(
     header: &[u8],
     attributes: &Attributes,
     set_id: bool,
+    executing: Executing,
 ) -> Result<(), Errno> {
     let plan = Plan::parse(header, attributes.size)?;
     let image = plan.place_default()?;
@@ -186,6 +188,8 @@ async fn run_image(
     }
     if load::replace(c, &images, &frame).await? {
         let entry = linker.unwrap_or(image).entry();
+        let old = c.process.executing.replace(Some(Rc::new(executing)));
+        drop(old);
         load::finish(c, &program, entry, &frame, adopted);
     }
     Ok(())

@@ -1,6 +1,6 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
-use abi::proto::{pm, vm};
+use abi::proto::{pm, vfs, vm};
 use abi::{Endpoint, Errno, PAGE, Request};
 use linux_raw_sys::general as linux;
 use std::vec::Vec;
@@ -354,4 +354,52 @@ fn set_id_programs_change_ids_where_they_may() {
         assert_eq!(auxiliary(&w, done.sp, 23), Some(secure), "{mode:o} {path}");
         assert_eq!(done.flags, secure);
     }
+}
+
+#[test]
+fn a_file_is_executed_or_written_not_both() {
+    let mut w = world();
+    let open = |w: &mut World, flags: u32| {
+        let path = w.string(3, "/prog");
+        w.call(linux::__NR_open, &[path, u64::from(flags)])
+    };
+    let writer = open(&mut w, linux::O_RDWR).unwrap();
+    assert_eq!(exec(&mut w, "/prog", &["x"]), Some(Err(Errno::ETXTBSY)));
+    assert_eq!(exec(&mut w, "/script", &["x"]), Some(Err(Errno::ETXTBSY)));
+    let copy = w.call(linux::__NR_dup, &[writer]).unwrap();
+    w.call(linux::__NR_close, &[writer]).unwrap();
+    assert_eq!(exec(&mut w, "/prog", &["x"]), Some(Err(Errno::ETXTBSY)));
+    w.call(linux::__NR_close, &[copy]).unwrap();
+    assert_eq!(exec(&mut w, "/prog", &["x"]), None);
+    done(&mut w);
+    w.fake.map(PROGRAM, PATHS, 0x4000, true, true);
+    for flags in [linux::O_WRONLY, linux::O_RDWR, linux::O_TRUNC] {
+        assert_eq!(open(&mut w, flags), Err(Errno::ETXTBSY));
+    }
+    let path = w.string(3, "/prog");
+    assert_eq!(
+        w.call(linux::__NR_truncate, &[path, 0]),
+        Err(Errno::ETXTBSY)
+    );
+    assert!(open(&mut w, linux::O_RDONLY).is_ok());
+    // A child executes it too, when its parent is gone.
+    let fork = vfs::Fork {
+        parent: PROGRAM,
+        child: OTHER,
+        pid: 2,
+        share_files: false,
+        share_fs: false,
+    };
+    w.deliver(Endpoint::PM, abi::Class::Call, fork.encode());
+    let exit = vfs::Exit { who: PROGRAM };
+    w.deliver(Endpoint::PM, abi::Class::Call, exit.encode());
+    w.fake.map(OTHER, PATHS, 0x4000, true, true);
+    w.fake.poke(OTHER, PATHS, b"/prog\0");
+    let flags = u64::from(linux::O_RDWR);
+    let again = |w: &mut World| w.call_as(OTHER, linux::__NR_open, &[PATHS, flags]);
+    assert_eq!(again(&mut w), Err(Errno::ETXTBSY));
+    let script = b"/script\0";
+    w.fake.poke(OTHER, PATHS + 0x100, script);
+    let other = w.call_as(OTHER, linux::__NR_open, &[PATHS + 0x100, flags]);
+    assert!(other.is_ok(), "another file");
 }
