@@ -59,8 +59,9 @@ impl<S: System> Pm<S> {
             .table
             .process(pid)
             .is_some_and(|process| process.threads.len() > 1 || process.vfork_parent.is_some());
+        self.release_locks(slot);
         if shared {
-            self.clear_futexes(slot);
+            self.clear_tid(slot);
         }
         let cpu = self.thread_cpu_ns(who);
         if let Some(process) = self.table.process_mut(pid) {
@@ -77,14 +78,26 @@ impl<S: System> Pm<S> {
         self.sys.destroy(who);
     }
 
-    /// What other threads of the same memory wait for: the thread's id word, and the locks it
-    /// held when it died.
-    fn clear_futexes(&mut self, slot: usize) {
+    /// What other threads of the same memory wait for: the thread's id word.
+    fn clear_tid(&mut self, slot: usize) {
+        let Some(thread) = self.table.thread(slot) else {
+            return;
+        };
+        let (who, pid, place) = (thread.endpoint, thread.pid, thread.clear_tid);
+        let space = self.table.process(pid).map_or(0, |process| process.space);
+        if place != 0 && self.write_u32(who, place, 0).is_ok() {
+            self.futex_wake(who, space, place, 1, u32::MAX);
+        }
+    }
+
+    /// The locks that a thread held when it died; they may be in memory that it shared with
+    /// other processes.
+    fn release_locks(&mut self, slot: usize) {
         let Some(thread) = self.table.thread(slot) else {
             return;
         };
         let (who, pid, tid) = (thread.endpoint, thread.pid, thread.tid);
-        let (clear_tid, head) = (thread.clear_tid, thread.robust_list);
+        let head = thread.robust_list;
         let space = self.table.process(pid).map_or(0, |process| process.space);
         if head != 0
             && let Ok([mut entry, offset, pending]) = self.read_words(who, head)
@@ -105,9 +118,6 @@ impl<S: System> Pm<S> {
             if pending & !1 != 0 {
                 self.abandon_lock(who, space, (pending & !1).wrapping_add(offset), tid);
             }
-        }
-        if clear_tid != 0 && self.write_u32(who, clear_tid, 0).is_ok() {
-            self.futex_wake(who, space, clear_tid, 1, u32::MAX);
         }
     }
 
@@ -157,15 +167,21 @@ impl<S: System> Pm<S> {
     }
 
     /// Gives the children of `pid` to PM, which reaps them silently. Returns the groups that
-    /// may have lost whoever could continue them.
+    /// lose a bond with this end: one between a parent and a child of the same session but
+    /// another group. (A group that never had one was orphaned before, and stays as it is.)
     fn orphan_children(&mut self, pid: u32, group: u32, session: u32) -> Vec<u32> {
-        let mut groups = Vec::from([group]);
+        let mut groups = Vec::new();
+        let parent = self.table.process(self.parent_of(pid));
+        if parent.is_some_and(|parent| parent.session == session && parent.group != group) {
+            groups.push(group);
+        }
         for child in self.table.select(|process| process.parent == pid) {
             let Some(process) = self.table.process_mut(child) else {
                 continue;
             };
             process.parent = PM_PID;
-            if process.session == session && !groups.contains(&process.group) {
+            let bond = process.session == session && process.group != group;
+            if bond && !groups.contains(&process.group) {
                 groups.push(process.group);
             }
             if process.is_zombie() {

@@ -256,7 +256,7 @@ impl<S: System> Pm<S> {
         }
         let session = self.by_id(caller, 0)?.session;
         let target = self.by_id(caller, a[0])?;
-        let (pid, old) = (target.pid, target.group);
+        let pid = target.pid;
         let group = if a[1] == 0 { pid } else { a[1] as u32 };
         if pid != caller.pid {
             if target.parent != caller.pid || target.is_zombie() {
@@ -280,9 +280,6 @@ impl<S: System> Pm<S> {
         }
         if let Some(process) = self.table.process_mut(pid) {
             process.group = group;
-        }
-        if old != group {
-            self.release_orphaned(vec![old]);
         }
         Ok(0)
     }

@@ -206,8 +206,8 @@ impl<S: System> Pm<S> {
         }))
     }
 
-    /// A process ended or changed its group: groups that lost the last process that could
-    /// continue them, and have stopped members, are told to go on.
+    /// A process ended: groups that lost the last process that could continue them, and have
+    /// stopped members, are told to go on.
     pub fn release_orphaned(&mut self, groups: Vec<u32>) {
         for group in groups {
             let stopped = self

@@ -104,6 +104,17 @@ fn a_stopped_orphaned_group_is_sent_on() {
 }
 
 #[test]
+fn an_end_within_a_group_that_nobody_could_continue_changes_nothing() {
+    let (mut w, init) = World::new();
+    let (stopped, pid) = w.fork(init);
+    let (other, _) = w.fork(init);
+    w.call(stopped, nr::__NR_kill, &[pid as u64, SIGSTOP as u64]);
+    w.call(other, nr::__NR_exit, &[0]);
+    assert!(w.lives(stopped) && w.lives(init));
+    assert!(w.pm.sys.body(stopped).stopped);
+}
+
+#[test]
 fn the_machine_ends_with_program() {
     let (mut w, init) = World::new();
     let (child, _) = w.fork(init);
