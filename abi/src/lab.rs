@@ -75,6 +75,15 @@ pub struct Inspection {
 /// Status of [`POWEROFF`] after a kernel panic or a dead core server.
 pub const POWEROFF_PANIC: u64 = 0x100;
 
+/// What [`DEBUG_EXIT_PORT`] gets after a kernel panic or a dead core server: with QEMU's own
+/// failures at status 1, a death needs a number of its own.
+pub const DEBUG_EXIT_PANIC: u32 = 0x7f;
+/// What it gets otherwise: this, with the low five bits of the status added.
+pub const DEBUG_EXIT_STATUS: u32 = 0x40;
+/// Start of the line on [`SERIAL_PORT`] that stands for [`PROGRAM_STARTED`] where there is no
+/// lab device.
+pub const STARTED_LINE: &str = "program started:";
+
 /// CPUID leaf that tells the guest its gate: eax = [`GATE_MAGIC`] means deprivileged.
 pub const GATE_CPUID_LEAF: u32 = 0x4000_0100;
 /// eax of [`GATE_CPUID_LEAF`] when the kernel proper is to run at CPL3.

@@ -266,7 +266,8 @@ fn load(next: &mut Process) {
         fpu::restore_bases(next);
         if ANNOUNCE.get() {
             ANNOUNCE.set(false);
-            machine::program_started();
+            let counters = counters();
+            machine::program_started(counters.visits, counters.messages);
         }
     }
     LOADED.set(next);

@@ -59,8 +59,31 @@ pub fn log(parts: &[&[u8]]) {
 }
 
 /// The program's first instruction is next.
-pub fn program_started() {
-    lab_store(lab::PROGRAM_STARTED, 1);
+pub fn program_started(visits: u64, messages: u64) {
+    if !lab_store(lab::PROGRAM_STARTED, 1) {
+        let (mut first, mut second) = ([0; 20], [0; 20]);
+        log(&[
+            lab::STARTED_LINE.as_bytes(),
+            b" ",
+            decimal(visits, &mut first),
+            b" kernel visits, ",
+            decimal(messages, &mut second),
+            b" messages",
+        ]);
+    }
+}
+
+/// A number as text.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
 }
 
 /// Tells a VMM where it may look ([`abi::lab::Inspection`]).
@@ -71,7 +94,10 @@ pub fn announce_inspection(physical: u64) {
 /// Ends the machine.
 pub fn power_off(status: u64) -> ! {
     if !lab_store(lab::POWEROFF, status) {
-        let value = status as u32;
+        let value = match status {
+            lab::POWEROFF_PANIC => lab::DEBUG_EXIT_PANIC,
+            status => lab::DEBUG_EXIT_STATUS | status as u32 & 0x1f,
+        };
         // SAFETY: as `out`; the debug-exit device ends QEMU.
         unsafe {
             asm!("out dx, eax", in("dx") lab::DEBUG_EXIT_PORT, in("eax") value, options(nostack))

@@ -1,8 +1,10 @@
 //! COM1, where the kernel logs: a 16550 whose output becomes log lines.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use abi::lab::STARTED_LINE;
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 
@@ -30,6 +32,8 @@ impl Trigger for NoInterrupt {
 pub struct Lines {
     line: Vec<u8>,
     log: Arc<Log>,
+    /// When the line came that stands for [`abi::lab::PROGRAM_STARTED`].
+    pub started: Arc<OnceLock<Instant>>,
 }
 
 impl Lines {
@@ -38,6 +42,7 @@ impl Lines {
         Lines {
             line: Vec::new(),
             log,
+            started: Arc::default(),
         }
     }
 }
@@ -49,6 +54,9 @@ impl Write for Lines {
                 self.line.push(byte);
             }
             if byte == b'\n' || self.line.len() == LINE_MAX {
+                if self.line.starts_with(STARTED_LINE.as_bytes()) {
+                    self.started.get_or_init(Instant::now);
+                }
                 self.log.line("serial", &self.line);
                 self.line.clear();
             }

@@ -16,7 +16,7 @@ pub mod output;
 
 use decoder::Decoder;
 use input::Input;
-use output::Sink;
+use output::{Closed, Sink};
 
 /// What came from the guest so far, and where it goes.
 #[derive(Debug)]
@@ -83,8 +83,13 @@ impl Link {
                 // Only the host sends these; the decoder refuses them.
                 Channel::Stdin | Channel::WindowSize => return,
             };
-            if sink.write(data, stop).is_err() {
-                stop.request(Reason::OutputClosed);
+            match sink.write(data, stop) {
+                Ok(()) => {}
+                Err(Closed::Reader) => stop.request(Reason::OutputClosed),
+                Err(Closed::Failed(error)) => stop.request(Reason::Failure(format!(
+                    "writing the program's output: {}",
+                    std::io::Error::from(error)
+                ))),
             }
         });
         if let Err(error) = result {

@@ -11,9 +11,14 @@ use crate::control::Stop;
 /// Output that tests keep, at most: a guest that prints for ever must not grow its VMM.
 pub const CAPTURE_MAX: usize = 256 << 20;
 
-/// Nobody takes the output any more, or the run is to end.
-#[derive(Debug)]
-pub struct Closed;
+/// Why output went nowhere.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Nobody reads it any more, or the run is to end.
+    Reader,
+    /// It cannot be written.
+    Failed(Errno),
+}
 
 /// One output stream.
 #[derive(Debug, Clone)]
@@ -50,7 +55,7 @@ impl Sink {
                     .lock()
                     .unwrap_or_else(|poisoned| poisoned.into_inner());
                 if buffer.len() + data.len() > CAPTURE_MAX {
-                    return Err(Closed);
+                    return Err(Closed::Reader);
                 }
                 buffer.extend_from_slice(data);
                 Ok(())
@@ -71,16 +76,18 @@ fn write_all(fd: BorrowedFd<'static>, mut data: &[u8], stop: &Stop) -> Result<()
         match poll(&mut waiting, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
-            Err(_) => return Err(Closed),
+            Err(error) => return Err(Closed::Failed(error)),
         }
         let writable = !waiting[0].revents().is_empty();
         if !writable && stop.requested() {
-            return Err(Closed);
+            return Err(Closed::Reader);
         }
         match rustix::io::write(fd, &data[..data.len().min(ATOMIC_WRITE)]) {
             Ok(written) => data = &data[written..],
             Err(Errno::INTR | Errno::AGAIN) if !stop.requested() => {}
-            Err(_) => return Err(Closed),
+            Err(Errno::PIPE) => return Err(Closed::Reader),
+            Err(Errno::INTR | Errno::AGAIN) => return Err(Closed::Reader),
+            Err(error) => return Err(Closed::Failed(error)),
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once};
 
 use rustix::stdio::stdin;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 
 static RAW: AtomicBool = AtomicBool::new(false);
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -45,6 +45,10 @@ impl Raw {
     /// Makes standard input's terminal raw; `None` when standard input is no terminal (or one
     /// that refuses). A panic restores it, too.
     pub fn enter() -> Option<Raw> {
+        // In the background the terminal is somebody else's: asking for it stops a process.
+        if tcgetpgrp(stdin()).ok()? != rustix::process::getpgrp() {
+            return None;
+        }
         let before = tcgetattr(stdin()).ok()?;
         HOOK.call_once(|| {
             let hook = std::panic::take_hook();
