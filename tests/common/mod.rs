@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use abi::boot::CMDLINE_COPY;
+use abi::policy::CopyPolicy;
 use absentia_vmm::control::Reason;
 use absentia_vmm::hostlink::input::Source;
 use absentia_vmm::hostlink::output::Sink;
@@ -83,17 +85,18 @@ pub fn host_tool(name: &str, args: &[&OsStr]) -> (i32, String) {
     )
 }
 
-/// The static program made from `tests/guest/NAME.rs` or `NAME.c`.
+/// The static program made from `tests/guest/NAME.rs`, `NAME.c` or `tests/scenarios/NAME.c`.
 pub fn guest_program(name: &str) -> PathBuf {
     static COMPILING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = COMPILING.lock().unwrap_or_else(|e| e.into_inner());
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guest");
-    let rust = sources.join(name).with_extension("rs");
-    let source = if rust.is_file() {
-        rust
-    } else {
-        sources.join(name).with_extension("c")
-    };
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let candidates = ["guest/", "scenarios/"]
+        .into_iter()
+        .flat_map(|place| ["rs", "c"].map(|kind| tests.join(format!("{place}{name}.{kind}"))));
+    let source = candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("no source of the guest program {name}"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
     if changed(&target) > changed(&source) {
@@ -243,6 +246,8 @@ pub struct Run {
     pub memory: u64,
     pub timeout: Duration,
     pub verbose: bool,
+    pub policy: CopyPolicy,
+    pub report: Option<PathBuf>,
 }
 
 /// How a run ended, in the guest or on the host.
@@ -273,6 +278,8 @@ impl Run {
             memory: 64 << 20,
             timeout: Duration::from_secs(120),
             verbose: false,
+            policy: CopyPolicy::Try,
+            report: None,
         }
     }
 
@@ -316,7 +323,7 @@ impl Run {
         let outcome = machine::run(Config {
             kernel,
             archive,
-            cmdline: String::new(),
+            cmdline: format!("{CMDLINE_COPY}{}", self.policy.name()),
             memory: self.memory,
             disk: Some(disk),
             accelerator: platform.accelerator(),
@@ -327,6 +334,7 @@ impl Run {
             stderr,
             signals: None,
             log: Arc::new(Log::new(self.verbose, KEPT)),
+            report: self.report.clone(),
             qemu_args: Vec::new(),
         })
         .expect("the machine");

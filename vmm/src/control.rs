@@ -20,6 +20,8 @@ pub enum Reason {
     OutputClosed,
     /// The program has ended and its status is known, but the machine did not power off.
     Lingering,
+    /// The guest waits for itself: who for whom.
+    Deadlock(String),
     /// The host side failed.
     Failure(String),
 }
@@ -112,7 +114,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over SIGINT, SIGTERM, SIGHUP and SIGWINCH for the rest of this process.
+    /// Takes over SIGINT, SIGTERM, SIGHUP, SIGWINCH and SIGUSR1 for the rest of this process.
     pub fn install() -> Result<Signals> {
         use rustix::pipe::{PipeFlags, pipe_with};
         use std::os::fd::IntoRawFd;
@@ -120,7 +122,13 @@ impl Signals {
             pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).context("pipe for signals")?;
         // Never closed: a handler may be about to use an earlier one.
         SIGNAL_PIPE.store(write.into_raw_fd(), Ordering::Relaxed);
-        for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGWINCH] {
+        for number in [
+            libc::SIGINT,
+            libc::SIGTERM,
+            libc::SIGHUP,
+            libc::SIGWINCH,
+            libc::SIGUSR1,
+        ] {
             register_signal_handler(number, on_signal).context("installing a signal handler")?;
         }
         Ok(Signals { read })

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use abi::kernel::Counters;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kvm_ioctls::Kvm;
@@ -14,6 +15,7 @@ use vmm_sys_util::signal::Killable;
 
 use crate::boot;
 use crate::control::{self, Reason, Signals, Stop};
+use crate::counters;
 use crate::devices::block::Block;
 use crate::devices::bus::{Bus, SharedConsole, lock};
 use crate::devices::console::{Console, RECEIVE};
@@ -24,6 +26,7 @@ use crate::hostlink::Link;
 use crate::hostlink::input::{Input, Source};
 use crate::hostlink::output::Sink;
 use crate::images::Archive;
+use crate::inspect::{Inspector, Observer};
 use crate::kvm::Vm;
 use crate::kvm::exits::{Counts, Kind};
 use crate::kvm::gate::{self, Gate};
@@ -70,6 +73,8 @@ pub struct Config {
     pub signals: Option<Signals>,
     /// The log.
     pub log: Arc<Log>,
+    /// Where reports of deadlocks go, beside the outcome.
+    pub report: Option<std::path::PathBuf>,
     /// More arguments for QEMU.
     pub qemu_args: Vec<String>,
 }
@@ -95,7 +100,8 @@ impl Ending {
             Ending::Stopped(Reason::Signal(number)) => 128u8.wrapping_add(number as u8),
             // As a program that writes into a pipe nobody reads.
             Ending::Stopped(Reason::OutputClosed) => 128 + libc::SIGPIPE as u8,
-            Ending::Stopped(Reason::Failure(_) | Reason::Lingering) | Ending::Guest(_) => FAILED,
+            Ending::Stopped(Reason::Failure(_) | Reason::Lingering | Reason::Deadlock(_))
+            | Ending::Guest(_) => FAILED,
         }
     }
 }
@@ -112,6 +118,8 @@ pub struct Outcome {
     pub gate: Option<Gate>,
     /// Exits, all of them.
     pub exits: Counts,
+    /// The kernel's counters at the end, where it shows them.
+    pub counters: Option<Counters>,
     /// Time from the start of the run to the program's first instruction.
     pub started: Option<Duration>,
     /// Time of the whole run.
@@ -134,6 +142,8 @@ pub const LINGER: Duration = Duration::from_secs(20);
 /// How often a thread that is to stop is told so again: a signal that comes just before a
 /// system call does not interrupt it.
 const KICK_EVERY: Duration = Duration::from_millis(10);
+/// How long that is tried.
+const STUCK: Duration = Duration::from_millis(300);
 
 fn run_kvm(config: Config) -> Result<Outcome> {
     let begun = Instant::now();
@@ -176,13 +186,15 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         )?),
         None => None,
     };
+    let lab = Lab::default();
+    let mut inspector = Inspector::new(ram.map.clone(), lab.inspection.clone(), config.report);
     let bus = Bus {
         ram: ram.map.clone(),
         ram_size: ram.size,
         uart: uart(log.clone()),
         block,
         console: console.clone(),
-        lab: Lab::default(),
+        lab,
         log: log.clone(),
         named: HashSet::new(),
     };
@@ -229,8 +241,16 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         config.timeout,
         &input,
         exited,
+        &mut inspector,
     );
+    let stopping = Instant::now();
     while !ended.is_set() {
+        if stopping.elapsed() > STUCK {
+            // It holds the machine, whose RAM must outlive it: until this process ends.
+            std::mem::forget((ram, vm));
+            log.note("the vCPU does not stop: it is left behind");
+            return Ok(abandoned(&stop, gate, begun, &log));
+        }
         // The result only says that the thread is gone.
         let _ = vcpu_thread.kill(control::kick_signal());
         ended.wait(KICK_EVERY);
@@ -255,10 +275,26 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         ending,
         gate: Some(gate),
         exits: finished.counts,
+        counters: finished.counters,
         started: finished.started,
         elapsed: begun.elapsed(),
         log: log.kept(),
     })
+}
+
+/// What is known of a run whose vCPU never came back.
+fn abandoned(stop: &Stop, gate: Gate, begun: Instant, log: &Log) -> Outcome {
+    let reason = stop.reason().unwrap_or(Reason::Lingering);
+    stop.request(reason.clone());
+    Outcome {
+        ending: Ending::Stopped(reason),
+        gate: Some(gate),
+        exits: Counts::default(),
+        counters: None,
+        started: None,
+        elapsed: begun.elapsed(),
+        log: log.kept(),
+    }
 }
 
 fn lock_exit(console: &SharedConsole) -> Option<Instant> {
@@ -338,6 +374,7 @@ pub fn supervise(
     timeout: Option<Duration>,
     input: &Input,
     exited: impl Fn() -> Option<Instant>,
+    observer: &mut dyn Observer,
 ) {
     /// How often a program's end is looked for.
     const GLANCE: Duration = Duration::from_millis(500);
@@ -353,6 +390,9 @@ pub fn supervise(
         if exited().is_some_and(|at| at.elapsed() > LINGER) {
             return stop.request(Reason::Lingering);
         }
+        if let Some(reason) = observer.glance() {
+            return stop.request(reason);
+        }
         let event = control::borrow(&ended.event);
         let mut waiting = vec![
             PollFd::new(&event, PollFlags::IN),
@@ -364,10 +404,14 @@ pub fn supervise(
         // Woken early or failed, it looks again.
         let _ = poll(&mut waiting, Some(&timespec(sleep)));
         while let Some(number) = signals.and_then(Signals::next) {
-            if number != libc::SIGWINCH {
-                stop.request(Reason::Signal(number));
-            } else if let Some((rows, columns)) = crate::terminal::size() {
-                input.window(rows, columns);
+            match number {
+                libc::SIGUSR1 => observer.report(),
+                libc::SIGWINCH => {
+                    if let Some((rows, columns)) = crate::terminal::size() {
+                        input.window(rows, columns);
+                    }
+                }
+                _ => stop.request(Reason::Signal(number)),
             }
         }
     }
@@ -387,6 +431,7 @@ struct Runner {
 struct Finished {
     end: String,
     counts: Counts,
+    counters: Option<Counters>,
     started: Option<Duration>,
 }
 
@@ -396,8 +441,14 @@ impl Runner {
         Finished {
             end,
             counts: self.counts,
+            counters: self.counters(),
             started: self.started,
         }
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let inspection = self.bus.lab.inspection.load(Ordering::Acquire);
+        counters::read(&self.bus.ram, inspection)
     }
 
     fn run_to_end(&mut self) -> String {
@@ -448,9 +499,12 @@ impl Runner {
                 Some(Request::ProgramStarted) => {
                     let at = self.begun.elapsed();
                     self.started.get_or_insert(at);
-                    self.bus
-                        .log
-                        .note(&format!("program started after {at:.3?}: {}", self.counts));
+                    let counters = self.counters().as_ref().map(counters::describe);
+                    self.bus.log.note(&format!(
+                        "program started after {at:.3?}: {}; {}",
+                        self.counts,
+                        counters.unwrap_or_default()
+                    ));
                 }
                 Some(Request::PowerOff(abi::lab::POWEROFF_PANIC)) => {
                     return format!(

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use abi::boot::run_flags;
+use abi::boot::{CMDLINE_COPY, run_flags};
+use abi::policy::CopyPolicy;
 use anyhow::{Context, Result, bail};
 
 use crate::control::Signals;
@@ -49,6 +50,10 @@ pub struct Program {
     pub flags: u32,
     /// User and group it runs as.
     pub ids: (u32, u32),
+    /// What copies do that may fail.
+    pub copy_policy: CopyPolicy,
+    /// Directory for reports of deadlocks and of who waits for whom.
+    pub report: Option<PathBuf>,
     /// Added to the kernel's command line.
     pub cmdline: String,
     /// More arguments for QEMU.
@@ -125,6 +130,8 @@ impl Program {
             verbose: false,
             flags: 0,
             ids: (0, 0),
+            copy_policy: CopyPolicy::Try,
+            report: None,
             cmdline: String::new(),
             qemu_args: Vec::new(),
         }
@@ -183,7 +190,7 @@ impl Program {
         machine::run(Config {
             kernel,
             archive,
-            cmdline: self.cmdline,
+            cmdline: policy_word(self.copy_policy, self.cmdline),
             memory: self.memory,
             disk: Some(disk),
             accelerator,
@@ -194,6 +201,7 @@ impl Program {
             stderr: streams.stderr,
             signals: streams.signals,
             log,
+            report: self.report,
             qemu_args: self.qemu_args,
         })
     }
@@ -245,6 +253,17 @@ impl Program {
                 // At the same path in the guest, whose working directory is not ours.
                 let absolute = std::path::absolute(host).context("the program's path")?;
                 let (file, links) = closure::links(&absolute);
+                let moved = place(&absolute, &file);
+                if let Some(place) = &moved {
+                    log.note(&format!(
+                        "{path}: where the guest mounts something: run as {}",
+                        place.display()
+                    ));
+                }
+                let (absolute, file, links) = match moved {
+                    Some(place) => (place.clone(), place, Vec::new()),
+                    None => (absolute, file, links),
+                };
                 let text = |path: &Path| match path.to_str() {
                     Some(path) => Ok(path.to_string()),
                     None => Err(refuse("the path is not UTF-8: use --root", 126)),
@@ -283,6 +302,29 @@ impl Program {
             }
             Err(_) => Err(refuse("no such program here or on the embedded root", 127).into()),
         }
+    }
+}
+
+/// Directories whose content the guest covers with file systems of its own.
+const COVERED: [&str; 3] = ["/dev", "/proc", "/tmp"];
+
+/// Where a program goes that cannot be at its own path, because that path or the file it leads
+/// to would be covered.
+fn place(path: &Path, file: &Path) -> Option<PathBuf> {
+    let covered = |path: &Path| COVERED.iter().any(|dir| path.starts_with(dir));
+    if !covered(path) && !covered(file) {
+        return None;
+    }
+    Some(Path::new("/bin").join(path.file_name()?))
+}
+
+/// The kernel's command line with the copy policy in front.
+fn policy_word(policy: CopyPolicy, rest: String) -> String {
+    let word = format!("{CMDLINE_COPY}{}", policy.name());
+    if rest.is_empty() {
+        word
+    } else {
+        format!("{word} {rest}")
     }
 }
 
@@ -370,6 +412,21 @@ mod tests {
             "A=2",
         ];
         assert_eq!(env, expected);
+    }
+
+    #[test]
+    fn programs_move_out_of_covered_directories() {
+        let place = |path: &str, file: &str| {
+            super::place(Path::new(path), Path::new(file)).map(|p| p.display().to_string())
+        };
+        assert_eq!(place("/opt/x", "/opt/x"), None);
+        assert_eq!(place("/tmpx/x", "/tmpx/x"), None);
+        assert_eq!(place("/tmp/d/x", "/tmp/d/x").as_deref(), Some("/bin/x"));
+        assert_eq!(place("/bin/ls", "/tmp/busybox").as_deref(), Some("/bin/ls"));
+        assert_eq!(
+            place("/proc/self/exe", "/opt/x").as_deref(),
+            Some("/bin/exe")
+        );
     }
 
     #[test]

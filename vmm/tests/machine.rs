@@ -65,6 +65,7 @@ fn config(code: &[u8], accelerator: Accelerator) -> Config {
         stderr: Sink::capture().0,
         signals: None,
         log: Arc::new(Log::new(false, 200)),
+        report: None,
         qemu_args: Vec::new(),
     }
 }

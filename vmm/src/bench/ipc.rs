@@ -73,6 +73,7 @@ pub fn measure(accelerator: Accelerator, gate: Option<Gate>) -> Result<Report> {
         stderr: Sink::capture().0,
         signals: None,
         log: Arc::new(Log::new(false, KEPT)),
+        report: None,
         qemu_args: match accelerator {
             Accelerator::Kvm => Vec::new(),
             Accelerator::Qemu => COUNTING.map(String::from).to_vec(),

@@ -68,6 +68,7 @@ impl Boot {
             stderr: Sink::stderr(),
             signals: Some(Signals::install()?),
             log: Arc::new(Log::new(true, KEPT)),
+            report: None,
             qemu_args: Vec::new(),
         })?;
         super::run::report(&outcome, true);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use abi::boot::run_flags;
+use abi::policy::CopyPolicy;
 use anyhow::Result;
 use clap::Args;
 use rustix::stdio::{stderr, stdin, stdout};
@@ -45,6 +46,18 @@ pub struct Run {
     /// The program's working directory
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub cwd: OsString,
+    /// What copies between processes do that meet an absent page. try: fail, and be repeated
+    /// when the page is there. transparent: wait for it, as systems did before, which can
+    /// deadlock. file-only: wait unless it has to come from a file
+    #[arg(long, value_name = "POLICY", value_parser = parse_policy, default_value = "try")]
+    pub copy_policy: CopyPolicy,
+    /// Write who waits for whom into this directory (text, DOT, SVG), when the guest is
+    /// deadlocked or this process gets SIGUSR1
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Have the memory server check its invariants after every request, which is slow
+    #[arg(long)]
+    pub vm_sanity: bool,
     /// One more argument for QEMU
     #[arg(long, hide = true, allow_hyphen_values = true)]
     pub qemu_arg: Vec<String>,
@@ -61,6 +74,13 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "not a number of seconds".to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn parse_policy(text: &str) -> Result<CopyPolicy, String> {
+    CopyPolicy::named(text.as_bytes()).ok_or_else(|| {
+        let names = CopyPolicy::ALL.map(CopyPolicy::name);
+        format!("the policies are {}", names.join(", "))
+    })
 }
 
 fn parse_assignment(text: &str) -> Result<OsString, String> {
@@ -101,6 +121,13 @@ impl Run {
             accelerator: self.accel,
             gate: self.gate,
             verbose,
+            flags: if self.vm_sanity {
+                run_flags::VM_SANITY
+            } else {
+                0
+            },
+            copy_policy: self.copy_policy,
+            report: self.report,
             cmdline: self.append,
             qemu_args: self.qemu_arg,
             ..Program::new::<OsString>([])
@@ -125,6 +152,11 @@ pub fn report(outcome: &Outcome, verbose: bool) {
         }
         Ending::Stopped(Reason::Signal(_) | Reason::OutputClosed) => None,
         Ending::Stopped(Reason::Lingering) => Some("the machine did not power off".to_string()),
+        Ending::Stopped(Reason::Deadlock(who)) => {
+            tell("deadlock: nobody in the guest can run, and nothing will change that");
+            who.lines().for_each(complain);
+            None
+        }
         Ending::Stopped(Reason::Failure(what)) => Some(what.clone()),
         Ending::Guest(what) => Some(what.clone()),
     };
@@ -142,5 +174,8 @@ pub fn report(outcome: &Outcome, verbose: bool) {
             "program started {started}, ended after {:.3?}; {}",
             outcome.elapsed, outcome.exits
         ));
+        if let Some(counters) = &outcome.counters {
+            tell(&crate::counters::describe(counters));
+        }
     }
 }

@@ -74,6 +74,7 @@ fn nonsense_is_refused() {
         &["--timeout", "NaN"],
         &["--env", "novalue"],
         &["--accel", "xen"],
+        &["--copy-policy", "hope"],
         &["--unknown"],
     ] {
         let all = ["absentia", "run"].iter().chain(bad);

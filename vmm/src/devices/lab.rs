@@ -1,5 +1,8 @@
 //! The lab device ([`abi::lab`]): doorbells by which the guest talks to its VMM.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use abi::lab;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -19,6 +22,8 @@ pub enum Request {
 #[derive(Debug, Default)]
 pub struct Lab {
     log_address: u64,
+    /// Where the kernel's [`lab::Inspection`] lies; 0 before it said so.
+    pub inspection: Arc<AtomicU64>,
 }
 
 impl Lab {
@@ -35,6 +40,7 @@ impl Lab {
                     Err(_) => log.note("the guest logs a line outside its RAM"),
                 }
             }
+            lab::INSPECTION => self.inspection.store(value, Ordering::Release),
             lab::POWEROFF => return Some(Request::PowerOff(value)),
             lab::PROGRAM_STARTED => return Some(Request::ProgramStarted),
             _ => {}

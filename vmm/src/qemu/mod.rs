@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use abi::lab;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -21,7 +22,6 @@ use crate::hostlink::Link;
 use crate::hostlink::input::Input;
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::Gate;
-use crate::log::Log;
 use crate::machine::{Config, Ended, Ending, Outcome, spawn, supervise};
 
 /// The program, and the Debian package that has it.
@@ -76,6 +76,8 @@ pub fn run(config: Config) -> Result<Outcome> {
     let stop = Stop::new()?;
     let input = Input::new()?;
     let ended = Arc::new(Ended::new()?);
+    let lines = Lines::new(log.clone());
+    let started = lines.started.clone();
     let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
     let link = Arc::new(Mutex::new(link));
     let output_thread = {
@@ -86,10 +88,7 @@ pub fn run(config: Config) -> Result<Outcome> {
             ended.set();
         })?
     };
-    let serial_thread = {
-        let log = log.clone();
-        spawn("serial", move || copy_log(serial_here, log))?
-    };
+    let serial_thread = { spawn("serial", move || copy_log(serial_here, lines))? };
     let input_thread = {
         let (input, stop) = (input.clone(), stop.clone());
         spawn("stdin", move || {
@@ -106,6 +105,7 @@ pub fn run(config: Config) -> Result<Outcome> {
         config.timeout,
         &input,
         exited,
+        &mut crate::inspect::watch::Blind,
     );
     let reason = stop.reason();
     if reason.is_some() {
@@ -133,7 +133,8 @@ pub fn run(config: Config) -> Result<Outcome> {
         ending,
         gate: Some(Gate::Direct),
         exits: Counts::default(),
-        started: None,
+        counters: None,
+        started: started.get().map(|at| at.duration_since(begun)),
         elapsed: begun.elapsed(),
         log: log.kept(),
     })
@@ -271,8 +272,7 @@ fn deliver(input: &Input, mut stream: &UnixStream) {
     }
 }
 
-fn copy_log(mut stream: UnixStream, log: Arc<Log>) {
-    let mut lines = Lines::new(log);
+fn copy_log(mut stream: UnixStream, mut lines: Lines) {
     let mut buffer = [0; 1024];
     while let Ok(len @ 1..) = stream.read(&mut buffer) {
         // Log lines cannot fail to be written.
@@ -283,7 +283,14 @@ fn copy_log(mut stream: UnixStream, log: Arc<Log>) {
 /// How QEMU ended, in terms of the guest.
 fn describe(status: ExitStatus) -> String {
     match status.code() {
-        // isa-debug-exit makes 2 * status + 1 of what the guest writes.
+        // isa-debug-exit makes 2 * n + 1 of what the guest writes.
+        Some(code) if code == (lab::DEBUG_EXIT_PANIC << 1 | 1) as i32 => {
+            "ended: the guest's kernel or a core server died".into()
+        }
+        Some(code) if code & 0x81 == 0x81 => format!(
+            "ended: the guest powered off with status {} and no program's status",
+            code as u32 >> 1 & !lab::DEBUG_EXIT_STATUS
+        ),
         Some(code) if code & 1 == 1 && code > 1 => {
             format!(
                 "ended: the guest powered off with status {} and no program's status",
@@ -291,10 +298,6 @@ fn describe(status: ExitStatus) -> String {
             )
         }
         Some(0) => "ended: the guest reset or shut down the machine".into(),
-        // What QEMU says about itself, and what is left of `lab::POWEROFF_PANIC`.
-        Some(1) => "ended: the guest's kernel or a core server died, or QEMU failed (then its \
-                    message is above)"
-            .into(),
         Some(code) => format!("failed with status {code}; its message is above"),
         None => format!("ended: {status}"),
     }
@@ -331,7 +334,10 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         let code = |code: i32| describe(ExitStatus::from_raw(code << 8));
         assert!(code(15).contains("status 7"));
-        assert!(code(1).contains("died"));
+        assert!(code(0xff).contains("died"));
+        assert!(code(0x81).contains("status 0"));
+        assert!(code(0x87).contains("status 3"));
+        assert!(code(1).contains("failed"));
         assert!(code(2).contains("failed"));
         assert!(code(0).contains("reset"));
     }
