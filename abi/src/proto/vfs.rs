@@ -234,4 +234,11 @@ protocol! {
         /// POLL* bits.
         events: u32,
     };
+    /// Call by PM: `who` may have `files` descriptors (RLIMIT_NOFILE). Children inherit it.
+    SetFileLimit = 22 {
+        /// The process.
+        who: Endpoint,
+        /// How many.
+        files: u64,
+    };
 }

@@ -4,7 +4,7 @@ use crate::calls::Caller;
 use crate::server::Pm;
 use crate::system::System;
 use abi::message::WORDS;
-use abi::proto::vm;
+use abi::proto::{vfs, vm};
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
@@ -71,7 +71,9 @@ impl<S: System> Pm<S> {
         let process = self.table.process_mut(pid).ok_or(Errno::ESRCH)?;
         process.limits.set(resource, new, root)?;
         let limits = process.limits;
-        if ![linux::RLIMIT_STACK, linux::RLIMIT_DATA, linux::RLIMIT_AS].contains(&resource) {
+        let for_vm =
+            [linux::RLIMIT_STACK, linux::RLIMIT_DATA, linux::RLIMIT_AS].contains(&resource);
+        if !for_vm && resource != linux::RLIMIT_NOFILE {
             return Ok(());
         }
         let slot = process.threads.first().copied();
@@ -81,6 +83,13 @@ impl<S: System> Pm<S> {
         else {
             return Ok(());
         };
+        if !for_vm {
+            let request = vfs::SetFileLimit {
+                who,
+                files: limits.soft(resource),
+            };
+            return self.sys.call(Endpoint::VFS, request);
+        }
         let request = vm::SetLimits {
             who,
             stack: limits.soft(linux::RLIMIT_STACK),

@@ -76,6 +76,11 @@ impl Vfs {
             vfs::Fork::KIND if from_pm => answer(message, |r| self.fork(r)),
             vfs::Exit::KIND if from_pm => answer(message, |r: vfs::Exit| self.exit(r.who)),
             vfs::SetIds::KIND if from_pm => answer(message, |r| self.set_ids(r)),
+            vfs::SetFileLimit::KIND if from_pm => answer(message, |r: vfs::SetFileLimit| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                process.files().set_limit(r.files);
+                Ok(())
+            }),
             vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
             // Sessions matter only to the terminal, which keeps them itself.
             vfs::SetSession::KIND if from_pm => answer(message, |_: vfs::SetSession| Ok(())),

@@ -5,10 +5,12 @@ use crate::locks::Owner;
 use abi::Errno;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
-/// Descriptors a process may have (RLIMIT_NOFILE's default).
-pub const OPEN_MAX: usize = 1024;
+/// Descriptors a process may have at most, whatever its RLIMIT_NOFILE.
+pub const OPEN_MAX: usize = 4096;
+/// RLIMIT_NOFILE's default.
+const OPEN_DEFAULT: usize = 1024;
 
 /// One descriptor.
 #[derive(Clone)]
@@ -24,6 +26,7 @@ pub struct FdTable {
     /// Names the table as an owner of record locks.
     pub id: u64,
     entries: RefCell<Vec<Option<Descriptor>>>,
+    limit: Cell<usize>,
 }
 
 impl FdTable {
@@ -32,6 +35,7 @@ impl FdTable {
         FdTable {
             id,
             entries: RefCell::default(),
+            limit: Cell::new(OPEN_DEFAULT),
         }
     }
 
@@ -40,7 +44,19 @@ impl FdTable {
         FdTable {
             id,
             entries: RefCell::new(self.entries.borrow().clone()),
+            limit: self.limit.clone(),
         }
+    }
+
+    /// RLIMIT_NOFILE: new descriptors are below it. Those beyond it stay open.
+    pub fn limit(&self) -> usize {
+        self.limit.get()
+    }
+
+    /// Sets RLIMIT_NOFILE.
+    pub fn set_limit(&self, limit: u64) {
+        let limit = usize::try_from(limit).unwrap_or(OPEN_MAX);
+        self.limit.set(limit.min(OPEN_MAX));
     }
 
     /// The descriptor; `EBADF`.
@@ -62,7 +78,7 @@ impl FdTable {
         let free = (from..entries.len())
             .find(|&fd| entries[fd].is_none())
             .unwrap_or(entries.len().max(from));
-        if free < OPEN_MAX {
+        if free < self.limit.get() {
             Ok(free)
         } else {
             Err(Errno::EMFILE)
@@ -76,7 +92,7 @@ impl FdTable {
         Ok(fd as i32)
     }
 
-    /// Puts a file at this descriptor (below [`OPEN_MAX`]), closing what was there.
+    /// Puts a file at this descriptor (below [`FdTable::limit`]), closing what was there.
     pub fn set(&self, fd: usize, file: Rc<OpenFile>, close_on_exec: bool) {
         let mut entries = self.entries.borrow_mut();
         if entries.len() <= fd {

@@ -60,7 +60,8 @@ pub struct Found {
     pub last: Last,
     /// What it names; `None` when it does not exist.
     pub node: Option<Node>,
-    /// Slashes followed it: only a directory will do.
+    /// Slashes followed it: only a directory will do (with [`Follow::Never`] the caller
+    /// checks that).
     pub trailing_slash: bool,
 }
 
@@ -97,8 +98,10 @@ impl Found {
 pub enum Follow {
     /// Through a symbolic link at the end as well.
     Yes,
-    /// The last component is meant itself.
+    /// The last component is meant itself, unless slashes follow it.
     No,
+    /// The last component is meant itself whatever follows it: calls that change names.
+    Never,
 }
 
 impl Caller {
@@ -184,10 +187,15 @@ impl Caller {
                     Err(Errno::ENOENT)
                 };
             };
-            let through = child.is_link() && (!is_last || slashes > 0 || follow == Follow::Yes);
+            let through = child.is_link()
+                && match follow {
+                    Follow::Yes => true,
+                    Follow::No => !is_last || slashes > 0,
+                    Follow::Never => !is_last,
+                };
             if !through {
                 if is_last {
-                    if slashes > 0 && !child.is_directory() {
+                    if slashes > 0 && !child.is_directory() && follow != Follow::Never {
                         return Err(Errno::ENOTDIR);
                     }
                     return Ok(found);

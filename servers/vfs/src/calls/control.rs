@@ -1,7 +1,6 @@
 //! fcntl(2), ioctl(2), flock(2), fsync(2).
 
 use super::{Args, fd};
-use crate::fd::OPEN_MAX;
 use crate::file::{Kind, OpenFile};
 use crate::locks::{Lock, Owner};
 use crate::state::Caller;
@@ -30,7 +29,7 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
     match command {
         linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
             let from = a[2] as u32 as usize;
-            if from >= OPEN_MAX {
+            if from >= files.limit() {
                 return Err(Errno::EINVAL);
             }
             let close_on_exec = command == linux::F_DUPFD_CLOEXEC;

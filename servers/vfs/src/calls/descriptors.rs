@@ -64,7 +64,7 @@ pub fn dup3(c: &Caller, a: Args) -> Result<u64, Errno> {
 fn dup_to(c: &Caller, from: u64, to: u64, close_on_exec: bool) -> Result<u64, Errno> {
     let files = c.process.files();
     let to = to as u32 as usize;
-    if to >= OPEN_MAX {
+    if to >= files.limit() {
         return Err(Errno::EBADF);
     }
     let file = files.get(fd(from))?;

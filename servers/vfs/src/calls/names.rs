@@ -25,7 +25,7 @@ fn check_directory(c: &Caller, directory: &Vnode) -> Result<(), Errno> {
 
 /// mkdirat(2)
 pub async fn mkdir(c: &Caller, dirfd: u64, path: u64, mode: u64) -> Result<u64, Errno> {
-    let found = found(c, dirfd, path, Follow::No).await?;
+    let found = found(c, dirfd, path, Follow::Never).await?;
     let mode = mode as u32 & 0o1777 | linux::S_IFDIR;
     make(c, &found, mode, 0).await?;
     Ok(0)
@@ -38,7 +38,7 @@ pub async fn unlink(c: &Caller, dirfd: u64, path: u64, flags: u64) -> Result<u64
         linux::AT_REMOVEDIR => true,
         _ => return Err(Errno::EINVAL),
     };
-    let found = found(c, dirfd, path, Follow::No).await?;
+    let found = found(c, dirfd, path, Follow::Never).await?;
     match (found.last, directory) {
         (Last::Name, _) => {}
         (Last::Dot, true) => return Err(Errno::EINVAL),
@@ -47,6 +47,9 @@ pub async fn unlink(c: &Caller, dirfd: u64, path: u64, flags: u64) -> Result<u64
         (_, false) => return Err(Errno::EISDIR),
     }
     let vnode = found.existing()?.vnode()?;
+    if found.trailing_slash && !vnode.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
     if is_mount_point(&found).is_some() {
         return Err(Errno::EBUSY);
     }
@@ -101,7 +104,7 @@ pub async fn link(
         node_flags |= u64::from(linux::AT_SYMLINK_NOFOLLOW);
     }
     let vnode = c.node_at(old_dirfd, old, node_flags).await?.vnode()?;
-    let found = found(c, new_dirfd, new, Follow::No).await?;
+    let found = found(c, new_dirfd, new, Follow::Never).await?;
     if found.node.is_some() || found.last != Last::Name {
         return Err(Errno::EEXIST);
     }
@@ -146,7 +149,7 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
     if target.len() >= PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
-    let found = found(c, dirfd, path, Follow::No).await?;
+    let found = found(c, dirfd, path, Follow::Never).await?;
     if found.node.is_some() || found.last != Last::Name {
         return Err(Errno::EEXIST);
     }
@@ -196,8 +199,8 @@ pub async fn rename(
     if flags & !(linux::RENAME_EXCHANGE | linux::RENAME_NOREPLACE) != 0 || exchange && no_replace {
         return Err(Errno::EINVAL);
     }
-    let from = found(c, old_dirfd, old, Follow::No).await?;
-    let to = found(c, new_dirfd, new, Follow::No).await?;
+    let from = found(c, old_dirfd, old, Follow::Never).await?;
+    let to = found(c, new_dirfd, new, Follow::Never).await?;
     if !Rc::ptr_eq(&from.directory.mount, &to.directory.mount) {
         return Err(Errno::EXDEV);
     }

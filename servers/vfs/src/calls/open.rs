@@ -262,7 +262,7 @@ pub async fn mknod(c: &Caller, dirfd: u64, path: u64, mode: u64, dev: u64) -> Re
     };
     let path = c.path(path).await?;
     let start = c.start(dirfd, &path)?;
-    let found = c.walk(&start, &path, Follow::No).await?;
+    let found = c.walk(&start, &path, Follow::Never).await?;
     if found.node.is_none() && found.trailing_slash {
         return Err(Errno::ENOENT);
     }

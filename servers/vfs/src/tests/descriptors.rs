@@ -1,6 +1,7 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
-use abi::Errno;
+use abi::proto::vfs::SetFileLimit;
+use abi::{Class, Endpoint, Errno, Request};
 use linux_raw_sys::general as linux;
 
 fn world() -> World {
@@ -37,6 +38,33 @@ fn descriptors_are_the_lowest_free_ones() {
     }
     let at = w.string(0, "/f");
     assert_eq!(w.call(linux::__NR_open, &[at, 0]), Err(Errno::EMFILE));
+}
+
+#[test]
+fn the_limit_holds_for_every_new_descriptor() {
+    let mut w = world();
+    open(&mut w, 0);
+    let limit = |w: &mut World, files| {
+        let request = SetFileLimit {
+            who: PROGRAM,
+            files,
+        };
+        w.deliver(Endpoint::PM, Class::Call, request.encode());
+        assert_eq!(w.reply_of(Endpoint::PM), Some(Ok(0)));
+    };
+    limit(&mut w, 3);
+    assert_eq!(w.call(linux::__NR_dup, &[0]), Ok(1));
+    assert_eq!(w.call(linux::__NR_dup2, &[0, 3]), Err(Errno::EBADF));
+    assert_eq!(w.call(linux::__NR_dup2, &[0, 2]), Ok(2));
+    assert_eq!(w.call(linux::__NR_dup, &[0]), Err(Errno::EMFILE));
+    let dup = u64::from(linux::F_DUPFD);
+    assert_eq!(w.call(linux::__NR_fcntl, &[0, dup, 3]), Err(Errno::EINVAL));
+    limit(&mut w, u64::MAX);
+    assert_eq!(w.call(linux::__NR_fcntl, &[0, dup, 2000]), Ok(2000));
+    assert_eq!(w.call(linux::__NR_dup2, &[0, 4096]), Err(Errno::EBADF));
+    limit(&mut w, 1);
+    assert_eq!(w.call(linux::__NR_fcntl, &[2000, 1]), Ok(0), "stays open");
+    assert_eq!(w.call(linux::__NR_dup, &[2000]), Err(Errno::EMFILE));
 }
 
 #[test]

@@ -77,6 +77,24 @@ fn bad_paths_get_linuxs_errors() {
 }
 
 #[test]
+fn changing_names_never_follows_the_last_link() {
+    let mut w = world();
+    let (link, other) = (w.string(0, "/abs/"), w.string(1, "/other"));
+    for (number, args, errno) in [
+        (linux::__NR_rmdir, [link, 0], Errno::ENOTDIR),
+        (linux::__NR_unlink, [link, 0], Errno::ENOTDIR),
+        (linux::__NR_rename, [link, other], Errno::ENOTDIR),
+        (linux::__NR_mkdir, [link, 0o755], Errno::EEXIST),
+        (linux::__NR_symlink, [other, link], Errno::EEXIST),
+    ] {
+        assert_eq!(w.call(number, &args), Err(errno), "call {number}");
+    }
+    let file = w.string(0, "/a/b/file/");
+    assert_eq!(w.call(linux::__NR_unlink, &[file]), Err(Errno::ENOTDIR));
+    open(&mut w, "/abs/file", linux::O_RDONLY).unwrap();
+}
+
+#[test]
 fn a_dangling_link_is_created_through() {
     let mut w = world();
     let fd = open(&mut w, "/dangling", linux::O_CREAT | linux::O_WRONLY).unwrap();
