@@ -1,0 +1,197 @@
+//! The deadlocks that failable copies avoid, and the rows of the matrix that programs can
+//! show: `tests/scenarios/scenario.c` under the three copy policies.
+//!
+//! Under `transparent` D1, D2, D3 and D6 must deadlock, in the expected circle; under `try`
+//! and `file-only` they must give the right data. What the design has removed by construction
+//! must work under every policy:
+//!
+//! * D4: VM never calls VFS, it posts; VFS's calls to VM are answered at once.
+//! * D5: the disk's driver copies to and from its file system only, whose memory is resident.
+//! * D7(b): several page-ins are outstanding at once, by (device, inode), without locks.
+//! * D7(d): PM is not needed to bring a page, and VFS does not wait for PM in a call.
+//!
+//! D3 proper, a blocking call of VFS to VM, has no message (`handle_memory_is_not_a_call` in
+//! the memory server's tests); here VFS itself is parked with a result in its hands.
+
+mod common;
+
+use abi::policy::CopyPolicy;
+use absentia_vmm::control::Reason;
+use absentia_vmm::machine::Ending;
+use common::{Finished, Platform, Root, Run};
+
+/// Cold files on the disk.
+const COLD: usize = 48;
+const FILE: usize = 16 * 4096;
+
+fn root() -> Root {
+    let mut root = Root::new().program("scenario");
+    for number in 0..COLD {
+        let bytes: Vec<u8> = (0..FILE)
+            .map(|i| (i * 7 + i / 4096 * 13 + number * 31 + 1) as u8)
+            .collect();
+        root = root.file(&format!("/work/c{number}"), &bytes);
+    }
+    let page = |text: &[u8]| {
+        let mut page = text.to_vec();
+        page.resize(4096, 0);
+        page
+    };
+    root.file("/work/names", &page(b"/work/c0"))
+        .file("/work/target", &page(b"/work/c0"))
+        .file(
+            "/work/exec",
+            &[page(b"/bin/scenario"), page(b"nothing")].concat(),
+        )
+}
+
+fn run(policy: CopyPolicy, platform: Platform, cases: &[&str]) -> Finished {
+    let args: Vec<&str> = ["/bin/scenario"].iter().chain(cases).copied().collect();
+    let mut run = Run::new(&args).timeout(60);
+    run.policy = policy;
+    run.guest(platform, root().disk())
+}
+
+fn completes(policy: CopyPolicy, platform: Platform, cases: &[&str]) {
+    platform.require();
+    let finished = run(policy, platform, cases);
+    let expected: String = cases.iter().map(|case| format!("{case} ok\n")).collect();
+    let circumstances = finished.circumstances();
+    assert_eq!(finished.text(), expected, "{policy:?}: {circumstances}");
+    finished.must_exit(0);
+}
+
+/// Demands a deadlock whose circle is `ring`.
+fn deadlocks(case: &str, ring: &[&str]) {
+    Platform::Kvm.require();
+    let finished = run(CopyPolicy::Transparent, Platform::Kvm, &[case]);
+    let ending = finished.outcome.as_ref().map(|outcome| &outcome.ending);
+    let Some(Ending::Stopped(Reason::Deadlock(text))) = ending else {
+        panic!("{case}: no deadlock: {}", finished.circumstances());
+    };
+    finished.must_exit(125);
+    let circle: Vec<&str> = text
+        .lines()
+        .take_while(|line| line.starts_with(' '))
+        .collect();
+    assert_eq!(circle.len(), ring.len(), "{text}");
+    for (i, from) in ring.iter().enumerate() {
+        let wait = format!("  {from} waits for {}: ", ring[(i + 1) % ring.len()]);
+        assert!(circle.iter().any(|line| line.starts_with(&wait)), "{text}");
+    }
+    assert!(text.contains("of inode "), "which file: {text}");
+}
+
+const FILE_SYSTEM: &[&str] = &["ext2", "vm", "vfs"];
+const VFS: &[&str] = &["vfs", "vm"];
+
+/// The C library's start-up hands readlink a path in the program's own, absent file page.
+#[test]
+fn every_static_program_deadlocks_without_try() {
+    Platform::Kvm.require();
+    let root = Root::new().busybox();
+    for (policy, code) in [(CopyPolicy::Transparent, 125), (CopyPolicy::FileOnly, 0)] {
+        let mut run = Run::new(&["/bin/busybox", "true"]).timeout(60);
+        run.policy = policy;
+        run.guest(Platform::Kvm, root.disk()).must_exit(code);
+    }
+}
+
+#[test]
+fn d1_write_deadlocks_without_try() {
+    deadlocks("d1-write", FILE_SYSTEM);
+}
+
+#[test]
+fn d1_read_deadlocks_without_try() {
+    deadlocks("d1-read", FILE_SYSTEM);
+}
+
+#[test]
+fn d2_deadlocks_without_try() {
+    deadlocks("d2", VFS);
+}
+
+#[test]
+fn d3_deadlocks_without_try() {
+    deadlocks("d3", VFS);
+}
+
+#[test]
+fn d6_deadlocks_without_try() {
+    deadlocks("d6-write", FILE_SYSTEM);
+    deadlocks("d6-read", FILE_SYSTEM);
+}
+
+#[test]
+fn d7_deadlocks_without_try() {
+    deadlocks("d7a", FILE_SYSTEM);
+    deadlocks("d7c", VFS);
+}
+
+const SCENARIOS: &[&str] = &[
+    "d1-write", "d1-read", "d2", "d3", "d4", "d5", "d6-write", "d6-read", "d7a", "d7c", "d7d",
+];
+
+#[test]
+fn every_scenario_completes_with_try() {
+    completes(CopyPolicy::Try, Platform::Kvm, SCENARIOS);
+}
+
+#[test]
+fn every_scenario_completes_with_file_only() {
+    completes(CopyPolicy::FileOnly, Platform::Kvm, SCENARIOS);
+}
+
+#[test]
+fn what_is_impossible_by_construction_works_under_every_policy() {
+    completes(CopyPolicy::Transparent, Platform::Kvm, &["d4", "d5", "d7d"]);
+}
+
+#[test]
+fn every_scenario_completes_with_try_under_qemu() {
+    completes(CopyPolicy::Try, Platform::Qemu, SCENARIOS);
+}
+
+/// V13 first: it counts on cold files from the first on.
+const ROWS: &[&str] = &[
+    "V13", "V1", "V4", "V5", "V6", "V7", "V8", "V9", "V10", "V12", "V14", "V17",
+];
+
+#[test]
+fn matrix_v_with_try() {
+    completes(CopyPolicy::Try, Platform::Kvm, ROWS);
+}
+
+#[test]
+fn matrix_v_with_file_only() {
+    completes(CopyPolicy::FileOnly, Platform::Kvm, ROWS);
+}
+
+#[test]
+fn a_deadlock_is_reported_as_text_and_drawing() {
+    Platform::Kvm.require();
+    let directory = tempfile::tempdir().expect("directory");
+    let mut run = Run::new(&["/bin/scenario", "d1-write"]).timeout(60);
+    run.policy = CopyPolicy::Transparent;
+    run.report = Some(directory.path().join("report"));
+    run.guest(Platform::Kvm, root().disk()).must_exit(125);
+    let read = |name: &str| {
+        std::fs::read_to_string(directory.path().join("report").join(name)).expect(name)
+    };
+    assert!(read("cycle.txt").contains("ext2 waits for vm"));
+    assert!(read("cycle.dot").starts_with("digraph"));
+    assert!(read("cycle.svg").starts_with("<svg"));
+}
+
+/// A program that waits for ever is no deadlock, nor is one that reads what nobody writes.
+#[test]
+fn waiting_is_no_deadlock() {
+    Platform::Kvm.require();
+    let root = Root::new().busybox();
+    for script in ["sleep 1000", "mkfifo /work/fifo; read x < /work/fifo"] {
+        let run = Run::new(&["/bin/busybox", "sh", "-c", script]).timeout(6);
+        let finished = run.guest(Platform::Kvm, root.disk());
+        assert!(finished.timed_out(), "{}", finished.circumstances());
+    }
+}

@@ -1,0 +1,520 @@
+/* System calls whose memory is not there: pages mapped from files that nobody has read since
+ * the disk was made. Each case ends with "NAME ok", or says what is wrong and exits with 1.
+ *
+ * usage: scenario CASE...
+ *
+ * /work holds c0, c1, ...: cold files of 16 pages; byte i of cN is pattern(N, i).
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096l
+#define SIZE (16 * PAGE)
+
+extern const char __executable_start[], end[];
+
+static void nothing(void)
+{
+}
+
+/* Brings in the program's own pages, which are a file's, too, before the C library hands a
+ * string in one of them to readlink: without failable copies that is where every static
+ * program ends. What resolves an indirect function runs before the rest of the library. */
+static void (*touch(void))(void)
+{
+    for (const char *at = __executable_start; at < end; at += 4096)
+        *(const volatile char *)at;
+    return nothing;
+}
+
+void touched(void) __attribute__((ifunc("touch")));
+
+static const char *name;
+static int next_file;
+
+#define CHECK(what)                                                                        \
+    do {                                                                                   \
+        if (!(what)) {                                                                     \
+            printf("%s: line %d: %s (errno %d)\n", name, __LINE__, #what, errno);          \
+            fflush(stdout);                                                                \
+            _exit(1);                                                                      \
+        }                                                                                  \
+    } while (0)
+
+static unsigned char pattern(int file, long i)
+{
+    return (unsigned char)(i * 7 + i / PAGE * 13 + file * 31 + 1);
+}
+
+static void is_pattern(const unsigned char *at, int file, long from, long len)
+{
+    for (long i = 0; i < len; i++)
+        CHECK(at[i] == pattern(file, from + i));
+}
+
+static const char *path_of(int file)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "/work/c%d", file);
+    return path;
+}
+
+/* Maps the next cold file: *number says which. */
+static unsigned char *cold(int *number, int prot, int flags, void *at)
+{
+    int file = next_file++;
+    int fd = open(path_of(file), flags & MAP_SHARED && prot & PROT_WRITE ? O_RDWR : O_RDONLY);
+    CHECK(fd >= 0);
+    unsigned char *m = mmap(at, SIZE, prot, flags, fd, 0);
+    CHECK(m != MAP_FAILED);
+    close(fd);
+    if (number)
+        *number = file;
+    return m;
+}
+
+static unsigned char *cold_ro(int *number)
+{
+    return cold(number, PROT_READ, MAP_PRIVATE, 0);
+}
+
+static unsigned char *cold_rw(int *number)
+{
+    return cold(number, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+}
+
+/* A file with the pattern of a number that no cold file has. */
+static int warm(const char *path, int number, long len)
+{
+    static unsigned char bytes[2 * SIZE];
+    for (long i = 0; i < len; i++)
+        bytes[i] = pattern(number, i);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    CHECK(fd >= 0);
+    CHECK(write(fd, bytes, len) == len);
+    CHECK(lseek(fd, 0, SEEK_SET) == 0);
+    return fd;
+}
+
+static void file_is(int fd, int number, long from, long len)
+{
+    static unsigned char bytes[2 * SIZE];
+    CHECK(pread(fd, bytes, len, from) == len);
+    is_pattern(bytes, number, 0, len);
+}
+
+/* D1: the file system copies from a page that only it can bring. */
+static void d1_write(void)
+{
+    int file;
+    unsigned char *m = cold_ro(&file);
+    int fd = open("/work/out", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    CHECK(write(fd, m, SIZE) == SIZE);
+    file_is(fd, file, 0, SIZE);
+}
+
+/* D1: likewise into such a page. */
+static void d1_read(void)
+{
+    unsigned char *m = cold_rw(0);
+    int fd = warm("/work/warm", 100, SIZE);
+    CHECK(read(fd, m, SIZE) == SIZE);
+    is_pattern(m, 100, 0, SIZE);
+}
+
+/* D2: VFS copies a path from a page that it has to ask for. */
+static void d2_path(void)
+{
+    char *m = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, open("/work/names", O_RDONLY), 0);
+    CHECK(m != MAP_FAILED);
+    int fd = open(m, O_RDONLY);
+    CHECK(fd >= 0);
+    file_is(fd, 0, 0, PAGE);
+}
+
+/* D3: VFS writes results to pages that it has to ask for. */
+static void d3_select(void)
+{
+    unsigned char *m = cold_rw(0);
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    struct timeval time = {0, 50000};
+    fd_set none;
+    FD_ZERO(&none);
+    FD_SET(ends[0], &none);
+    CHECK(select(ends[0] + 1, &none, 0, 0, &time) == 0);
+    /* Results that go where no memory is. */
+    CHECK(fstat(ends[0], (struct stat *)m) == 0);
+    CHECK(S_ISFIFO(((struct stat *)m)->st_mode));
+    int *more = (int *)(m + PAGE);
+    CHECK(pipe(more) == 0);
+    CHECK(more[0] > ends[1]);
+}
+
+/* D6: a buffer over two files. */
+static void d6(int write_it)
+{
+    int prot = PROT_READ | PROT_WRITE, first, second;
+    unsigned char *room = mmap(0, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(room != MAP_FAILED);
+    cold(&first, prot, MAP_PRIVATE | MAP_FIXED, room);
+    cold(&second, prot, MAP_PRIVATE | MAP_FIXED, room + SIZE);
+    if (write_it) {
+        int fd = open("/work/out6", O_RDWR | O_CREAT | O_TRUNC, 0644);
+        CHECK(write(fd, room, 2 * SIZE) == 2 * SIZE);
+        file_is(fd, first, 0, SIZE);
+        static unsigned char bytes[SIZE];
+        CHECK(pread(fd, bytes, SIZE, SIZE) == SIZE);
+        is_pattern(bytes, second, 0, SIZE);
+    } else {
+        int fd = warm("/work/warm6", 101, 2 * SIZE);
+        CHECK(read(fd, room, 2 * SIZE) == 2 * SIZE);
+        is_pattern(room, 101, 0, 2 * SIZE);
+    }
+}
+
+static void d6_write(void)
+{
+    d6(1);
+}
+
+static void d6_read(void)
+{
+    d6(0);
+}
+
+/* D4: VFS calls VM (exec) while VM waits for VFS (page faults). */
+static void d4(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        execl("/bin/scenario", "scenario", "nothing", (char *)0);
+        _exit(3);
+    }
+    int file, status;
+    unsigned char *m = cold_ro(&file);
+    is_pattern(m, file, 0, SIZE);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* D5: a driver copies into a page of a file. The driver of the file's disk never copies for
+ * anybody but the file system, which gives it memory of its own. */
+static void d5(void)
+{
+    unsigned char *m = cold_rw(0);
+    int fd = open("/dev/zero", O_RDONLY);
+    CHECK(fd >= 0);
+    CHECK(read(fd, m, SIZE) == SIZE);
+    for (long i = 0; i < SIZE; i++)
+        CHECK(m[i] == 0);
+}
+
+/* D7(a): a write to a file from a mapping of it, through the same descriptor. */
+static void d7a(void)
+{
+    int file = next_file++;
+    int fd = open(path_of(file), O_RDWR);
+    CHECK(fd >= 0);
+    unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+    CHECK(lseek(fd, SIZE, SEEK_SET) == SIZE);
+    CHECK(write(fd, m, SIZE) == SIZE);
+    CHECK(lseek(fd, 0, SEEK_CUR) == 2 * SIZE);
+    file_is(fd, file, 0, SIZE);
+    static unsigned char bytes[SIZE];
+    CHECK(pread(fd, bytes, SIZE, SIZE) == SIZE);
+    is_pattern(bytes, file, 0, SIZE);
+}
+
+/* D7(c): exec takes path and arguments from a page of a file. */
+static void d7c(void)
+{
+    char *m = mmap(0, 2 * PAGE, PROT_READ, MAP_PRIVATE, open("/work/exec", O_RDONLY), 0);
+    CHECK(m != MAP_FAILED);
+    pid_t child = fork();
+    if (child == 0) {
+        char *arguments[] = {"scenario", m + PAGE, 0};
+        execv(m, arguments);
+        _exit(3);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* D7(d): PM copies from a page of a file while VFS asks it to finish an exec. */
+static void d7d(void)
+{
+    for (int i = 0; i < 4; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            execl("/bin/scenario", "scenario", "nothing", (char *)0);
+            _exit(3);
+        }
+        unsigned char *m = cold_ro(0);
+        /* Whatever the action says: it need not be a good one, the copy counts. */
+        long result = syscall(SYS_rt_sigaction, SIGUSR2, m, 0, 8);
+        CHECK(result == 0);
+        signal(SIGUSR2, SIG_DFL);
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+}
+
+/* ---- the matrix ---- */
+
+/* Reading calls into absent memory of three kinds. */
+static void v1(void)
+{
+    int dir = open("/work", O_RDONLY | O_DIRECTORY);
+    int zero = open("/dev/zero", O_RDONLY);
+    int file = warm("/work/warmv1", 102, SIZE);
+    unlink("/work/linkv1");
+    CHECK(symlink("somewhere", "/work/linkv1") == 0);
+    for (int kind = 0; kind < 3; kind++) {
+        int prot = kind == 2 ? PROT_READ : PROT_READ | PROT_WRITE;
+        unsigned char *m = kind ? cold(0, prot, MAP_PRIVATE, 0)
+                                : mmap(0, SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        int good = kind != 2;
+        long n = pread(file, m, PAGE, 0);
+        CHECK(good ? n == PAGE : n == -1 && errno == EFAULT);
+        if (good)
+            is_pattern(m, 102, 0, PAGE);
+        n = syscall(SYS_getdents64, dir, m + PAGE, PAGE);
+        CHECK(good ? n > 0 : n == -1 && errno == EFAULT);
+        lseek(dir, 0, SEEK_SET);
+        int status = stat("/work", (struct stat *)(m + 2 * PAGE));
+        CHECK(good ? status == 0 : status == -1 && errno == EFAULT);
+        n = readlink("/work/linkv1", (char *)m + 3 * PAGE, 100);
+        CHECK(good ? n == 9 && !memcmp(m + 3 * PAGE, "somewhere", 9) : n == -1 && errno == EFAULT);
+        n = read(zero, m + 4 * PAGE, PAGE);
+        CHECK(good ? n == PAGE && m[4 * PAGE] == 0 : n == -1 && errno == EFAULT);
+        int out = open("/work/outv1", O_RDWR | O_CREAT | O_TRUNC, 0644);
+        CHECK(write(out, m + 5 * PAGE, PAGE) == PAGE);
+        close(out);
+        munmap(m, SIZE);
+    }
+}
+
+/* A pipe and absent memory at both ends. */
+static void v4(void)
+{
+    int ends[2], file;
+    CHECK(pipe(ends) == 0);
+    unsigned char *from = cold_ro(&file), *to = cold_rw(0);
+    CHECK(write(ends[1], from, 3 * PAGE) == 3 * PAGE);
+    CHECK(read(ends[0], to, PAGE) == PAGE);
+    CHECK(read(ends[0], to + PAGE, SIZE - PAGE) == 2 * PAGE);
+    is_pattern(to, file, 0, 3 * PAGE);
+}
+
+/* Appending and the position, once each. */
+static void v5(void)
+{
+    int file, number;
+    unsigned char *m = cold_ro(&number);
+    file = open("/work/outv5", O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0644);
+    CHECK(write(file, "0123456789", 10) == 10);
+    CHECK(write(file, m, SIZE) == SIZE);
+    CHECK(lseek(file, 0, SEEK_CUR) == SIZE + 10);
+    struct stat status;
+    CHECK(fstat(file, &status) == 0 && status.st_size == SIZE + 10);
+    static unsigned char bytes[SIZE];
+    CHECK(pread(file, bytes, SIZE, 10) == SIZE);
+    is_pattern(bytes, number, 0, SIZE);
+    unsigned char *to = cold_rw(0);
+    CHECK(lseek(file, 10, SEEK_SET) == 10);
+    CHECK(read(file, to, 2 * PAGE) == 2 * PAGE);
+    CHECK(lseek(file, 0, SEEK_CUR) == 10 + 2 * PAGE);
+    is_pattern(to, number, 0, 2 * PAGE);
+}
+
+/* The target of a symbolic link in absent memory. */
+static void v6(void)
+{
+    char *m = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, open("/work/target", O_RDONLY), 0);
+    CHECK(m != MAP_FAILED);
+    unlink("/work/linkv6");
+    CHECK(symlink(m, "/work/linkv6") == 0);
+    char text[100] = "";
+    CHECK(readlink("/work/linkv6", text, sizeof text) == 8);
+    CHECK(!memcmp(text, "/work/c0", 8));
+}
+
+/* Structures: a lock, a poll list, vectors, times. */
+static void v7(void)
+{
+    unsigned char *m = cold_rw(0);
+    int fd = warm("/work/warmv7", 103, SIZE);
+    struct flock *lock = (struct flock *)m;
+    lock->l_type = F_RDLCK, lock->l_whence = SEEK_SET, lock->l_start = lock->l_len = 0;
+    CHECK(fcntl(fd, F_GETLK, lock) == 0 && lock->l_type == F_UNLCK);
+    struct pollfd *list = (struct pollfd *)(m + PAGE);
+    list->fd = fd, list->events = POLLIN, list->revents = 0;
+    CHECK(poll(list, 1, 0) == 1 && list->revents == POLLIN);
+    unsigned char *a = cold_rw(0);
+    struct iovec vector[2] = {{a, PAGE}, {a + 4 * PAGE, PAGE}};
+    CHECK(readv(fd, vector, 2) == 2 * PAGE);
+    is_pattern(a, 103, 0, PAGE);
+    is_pattern(a + 4 * PAGE, 103, PAGE, PAGE);
+}
+
+/* select ends by its timer; sets and the time left are in absent memory. */
+static void v8(void)
+{
+    unsigned char *m = cold_rw(0);
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    fd_set *set = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    FD_ZERO(set);
+    FD_SET(ends[0], set);
+    struct timeval time = {0, 30000};
+    CHECK(select(ends[0] + 1, set, (fd_set *)m, 0, &time) >= -1);
+    FD_SET(ends[0], set);
+    struct timeval again = {0, 30000};
+    CHECK(select(ends[0] + 1, set, 0, 0, &again) == 0);
+    CHECK(!FD_ISSET(ends[0], set));
+}
+
+/* A short file read into memory whose end is missing. */
+static void v9(void)
+{
+    unsigned char *m = cold_rw(0);
+    munmap(m + 2 * PAGE, SIZE - 2 * PAGE);
+    int fd = warm("/work/warmv9", 104, 100);
+    CHECK(read(fd, m + PAGE, SIZE) == 100);
+    is_pattern(m + PAGE, 104, 0, 100);
+    int large = warm("/work/warmv9b", 105, SIZE);
+    long n = read(large, m, SIZE);
+    CHECK((n > 0 && n <= 2 * PAGE) || (n == -1 && errno == EFAULT));
+}
+
+/* A hole read into absent memory of the same file system. */
+static void v10(void)
+{
+    unsigned char *m = cold_rw(0);
+    int fd = open("/work/hole", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    CHECK(ftruncate(fd, SIZE) == 0);
+    CHECK(read(fd, m, SIZE) == SIZE);
+    for (long i = 0; i < SIZE; i++)
+        CHECK(m[i] == 0);
+}
+
+/* D7(b): a copy onto a file that another process is running into. */
+static void v12(void)
+{
+    int target = next_file++, source = next_file++;
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open(path_of(target), O_RDONLY);
+        volatile unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+        unsigned sum = 0;
+        for (int round = 0; round < 20; round++) {
+            for (long i = 0; i < SIZE; i += PAGE)
+                sum += m[i];
+            madvise((void *)m, SIZE, MADV_DONTNEED);
+        }
+        _exit(sum == 1 ? 1 : 0);
+    }
+    int from = open(path_of(source), O_RDONLY), to = open(path_of(target), O_RDWR);
+    unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, from, 0);
+    CHECK(write(to, m, SIZE) == SIZE);
+    file_is(to, source, 0, SIZE);
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+}
+
+/* Forty processes wait for repair at once. */
+static void v13(void)
+{
+    for (int i = 0; i < 40; i++) {
+        if (fork() == 0) {
+            int file = i % 8;
+            int fd = open(path_of(file), O_RDONLY);
+            unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+            char path[64];
+            snprintf(path, sizeof path, "/work/v13.%d", i);
+            int out = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+            CHECK(write(out, m, SIZE) == SIZE);
+            file_is(out, file, 0, SIZE);
+            unlink(path);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < 40; i++) {
+        int status;
+        CHECK(wait(&status) > 0 && status == 0);
+    }
+}
+
+/* Page-ins move no offset and need no descriptor. */
+static void v14(void)
+{
+    int file = next_file++;
+    int fd = open(path_of(file), O_RDONLY);
+    unsigned char bytes[100];
+    CHECK(read(fd, bytes, 50) == 50);
+    unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+    is_pattern(m, file, 0, SIZE);
+    CHECK(read(fd, bytes, 50) == 50);
+    is_pattern(bytes, file, 50, 50);
+    unsigned char *late = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    is_pattern(late, file, 0, SIZE);
+}
+
+/* What cannot be mapped. */
+static void v17(void)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    CHECK(mmap(0, PAGE, PROT_READ, MAP_PRIVATE, ends[0], 0) == MAP_FAILED && errno == ENODEV);
+    int fd = open("/work/outv17", O_WRONLY | O_CREAT, 0644);
+    CHECK(mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED && errno == EACCES);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} cases[] = {
+    {"d1-write", d1_write}, {"d1-read", d1_read}, {"d2", d2_path},   {"d3", d3_select},
+    {"d4", d4},             {"d5", d5},           {"d6-write", d6_write}, {"d6-read", d6_read},
+    {"d7a", d7a},           {"d7c", d7c},         {"d7d", d7d},      {"nothing", nothing},
+    {"V1", v1},             {"V4", v4},           {"V5", v5},        {"V6", v6},
+    {"V7", v7},             {"V8", v8},           {"V9", v9},        {"V10", v10},
+    {"V12", v12},           {"V13", v13},         {"V14", v14},      {"V17", v17},
+};
+
+int main(int argc, char **argv)
+{
+    touched();
+    for (int i = 1; i < argc; i++) {
+        name = argv[i];
+        int known = 0;
+        for (unsigned n = 0; n < sizeof cases / sizeof *cases; n++) {
+            if (!strcmp(cases[n].name, name)) {
+                cases[n].run();
+                known = 1;
+            }
+        }
+        CHECK(known);
+        if (strcmp(name, "nothing")) {
+            printf("%s ok\n", name);
+            fflush(stdout);
+        }
+    }
+    return 0;
+}
