@@ -134,6 +134,23 @@ protocol! {
         /// The process.
         who: Endpoint,
     };
+    /// *Posted* by VFS: until [`RestoreMask`], or until a handler has run, `mask` is the signal
+    /// mask of `who`, which waits in a call at VFS (ppoll, pselect6). Answered by
+    /// [`crate::proto::vfs::Done`], after [`crate::proto::vfs::Interrupt`] if the mask lets a
+    /// signal through.
+    SwapMask = 14 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+        /// Signals to block.
+        mask: u64,
+    };
+    /// *Posted* by VFS before it answers that call.
+    RestoreMask = 15 {
+        /// The process.
+        who: Endpoint,
+    };
 }
 
 /// What uname(2) and /proc say of the system.

@@ -69,6 +69,9 @@ pub async fn wait(c: &Caller, items: &mut [Item], deadline: Option<u64>) -> Resu
             item.look().await;
         }
         let ready = items.iter().filter(|item| item.ready != 0).count() as u64;
+        if ready == 0 && c.process.interrupt.pending() {
+            return Err(Errno::EINTR);
+        }
         if ready > 0 || deadline == Some(0) {
             return Ok(ready);
         }

@@ -8,9 +8,10 @@ use crate::calls::{Caller, Outcome};
 use crate::server::Pm;
 use crate::sleep;
 use crate::system::System;
-use crate::table::{AltStack, Call, PM_PID};
-use abi::Errno;
+use crate::table::{AltStack, Call, Halt, PM_PID};
 use abi::message::WORDS;
+use abi::proto::{pm, vfs};
+use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
 const SIGSET_BYTES: u64 = 8;
@@ -229,6 +230,39 @@ impl<S: System> Pm<S> {
         thread.saved_mask = Some(thread.blocked);
         thread.blocked = SigSet(bits).minus(SOVEREIGN);
         Ok(Outcome::Hold(Call::Pause, None))
+    }
+
+    /// ppoll and pselect6, which wait at VFS: the mask for as long as they wait.
+    pub fn swap_mask(&mut self, request: pm::SwapMask) {
+        if let Some(slot) = self.table.slot_of(request.who) {
+            if let Some(thread) = self.table.thread_mut(slot) {
+                thread.saved_mask.get_or_insert(thread.blocked);
+                thread.blocked = SigSet(request.mask).minus(SOVEREIGN);
+            }
+            self.attend(slot);
+        }
+        let done = vfs::Done {
+            txn: request.txn,
+            status: Ok(()),
+            a: 0,
+            b: 0,
+            c: 0,
+            d: 0,
+            e: 0,
+        };
+        self.sys.post(Endpoint::VFS, done);
+    }
+
+    /// Such a call is over. A thread that has been stopped for a signal gets its mask back
+    /// when that has been dealt with.
+    pub fn restore_mask(&mut self, who: Endpoint) {
+        let slot = self.table.slot_of(who);
+        if let Some(thread) = slot.and_then(|slot| self.table.thread_mut(slot))
+            && thread.halt == Halt::Running
+            && let Some(mask) = thread.saved_mask.take()
+        {
+            thread.blocked = mask;
+        }
     }
 
     /// rt_sigtimedwait(set, info, timeout, size).

@@ -6,7 +6,7 @@ use crate::signal::info::Info;
 use crate::signal::pending::Pending;
 use crate::signal::set::*;
 use abi::kernel::Exception;
-use abi::proto::pm::{FaultSignal, Raise};
+use abi::proto::pm::{FaultSignal, Raise, RestoreMask, SwapMask};
 use abi::{Class, Errno, Message};
 
 const KILL: u32 = nr::__NR_kill;
@@ -226,6 +226,41 @@ fn sigsuspend_brings_the_old_mask_back_after_the_handler() {
     w.now(child, nr::__NR_rt_sigprocmask, &[0, 0, DATA + 16, 8])
         .expect("mask");
     assert_eq!(w.peek(child, DATA + 16), SigSet::of(&[SIGUSR1]).0);
+}
+
+#[test]
+fn a_swapped_mask_lasts_for_the_call_or_until_the_handler() {
+    let (mut w, init) = World::new();
+    let (child, pid) = w.fork(init);
+    let mine = SigSet::of(&[SIGUSR1]).0;
+    let mask = |w: &mut World| {
+        w.now(child, nr::__NR_rt_sigprocmask, &[0, 0, DATA + 16, 8])
+            .expect("mask");
+        w.peek(child, DATA + 16)
+    };
+    w.handle_signal(child, SIGUSR1, 0);
+    w.poke(child, DATA, &[mine]);
+    let set = nr::SIG_SETMASK as u64;
+    w.now(child, nr::__NR_rt_sigprocmask, &[set, DATA, 0, 8])
+        .expect("mask");
+    let swap = |w: &mut World| {
+        w.post(SwapMask {
+            txn: 1,
+            who: child,
+            mask: 0,
+        });
+    };
+    swap(&mut w);
+    assert_eq!(mask(&mut w), 0);
+    w.post(RestoreMask { who: child });
+    assert_eq!(mask(&mut w), mine);
+    w.call(init, KILL, &[pid as u64, SIGUSR1 as u64]);
+    assert!(!w.in_handler(child));
+    swap(&mut w);
+    assert!(w.in_handler(child), "it was pending");
+    w.post(RestoreMask { who: child });
+    w.sigreturn(child);
+    assert_eq!(mask(&mut w), mine);
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! poll(2), select(2) and their relatives. The signal masks of ppoll and pselect6 are PM's
-//! business and not swapped here.
+//! poll(2), select(2) and their relatives. PM swaps the signal masks of ppoll and pselect6.
 
 use super::Args;
 use crate::fd::OPEN_MAX;
+use crate::machine::post;
+use crate::peer::Peer;
 use crate::poll::{Item, wait};
 use crate::state::Caller;
 use crate::user::zeroed;
-use abi::Errno;
+use abi::proto::pm;
+use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
@@ -51,7 +53,38 @@ pub async fn ppoll(c: &Caller, a: Args) -> Result<u64, Errno> {
         address => Some(timespec(c.memory().get(address).await?)?),
     };
     let deadline = deadline(c, ns);
-    poll_until(c, a[0], a[1], deadline).await
+    let swapped = swap_mask(c, a[3], a[4]).await?;
+    let result = poll_until(c, a[0], a[1], deadline).await;
+    restore_mask(c, swapped);
+    result
+}
+
+/// Has PM replace the caller's signal mask by the one at `address`, if there is one. When this
+/// returns, a signal that the new mask lets through has interrupted the call.
+async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errno> {
+    if address == 0 {
+        return Ok(false);
+    }
+    if size != 8 {
+        return Err(Errno::EINVAL);
+    }
+    let mask = c.memory().get(address).await?;
+    let who = c.who();
+    let peer = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    peer.ask(|txn| pm::SwapMask { txn, who, mask }).await?;
+    Ok(true)
+}
+
+/// Undoes [`swap_mask`] before the caller runs again; after an interruption PM has done so
+/// when the handler starts.
+fn restore_mask(c: &Caller, swapped: bool) {
+    if swapped {
+        post(
+            &*c.vfs.machine,
+            Endpoint::PM,
+            pm::RestoreMask { who: c.who() },
+        );
+    }
 }
 
 async fn poll_until(
@@ -124,7 +157,14 @@ pub async fn pselect(c: &Caller, a: Args) -> Result<u64, Errno> {
         address => Some(timespec(c.memory().get(address).await?)?),
     };
     let deadline = deadline(c, ns);
-    select_until(c, a, deadline).await
+    let [mask, size] = match a[5] {
+        0 => [0, 0],
+        address => c.memory().get(address).await?,
+    };
+    let swapped = swap_mask(c, mask, size).await?;
+    let result = select_until(c, a, deadline).await;
+    restore_mask(c, swapped);
+    result
 }
 
 async fn select_until(c: &Caller, a: Args, deadline: Option<u64>) -> Result<u64, Errno> {
