@@ -216,11 +216,10 @@ fn walk(
     let (first, last) = (index(start, level), index(end - 1, level));
     let before = frames.tag(table);
     let (mut used, mut seen) = (before, 0);
-    for i in first..=last {
+    let mut next = first;
+    while let Some(i) = window.next_used(table, next, last + 1) {
+        next = i + 1;
         let entry = window.entry(table, i);
-        if entry == 0 {
-            continue;
-        }
         let from = base + i as u64 * size;
         if level == 0 {
             let new = f(from, entry);

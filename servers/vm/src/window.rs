@@ -105,6 +105,29 @@ impl Window {
         unsafe { self.page(table).cast::<u64>().add(index & 511).read() }
     }
 
+    /// The first entry in `[from, to)` (at most 512) that is not 0. `None`: there is none.
+    /// Most entries of most tables are 0, so this decides what a walk costs.
+    #[inline(always)]
+    pub fn next_used(&self, table: Frame, from: usize, to: usize) -> Option<usize> {
+        assert!(to <= 512);
+        let entries = self.page(table).cast::<u64>();
+        // SAFETY: `page` checked the frame, i is below 512 wherever it is read, and the page
+        // is aligned.
+        let read = |i: usize| unsafe { entries.add(i).read() };
+        let mut i = from;
+        while i < to {
+            if i + 8 <= to && (i..i + 8).fold(0, |all, i| all | read(i)) == 0 {
+                i += 8;
+                continue;
+            }
+            if read(i) != 0 {
+                return Some(i);
+            }
+            i += 1;
+        }
+        None
+    }
+
     /// Sets entry `index` (modulo 512) of a page table.
     #[inline(always)]
     pub fn set_entry(&self, table: Frame, index: usize, entry: u64) {
