@@ -32,7 +32,8 @@ impl GuestRam {
     pub fn new(size: u64) -> Result<GuestRam> {
         ensure!(
             (MINIMUM..=MAXIMUM).contains(&size) && size.is_multiple_of(abi::PAGE),
-            "guest memory of {size} bytes: it must be whole pages, at least {} MiB and at most {} MiB",
+            "guest memory of {} KiB: it must be whole pages, at least {} MiB and at most {} MiB",
+            size >> 10,
             MINIMUM >> 20,
             MAXIMUM >> 20,
         );

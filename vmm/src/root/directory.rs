@@ -62,13 +62,14 @@ fn mke2fs() -> Command {
 }
 
 /// Bytes the tree takes in blocks of 4 KiB, an inode for every entry included.
-fn size_of_tree(dir: &Path) -> std::io::Result<u64> {
+fn size_of_tree(dir: &Path) -> Result<u64> {
     let mut total = 0;
     let mut todo = vec![dir.to_path_buf()];
     while let Some(dir) = todo.pop() {
-        for entry in std::fs::read_dir(&dir)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
+        let named = || dir.display().to_string();
+        for entry in std::fs::read_dir(&dir).with_context(named)? {
+            let entry = entry.with_context(named)?;
+            let metadata = entry.metadata().with_context(named)?;
             total += 256;
             if metadata.is_dir() {
                 total += 4096;
