@@ -53,6 +53,16 @@ fn files_on_tmpfs() {
 }
 
 #[test]
+fn corners_under_kvm() {
+    compare(Platform::Kvm, "corners", &[]);
+}
+
+#[test]
+fn corners_under_qemu() {
+    compare(Platform::Qemu, "corners", &[]);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");
