@@ -57,12 +57,56 @@ fn open_image(path: &Path) -> Result<Disk> {
         "{}: no ext2 file system in it",
         named()
     );
+    if let Some(features) = foreign_features(&file) {
+        bail!(
+            "{}: not plain ext2, it uses {features}: make it with mke2fs -t ext2",
+            named()
+        );
+    }
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("{}: another machine uses it", named()))?;
     Ok(Disk {
         file,
         read_only: false,
     })
+}
+
+/// The names of the incompatible features, if any, that ext2 does not have.
+fn foreign_features(file: &File) -> Option<String> {
+    /// An extended superblock's incompatible features, a u32.
+    const REVISION_AT: u64 = 1024 + 76;
+    const INCOMPATIBLE_AT: u64 = 1024 + 96;
+    const KNOWN: u32 = 0x2;
+    const NAMES: [(u32, &str); 9] = [
+        (0x1, "compression"),
+        (0x4, "needs_recovery"),
+        (0x8, "journal_dev"),
+        (0x10, "meta_bg"),
+        (0x40, "extent"),
+        (0x80, "64bit"),
+        (0x200, "flex_bg"),
+        (0x8000, "inline_data"),
+        (0x10000, "encrypt"),
+    ];
+    let word = |at| {
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, at).ok()?;
+        Some(u32::from_le_bytes(bytes))
+    };
+    let foreign = word(INCOMPATIBLE_AT)? & !KNOWN;
+    if word(REVISION_AT)? == 0 || foreign == 0 {
+        return None;
+    }
+    let mut names: Vec<String> = NAMES
+        .iter()
+        .filter(|(bit, _)| foreign & bit != 0)
+        .map(|(_, name)| name.to_string())
+        .collect();
+    let unnamed = NAMES.iter().fold(foreign, |rest, (bit, _)| rest & !bit);
+    if unnamed != 0 {
+        names.push(format!("features {unnamed:#x}"));
+    }
+    Some(names.join(", "))
 }
 
 #[cfg(test)]
@@ -91,6 +135,26 @@ mod tests {
                 .contains("another machine")
         );
         drop(first);
+        assert!(open(file.path()).is_ok());
+    }
+
+    #[test]
+    fn an_image_with_features_of_ext4_is_refused_by_their_names() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut content = vec![0; 4096];
+        content[MAGIC_AT as usize..][..2].copy_from_slice(&MAGIC);
+        content[1024 + 76] = 1;
+        for (features, said) in [
+            (0x2c2u32, "uses extent, 64bit, flex_bg:"),
+            (0x8000_0002, "uses features 0x80000000:"),
+        ] {
+            content[1024 + 96..][..4].copy_from_slice(&features.to_le_bytes());
+            file.as_file().write_all_at(&content, 0).unwrap();
+            let error = open(file.path()).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        content[1024 + 96..][..4].copy_from_slice(&2u32.to_le_bytes());
+        file.as_file().write_all_at(&content, 0).unwrap();
         assert!(open(file.path()).is_ok());
     }
 
