@@ -102,3 +102,26 @@ fn a_damaged_disk_is_no_hang() {
         );
     }
 }
+
+#[test]
+fn what_is_written_to_a_shared_mapping_reaches_the_disk() {
+    Platform::Kvm.require();
+    for block_size in [1024, 4096] {
+        let image = Root::new().program("shared").image(16, block_size);
+        let run = Run::new(&["/bin/shared"]);
+        run.guest(Platform::Kvm, image.disk()).must_exit(0);
+        image.check();
+        let mut expected = vec![b'o'; 10 * 4096];
+        expected.resize(20 * 4096 + 100, 0);
+        for at in (4096..20 * 4096).step_by(2 * 4096) {
+            expected[at..at + 100].fill(b'n');
+        }
+        expected[20 * 4096 + 99] = b'z';
+        for file in ["munmap", "fsync", "exit"] {
+            let found = image.read(&format!("/work/{file}"));
+            assert!(found == expected, "{file} in blocks of {block_size}");
+        }
+        expected[0] = b'y';
+        assert!(image.read("/work/msync") == expected, "msync");
+    }
+}

@@ -224,6 +224,18 @@ protocol! {
         /// Page-aligned offset.
         offset: u64,
     };
+    /// The pages of `[offset, offset + len)` were changed through a mapping: they are to reach
+    /// the disk like written ones. Nobody looks at the answer.
+    PagesWritten = 19 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// Page-aligned offset.
+        offset: u64,
+        /// Bytes, page multiple.
+        len: u64,
+    };
     /// Writes back, marks clean, forgets all.
     Unmount = 18 {
         /// Transaction.

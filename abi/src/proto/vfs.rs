@@ -241,4 +241,16 @@ protocol! {
         /// How many.
         files: u64,
     };
+    /// *Posted* by VM: a shared mapping changed the pages of `[offset, offset + len)` of a file.
+    /// Precedes the [`MapClose`] of that mapping.
+    PagesWritten = 23 {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Page-aligned offset.
+        offset: u64,
+        /// Bytes, page multiple.
+        len: u64,
+    };
 }

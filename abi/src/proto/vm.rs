@@ -315,4 +315,14 @@ protocol! {
         /// Access.
         prot: Prot,
     };
+    /// *Posted* by VFS: tell by [`crate::proto::vfs::PagesWritten`] what shared mappings have
+    /// changed of (dev, ino) so far, then answer by [`crate::proto::vfs::MemoryHandled`].
+    CollectWritten = 24 {
+        /// Transaction.
+        txn: u64,
+        /// Device.
+        dev: u64,
+        /// Inode; 0 for all of the device.
+        ino: u64,
+    };
 }

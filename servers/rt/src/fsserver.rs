@@ -151,6 +151,10 @@ pub trait FileSystem {
     fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
         Err(Errno::ENOSYS)
     }
+    /// Pages of a file were changed through a mapping.
+    fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
+        Ok(())
+    }
     /// Writes back and forgets.
     fn unmount(&mut self) -> Result<()> {
         Ok(())
@@ -552,6 +556,10 @@ impl Scratch {
             fs::Peek::KIND => {
                 let r: fs::Peek = decode(message)?;
                 files.peek(r.ino, r.offset).map(nothing)
+            }
+            fs::PagesWritten::KIND => {
+                let r: fs::PagesWritten = decode(message)?;
+                files.pages_written(r.ino, r.offset, r.len).map(nothing)
             }
             fs::Unmount::KIND => files.unmount().map(nothing),
             _ => self.change(files, from, message),

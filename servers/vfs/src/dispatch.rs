@@ -143,6 +143,19 @@ impl Vfs {
                     self.spawn(async move { this.fd_lookup(r).await });
                 }
             }
+            vfs::PagesWritten::KIND if from_vm => {
+                if let Some(r) = vfs::PagesWritten::decode(message)
+                    && let Some(mount) = self.mount_of(r.dev)
+                {
+                    // Nobody waits for the answer: transactions start at 1.
+                    mount.peer.tell(fs::PagesWritten {
+                        txn: 0,
+                        ino: r.ino,
+                        offset: r.offset,
+                        len: r.len,
+                    });
+                }
+            }
             vfs::MapClose::KIND if from_vm => {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
@@ -349,9 +362,21 @@ impl Vfs {
         Ok((vnode.mount.dev, vnode.ino, access))
     }
 
+    /// Has VM tell the file system what shared mappings have changed of a file, or with
+    /// `ino` 0 of all that are mapped.
+    pub async fn collect_written(&self, mount: &Mount, ino: u64) {
+        if mount.is_mapped(ino) {
+            let dev = mount.dev;
+            let collect = |txn| vm::CollectWritten { txn, dev, ino };
+            // VM always does what it can.
+            let _ = self.vm.ask(collect).await;
+        }
+    }
+
     async fn sync_all(&self, txn: u64) {
         let mounts = self.mounts.borrow().clone();
         for mount in mounts {
+            self.collect_written(&mount, 0).await;
             let synced = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
             if let Err(errno) = synced
                 && errno != Errno::ENOSYS

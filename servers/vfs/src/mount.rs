@@ -244,6 +244,16 @@ impl Mount {
             .1 += 1;
     }
 
+    /// Whether a file is mapped somewhere; with `ino` 0, whether any is.
+    pub fn is_mapped(&self, ino: u64) -> bool {
+        let mapped = self.mapped.borrow();
+        if ino == 0 {
+            !mapped.is_empty()
+        } else {
+            mapped.contains_key(&ino)
+        }
+    }
+
     /// One mapping is gone.
     pub fn unmap(&self, ino: u64) {
         let mut mapped = self.mapped.borrow_mut();

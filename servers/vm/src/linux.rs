@@ -464,9 +464,11 @@ impl Server {
         if words[2] & !known != 0 || words[2] & both == both {
             return Err(Errno::EINVAL);
         }
-        let (space, _) = self.space(source)?;
-        // Shared pages are the file system's own: reads of the file see them already.
+        let (space, pool) = self.space(source)?;
+        // Shared pages are the file system's own: reads of the file see them already. It
+        // writes them to the disk in its time, or before an fsync of the file returns.
         if start == end || space.regions.covers(start, end) {
+            space.collect_written(pool, start, end);
             Ok(0)
         } else {
             Err(Errno::ENOMEM)

@@ -1,10 +1,11 @@
 //! What all address spaces draw from: frames, the page cache, the mapped files.
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Key};
 use crate::files::Files;
 use crate::frames::Frames;
-use crate::table::NoMemory;
+use crate::table::{self, NoMemory};
 use crate::window::{Frame, Window};
+use alloc::vec::Vec;
 
 /// How many cached pages are dropped at once when memory is short.
 const EVICT: usize = 64;
@@ -17,6 +18,8 @@ pub struct Pool {
     pub cache: Cache,
     /// The mapped files.
     pub files: Files,
+    /// File pages that shared mappings have changed and nobody was told of.
+    pub written: Vec<Key>,
 }
 
 impl Pool {
@@ -26,6 +29,7 @@ impl Pool {
             frames,
             cache: Cache::default(),
             files: Files::default(),
+            written: Vec::new(),
         }
     }
 
@@ -87,6 +91,19 @@ impl Pool {
         }
         self.frames.release(original);
         copy
+    }
+
+    /// Notes that a page was changed, if this entry says so of a shared file page.
+    #[inline]
+    pub fn note_written(&mut self, entry: u64) {
+        const CHANGED: u64 = table::WRITE | table::DIRTY;
+        if entry & (CHANGED | table::FOREIGN) != CHANGED {
+            return;
+        }
+        let key = self.cache.key_of(self.frames, table::frame(entry));
+        if let Some(key) = key.filter(|key| !key.file.is_memory()) {
+            self.written.push(key);
+        }
     }
 
     /// `count` zeroed frames in a row.

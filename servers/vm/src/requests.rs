@@ -9,11 +9,13 @@ use crate::server::Server;
 use crate::space::{Limits, check_range};
 use crate::table::{self, OWNER};
 use abi::kernel::USER_END;
+use abi::proto::vfs;
 use abi::proto::vm::{
-    AllocContiguous, AllowPhysical, CacheForget, CacheMap, CacheRelease, CacheSet, Contiguous,
-    Exit, FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap,
-    Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
-    SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters, VmFigures,
+    AllocContiguous, AllowPhysical, CacheForget, CacheMap, CacheRelease, CacheSet, CollectWritten,
+    Contiguous, Exit, FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped,
+    MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, ProcCtl, Prot, Protect,
+    RegionAt, RegionInfo, SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters,
+    VmFigures,
 };
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
@@ -95,6 +97,18 @@ impl Server {
                 if let Some(r) = HandleMemory::decode(message) {
                     let origin = Origin::Vfs(r.txn);
                     self.handle_memory(origin, r.who, (r.addr, r.len), r.write, true);
+                }
+            }
+            CollectWritten::KIND if source == Endpoint::VFS => {
+                if let Some(r) = CollectWritten::decode(message) {
+                    self.collect_written(r.dev, r.ino);
+                    // The pages first: VFS passes them on before it goes on.
+                    self.tell_written();
+                    let done = vfs::MemoryHandled {
+                        txn: r.txn,
+                        status: Ok(()),
+                    };
+                    self.post(Endpoint::VFS, done);
                 }
             }
             PageInDone::KIND => {

@@ -3,11 +3,13 @@
 //! Every message is handled to its end at once; what must wait for VFS is parked in
 //! [`crate::jobs`] as copied state. What is to be done outside VM is a list of [`Effect`]s.
 
+use crate::cache::Key;
 use crate::files::FileId;
 use crate::frames::Frames;
 use crate::jobs::PageIns;
 use crate::linux::PendingMap;
 use crate::pool::Pool;
+use crate::region::Backing;
 use crate::sanity;
 use crate::space::{Limits, Space};
 use crate::table::NoMemory;
@@ -118,8 +120,48 @@ impl Server {
         self.settle();
     }
 
+    /// Tells VFS which pages shared mappings have changed, in runs.
+    pub(crate) fn tell_written(&mut self) {
+        if self.pool.written.is_empty() {
+            return;
+        }
+        let mut written = core::mem::take(&mut self.pool.written);
+        written.sort_unstable();
+        written.dedup();
+        let next = |key: Key| Key {
+            offset: key.offset + abi::PAGE,
+            ..key
+        };
+        for run in written.chunk_by(|&a, &b| next(a) == b) {
+            let Key { file, offset } = run[0];
+            let request = vfs::PagesWritten {
+                dev: file.dev,
+                ino: file.ino,
+                offset,
+                len: run.len() as u64 * abi::PAGE,
+            };
+            self.post(Endpoint::VFS, request);
+        }
+    }
+
+    /// Notes what has changed of the files of a device, or of one.
+    pub(crate) fn collect_written(&mut self, dev: u64, ino: u64) {
+        let wanted = |file: FileId| file.dev == dev && (ino == 0 || file.ino == ino);
+        for space in self.spaces.iter().flatten() {
+            for region in space.regions.as_slice() {
+                if let Backing::File { file, .. } = region.backing
+                    && !region.private()
+                    && wanted(file)
+                {
+                    space.collect_written(&mut self.pool, region.start, region.end);
+                }
+            }
+        }
+    }
+
     /// Gives back file references that no region needs, and checks the invariants if asked.
     pub fn settle(&mut self) {
+        self.tell_written();
         while let Some((file, references)) = self.pool.files.give_back() {
             if file.is_memory() {
                 self.pool.cache.forget(self.pool.frames, file, 0);

@@ -104,13 +104,29 @@ impl Space {
     }
 
     /// Gives back the pages of a range; the regions stay.
-    pub fn drop_pages(&mut self, pool: &Pool, start: u64, end: u64) {
+    pub fn drop_pages(&mut self, pool: &mut Pool, start: u64, end: u64) {
         let frames = pool.frames;
         table::for_each(frames, self.top, start, end, |_, entry| {
+            pool.note_written(entry);
             if entry & FOREIGN == 0 {
                 frames.release(table::frame(entry));
             }
             0
+        });
+    }
+
+    /// Notes the file pages that shared mappings in a range have changed since last asked. The
+    /// processor notes the next change again: it has forgotten the translation by the time
+    /// that the process runs.
+    pub fn collect_written(&self, pool: &mut Pool, start: u64, end: u64) {
+        table::for_each(pool.frames, self.top, start, end, |_, entry| {
+            let before = pool.written.len();
+            pool.note_written(entry);
+            if pool.written.len() > before {
+                entry & !table::DIRTY
+            } else {
+                entry
+            }
         });
     }
 

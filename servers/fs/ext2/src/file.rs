@@ -487,4 +487,23 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         }
         Ok(())
     }
+
+    /// The page at `offset` (page aligned) was changed through a mapping: it goes to the disk
+    /// like a written one. What lies beyond the end is nobody's.
+    pub fn page_written(&mut self, ino: u32, offset: u64) -> Result<()> {
+        let inode = self.regular(ino)?;
+        if offset >= inode.size {
+            return Ok(());
+        }
+        let len = (inode.size - offset).min(PAGE as u64) as usize;
+        let index = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFBIG)?;
+        self.pages.unpin();
+        self.load(ino, &inode, index, 1, 0, true)?;
+        let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
+        let data = self.pages.bytes(slot)[..len].to_vec();
+        match self.write(ino, offset, &data)? {
+            n if n == len => Ok(()),
+            _ => Err(Errno::ENOSPC),
+        }
+    }
 }

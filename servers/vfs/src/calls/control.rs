@@ -231,6 +231,7 @@ pub async fn fsync(c: &Caller, a: Args) -> Result<u64, Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let ino = vnode.ino;
+    c.vfs.collect_written(&vnode.mount, ino).await;
     vnode.mount.peer.ask(|txn| fs::Sync { txn, ino }).await?;
     Ok(0)
 }
@@ -239,6 +240,7 @@ pub async fn fsync(c: &Caller, a: Args) -> Result<u64, Errno> {
 pub async fn sync(c: &Caller) -> Result<u64, Errno> {
     let mounts = c.vfs.mounts.borrow().clone();
     for mount in mounts {
+        c.vfs.collect_written(&mount, 0).await;
         // Linux's sync cannot fail either.
         let _ = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
     }
@@ -251,6 +253,7 @@ pub async fn syncfs(c: &Caller, a: Args) -> Result<u64, Errno> {
     file.check_not_path()?;
     if let Some(vnode) = &file.vnode {
         let mount = vnode.mount.clone();
+        c.vfs.collect_written(&mount, 0).await;
         mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await?;
     }
     Ok(0)

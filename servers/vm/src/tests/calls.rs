@@ -2,9 +2,11 @@
 
 use super::machine::{INIT, Machine};
 use crate::region::STACK_GAP;
+use crate::server::Effect;
 use abi::kernel::USER_END;
-use abi::proto::vm as proto;
-use abi::{Endpoint, Errno, PAGE};
+use abi::proto::{vfs, vm as proto};
+use abi::{Endpoint, Errno, PAGE, Request};
+use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 const SIGSEGV: i32 = 11;
@@ -323,4 +325,50 @@ fn pages_that_a_fork_protected_become_writable_together() {
     m.call(Endpoint::PM, proto::Exit { who: child }).unwrap();
     m.write(INIT, at + 3 * PAGE, 2).unwrap();
     assert_eq!(writable(m), 8);
+}
+
+/// The runs of pages that VFS was told of.
+fn written(machine: &mut Machine) -> Vec<(u64, u64)> {
+    let told = core::mem::take(&mut machine.seen);
+    told.iter()
+        .filter_map(|effect| match effect {
+            Effect::Post(Endpoint::VFS, message) if message.kind == vfs::PagesWritten::KIND => {
+                vfs::PagesWritten::decode(message)
+            }
+            _ => None,
+        })
+        .map(|r| (r.offset, r.len))
+        .collect()
+}
+
+#[test]
+fn what_shared_mappings_change_is_told_once() {
+    let mut machine = Machine::new(8);
+    let m = &mut machine;
+    let shared = linux::MAP_SHARED as u64;
+    let at = mmap(m, [0, 4 * PAGE, 3, shared, 1, 0]).unwrap();
+    let sync = [at, 4 * PAGE, linux::MS_SYNC as u64];
+    m.read(INIT, at).unwrap();
+    assert_eq!(call(m, linux::__NR_msync, &sync), Ok(0));
+    assert_eq!(written(m), []);
+    for page in [0, 1, 3] {
+        m.write(INIT, at + page * PAGE, 1).unwrap();
+    }
+    assert_eq!(call(m, linux::__NR_msync, &sync), Ok(0));
+    assert_eq!(written(m), [(0, 2 * PAGE), (3 * PAGE, PAGE)]);
+    assert_eq!(call(m, linux::__NR_msync, &sync), Ok(0));
+    assert_eq!(written(m), []);
+    // Unmapped before anybody asked.
+    m.write(INIT, at + 2 * PAGE, 1).unwrap();
+    assert_eq!(call(m, linux::__NR_munmap, &[at, 4 * PAGE]), Ok(0));
+    assert_eq!(written(m), [(2 * PAGE, PAGE)]);
+    // Private mappings and shared memory without a file are nobody's business.
+    let private = mmap(m, [0, PAGE, 3, linux::MAP_PRIVATE as u64, 1, 0]).unwrap();
+    m.write(INIT, private, 1).unwrap();
+    let anonymous = [0, PAGE, 3, shared | linux::MAP_ANONYMOUS as u64, NO_FD, 0];
+    let memory = mmap(m, anonymous).unwrap();
+    m.write(INIT, memory, 1).unwrap();
+    assert_eq!(call(m, linux::__NR_munmap, &[private, PAGE]), Ok(0));
+    assert_eq!(call(m, linux::__NR_munmap, &[memory, PAGE]), Ok(0));
+    assert_eq!(written(m), []);
 }

@@ -320,6 +320,19 @@ impl FileSystem for Server {
         self.volume.publish(inode(ino)?, offset, PUBLISH_AROUND)
     }
 
+    fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
+        self.change();
+        let ino = inode(ino)?;
+        let pages = offset..offset.saturating_add(len);
+        for at in pages.step_by(ext2::PAGE) {
+            if let Err(errno) = self.volume.page_written(ino, at) {
+                rt::log!("inode {ino} loses what was written to its mapping at {at}: {errno}");
+                return Err(errno);
+            }
+        }
+        Ok(())
+    }
+
     fn unmount(&mut self) -> Result<()> {
         self.stamp();
         self.volume.set_read_only(true)?;
