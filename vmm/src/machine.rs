@@ -237,8 +237,10 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         &stop,
         &ended,
         config.signals.as_ref(),
-        begun,
-        config.timeout,
+        // A time that cannot be said is one that never comes.
+        config
+            .timeout
+            .and_then(|timeout| begun.checked_add(timeout)),
         &input,
         exited,
         &mut inspector,
@@ -370,8 +372,7 @@ pub fn supervise(
     stop: &Stop,
     ended: &Ended,
     signals: Option<&Signals>,
-    begun: Instant,
-    timeout: Option<Duration>,
+    deadline: Option<Instant>,
     input: &Input,
     exited: impl Fn() -> Option<Instant>,
     observer: &mut dyn Observer,
@@ -380,8 +381,8 @@ pub fn supervise(
     const GLANCE: Duration = Duration::from_millis(500);
     while !ended.is_set() && !stop.requested() {
         let mut sleep = GLANCE;
-        if let Some(timeout) = timeout {
-            let left = timeout.saturating_sub(begun.elapsed());
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return stop.request(Reason::Timeout);
             }

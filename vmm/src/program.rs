@@ -416,15 +416,15 @@ mod tests {
 
     #[test]
     fn programs_move_out_of_covered_directories() {
-        let place = |path: &str, file: &str| {
-            super::place(Path::new(path), Path::new(file)).map(|p| p.display().to_string())
+        let moved = |path: &str, file: &str| {
+            place(Path::new(path), Path::new(file)).map(|p| p.display().to_string())
         };
-        assert_eq!(place("/opt/x", "/opt/x"), None);
-        assert_eq!(place("/tmpx/x", "/tmpx/x"), None);
-        assert_eq!(place("/tmp/d/x", "/tmp/d/x").as_deref(), Some("/bin/x"));
-        assert_eq!(place("/bin/ls", "/tmp/busybox").as_deref(), Some("/bin/ls"));
+        assert_eq!(moved("/opt/x", "/opt/x"), None);
+        assert_eq!(moved("/tmpx/x", "/tmpx/x"), None);
+        assert_eq!(moved("/tmp/d/x", "/tmp/d/x").as_deref(), Some("/bin/x"));
+        assert_eq!(moved("/bin/ls", "/tmp/busybox").as_deref(), Some("/bin/ls"));
         assert_eq!(
-            place("/proc/self/exe", "/opt/x").as_deref(),
+            moved("/proc/self/exe", "/opt/x").as_deref(),
             Some("/bin/exe")
         );
     }

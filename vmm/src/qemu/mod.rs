@@ -101,8 +101,9 @@ pub fn run(config: Config) -> Result<Outcome> {
         &stop,
         &ended,
         config.signals.as_ref(),
-        begun,
-        config.timeout,
+        config
+            .timeout
+            .and_then(|timeout| begun.checked_add(timeout)),
         &input,
         exited,
         &mut crate::inspect::watch::Blind,
