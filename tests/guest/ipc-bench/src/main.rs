@@ -9,6 +9,7 @@
 #![cfg_attr(guest_image, no_std, no_main)]
 
 mod loops;
+mod rows;
 
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
 use abi::kernel::{
@@ -147,6 +148,9 @@ fn main() -> ! {
         "own privileges",
         kernel::proc_priv(Endpoint::VM, &everything),
     );
+    if rows::wanted() {
+        rows::page_for_ever(spawn("helper", false, 1, rows::helper));
+    }
     let peer = spawn("echo", false, 1, echo);
     let server = spawn("pm", false, 2, answer);
     assert!(

@@ -1,0 +1,436 @@
+//! The rows G and K of the test matrix that one address space can show: grants and copies at
+//! the kernel's own interface. Chosen by the word `rows` on the kernel's command line.
+//!
+//! The process in VM's slot is the granter and the pager; a helper in the same address space
+//! copies and checks. "Absent" is a page-table entry without its present bit, which the pager
+//! sets again when the kernel asks. One line a row: `row NAME ok`, or a panic that says what
+//! was wrong.
+
+use crate::check;
+use abi::grant::{self, Cpf, GRANT_INVALID, GrantEntry};
+use abi::kernel::{CP_FLAG_TRY, Kcall, KernelNotify, SafeCopy, VM_WINDOW, VirCopy};
+use abi::{Class, Endpoint, Errno, PAGE};
+use core::cell::UnsafeCell;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use rt::{ipc, kernel, log};
+
+const ENTRIES: usize = 8;
+const PAGES: u64 = 8;
+
+/// Memory that several processes and the kernel change.
+#[repr(C, align(4096))]
+struct Shared<T>(UnsafeCell<T>);
+
+// SAFETY: one processor, and processes that wait for each other; contents are only accessed
+// through pointers.
+unsafe impl<T> Sync for Shared<T> {}
+
+static GRANTER: Shared<[GrantEntry; ENTRIES]> =
+    Shared(UnsafeCell::new([GrantEntry::FREE; ENTRIES]));
+static HELPER: Shared<[GrantEntry; ENTRIES]> = Shared(UnsafeCell::new([GrantEntry::FREE; ENTRIES]));
+static MEMORY: Shared<[u8; (PAGES * PAGE) as usize]> =
+    Shared(UnsafeCell::new([0; (PAGES * PAGE) as usize]));
+/// The helper's endpoint.
+static HELPER_IS: AtomicU32 = AtomicU32::new(0);
+/// Requests that the pager got, and the last one's write flag.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+static WRITE: AtomicU64 = AtomicU64::new(0);
+/// A page that the pager refuses, an address.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 2;
+
+/// Whether the rows were asked for.
+pub fn wanted() -> bool {
+    let mut line = [0; 1024];
+    let n = kernel::command_line(&mut line).unwrap_or(0).min(line.len());
+    line[..n].split(|&b| b == b' ').any(|word| word == b"rows")
+}
+
+fn page(n: u64) -> u64 {
+    MEMORY.0.get() as u64 + n * PAGE
+}
+
+/// The page-table entry of an address, through the window.
+fn entry(address: u64) -> *mut u64 {
+    let mut table = check("info", kernel::proc_info(Endpoint::VM.slot())).cr3;
+    for shift in [39, 30, 21, 12] {
+        let at = (VM_WINDOW + (table & !0xfff) + (address >> shift & 511) * 8) as *mut u64;
+        if shift == 12 {
+            return at;
+        }
+        // SAFETY: a page table of this address space, seen through the window.
+        table = unsafe { at.read_volatile() } & 0x000f_ffff_ffff_f000;
+    }
+    unreachable!()
+}
+
+fn change(n: u64, clear: u64, set: u64) {
+    let at = entry(page(n));
+    // SAFETY: see `entry`; nobody else changes this entry.
+    unsafe { at.write_volatile(at.read_volatile() & !clear | set) };
+}
+
+/// Fills page `n`, whatever its entry allows.
+fn fill(n: u64, byte: u8) {
+    // SAFETY: the frame of a page of MEMORY, seen through the window.
+    unsafe { window(n).write_bytes(byte, PAGE as usize) };
+}
+
+fn window(n: u64) -> *mut u8 {
+    // SAFETY: see `entry`.
+    let frame = unsafe { entry(page(n)).read_volatile() } & 0x000f_ffff_ffff_f000;
+    (VM_WINDOW + frame) as *mut u8
+}
+
+fn holds(n: u64, byte: u8) -> bool {
+    // SAFETY: as `fill`.
+    (0..PAGE as usize).all(|i| unsafe { window(n).add(i).read_volatile() } == byte)
+}
+
+/// All pages present and writable, page `n` full of `n + 1`; no requests yet.
+fn reset() {
+    for n in 0..PAGES {
+        change(n, 0, PRESENT | WRITABLE);
+        fill(n, n as u8 + 1);
+    }
+    REQUESTS.store(0, Ordering::Relaxed);
+    REFUSED.store(0, Ordering::Relaxed);
+}
+
+/// The pager.
+pub fn page_for_ever(helper: Endpoint) -> ! {
+    HELPER_IS.store(helper.0, Ordering::Relaxed);
+    let args = [GRANTER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
+    check("grants", kernel::kcall(Kcall::SetGrants, args));
+    check("go", ipc::notify(helper));
+    loop {
+        let received = check("receive", ipc::receive());
+        let bits = KernelNotify::from_bits_truncate(received.message.words[0]);
+        if received.class != Class::Kernel || !bits.contains(KernelNotify::MEMREQ) {
+            continue;
+        }
+        while let Ok(request) = kernel::memreq_get() {
+            REQUESTS.fetch_add(1, Ordering::Relaxed);
+            WRITE.store(request.write, Ordering::Relaxed);
+            let (first, pages) = abi::kernel::page_span(request.address, request.len);
+            let mut result = Ok(());
+            for at in (0..pages).map(|n| first + n * PAGE) {
+                if at == REFUSED.load(Ordering::Relaxed) {
+                    result = Err(Errno::EFAULT);
+                    break;
+                }
+                let bits = if request.write != 0 {
+                    PRESENT | WRITABLE
+                } else {
+                    PRESENT
+                };
+                let place = entry(at);
+                // SAFETY: see `change`.
+                unsafe { place.write_volatile(place.read_volatile() | bits) };
+            }
+            check(
+                "reply",
+                kernel::memreq_reply(Endpoint(request.requestor), result),
+            );
+        }
+    }
+}
+
+/// Publishes entry `index` of a table.
+fn grant(
+    table: &Shared<[GrantEntry; ENTRIES]>,
+    index: usize,
+    flags: Cpf,
+    subject: u32,
+    (start, len): (u64, u64),
+) -> i32 {
+    let sequence = 7;
+    let new = GrantEntry {
+        flags: (flags | Cpf::USED | Cpf::VALID).bits(),
+        sequence,
+        grantee: HELPER_IS.load(Ordering::Relaxed),
+        subject,
+        start,
+        len,
+        faulted: GRANT_INVALID,
+        ..GrantEntry::FREE
+    };
+    // SAFETY: the index is below ENTRIES; nobody reads it but the kernel.
+    unsafe {
+        table
+            .0
+            .get()
+            .cast::<GrantEntry>()
+            .add(index)
+            .write_volatile(new)
+    };
+    grant::id(index, sequence)
+}
+
+fn faulted(table: &Shared<[GrantEntry; ENTRIES]>, index: usize) -> i32 {
+    // SAFETY: as `grant`.
+    unsafe {
+        table
+            .0
+            .get()
+            .cast::<GrantEntry>()
+            .add(index)
+            .read_volatile()
+            .faulted
+    }
+}
+
+const ALL: Cpf = Cpf::READ.union(Cpf::WRITE);
+
+/// Page `n` of the granter and those after it, directly.
+fn direct(flags: Cpf, n: u64, pages: u64) -> i32 {
+    grant(&GRANTER, 0, flags | Cpf::DIRECT, 0, (page(n), pages * PAGE))
+}
+
+fn copy(granter: Endpoint, grant: i32, address: u64, len: u64, to_grant: u64) -> Result<(), Errno> {
+    let request = SafeCopy {
+        granter: granter.0,
+        grant,
+        offset: 0,
+        address,
+        len,
+        to_grant,
+    };
+    kernel::kcall(Kcall::SafeCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
+}
+
+/// From the granter's grant to page `n`.
+fn from(id: i32, n: u64, pages: u64) -> Result<(), Errno> {
+    copy(Endpoint::VM, id, page(n), pages * PAGE, 0)
+}
+
+/// From page `n` into the granter's grant.
+fn into(id: i32, n: u64, pages: u64) -> Result<(), Errno> {
+    copy(Endpoint::VM, id, page(n), pages * PAGE, 1)
+}
+
+fn requests() -> u64 {
+    REQUESTS.load(Ordering::Relaxed)
+}
+
+fn row(name: &str) {
+    let mut line = log::Line::new();
+    let _ = write!(line, "row {name} ok");
+    kernel::log(line.text());
+    reset();
+}
+
+/// The helper: checks row after row and ends the machine.
+pub extern "C" fn helper() -> ! {
+    check("wait", ipc::receive());
+    let me = Endpoint(HELPER_IS.load(Ordering::Relaxed));
+    let args = [HELPER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
+    check("grants", kernel::kcall(Kcall::SetGrants, args));
+    reset();
+    valid(me);
+    invalid(me);
+    absent(me);
+    others(me);
+    kernel::power_off(0)
+}
+
+fn indirect(index: usize, granter: Endpoint, id: i32) -> i32 {
+    grant(
+        &HELPER,
+        index,
+        Cpf::INDIRECT,
+        granter.0,
+        (id as u32 as u64, 0),
+    )
+}
+
+fn valid(me: Endpoint) {
+    let id = direct(ALL | Cpf::TRY, 0, 1);
+    assert_eq!(from(id, 4, 1), Ok(()));
+    assert!(holds(4, 1));
+    assert_eq!(faulted(&GRANTER, 0), GRANT_INVALID);
+    assert_eq!(
+        copy(me, indirect(0, Endpoint::VM, id), page(5), PAGE, 0),
+        Ok(())
+    );
+    assert!(holds(5, 1));
+    let magic = grant(&GRANTER, 1, ALL | Cpf::MAGIC, me.0, (page(1), PAGE));
+    assert_eq!(into(magic, 0, 1), Ok(()));
+    assert!(holds(1, 1));
+    row("G1");
+}
+
+fn invalid(me: Endpoint) {
+    let denied = Err(Errno::EPERM);
+    let id = direct(ALL, 0, 1);
+    assert_eq!(from(grant::id(0, 6), 4, 1), denied);
+    assert_eq!(from(grant::id(ENTRIES, 0), 4, 1), denied);
+    assert_eq!(from(grant::id(3, 7), 4, 1), denied);
+    row("G2");
+
+    assert_eq!(from(direct(Cpf::WRITE, 0, 1), 4, 1), denied);
+    assert_eq!(into(direct(Cpf::READ, 0, 1), 4, 1), denied);
+    assert_eq!(from(direct(ALL, 0, 1), 4, 2), denied);
+    let magic = grant(
+        &HELPER,
+        1,
+        ALL | Cpf::MAGIC,
+        Endpoint::VM.0,
+        (page(0), PAGE),
+    );
+    assert_eq!(copy(me, magic, page(4), PAGE, 0), denied);
+    HELPER_IS.store(Endpoint::PM.0, Ordering::Relaxed);
+    let others = direct(ALL, 0, 1);
+    HELPER_IS.store(me.0, Ordering::Relaxed);
+    assert_eq!(from(others, 4, 1), denied);
+    row("G3");
+
+    let mut chain = direct(ALL, 0, 1);
+    let mut granter = Endpoint::VM;
+    for hop in 0..6 {
+        chain = indirect(hop, granter, chain);
+        granter = me;
+        let expected = if hop < 5 { Ok(()) } else { Err(Errno::ELOOP) };
+        assert_eq!(
+            copy(me, chain, page(4), PAGE, 0),
+            expected,
+            "{hop} hops more"
+        );
+    }
+    let own = indirect(7, me, grant::id(7, 7));
+    assert_eq!(copy(me, own, page(4), PAGE, 0), Err(Errno::ELOOP));
+    row("G4");
+
+    let dead = Endpoint::new(200, 3);
+    assert_eq!(copy(dead, id, page(4), PAGE, 0), Err(Errno::EINVAL));
+    assert_eq!(from(-5, 4, 1), Err(Errno::EINVAL));
+    let magic = grant(&GRANTER, 1, ALL | Cpf::MAGIC, dead.0, (page(1), PAGE));
+    assert_eq!(from(magic, 4, 1), Err(Errno::ESRCH));
+    assert_eq!(from(id, 4, 0), Err(Errno::EDOM));
+    row("G5");
+}
+
+fn absent(me: Endpoint) {
+    let fault = Err(Errno::EFAULT);
+    let soft = |n, pages| direct(ALL | Cpf::TRY, n, pages);
+    let marked = |id| assert_eq!(faulted(&GRANTER, 0), id);
+
+    change(0, PRESENT | WRITABLE, 0);
+    let id = soft(0, 1);
+    assert_eq!(from(id, 4, 1), fault);
+    marked(id);
+    assert_eq!(requests(), 0);
+    assert_eq!(from(direct(Cpf::READ, 0, 1), 4, 1), Ok(()));
+    assert_eq!((requests(), WRITE.load(Ordering::Relaxed)), (1, 0));
+    assert!(holds(4, 1));
+    row("G6");
+
+    for cleared in [PRESENT | WRITABLE, WRITABLE] {
+        change(0, cleared, 0);
+        let id = soft(0, 1);
+        assert_eq!(into(id, 4, 1), fault);
+        marked(id);
+        assert_eq!(into(direct(Cpf::WRITE, 0, 1), 4, 1), Ok(()));
+        assert_eq!(WRITE.load(Ordering::Relaxed), 1);
+        assert!(holds(0, 5));
+    }
+    assert_eq!(requests(), 2);
+    row("G7");
+
+    change(0, PRESENT, 0);
+    REFUSED.store(page(0), Ordering::Relaxed);
+    let id = soft(0, 1);
+    assert_eq!(into(id, 4, 1), fault);
+    marked(id);
+    let id = direct(ALL, 0, 1);
+    assert_eq!(into(id, 4, 1), fault);
+    marked(GRANT_INVALID);
+    row("G8");
+
+    change(1, PRESENT, 0);
+    let id = soft(0, 2);
+    assert_eq!(from(id, 4, 2), fault);
+    assert!(holds(4, 1) && holds(5, 6));
+    assert_eq!(from(direct(ALL, 0, 2), 4, 2), Ok(()));
+    assert!(holds(4, 1) && holds(5, 2));
+    row("G9");
+
+    change(0, PRESENT, 0);
+    change(4, PRESENT, 0);
+    assert_eq!(from(soft(0, 1), 4, 1), fault);
+    assert_eq!(requests(), 0);
+    assert_eq!(from(direct(ALL, 0, 1), 4, 1), Ok(()));
+    assert_eq!(requests(), 2);
+    assert!(holds(4, 1));
+    row("G10");
+
+    change(0, PRESENT, 0);
+    let chained = indirect(2, Endpoint::VM, soft(0, 1));
+    assert_eq!(copy(me, chained, page(4), PAGE, 0), fault);
+    assert_eq!(faulted(&HELPER, 2), chained);
+    row("G11");
+}
+
+fn others(me: Endpoint) {
+    let fault = Err(Errno::EFAULT);
+    let vector = |flags| {
+        change(1, PRESENT, 0);
+        let id = direct(flags, 0, 3);
+        let copies = [0, 1, 2].map(|n| SafeCopy {
+            granter: Endpoint::VM.0,
+            grant: id,
+            offset: n * PAGE,
+            address: page(4 + n),
+            len: PAGE,
+            to_grant: 0,
+        });
+        let args = [&raw const copies as u64, 3, 0, 0, 0];
+        kernel::kcall(Kcall::SafeCopyVector, args).map(|_| ())
+    };
+    assert_eq!(vector(ALL | Cpf::TRY), fault);
+    assert!(holds(4, 1) && holds(5, 6) && holds(6, 7));
+    assert_eq!(vector(ALL), Ok(()));
+    assert!(holds(4, 1) && holds(5, 2) && holds(6, 3));
+    row("G13");
+
+    let memset = |id: i32| {
+        let args = [Endpoint::VM.0 as u64, id as u32 as u64, 0, PAGE, 9];
+        kernel::kcall(Kcall::SafeMemset, args).map(|_| ())
+    };
+    change(0, PRESENT, 0);
+    let id = direct(ALL | Cpf::TRY, 0, 1);
+    assert_eq!(memset(id), fault);
+    assert_eq!(faulted(&GRANTER, 0), id);
+    assert_eq!(memset(direct(ALL, 0, 1)), Ok(()));
+    assert!(holds(0, 9));
+    row("G14");
+
+    let vircopy = |flags| {
+        let request = VirCopy {
+            source: Endpoint::SELF.0,
+            target: me.0,
+            source_address: page(4),
+            target_address: page(0),
+            len: PAGE,
+            flags,
+        };
+        kernel::kcall(Kcall::VirCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
+    };
+    change(0, PRESENT, 0);
+    assert_eq!(vircopy(CP_FLAG_TRY), fault);
+    assert_eq!(vircopy(2), Err(Errno::EINVAL));
+    assert_eq!(requests(), 0);
+    assert_eq!(vircopy(0), Ok(()));
+    assert!(holds(0, 5));
+    row("K1");
+
+    change(0, PRESENT, 0);
+    let args = [Endpoint::SELF.0 as u64, page(0), PAGE, 3, 0];
+    assert_eq!(kernel::kcall(Kcall::Memset, args).map(|_| ()), Ok(()));
+    assert_eq!(requests(), 1);
+    assert!(holds(0, 3));
+    row("K2");
+}

@@ -1,0 +1,63 @@
+//! The rows G and K of the test matrix at the kernel's own interface: the image `ipc-bench`
+//! boots in VM's place and checks grants and copies against a pager of its own.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use absentia_vmm::hostlink::input::Source;
+use absentia_vmm::hostlink::output::Sink;
+use absentia_vmm::images::{GuestImages, RunSpecification};
+use absentia_vmm::kvm::gate::Gate;
+use absentia_vmm::log::{KEPT, Log};
+use absentia_vmm::machine::{self, Accelerator, Config};
+use common::Platform;
+
+const ROWS: [&str; 15] = [
+    "G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "G13", "G14", "K1", "K2",
+];
+
+fn rows(accelerator: Accelerator, gate: Option<Gate>) {
+    let specification = RunSpecification {
+        args: vec![b"rows".to_vec()],
+        cwd: b"/".to_vec(),
+        ..RunSpecification::default()
+    };
+    let images = GuestImages::bench().expect("the image");
+    let (kernel, archive) = images.archive(specification.encode().expect("run specification"));
+    let outcome = machine::run(Config {
+        kernel,
+        archive,
+        cmdline: "rows".into(),
+        memory: 64 << 20,
+        disk: None,
+        accelerator,
+        gate,
+        timeout: Some(Duration::from_secs(60)),
+        stdin: Source::Bytes(Vec::new()),
+        stdout: Sink::capture().0,
+        stderr: Sink::capture().0,
+        signals: None,
+        log: Arc::new(Log::new(false, KEPT)),
+        report: None,
+        qemu_args: Vec::new(),
+    })
+    .expect("the machine");
+    let log = outcome.log.join("\n");
+    for row in ROWS {
+        assert!(log.contains(&format!("row {row} ok")), "{row}:\n{log}");
+    }
+}
+
+#[test]
+fn matrix_g_and_k_under_kvm() {
+    Platform::Kvm.require();
+    rows(Accelerator::Kvm, None);
+}
+
+#[test]
+fn matrix_g_and_k_under_qemu() {
+    Platform::Qemu.require();
+    rows(Accelerator::Qemu, None);
+}
