@@ -275,24 +275,27 @@ impl Frames {
         let mut info = self.get(frame);
         assert!(info.refs > 0, "released a free frame");
         info.refs -= 1;
-        if info.refs == 0 {
-            let head = self.head.get();
-            if head != NIL {
-                let next = Info {
-                    prev: frame.0,
-                    ..self.get(Frame(head))
-                };
-                self.set(Frame(head), next);
-            }
-            info = Info {
-                refs: 0,
-                tag: 0,
-                next: head,
-                prev: NIL,
-            };
-            self.head.set(frame.0);
-            self.free.set(self.free.get() + 1);
+        if info.refs > 0 {
+            // SAFETY: as for `set`.
+            unsafe { (&raw mut (*self.info(frame)).refs).write(info.refs) };
+            return;
         }
+        let head = self.head.get();
+        if head != NIL {
+            let next = Info {
+                prev: frame.0,
+                ..self.get(Frame(head))
+            };
+            self.set(Frame(head), next);
+        }
+        info = Info {
+            refs: 0,
+            tag: 0,
+            next: head,
+            prev: NIL,
+        };
+        self.head.set(frame.0);
+        self.free.set(self.free.get() + 1);
         self.set(frame, info);
     }
 

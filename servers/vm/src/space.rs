@@ -492,9 +492,10 @@ impl Space {
 }
 
 /// Rewrites the entries of a part of `region` for access `prot`.
-fn protect_pages(pool: &Pool, top: Frame, region: &Region, start: u64, end: u64, prot: Prot) {
+fn protect_pages(pool: &mut Pool, top: Frame, region: &Region, start: u64, end: u64, prot: Prot) {
     let frames = pool.frames;
     table::for_each(frames, top, start, end, |_, old| {
+        pool.note_written(old);
         let keep = old & !(PRESENT | table::WRITE | table::DIRTY | table::NO_EXECUTE);
         let frame = table::frame(old);
         let write = if old & FOREIGN != 0 {

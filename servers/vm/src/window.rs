@@ -116,14 +116,13 @@ impl Window {
         let read = |i: usize| unsafe { entries.add(i).read() };
         let mut i = from;
         while i < to {
-            if i + 8 <= to && (i..i + 8).fold(0, |all, i| all | read(i)) == 0 {
-                i += 8;
-                continue;
-            }
             if read(i) != 0 {
                 return Some(i);
             }
             i += 1;
+            while i + 8 <= to && (i..i + 8).fold(0, |all, i| all | read(i)) == 0 {
+                i += 8;
+            }
         }
         None
     }

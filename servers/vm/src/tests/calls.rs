@@ -358,7 +358,13 @@ fn what_shared_mappings_change_is_told_once() {
     assert_eq!(written(m), [(0, 2 * PAGE), (3 * PAGE, PAGE)]);
     assert_eq!(call(m, linux::__NR_msync, &sync), Ok(0));
     assert_eq!(written(m), []);
-    // Unmapped before anybody asked.
+    // Protected, then unmapped, before anybody asked.
+    m.write(INIT, at, 2).unwrap();
+    let protect = [at, 4 * PAGE, 1];
+    m.write(INIT, at + 3 * PAGE, 2).unwrap();
+    assert_eq!(call(m, linux::__NR_mprotect, &protect), Ok(0));
+    assert_eq!(written(m), [(0, PAGE), (3 * PAGE, PAGE)]);
+    assert_eq!(call(m, linux::__NR_mprotect, &[at, 4 * PAGE, 3]), Ok(0));
     m.write(INIT, at + 2 * PAGE, 1).unwrap();
     assert_eq!(call(m, linux::__NR_munmap, &[at, 4 * PAGE]), Ok(0));
     assert_eq!(written(m), [(2 * PAGE, PAGE)]);

@@ -338,6 +338,11 @@ impl Machine {
         let frame = self.access(who, address, Access::Write)?;
         let offset = (address % PAGE) as usize;
         self.frames().window().write(frame, offset, &[value]);
+        // As the processor does.
+        let dirty = self.entry(who, address) | table::DIRTY;
+        if let Some(leaf) = table::leaf(self.frames(), self.bound[&who], address) {
+            table::set_in(self.frames(), leaf, address, dirty);
+        }
         Ok(())
     }
 
