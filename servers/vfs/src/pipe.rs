@@ -11,6 +11,7 @@ use crate::vnode::Vnode;
 use crate::wait::{Either, either};
 use abi::proto::pm;
 use abi::{Endpoint, Errno};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -45,6 +46,8 @@ pub struct PipeEnd {
     pub pipe: Rc<Pipe>,
     reads: bool,
     writes: bool,
+    /// Of a socket pair: where this end writes to; `pipe` is where it reads from.
+    output: Option<Box<PipeEnd>>,
 }
 
 impl PipeEnd {
@@ -60,7 +63,34 @@ impl PipeEnd {
             pipe: pipe.clone(),
             reads,
             writes,
+            output: None,
         }
+    }
+
+    /// An end of a socket pair: reads one pipe, writes another.
+    pub fn paired(input: &Rc<Pipe>, output: &Rc<Pipe>) -> PipeEnd {
+        let mut end = PipeEnd::new(input, true, false);
+        end.output = Some(Box::new(PipeEnd::new(output, false, true)));
+        end
+    }
+
+    /// Whether this is an end of a socket pair.
+    pub fn is_socket(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// The pipe that this end writes to.
+    pub fn written(&self) -> &Rc<Pipe> {
+        match &self.output {
+            Some(output) => &output.pipe,
+            None => &self.pipe,
+        }
+    }
+
+    /// POLL* bits.
+    pub fn poll(&self) -> u32 {
+        let output = self.output.as_ref().map_or(0, |output| output.poll());
+        self.pipe.poll(self) | output
     }
 
     /// The same end once more, with other rights.
@@ -261,7 +291,7 @@ impl Pipe {
     }
 
     /// POLL* bits of an end.
-    pub fn poll(&self, end: &PipeEnd) -> u32 {
+    fn poll(&self, end: &PipeEnd) -> u32 {
         let mut ready = 0;
         if end.reads {
             if !self.is_empty() {

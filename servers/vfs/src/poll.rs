@@ -43,7 +43,7 @@ impl Item {
         let ready = match &file.kind {
             Kind::File => BOTH,
             Kind::Path => linux::POLLNVAL,
-            Kind::Pipe(end) => end.pipe.poll(end),
+            Kind::Pipe(end) => end.poll(),
             Kind::Event(counter) => counter.poll(),
             Kind::Device(driver, minor) => {
                 let now = driver.readiness.get();

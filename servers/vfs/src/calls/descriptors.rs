@@ -7,6 +7,7 @@ use crate::file::{Kind, OpenFile};
 use crate::pipe::{Pipe, PipeEnd};
 use crate::state::Caller;
 use abi::Errno;
+use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
 const CLOSE_RANGE_UNSHARE: u64 = 2;
@@ -84,8 +85,40 @@ pub async fn pipe(c: &Caller, address: u64, flags: u64) -> Result<u64, Errno> {
     let reader = OpenFile::new(&c.vfs, reader, None, None, linux::O_RDONLY | status);
     let writer = Kind::Pipe(PipeEnd::new(&pipe, false, true));
     let writer = OpenFile::new(&c.vfs, writer, None, None, linux::O_WRONLY | status);
+    two(c, address, [reader, writer], flags & linux::O_CLOEXEC != 0).await
+}
+
+/// socketpair(2) of AF_UNIX: two pipes, one for each direction. Messages of SOCK_SEQPACKET
+/// are not kept apart.
+pub async fn socketpair(c: &Caller, a: Args) -> Result<u64, Errno> {
+    const AF_UNIX: u64 = 1;
+    const SOCK_STREAM: u32 = 1;
+    const SOCK_SEQPACKET: u32 = 5;
+    let kind = a[1] as u32;
+    if a[0] != AF_UNIX {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    // SOCK_CLOEXEC and SOCK_NONBLOCK are the flags of open(2).
+    let flags = kind & (linux::O_CLOEXEC | linux::O_NONBLOCK);
+    if ![SOCK_STREAM, SOCK_SEQPACKET].contains(&(kind & !flags)) {
+        return Err(Errno::EINVAL);
+    }
+    let (one, other) = (Pipe::new(&c.vfs), Pipe::new(&c.vfs));
+    let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
+    let ends = [(&one, &other), (&other, &one)].map(|(input, output)| {
+        let end = Kind::Pipe(PipeEnd::paired(input, output));
+        OpenFile::new(&c.vfs, end, None, None, status)
+    });
+    two(c, a[3], ends, flags & linux::O_CLOEXEC != 0).await
+}
+
+async fn two(
+    c: &Caller,
+    address: u64,
+    [reader, writer]: [Rc<OpenFile>; 2],
+    close_on_exec: bool,
+) -> Result<u64, Errno> {
     let files = c.process.files();
-    let close_on_exec = flags & linux::O_CLOEXEC != 0;
     let read_fd = files.add(0, reader, close_on_exec)?;
     let write_fd = match files.add(0, writer, close_on_exec) {
         Ok(fd) => fd,
@@ -124,9 +157,9 @@ impl Caller {
     pub fn unshare_files(&self) {
         let files = self.process.files();
         // One reference is ours, one is the process's.
-        if alloc::rc::Rc::strong_count(&files) > 2 {
+        if Rc::strong_count(&files) > 2 {
             let own = files.duplicate(self.vfs.counters.unique());
-            *self.process.files.borrow_mut() = alloc::rc::Rc::new(own);
+            *self.process.files.borrow_mut() = Rc::new(own);
         }
     }
 }

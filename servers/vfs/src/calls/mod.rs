@@ -11,6 +11,7 @@ pub mod readiness;
 pub mod readwrite;
 
 use crate::exec;
+use crate::file::Kind;
 use crate::file::OpenFile;
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
@@ -159,7 +160,10 @@ async fn plain_call(c: &Caller, number: u32, a: Args) -> Result<u64, Errno> {
         nr::__NR_select => Box::pin(readiness::select(c, a)).await,
         nr::__NR_pselect6 => Box::pin(readiness::pselect(c, a)).await,
 
-        nr::__NR_socket | nr::__NR_socketpair => Err(Errno::EAFNOSUPPORT),
+        nr::__NR_socket => Err(Errno::EAFNOSUPPORT),
+        nr::__NR_socketpair => descriptors::socketpair(c, a).await,
+        nr::__NR_recvfrom if socket(c, a) => readwrite::read(c, a).await,
+        nr::__NR_sendto if socket(c, a) => readwrite::write(c, a).await,
         nr::__NR_connect
         | nr::__NR_accept
         | nr::__NR_accept4
@@ -176,7 +180,7 @@ async fn plain_call(c: &Caller, number: u32, a: Args) -> Result<u64, Errno> {
         | nr::__NR_getpeername
         | nr::__NR_setsockopt
         | nr::__NR_getsockopt => {
-            // There are no sockets, so a descriptor is never one.
+            // There are no sockets but pairs, and those do no more than above.
             c.process.files().get(fd(a[0]))?;
             Err(Errno::ENOTSOCK)
         }
@@ -257,4 +261,13 @@ impl Caller {
         let start = self.start(dirfd, &path)?;
         self.walk(&start, &path, follow).await?.existing()
     }
+}
+
+/// Whether the descriptor is an end of a socket pair, and flags and address of the call ask
+/// for no more than read(2) and write(2) do.
+fn socket(c: &Caller, a: Args) -> bool {
+    const MSG_NOSIGNAL: u64 = 0x4000;
+    let plain = a[3] & !MSG_NOSIGNAL == 0 && a[4] == 0;
+    let file = c.process.files().get(fd(a[0]));
+    plain && file.is_ok_and(|file| matches!(&file.kind, Kind::Pipe(end) if end.is_socket()))
 }

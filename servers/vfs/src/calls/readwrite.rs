@@ -129,7 +129,7 @@ pub async fn write_file(
             Ok(done)
         }
         Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
-        Kind::Pipe(end) => end.pipe.write(c, memory, file.nonblocking()).await,
+        Kind::Pipe(end) => end.written().write(c, memory, file.nonblocking()).await,
         Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
         Kind::Device(driver, minor) => {
             if memory.is_empty() {

@@ -147,3 +147,25 @@ fn polling_sees_data_hang_up_and_time() {
     assert_eq!(w.reply_of(OTHER), Some(Ok(1)));
     assert_eq!(w.fake.peek(OTHER, DATA + 6, 1), [linux::POLLHUP as u8]);
 }
+
+#[test]
+fn a_socket_pair_carries_bytes_both_ways_and_ends() {
+    let mut w = World::new();
+    let pair = [1, 5 | u64::from(linux::O_CLOEXEC), 0, DATA];
+    assert_eq!(w.call(linux::__NR_socketpair, &pair), Ok(0));
+    for (from, to, text) in [(0, 1, b"there"), (1, 0, b"again")] {
+        w.fake.poke(PROGRAM, DATA, text);
+        assert_eq!(w.call(linux::__NR_write, &[from, DATA, 5]), Ok(5));
+        w.fake.poke(PROGRAM, DATA, b".....");
+        assert_eq!(w.call(linux::__NR_recvfrom, &[to, DATA, 9, 0, 0, 0]), Ok(5));
+        assert_eq!(w.data(5), text);
+    }
+    w.call(linux::__NR_close, &[1]).unwrap();
+    assert_eq!(w.call(linux::__NR_recvfrom, &[0, DATA, 9, 0, 0, 0]), Ok(0));
+    assert_eq!(w.call(linux::__NR_write, &[0, DATA, 1]), Err(Errno::EPIPE));
+    let inet = [2, 1, 0, DATA];
+    assert_eq!(
+        w.call(linux::__NR_socketpair, &inet),
+        Err(Errno::EAFNOSUPPORT)
+    );
+}
