@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use abi::boot::CMDLINE_COPY;
+use abi::boot::{CMDLINE_COPY, run_flags};
 use abi::policy::CopyPolicy;
 use absentia_vmm::control::Reason;
 use absentia_vmm::hostlink::input::Source;
@@ -247,6 +247,8 @@ pub struct Run {
     pub timeout: Duration,
     pub verbose: bool,
     pub policy: CopyPolicy,
+    /// Whether VM checks its invariants after every request.
+    pub sanity: bool,
     pub report: Option<PathBuf>,
 }
 
@@ -279,6 +281,7 @@ impl Run {
             timeout: Duration::from_secs(120),
             verbose: false,
             policy: CopyPolicy::Try,
+            sanity: false,
             report: None,
         }
     }
@@ -314,6 +317,7 @@ impl Run {
             epoch_ns: now.as_nanos() as u64,
             // The same entropy every time: a test is no place for chance.
             seed: [1, 2, 3, 4],
+            flags: if self.sanity { run_flags::VM_SANITY } else { 0 },
             ..RunSpecification::default()
         };
         let images = GuestImages::load().expect("guest images");

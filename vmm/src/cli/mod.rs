@@ -23,6 +23,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a Linux program on the multiserver guest
+    ///
+    /// Standard input, output and error are the program's, and so is the exit status: 128 and
+    /// the signal's number when a signal killed it. Otherwise 124 says that the time was over,
+    /// 125 that the machine or the host failed, 126 that the program cannot be executed, 127
+    /// that there is none of its name, 130 and 143 that ^C or SIGTERM ended the run.
+    ///
+    /// Without --root, a program of the host runs on a root of its own, with the libraries it
+    /// needs: absentia run -- /bin/ls -l /
     Run(run::Run),
     /// Measure what the guest's parts cost
     Bench(bench::Bench),
