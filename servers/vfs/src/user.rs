@@ -176,6 +176,11 @@ impl Pages {
     /// One word.
     pub async fn word(&mut self, address: u64) -> Result<u64, Errno> {
         let mut bytes = [0; 8];
+        let from = (address % PAGE) as usize;
+        if let Some(whole) = self.page(address).await?.get(from..from + 8) {
+            bytes.copy_from_slice(whole);
+            return Ok(u64::from_le_bytes(bytes));
+        }
         for (i, byte) in bytes.iter_mut().enumerate() {
             let at = address.checked_add(i as u64).ok_or(Errno::EFAULT)?;
             *byte = self.page(at).await?[(at % PAGE) as usize];
