@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -209,6 +210,20 @@ static void directories(void)
     SHOW(rmdir("many"));
 }
 
+static void pairs(void)
+{
+    int ends[2];
+    char text[8] = "";
+    SHOW(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+    SHOW(write(ends[0], "there", 5));
+    SHOW(recv(ends[1], text, sizeof text, 0));
+    SHOW(send(ends[1], "back", 4, MSG_NOSIGNAL));
+    SHOW(read(ends[0], text, sizeof text));
+    printf("%s\n", text);
+    close(ends[1]);
+    SHOW(recv(ends[0], text, sizeof text, 0));
+}
+
 int main(void)
 {
     setvbuf(stdout, 0, _IOLBF, 0);
@@ -219,5 +234,6 @@ int main(void)
     slashes();
     locks();
     directories();
+    pairs();
     return 0;
 }
