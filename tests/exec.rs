@@ -153,7 +153,7 @@ fn python_counts() {
 fn starting_a_program_stays_within_its_budget() {
     Platform::Qemu.require();
     let path = common::guest_program("exec-cost");
-    for (how, budget) in [("fork", 270_000), ("vfork", 210_000)] {
+    for (how, budget) in [("fork", 235_000), ("vfork", 185_000)] {
         let mut program = Program::new([path.to_str().expect("UTF-8"), how, "30"]);
         program.accelerator = Some(Accelerator::Qemu);
         program.qemu_args = vec!["-icount".into(), "shift=0".into()];
