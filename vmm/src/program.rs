@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use abi::boot::{CMDLINE_COPY, run_flags};
 use abi::policy::CopyPolicy;
 use anyhow::{Context, Result, bail};
+use kvm_bindings::KVM_API_VERSION;
 
 use crate::control::Signals;
 use crate::hostlink::input::Source;
@@ -218,7 +219,7 @@ impl Program {
         if let Some(chosen) = self.accelerator {
             return chosen;
         }
-        match kvm_ioctls::Kvm::new() {
+        match usable_kvm() {
             Ok(_) => Accelerator::Kvm,
             Err(error) => {
                 complain(&format!(
@@ -307,6 +308,15 @@ impl Program {
 
 /// Directories whose content the guest covers with file systems of its own.
 const COVERED: [&str; 3] = ["/dev", "/proc", "/tmp"];
+
+/// Whether `/dev/kvm` is there and answers as KVM does.
+fn usable_kvm() -> Result<()> {
+    let version = kvm_ioctls::Kvm::new()?.get_api_version();
+    if version != KVM_API_VERSION as i32 {
+        bail!("it speaks no KVM: API version {version}");
+    }
+    Ok(())
+}
 
 /// Where a program goes that cannot be at its own path, because that path or the file it leads
 /// to would be covered.
