@@ -53,7 +53,7 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
         vfs: vfs.clone(),
         process,
     };
-    standard_descriptors(&c, spec.header.flags)?;
+    standard_descriptors(&c, spec.header.flags).await?;
     // A working directory that does not exist in the guest is not worth failing for.
     if let Ok(cwd) = c.lookup(&root, spec.cwd(), Follow::Yes).await
         && cwd.is_directory()
@@ -102,8 +102,12 @@ async fn search(c: &Caller, spec: &RunSpec<'_>, program: Vec<u8>) -> Vec<u8> {
 }
 
 /// 0, 1 and 2: the terminal where the host's is one, else the host's streams. The devices
-/// are opened without a path, so that a root without /dev works too.
-fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
+/// are opened by number, so that a root without /dev works too; the terminal gets its node
+/// where there is one, so that ttyname(3) recognises it.
+async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
+    let root = c.process.root();
+    let node = c.lookup(&root, b"/dev/console", Follow::Yes).await.ok();
+    let node = node.filter(|node| node.kind() == linux::S_IFCHR);
     let files = c.process.files();
     let driver =
         |major: u32| -> Result<Rc<Driver>, Errno> { c.vfs.driver(major).ok_or(Errno::ENXIO) };
@@ -123,7 +127,7 @@ fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
             (true, Some(file)) => file.clone(),
             (true, None) => {
                 let kind = Kind::Device(driver(numbers::TTY_MAJOR)?, numbers::CONSOLE_MINOR);
-                let file = OpenFile::new(&c.vfs, kind, None, None, linux::O_RDWR);
+                let file = OpenFile::new(&c.vfs, kind, node.clone(), None, linux::O_RDWR);
                 terminal = Some(file.clone());
                 file
             }
