@@ -4,7 +4,7 @@
 //! kernel reads it at each use. Ids are an index in bits 0..20 and a per-slot sequence
 //! number in bits 20..31, which advances at revoke, so that a stale id is refused.
 
-use crate::{Endpoint, Errno};
+use crate::Errno;
 
 bitflags::bitflags! {
     /// Flags of a grant entry. "Read" means that the grantee may read.
@@ -46,7 +46,7 @@ pub struct GrantEntry {
     pub flags: u32,
     /// Sequence number that ids of this entry must carry.
     pub sequence: u32,
-    /// Who may use it (or [`Endpoint::ANY`]).
+    /// Who may use it (or [`crate::Endpoint::ANY`]).
     pub grantee: u32,
     /// Direct: unused. Indirect: the previous granter. Magic: the subject process.
     pub subject: u32,
@@ -95,13 +95,4 @@ pub const fn split(id: i32) -> Result<(usize, u32), Errno> {
         (id as u32 & ((1 << INDEX_BITS) - 1)) as usize,
         id as u32 >> INDEX_BITS,
     ))
-}
-
-/// A grant as it is passed in a message: who granted, and which.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct GrantRef {
-    /// The granter.
-    pub granter: Endpoint,
-    /// The id in its table.
-    pub id: i32,
 }

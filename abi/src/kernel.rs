@@ -4,7 +4,7 @@
 //! calls carry up to six arguments in rdi rsi rdx r8 r9 r10 and return in rax a value or a
 //! negated errno. rcx and r11 do not survive a trap.
 
-use crate::{Endpoint, Errno, PAGE};
+use crate::{Errno, PAGE};
 
 // ---- Address-space layout -------------------------------------------------------------
 
@@ -34,7 +34,7 @@ pub enum Ipc {
     Call = 1,
     /// Send to rdi one way; blocks until received.
     Send = 2,
-    /// Receive from rsi (or [`Endpoint::ANY`]).
+    /// Receive from rsi (or [`crate::Endpoint::ANY`]).
     Receive = 3,
     /// Reply to rdi, which waits for one from the caller (`ESRCH` when it does not: it died,
     /// or was never waiting). Never blocks.
@@ -389,7 +389,7 @@ pub const PRIV_LINUX: u32 = 1 << 3;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum LinuxRoute {
-    /// Answered by the kernel with `ENOSYS` after a note to PM's [`Endpoint::PM`] log.
+    /// Answered by the kernel with `ENOSYS` after a note to PM's [`crate::Endpoint::PM`] log.
     None = 0,
     /// To PM.
     Pm = 1,
@@ -491,9 +491,4 @@ pub const fn page_span(address: u64, len: u64) -> (u64, u64) {
     let first = crate::page_down(address);
     let end = crate::page_down(address + len - 1) + PAGE;
     (first, (end - first) / PAGE)
-}
-
-/// Fixed device of the services' endpoints: the slot of a well-known server.
-pub const fn is_core_server(endpoint: Endpoint) -> bool {
-    endpoint.0 >= 1 && endpoint.0 <= 4
 }
