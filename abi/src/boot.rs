@@ -118,7 +118,8 @@ pub mod run_flags {
     pub const VERBOSE: u32 = 1 << 3;
     /// VM checks its invariants after every request.
     pub const VM_SANITY: u32 = 1 << 4;
-    /// No randomisation of layouts, seeded entropy only.
+    /// No randomisation of layouts, seeded entropy only, devices are polled, standard input
+    /// is at its end.
     pub const DETERMINISTIC: u32 = 1 << 5;
 }
 
@@ -186,5 +187,8 @@ pub const CMDLINE_VIRTIO: &str = "virtio_mmio.device=";
 pub const CMDLINE_LAB: &str = "absentia.lab=";
 /// `absentia.tsc_khz=<decimal>`; without it the kernel calibrates against the APIC timer.
 pub const CMDLINE_TSC: &str = "absentia.tsc_khz=";
+/// `absentia.deterministic`: time is a function of work done, nothing is preempted by a clock,
+/// and devices complete where they are asked.
+pub const CMDLINE_DETERMINISTIC: &str = "absentia.deterministic";
 /// `absentia.copy=<name>`: the [`crate::policy::CopyPolicy`].
 pub const CMDLINE_COPY: &str = "absentia.copy=";

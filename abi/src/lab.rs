@@ -16,6 +16,21 @@ pub const PROGRAM_STARTED: u64 = 0x18;
 
 /// Guest-physical address of the kernel's [`Inspection`].
 pub const INSPECTION: u64 = 0x20;
+/// Doorbell: guest-physical address of the kernel's [`crate::trace::Control`], which the VMM
+/// fills in before the guest goes on.
+pub const CONTROL: u64 = 0x28;
+/// Doorbell: the point of this number was reached; its record is the newest.
+pub const POINT: u64 = 0x30;
+/// Doorbell: nobody can run and no timer is set (deterministic runs only).
+pub const STUCK: u64 = 0x38;
+/// Doorbell: the trace ring is full.
+pub const TRACE_FULL: u64 = 0x40;
+/// Doorbell: VM wants the withdrawn frame at this physical address back.
+pub const RESTORE: u64 = 0x48;
+
+/// Software bit of a leaf page-table entry that is not present although its region allows
+/// access: the VMM took the page away. VM does as if it had evicted the page itself.
+pub const PTE_EVICTED: u64 = 1 << 11;
 
 /// `Inspection::magic`.
 pub const INSPECTION_MAGIC: u64 = u64::from_le_bytes(*b"INSPECT1");
@@ -67,6 +82,8 @@ pub struct Inspection {
     pub ticks: u64,
     /// ... its name, 16 bytes,
     pub name: u64,
+    /// ... its page table's physical address,
+    pub cr3: u64,
     /// ... and what its copy waits for, while [`crate::kernel::rts::MEMREQ`] is set: the
     /// target's endpoint (`u32`) at 0, address at 8, length at 16, write at 24 (a byte).
     pub parked: u64,

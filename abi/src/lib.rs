@@ -3,7 +3,8 @@
 //! Three boundaries meet here:
 //!
 //! * **VMM and guest**: [`boot`] (archive, run specification), [`hostlink`] (the byte
-//!   protocol on the console), [`lab`] (the paravirtual device).
+//!   protocol on the console), [`lab`] (the paravirtual device),
+//!   [`trace`] (the laboratory's shared memory).
 //! * **kernel and process**: [`kernel`] (traps, kernel calls, register frames),
 //!   [`message`], [`endpoint`], [`grant`].
 //! * **server and server**: [`proto`], typed requests with one encoding.
@@ -26,6 +27,8 @@ pub mod message;
 pub mod policy;
 pub mod proto;
 pub mod routes;
+pub mod sabotage;
+pub mod trace;
 
 pub use endpoint::Endpoint;
 pub use errno::Errno;

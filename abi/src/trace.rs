@@ -1,0 +1,261 @@
+//! The absence laboratory's shared memory: what the kernel counts, traces and asks, and what
+//! the VMM answers.
+//!
+//! [`Control`] lies in the kernel's image. The kernel announces it at boot
+//! ([`crate::lab::CONTROL`]) and the VMM fills in its half before the first process runs. With
+//! [`Control::on`] 0 the kernel spends a load and a branch at each place.
+//!
+//! * A **record** ([`Record`]) says what happened. Records go to a ring and into a hash.
+//! * A **point** is a record at which the world may be changed. Points are numbered; at the
+//!   number in [`Control::ask`] the kernel leaves to the VMM ([`crate::lab::POINT`]).
+//! * A **decision** is a choice among things that may all happen next. Decisions are numbered,
+//!   too, and [`Control::mode`] makes them.
+
+/// `Control::magic`.
+pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"CONTROL1");
+/// `Control::ask` when no point is wanted.
+pub const NEVER: u64 = u64::MAX;
+/// Records in the ring. The kernel leaves to the VMM when it is full.
+pub const RING: usize = 1024;
+/// Frames that can be withdrawn at one time.
+pub const WITHDRAWN: usize = 8;
+/// Choices that differ from the first, in a list.
+pub const CHOICES: usize = 64;
+
+/// See the module. All words little endian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Control {
+    /// [`CONTROL_MAGIC`].
+    pub magic: u64,
+
+    // -- the VMM's half
+    /// 1: count, trace and ask.
+    pub on: u64,
+    /// The point to leave at; [`NEVER`].
+    pub ask: u64,
+    /// How decisions are made: a [`Mode`].
+    pub mode: u64,
+    /// Seed of [`Mode::Random`] and [`Mode::Priorities`].
+    pub seed: u64,
+    /// Deliberate defects, a bit of [`crate::sabotage`] each.
+    pub sabotage: u64,
+    /// How many of `choices` count.
+    pub choice_count: u64,
+    /// [`Mode::List`]: the decision's number in the low half, the choice in the high half,
+    /// ascending.
+    pub choices: [u64; CHOICES],
+    /// How many of `withdrawn` count.
+    pub withdrawn_count: u64,
+    /// Physical addresses of frames that are not there, whatever page tables say.
+    pub withdrawn: [u64; WITHDRAWN],
+
+    // -- the kernel's half
+    /// Points passed: the number of the next one.
+    pub points: u64,
+    /// Decisions made.
+    pub decisions: u64,
+    /// Records written; the newest is `ring[(records - 1) % RING]`.
+    pub records: u64,
+    /// Hash of all records, see [`mix`].
+    pub hash: u64,
+    /// Physical address of the ring: [`RING`] [`Record`]s.
+    pub ring: u64,
+    /// Where a page fault of the kernel is an ordinary value: the copy routines' instructions,
+    /// `[start, end)`.
+    pub guarded: [u64; 2],
+}
+
+impl Control {
+    /// Everything off.
+    pub const OFF: Control = Control {
+        magic: CONTROL_MAGIC,
+        on: 0,
+        ask: NEVER,
+        mode: Mode::First as u64,
+        seed: 0,
+        sabotage: 0,
+        choice_count: 0,
+        choices: [0; CHOICES],
+        withdrawn_count: 0,
+        withdrawn: [0; WITHDRAWN],
+        points: 0,
+        decisions: 0,
+        records: 0,
+        hash: 0,
+        ring: 0,
+        guarded: [0; 2],
+    };
+}
+
+/// How decisions are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Mode {
+    /// There are none: whoever comes first by priority and age. What happens without a lab.
+    First = 0,
+    /// At random, from the seed and the decision's number.
+    Random = 1,
+    /// The one with the highest of random priorities, some of which change at random moments
+    /// (PCT: Burckhardt et al., "A randomized scheduler with probabilistic guarantees", 2010).
+    Priorities = 2,
+    /// The first, except where the list says otherwise.
+    List = 3,
+}
+
+/// One record, a cache line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Record {
+    /// Virtual time, ns.
+    pub time: u64,
+    /// A [`Kind`] in the low byte; above it the number of the point or decision, from bit 8.
+    pub what: u64,
+    /// See [`Kind`].
+    pub words: [u64; 6],
+}
+
+/// What records tell. "Pair" is two endpoints, the first in the low half.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Point. A copy is about to start: copier, pair (source, target), source address, target
+    /// address, bytes, 1 when it may fail. An endpoint `NONE` is physical memory.
+    Copy = 1,
+    /// Point. A fill is about to start: filler, pair (`NONE`, target), 0, target address, bytes,
+    /// 1 when it may fail.
+    Fill = 2,
+    /// A copy or fill met an absent page: copier, pair (whose page, 0), its address, bytes done,
+    /// 1 for the target, what follows (0: it fails, 1: with a mark in the grant, 2: the copier
+    /// is parked).
+    Absent = 3,
+    /// Point. A process faulted: it, 0, address, error code, rip, 0.
+    Fault = 4,
+    /// A message was sent: sender, pair (sender, receiver), class, kind, first two words.
+    Message = 5,
+    /// Point. Likewise, when VM sends or receives it by `call` or `post`.
+    Request = 6,
+    /// A call was answered: server, pair (server, client), class, status or kind, 0, 0.
+    Reply = 7,
+    /// Somebody else runs: pair (before, after) in the second word.
+    Switch = 8,
+    /// A decision: 0, pair (who was chosen, 0), choices, choice, what kind ([`Decision`]), 0.
+    Decision = 9,
+    /// A process's name: it, pair (it, 0), two words of name, 1 for a Linux process, 0.
+    Process = 10,
+    /// A process is gone: it.
+    Exit = 11,
+    /// VM answered for a parked copier: VM, pair (copier, 0), status, 0, 0, 0.
+    Resumed = 12,
+    /// Time passed while nobody could run: 0, 0, ns.
+    Idle = 13,
+}
+
+impl Kind {
+    /// The kind of this number.
+    pub const fn of(number: u8) -> Option<Kind> {
+        Some(match number {
+            1 => Kind::Copy,
+            2 => Kind::Fill,
+            3 => Kind::Absent,
+            4 => Kind::Fault,
+            5 => Kind::Message,
+            6 => Kind::Request,
+            7 => Kind::Reply,
+            8 => Kind::Switch,
+            9 => Kind::Decision,
+            10 => Kind::Process,
+            11 => Kind::Exit,
+            12 => Kind::Resumed,
+            13 => Kind::Idle,
+            _ => return None,
+        })
+    }
+
+    /// Whether records of this kind are points.
+    pub const fn is_point(self) -> bool {
+        matches!(self, Kind::Copy | Kind::Fill | Kind::Fault | Kind::Request)
+    }
+}
+
+/// What a decision is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Decision {
+    /// Which process runs.
+    Process = 0,
+    /// Which message is received.
+    Message = 1,
+    /// Which task of a server goes on.
+    Task = 2,
+}
+
+impl Record {
+    /// Its kind, if there is such a kind.
+    pub const fn kind(&self) -> Option<Kind> {
+        Kind::of(self.what as u8)
+    }
+
+    /// Number of the point or decision.
+    pub const fn number(&self) -> u64 {
+        self.what >> 8
+    }
+
+    /// The pair in the second word.
+    pub const fn pair(&self) -> (u32, u32) {
+        (self.words[1] as u32, (self.words[1] >> 32) as u32)
+    }
+}
+
+/// Two endpoints in a word.
+pub const fn pair(first: u32, second: u32) -> u64 {
+    first as u64 | (second as u64) << 32
+}
+
+/// The hash of a trace and one more record. Order matters.
+pub const fn mix(mut hash: u64, record: &Record) -> u64 {
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let w = &record.words;
+    let words = [record.time, record.what, w[0], w[1], w[2], w[3], w[4], w[5]];
+    let mut i = 0;
+    while i < words.len() {
+        hash = (hash ^ words[i]).wrapping_mul(PRIME);
+        hash ^= hash >> 29;
+        i += 1;
+    }
+    hash
+}
+
+/// A pseudo-random number for this seed and index (the SplitMix64 finalizer).
+pub const fn random(seed: u64, index: u64) -> u64 {
+    let mut z = seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_their_numbers() {
+        for number in 0..=u8::MAX {
+            if let Some(kind) = Kind::of(number) {
+                assert_eq!(kind as u8, number);
+            }
+        }
+        assert_eq!(size_of::<Record>(), 64);
+    }
+
+    #[test]
+    fn the_hash_depends_on_order_and_content() {
+        let record = |word| Record {
+            words: [word; 6],
+            ..Record::default()
+        };
+        let (a, b) = (record(1), record(2));
+        assert_ne!(mix(mix(0, &a), &b), mix(mix(0, &b), &a));
+        assert_ne!(mix(0, &a), mix(0, &b));
+    }
+}
