@@ -190,5 +190,7 @@ pub const CMDLINE_TSC: &str = "absentia.tsc_khz=";
 /// `absentia.deterministic`: time is a function of work done, nothing is preempted by a clock,
 /// and devices complete where they are asked.
 pub const CMDLINE_DETERMINISTIC: &str = "absentia.deterministic";
+/// `absentia.trace`: hash what happens, where no VMM turns the laboratory on.
+pub const CMDLINE_TRACE: &str = "absentia.trace";
 /// `absentia.copy=<name>`: the [`crate::policy::CopyPolicy`].
 pub const CMDLINE_COPY: &str = "absentia.copy=";

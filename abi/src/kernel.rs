@@ -243,6 +243,12 @@ pub enum Kcall {
     Null = 0x13b,
     /// `() -> len` of the kernel command line copied to `(buffer, capacity)`.
     CommandLine = 0x13c,
+    /// `(count) -> choice`: which of `count` things that could all be next is next (a server
+    /// with tasks; only in explored runs, see [`BootInfo::deciding`]).
+    Decide = 0x13d,
+    /// `(physical)`: VM needs a frame that the VMM withdrew ([`crate::trace`]); 1 when it is
+    /// there afterwards, 0 when it stays away.
+    FrameRestore = 0x13e,
 }
 
 impl Kcall {
@@ -468,7 +474,7 @@ pub struct BootInfo {
     pub ram_bytes: u64,
     /// 0 direct, 1 deprivileged.
     pub gate: u64,
-    /// TSC ticks per second.
+    /// TSC ticks per second; 0 when time is virtual and only the kernel knows it.
     pub tsc_hz: u64,
     /// Entries of the boot archive.
     pub modules: u64,
@@ -476,6 +482,12 @@ pub struct BootInfo {
     pub archive: (u64, u64),
     /// Bytes of one XSAVE area.
     pub xsave_bytes: u64,
+    /// Physical address of the laboratory's [`crate::trace::Control`]; 0 when it is off.
+    pub lab: u64,
+    /// 1 when servers are to ask which task goes on ([`Kcall::Decide`]).
+    pub deciding: u64,
+    /// Deliberate defects: bits of [`crate::sabotage`].
+    pub sabotage: u64,
 }
 
 /// Checks that `[address, address + len)` is user memory.

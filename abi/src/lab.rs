@@ -92,6 +92,13 @@ pub struct Inspection {
 /// Status of [`POWEROFF`] after a kernel panic or a dead core server.
 pub const POWEROFF_PANIC: u64 = 0x100;
 
+/// Status of [`POWEROFF`] of a deterministic run in which nobody can run any more.
+pub const POWEROFF_STUCK: u64 = 0x101;
+/// The line on [`SERIAL_PORT`] that says so where there is no lab device.
+pub const STUCK_LINE: &str = "stuck: nobody can run and no timer is set";
+/// Start of the line on [`SERIAL_PORT`] with the trace's hash where there is no lab device.
+pub const TRACE_LINE: &str = "trace:";
+
 /// What [`DEBUG_EXIT_PORT`] gets after a kernel panic or a dead core server: with QEMU's own
 /// failures at status 1, a death needs a number of its own.
 pub const DEBUG_EXIT_PANIC: u32 = 0x7f;

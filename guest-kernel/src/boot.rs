@@ -5,13 +5,17 @@ use crate::arch::layout::KERNEL_BASE;
 use crate::arch::{apic, fpu, gate, layout, machine};
 use crate::global::Global;
 use crate::process::Process;
-use crate::{clock, copy, inspect, ipc, memory, process, sched, transfer};
-use abi::boot::{ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_LAB, CMDLINE_TSC, KIND_FLAT};
+use crate::{clock, copy, inspect, ipc, lab, memory, process, sched, transfer};
+use abi::boot::{
+    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_DETERMINISTIC, CMDLINE_LAB, CMDLINE_TRACE,
+    CMDLINE_TSC, KIND_FLAT,
+};
 use abi::kernel::{
     BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, VM_WINDOW,
     rts,
 };
 use abi::policy::CopyPolicy;
+use abi::sabotage::of_command_line;
 use abi::{Endpoint, Errno, PAGE, page_down};
 
 /// `hvm_start_info`, version 1 (Xen's public/arch-x86/hvm/start_info.h).
@@ -44,6 +48,9 @@ static mut INFO: BootInfo = BootInfo {
     modules: 0,
     archive: (0, 0),
     xsave_bytes: 0,
+    lab: 0,
+    deciding: 0,
+    sabotage: 0,
 };
 static COMMAND_LINE: Global<&[u8]> = Global::new(&[]);
 
@@ -140,7 +147,11 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         .and_then(|text| number(text, 10))
         .filter(|&khz| khz > 0);
     let hz = khz.map_or_else(apic::calibrate, |khz| khz * 1000);
-    clock::init(hz);
+    let hz = clock::init(hz, option(CMDLINE_DETERMINISTIC).is_some());
+    lab::init(
+        option(CMDLINE_TRACE).is_some(),
+        of_command_line(command_line()),
+    );
     let interpreted = gate == Gate::Direct
         && core::arch::x86_64::__cpuid(abi::lab::GATE_CPUID_LEAF).ebx & abi::lab::GATE_INTERPRETED
             != 0
@@ -163,6 +174,9 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
             modules: header.count,
             archive: (archive, archive_len),
             xsave_bytes: fpu::size() as u64,
+            lab: lab::physical(),
+            deciding: lab::deciding() as u64,
+            sabotage: lab::sabotage(),
         };
     }
     start_vm();
@@ -360,6 +374,7 @@ fn vm_privileges() -> Privileges {
         Kcall::ModuleInfo,
         Kcall::Counters,
         Kcall::CommandLine,
+        Kcall::FrameRestore,
     ];
     Privileges {
         kcalls: calls.iter().fold(0, |bits, call| bits | call.bit()),

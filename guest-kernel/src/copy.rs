@@ -2,11 +2,12 @@
 //! [`fill`]: page tables are walked in software, data moves through the kernel's view of
 //! physical memory, and a page that is not there is a value ([`Absent`]), never a fault.
 
+use crate::arch::guard;
 use crate::arch::layout::PHYSICAL_BASE;
 use crate::memory;
 use crate::sched;
 use abi::kernel::user_range;
-use abi::{Errno, PAGE};
+use abi::{Errno, PAGE, page_down};
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 2;
@@ -99,17 +100,33 @@ pub fn transfer(source: &Operand, target: &Operand, len: u64) -> Result<(), Abse
             translate(target, to, true).ok_or(absent(Side::Target, to))?;
         let n = (len - done).min(source_left).min(target_left);
         // SAFETY: both ranges lie within one page of RAM each; an overlap (a copy within one
-        // process) is what memmove is for.
-        unsafe {
+        // page of a process) is what memmove is for.
+        let moved = unsafe {
             let (s, t) = (
                 (PHYSICAL_BASE + source_at) as *const u8,
                 (PHYSICAL_BASE + target_at) as *mut u8,
             );
             if source_at.abs_diff(target_at) < n {
                 core::ptr::copy(s, t, n as usize);
+                Ok(())
             } else {
-                core::ptr::copy_nonoverlapping(s, t, n as usize);
+                guard::copy(t, s, n)
             }
+        };
+        if let Err(fault) = moved {
+            // Page tables name the frame, and it is missing.
+            let (moved, at) = (fault.moved, fault.address - PHYSICAL_BASE);
+            sched::counters().copied_bytes += moved;
+            let (side, address) = if page_down(at) == page_down(source_at) {
+                (Side::Source, from + moved)
+            } else {
+                (Side::Target, to + moved)
+            };
+            return Err(Absent {
+                side,
+                address,
+                done: done + moved,
+            });
         }
         done += n;
         sched::counters().copied_bytes += n;
@@ -129,7 +146,14 @@ pub fn fill(target: &Operand, len: u64, pattern: u8) -> Result<(), Absent> {
         })?;
         let n = (len - done).min(left);
         // SAFETY: the range lies within one page of RAM.
-        unsafe { ((PHYSICAL_BASE + at) as *mut u8).write_bytes(pattern, n as usize) };
+        let filled = unsafe { guard::fill((PHYSICAL_BASE + at) as *mut u8, pattern, n) };
+        if let Err(fault) = filled {
+            return Err(Absent {
+                side: Side::Target,
+                address: to + fault.moved,
+                done: done + fault.moved,
+            });
+        }
         done += n;
     }
     Ok(())

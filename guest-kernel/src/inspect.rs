@@ -61,6 +61,7 @@ pub fn publish() {
         queue: offset_of!(Process, queue.0) as u64,
         ticks: offset_of!(Process, ticks) as u64,
         name: offset_of!(Process, name) as u64,
+        cr3: offset_of!(Process, cr3) as u64,
         parked: offset_of!(Process, parked) as u64 + parked_offset(),
     }));
     machine::announce_inspection(physical(&raw const INSPECTION));

@@ -4,9 +4,11 @@
 //! `i`, whose message is still in its registers; the others hold posted messages.
 
 use crate::global::Global;
+use crate::lab;
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
 use crate::sched::{self, block, unblock};
 use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, rts};
+use abi::trace::{Decision, Kind, pair};
 use abi::{Class, Endpoint, Errno, Message};
 
 /// Posted messages in flight, all processes together.
@@ -144,8 +146,25 @@ fn sent(from: &mut Process) {
 #[inline(always)]
 pub fn send_event(from: &mut Process, to: Endpoint, class: Class) -> Result<(), Errno> {
     let to = process::find(to)?;
+    // A page fault has a record of its own.
+    if class != Class::PageFault {
+        lab::message(from.endpoint, to.endpoint, class, || {
+            told(&message_of(from, class))
+        });
+    }
     start_send(from, to, class);
     Ok(())
+}
+
+/// What `from` says as `class`.
+fn message_of(from: &mut Process, class: Class) -> Message {
+    from.class = class;
+    from.outgoing()
+}
+
+/// What a record tells of a message.
+fn told(message: &Message) -> [u64; 3] {
+    [message.kind, message.words[0], message.words[1]]
 }
 
 /// An IPC trap of the current process.
@@ -198,6 +217,9 @@ fn call(caller: &mut Process, peer: Endpoint, class: Class) -> Result<(), Errno>
     if core::ptr::eq(caller, to) {
         return Err(Errno::EDEADLK);
     }
+    lab::message(caller.endpoint, to.endpoint, class, || {
+        told(&caller.message())
+    });
     start_send(caller, to, class);
     Ok(())
 }
@@ -210,6 +232,18 @@ fn reply(caller: &mut Process, peer: Endpoint, message: &Message) -> Result<(), 
         return Err(Errno::ESRCH);
     }
     sched::counters().messages += 1;
+    let client = (to.endpoint.0, to.class as u64);
+    lab::note(Kind::Reply, || {
+        let server = caller.endpoint.0;
+        [
+            server as u64,
+            pair(server, client.0),
+            client.1,
+            message.kind,
+            0,
+            0,
+        ]
+    });
     answer(to, message);
     Ok(())
 }
@@ -248,6 +282,11 @@ fn receive(caller: &mut Process) {
         }
         let node = caller.queue.0;
         if node != NIL {
+            if lab::deciding() {
+                let node = decide_message(caller);
+                dequeue(caller, node);
+                return take(caller, node);
+            }
             caller.queue.0 = *next(node);
             return take(caller, node);
         }
@@ -257,6 +296,28 @@ fn receive(caller: &mut Process) {
     }
     caller.filter = filter;
     block(caller, rts::RECEIVING);
+}
+
+/// The message to take when order is a decision: the oldest of one of the senders.
+#[inline(never)]
+fn decide_message(to: &Process) -> u16 {
+    // The oldest of each sender, oldest first: those that no older one of the same stands before.
+    let oldest = |n: usize| {
+        let (mut node, mut left) = (to.queue.0, n);
+        while node != NIL {
+            if find_from(to, source_of(node)) == Some(node) {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+            }
+            node = *next(node);
+        }
+        node
+    };
+    let count = (0..).take_while(|&n| oldest(n) != NIL).count();
+    let choice = lab::decide(Decision::Message, count, |n| source_of(oldest(n)));
+    oldest(choice)
 }
 
 /// What needs no queue: the kernel's notices first, then one process's notification.
@@ -340,6 +401,7 @@ fn post(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
     }
     let message = caller.message();
     if receives_from(to, caller.endpoint) {
+        lab::message(caller.endpoint, to.endpoint, Class::Post, || told(&message));
         deliver(to, caller.endpoint, Class::Post, &message);
         return Ok(());
     }
@@ -348,6 +410,7 @@ fn post(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
         caller.posted.1 = true;
         return Err(Errno::EAGAIN);
     }
+    lab::message(caller.endpoint, to.endpoint, Class::Post, || told(&message));
     FREE.set(*next(node));
     *post_of(node) = Post {
         source: caller.endpoint,
@@ -364,6 +427,7 @@ fn notify(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
     if !caller.may_send_to(to.index()) {
         return Err(Errno::EPERM);
     }
+    lab::message(caller.endpoint, to.endpoint, Class::Notify, || [0; 3]);
     if receives_from(to, caller.endpoint) {
         deliver(to, caller.endpoint, Class::Notify, &Message::default());
     } else {

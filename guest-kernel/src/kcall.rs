@@ -5,8 +5,9 @@ use crate::copy::{self, Operand};
 use crate::process::{self, MAX_PROCESSES, Process};
 use crate::sched::{self, block, counters, unblock};
 use crate::transfer::{self, Outcome, Stop};
-use crate::{boot, clock, ipc, memory, trap};
+use crate::{boot, clock, ipc, lab, memory, trap};
 use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END, rts};
+use abi::trace::{Decision, Kind};
 use abi::{Class, Endpoint, Errno};
 
 /// Serves the call in `caller`'s registers.
@@ -96,7 +97,9 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
             Ok(0)
         },
         ProcName => {
-            process::find(who)?.name = name(a2, a3);
+            let process = process::find(who)?;
+            process.name = name(a2, a3);
+            lab::named(process);
             Ok(0)
         },
         GetStopped => next_flagged(|p| core::mem::take(&mut p.stopped_unread)),
@@ -110,7 +113,7 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         },
         IrqBind => bind(caller, a1),
         Log => log(caller, a1, a2),
-        PowerOff => machine::power_off(a1),
+        PowerOff => lab::power_off(a1),
         BootInfo => {
             copy::write_struct(caller.cr3, a1, boot::info())?;
             Ok(0)
@@ -128,6 +131,14 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         Counters => {
             copy::write_struct(caller.cr3, a1, counters())?;
             Ok(0)
+        },
+        Decide => {
+            let who = caller.endpoint;
+            Ok(lab::decide(Decision::Task, a1 as usize, |_| who) as u64)
+        },
+        FrameRestore => {
+            lab::restore(a1);
+            Ok(!lab::withdrawn(a1) as u64)
         },
         CommandLine => {
             let line = boot::command_line();
@@ -183,6 +194,7 @@ fn exit(caller: &Process, who: Endpoint) -> Outcome {
             unblock(other, rts::MEMREQ);
         }
     }
+    lab::note(Kind::Exit, || [who.0 as u64, 0, 0, 0, 0, 0]);
     sched::forget(process);
     process.parked = None;
     process.deadline = 0;

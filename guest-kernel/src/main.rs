@@ -17,6 +17,7 @@ mod grant;
 mod inspect;
 mod ipc;
 mod kcall;
+mod lab;
 mod memory;
 mod process;
 mod sched;

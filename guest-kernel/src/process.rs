@@ -3,6 +3,7 @@
 use crate::arch::fpu;
 use crate::global::Global;
 use crate::grant::Mark;
+use crate::lab;
 use abi::kernel::{Privileges, Registers, rts};
 use abi::{Class, Endpoint, Errno, Message};
 
@@ -289,5 +290,6 @@ pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno
         ..FREE
     };
     process.set_entry(0, 0, 0);
+    lab::named(process);
     Ok(process)
 }

@@ -4,8 +4,11 @@ use crate::arch::gate::{self, CURRENT, Gate};
 use crate::arch::{fpu, machine};
 use crate::clock;
 use crate::global::Global;
+use crate::lab;
 use crate::process::{self, NIL, PRIORITIES, Process};
+use crate::trap;
 use abi::kernel::{Counters, rts};
+use abi::trace::Kind;
 
 struct Queues {
     heads: [u16; PRIORITIES],
@@ -178,6 +181,9 @@ pub fn set_priority(process: &mut Process, priority: u8) {
 #[inline(always)]
 pub fn choose() {
     let current = process_at(CURRENT.get()).filter(|current| current.flags == 0);
+    if lab::deciding() {
+        return choose_freely(current);
+    }
     if let Some(woken) = process_at(WOKEN.get()) {
         WOKEN.set(core::ptr::null_mut());
         let best = queues().occupied.trailing_zeros() as u8;
@@ -201,6 +207,30 @@ pub fn choose() {
     }
 }
 
+/// [`choose`] where who runs next is a decision.
+#[inline(never)]
+fn choose_freely(current: Option<&'static mut Process>) {
+    take_woken();
+    if let Some(current) = current {
+        push(current, true);
+    }
+    match lab::choose_process() {
+        Some(chosen) => {
+            unlink(chosen);
+            switch(chosen);
+        }
+        None => next(),
+    }
+}
+
+/// Puts the process that was woken first into the queues.
+fn take_woken() {
+    if let Some(woken) = process_at(WOKEN.get()) {
+        WOKEN.set(core::ptr::null_mut());
+        push(woken, false);
+    }
+}
+
 /// The current process could go on: does it?
 #[inline(always)]
 fn go_on(current: &mut Process) {
@@ -219,11 +249,14 @@ fn go_on(current: &mut Process) {
 /// Makes the first process of the highest priority current, or idles.
 #[inline(never)]
 fn next() {
-    let queues = queues();
-    if queues.occupied == 0 {
+    if queues().occupied == 0 {
         CURRENT.set(core::ptr::null_mut());
-        wait();
+        if !clock::is_virtual() {
+            wait();
+        }
+        skip();
     }
+    let queues = queues();
     let priority = queues.occupied.trailing_zeros() as usize & 7;
     let next = process::slot(queues.heads[priority] as usize);
     queues.heads[priority] = next.ready_next;
@@ -254,6 +287,7 @@ fn switch(next: &mut Process) {
         load(next);
     }
     if !core::ptr::eq(CURRENT.get(), next) {
+        lab::switched(process_at(CURRENT.get()).as_deref(), next);
         gate::set_task_cr3(GATE.get(), next.cr3);
         CURRENT.set(next);
     }
@@ -301,6 +335,20 @@ pub fn discard(process: &Process) {
 pub fn reload_space() {
     if let Some(current) = process_at(CURRENT.get()) {
         gate::set_task_cr3(GATE.get(), current.cr3);
+    }
+}
+
+/// Nobody can run, and time is virtual: it goes on to the next timer, until somebody can.
+fn skip() {
+    while queues().occupied == 0 {
+        let Some(ns) = clock::skip() else {
+            lab::stuck();
+            continue;
+        };
+        counters().idle_ns += ns;
+        lab::note(Kind::Idle, || [0, 0, ns, 0, 0, 0]);
+        trap::timers();
+        take_woken();
     }
 }
 

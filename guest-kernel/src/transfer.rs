@@ -6,6 +6,7 @@ use crate::copy::{self, Absent, Operand, Side};
 use crate::global::Global;
 use crate::grant::{self, Mark, Resolved};
 use crate::ipc;
+use crate::lab;
 use crate::process::{self, Parked, Process};
 use crate::sched::{self, block, unblock};
 use abi::grant::Cpf;
@@ -14,6 +15,8 @@ use abi::kernel::{
     VirCopy, rts,
 };
 use abi::policy::CopyPolicy;
+use abi::sabotage;
+use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno};
 
 /// How a kernel call ended.
@@ -78,6 +81,10 @@ impl Failure {
         }
     }
 
+    fn may(self) -> bool {
+        !matches!(self, Failure::Repaired)
+    }
+
     fn of_grant(grant: &Resolved) -> Failure {
         if grant.soft {
             Failure::Marked(grant.mark)
@@ -95,10 +102,10 @@ fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bo
         Failure::Marked(mark) => Some(mark),
         _ => None,
     };
-    let soft = !matches!(failure, Failure::Repaired) && policy != CopyPolicy::Transparent;
+    let soft = failure.may() && policy != CopyPolicy::Transparent;
     if soft && policy == CopyPolicy::Try {
         sched::counters().soft_faults += 1;
-        if let Some(mark) = mark {
+        if let Some(mark) = mark.filter(|_| !lab::sabotaged(sabotage::NO_MARK)) {
             mark.set();
         }
         return Stop::Failed(Errno::EFAULT);
@@ -129,9 +136,66 @@ fn settle_copy(
     (source, target): (&End, &End),
     len: u64,
 ) -> Stop {
-    match absent.side {
-        Side::Source => settle(caller, failure, source, len, false),
-        Side::Target => settle(caller, failure, target, len, true),
+    let (end, write) = match absent.side {
+        Side::Source => (source, false),
+        Side::Target => (target, true),
+    };
+    let stop = settle(caller, failure, end, len, write);
+    note_absent(caller, end, absent, failure, stop);
+    stop
+}
+
+fn note_absent(caller: &Process, end: &End, absent: Absent, failure: Failure, stop: Stop) {
+    lab::note(Kind::Absent, || {
+        let follows = match stop {
+            Stop::Parked => 2,
+            Stop::Failed(_) => matches!(failure, Failure::Marked(_)) as u64,
+        };
+        let target = (absent.side == Side::Target) as u64;
+        let (who, owner) = (caller.endpoint.0 as u64, pair(end.who.0, 0));
+        [who, owner, absent.address, absent.done, target, follows]
+    });
+}
+
+/// The fault point of a copy.
+#[inline(always)]
+fn before_copy(caller: &Process, source: &End, target: &End, len: u64, failure: Failure) {
+    lab::note(Kind::Copy, || {
+        let ends = pair(source.who.0, target.who.0);
+        let (from, to) = (source.operand.address, target.operand.address);
+        [
+            caller.endpoint.0 as u64,
+            ends,
+            from,
+            to,
+            len,
+            failure.may() as u64,
+        ]
+    });
+}
+
+/// [`copy::fill`] with its fault point and its policy.
+fn fill(caller: &mut Process, target: &End, len: u64, pattern: u8, failure: Failure) -> Outcome {
+    copy::check(&target.operand, len)?;
+    lab::note(Kind::Fill, || {
+        let ends = pair(Endpoint::NONE.0, target.who.0);
+        let to = target.operand.address;
+        [
+            caller.endpoint.0 as u64,
+            ends,
+            0,
+            to,
+            len,
+            failure.may() as u64,
+        ]
+    });
+    match copy::fill(&target.operand, len, pattern) {
+        Ok(()) => Ok(0),
+        Err(absent) => {
+            let stop = settle(caller, failure, target, len, true);
+            note_absent(caller, target, absent, failure, stop);
+            Err(stop)
+        }
     }
 }
 
@@ -168,11 +232,13 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
     };
     copy::check(&source.operand, request.len)?;
     copy::check(&target.operand, request.len)?;
+    let failure = Failure::of_grant(&grant);
+    before_copy(caller, &source, &target, request.len, failure);
     match copy::transfer(&source.operand, &target.operand, request.len) {
         Ok(()) => Ok(0),
         Err(absent) => Err(settle_copy(
             caller,
-            Failure::of_grant(&grant),
+            failure,
             absent,
             (&source, &target),
             request.len,
@@ -214,17 +280,12 @@ pub fn safe_memset(
     }
     let grant = grant::resolve(caller.endpoint, granter, id, offset, len, Cpf::WRITE)?;
     let target = end_of(grant.subject, grant.address)?;
-    copy::check(&target.operand, len)?;
-    match copy::fill(&target.operand, len, pattern) {
-        Ok(()) => Ok(0),
-        Err(_) => Err(settle(
-            caller,
-            Failure::of_grant(&grant),
-            &target,
-            len,
-            true,
-        )),
-    }
+    let failure = if lab::sabotaged(sabotage::FILL_IGNORES_TRY) {
+        Failure::Repaired
+    } else {
+        Failure::of_grant(&grant)
+    };
+    fill(caller, &target, len, pattern, failure)
 }
 
 /// One side of a VirCopy, if `caller` may name it.
@@ -268,11 +329,13 @@ pub fn vircopy(caller: &mut Process, address: u64) -> Outcome {
     let target = named_end(caller, request.target, request.target_address)?;
     copy::check(&source.operand, request.len)?;
     copy::check(&target.operand, request.len)?;
+    let failure = Failure::of_flags(request.flags);
+    before_copy(caller, &source, &target, request.len, failure);
     match copy::transfer(&source.operand, &target.operand, request.len) {
         Ok(()) => Ok(0),
         Err(absent) => Err(settle_copy(
             caller,
-            Failure::of_flags(request.flags),
+            failure,
             absent,
             (&source, &target),
             request.len,
@@ -294,11 +357,7 @@ pub fn memset(
         return Err(Errno::EDOM.into());
     }
     let target = named_end(caller, endpoint, address)?;
-    copy::check(&target.operand, len)?;
-    match copy::fill(&target.operand, len, pattern) {
-        Ok(()) => Ok(0),
-        Err(_) => Err(settle(caller, Failure::of_flags(flags), &target, len, true)),
-    }
+    fill(caller, &target, len, pattern, Failure::of_flags(flags))
 }
 
 /// [`abi::kernel::Kcall::MemreqGet`].
@@ -345,6 +404,17 @@ pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
     } else {
         process.regs.rax = result;
     }
+    let word = process.regs.rax;
+    lab::note(Kind::Resumed, || {
+        [
+            Endpoint::VM.0 as u64,
+            pair(requestor.0, 0),
+            if result == 0 { 0 } else { word },
+            0,
+            0,
+            0,
+        ]
+    });
     unblock(process, rts::MEMREQ);
     Ok(0)
 }

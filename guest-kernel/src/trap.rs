@@ -5,8 +5,9 @@ use crate::global::Global;
 use crate::kcall;
 use crate::process::{self, Process};
 use crate::sched::{self, counters, current};
-use crate::{clock, fatal, ipc};
+use crate::{clock, fatal, ipc, lab};
 use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, USER_END, rts};
+use abi::trace::Kind;
 use abi::{Class, Endpoint, Errno};
 
 /// Return addresses of the trampoline's two trap instructions.
@@ -33,6 +34,9 @@ pub fn bind_line(line: u32, process: Endpoint) {
 /// Ends a visit. The entries never return: what the kernel's stack holds is worthless now.
 #[inline(always)]
 fn leave() -> ! {
+    if clock::due() {
+        timers();
+    }
     sched::choose();
     gate::resume_current()
 }
@@ -157,7 +161,7 @@ fn interrupt(vector: u64) {
 }
 
 /// Fires the processes' timers that are due and arms the next. Turns end in `choose`.
-fn timers() {
+pub fn timers() {
     clock::fired();
     let now = clock::now();
     let mut next = u64::MAX;
@@ -184,6 +188,8 @@ fn page_fault(process: &mut Process, address: u64, code: u64) {
         fatal!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
     }
     process.fault = PageFault { address, code, rip }.to_words();
+    let who = process.endpoint.0 as u64;
+    lab::note(Kind::Fault, || [who, 0, address, code, rip, 0]);
     if ipc::send_event(process, Endpoint::VM, Class::PageFault).is_err() {
         fatal!("a page fault at {address:#x} without VM");
     }

@@ -91,6 +91,48 @@ pub fn announce_inspection(physical: u64) {
     lab_store(lab::INSPECTION, physical);
 }
 
+/// Tells a VMM where the laboratory's [`abi::trace::Control`] lies; it may fill it in.
+pub fn announce_control(physical: u64) {
+    lab_store(lab::CONTROL, physical);
+}
+
+/// Leaves to the VMM at a fault point.
+pub fn point(number: u64) {
+    lab_store(lab::POINT, number);
+}
+
+/// The trace ring is full: lets the VMM read it.
+pub fn trace_full() {
+    lab_store(lab::TRACE_FULL, 1);
+}
+
+/// Asks the VMM for a withdrawn frame.
+pub fn restore(physical: u64) {
+    lab_store(lab::RESTORE, physical);
+}
+
+/// Nobody will ever run again. Ends the machine, unless the VMM has another idea.
+pub fn stuck() {
+    if !lab_store(lab::STUCK, 1) {
+        log(&[lab::STUCK_LINE.as_bytes()]);
+        power_off(lab::POWEROFF_STUCK);
+    }
+}
+
+/// What the trace of the run was, where there is no VMM that reads it.
+pub fn trace_hash(records: u64, hash: u64) {
+    if !has_lab() {
+        let (mut first, mut second) = ([0; 20], [0; 20]);
+        log(&[
+            lab::TRACE_LINE.as_bytes(),
+            b" ",
+            decimal(records, &mut first),
+            b" records, hash ",
+            decimal(hash, &mut second),
+        ]);
+    }
+}
+
 /// Ends the machine.
 pub fn power_off(status: u64) -> ! {
     if !lab_store(lab::POWEROFF, status) {

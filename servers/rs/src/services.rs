@@ -186,6 +186,8 @@ pub const SERVICES: [Service; 9] = [
             Kcall::SetGrants,
             Kcall::ProcInfo,
             Kcall::Counters,
+            // Which task goes on, in explored runs.
+            Kcall::Decide,
         ],
         peers: &[
             Peer::Service(Id::Pm),

@@ -237,6 +237,9 @@ pub fn boot_info() -> Result<BootInfo, Errno> {
         modules: 0,
         archive: (0, 0),
         xsave_bytes: 0,
+        lab: 0,
+        deciding: 0,
+        sabotage: 0,
     };
     unit(kcall(
         Kcall::BootInfo,
@@ -297,6 +300,16 @@ pub fn counters() -> Result<Counters, Errno> {
 pub fn command_line(buffer: &mut [u8]) -> Result<usize, Errno> {
     let args = [buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];
     kcall(Kcall::CommandLine, args).map(|n| n as usize)
+}
+
+/// See [`Kcall::Decide`].
+pub fn decide(count: usize) -> usize {
+    kcall(Kcall::Decide, [count as u64, 0, 0, 0, 0]).map_or(0, |n| n as usize)
+}
+
+/// See [`Kcall::FrameRestore`]: whether the frame is there now.
+pub fn frame_restore(physical: u64) -> bool {
+    kcall(Kcall::FrameRestore, [physical, 0, 0, 0, 0]) == Ok(1)
 }
 
 /// See [`Kcall::Yield`].

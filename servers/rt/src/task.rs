@@ -55,6 +55,8 @@ pub struct Executor {
     free: Vec<u32>,
     ready: Ready,
     spawned: Rc<RefCell<Vec<Boxed>>>,
+    /// Which of so many tasks that can go on does.
+    chooser: Option<fn(usize) -> usize>,
 }
 
 impl Default for Executor {
@@ -82,6 +84,23 @@ impl Executor {
             free: Vec::new(),
             ready: Ready::default(),
             spawned: Rc::default(),
+            chooser: None,
+        }
+    }
+
+    /// Has `chooser` decide which of several tasks goes on; without one it is the oldest.
+    pub fn set_chooser(&mut self, chooser: fn(usize) -> usize) {
+        self.chooser = Some(chooser);
+    }
+
+    fn next_ready(&self) -> Option<TaskId> {
+        let mut ready = self.ready.borrow_mut();
+        match self.chooser.filter(|_| ready.len() > 1) {
+            Some(choose) => {
+                let choice = choose(ready.len());
+                ready.remove(choice)
+            }
+            None => ready.pop_front(),
         }
     }
 
@@ -124,7 +143,7 @@ impl Executor {
             for future in spawned {
                 self.adopt(future);
             }
-            let Some(id) = self.ready.borrow_mut().pop_front() else {
+            let Some(id) = self.next_ready() else {
                 return;
             };
             let slot = &mut self.slots[id.slot as usize];
@@ -263,6 +282,12 @@ impl<K: Copy + PartialEq, T> Answers<K, T> {
         for txn in txns {
             self.answer(from, txn, value());
         }
+    }
+
+    /// The number of a question to `from` that waits, if there is one.
+    pub fn any(&self, from: K) -> Option<u64> {
+        let waiting = self.0.waiting.borrow();
+        waiting.iter().find(|w| w.from == from).map(|w| w.txn)
     }
 
     /// Questions without an answer.

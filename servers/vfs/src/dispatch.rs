@@ -18,7 +18,7 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, vfs, vm};
-use abi::{Class, Endpoint, Errno, Message, Reply, Request};
+use abi::{Class, Endpoint, Errno, Message, Reply, Request, sabotage};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -128,7 +128,14 @@ impl Vfs {
             vfs::MemoryHandled::KIND if from_vm => {
                 if let Some(r) = vfs::MemoryHandled::decode(message) {
                     let value = r.status.map(|()| [0; 5]);
-                    self.questions.answer(source, r.txn, value);
+                    let mut txn = r.txn;
+                    if self.machine.sabotaged(sabotage::ANSWER_CROSSED) {
+                        txn = self.questions.any(source).unwrap_or(txn);
+                    }
+                    self.questions.answer(source, txn, value);
+                    if self.machine.sabotaged(sabotage::LOCK_OVER_REPAIR) {
+                        self.readiness.signal();
+                    }
                 }
             }
             vfs::PageIn::KIND if from_vm => {
@@ -306,6 +313,11 @@ impl Vfs {
 
     /// Brings a file page into VM's cache.
     async fn page_in(&self, r: vfs::PageIn) {
+        while self.machine.sabotaged(sabotage::LOCK_OVER_REPAIR)
+            && self.questions.any(Endpoint::VM).is_some()
+        {
+            self.readiness.wait().await;
+        }
         let status = match self.mount_of(r.dev) {
             Some(mount) => mount
                 .peer

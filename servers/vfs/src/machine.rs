@@ -81,6 +81,10 @@ pub trait Machine {
     fn run_specification(&self) -> Result<Vec<u8>, Errno>;
     /// What programs are told of the processor.
     fn processor(&self) -> Processor;
+    /// Whether a deliberate defect is switched on ([`abi::sabotage`]).
+    fn sabotaged(&self, _defect: u64) -> bool {
+        false
+    }
     /// A line for the host.
     fn log(&self, text: Arguments<'_>);
 }

@@ -17,6 +17,9 @@ fn main() -> ! {
     let native = Rc::new(Native::new());
     let machine: Rc<dyn Machine> = native.clone();
     let mut executor = Executor::new();
+    if rt::kernel::boot_info().is_ok_and(|info| info.deciding != 0) {
+        executor.set_chooser(rt::kernel::decide);
+    }
     let vfs = Vfs::new(machine, executor.spawner());
     rt::outbox::post(Endpoint::RS, rs::Started { status: 0 });
     loop {

@@ -24,6 +24,7 @@ pub struct Native {
     last: Cell<Option<Last>>,
     clock: Clock,
     processor: Processor,
+    sabotage: u64,
 }
 
 impl Default for Native {
@@ -35,8 +36,10 @@ impl Default for Native {
 impl Native {
     /// Reads what does not change from the boot archive.
     pub fn new() -> Native {
-        let xsave = kernel::boot_info().map_or(0, |info| info.xsave_bytes);
+        let info = kernel::boot_info();
+        let xsave = info.as_ref().map_or(0, |info| info.xsave_bytes);
         Native {
+            sabotage: info.map_or(0, |info| info.sabotage),
             last: Cell::new(None),
             clock: Clock::new(),
             processor: Processor {
@@ -188,6 +191,10 @@ impl Machine for Native {
 
     fn processor(&self) -> Processor {
         self.processor
+    }
+
+    fn sabotaged(&self, defect: u64) -> bool {
+        self.sabotage & defect != 0
     }
 
     fn log(&self, text: Arguments<'_>) {

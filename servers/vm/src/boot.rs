@@ -4,11 +4,13 @@ use abi::boot::{self, ArchiveEntry, KIND_FLAT, RUN_MAGIC, RunHeader, run_flags};
 use abi::kernel::{BootInfo, Kcall, PHYSICAL_MAX, Privileges, USER_END, VM_WINDOW};
 use abi::policy::CopyPolicy;
 use abi::proto::vm::Prot;
+use abi::trace::Control;
 use abi::{Endpoint, Errno, PAGE};
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 use rt::kernel;
 use vm::frames::Frames;
+use vm::lab::Lab;
 use vm::region::{Flags, Region};
 use vm::server::Server;
 use vm::table;
@@ -46,6 +48,16 @@ pub fn boot() -> Result<Server, Errno> {
     let run = run_flags()?;
     let mut server = Server::new(frames, run & run_flags::VM_SANITY != 0);
     server.deadlocks = copy_policy()? == CopyPolicy::Transparent;
+    // SAFETY: the structure lies in the kernel's image, which the window shows and nobody moves;
+    // it is read volatile only.
+    let control = (info.lab != 0).then(|| unsafe {
+        &*frames
+            .window()
+            .page(Frame::at(info.lab))
+            .add((info.lab % PAGE) as usize)
+            .cast::<Control>()
+    });
+    server.pool.lab = Lab::new(control, info.sabotage);
     start_rs(&mut server, &info)?;
     Ok(server)
 }

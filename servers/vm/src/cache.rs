@@ -71,6 +71,18 @@ impl Cache {
         Some(self.entries[number as usize].frame)
     }
 
+    /// The page's frame, without using it.
+    pub fn peek(&self, key: Key) -> Option<Frame> {
+        let number = *self.index.get(&key)?;
+        Some(self.entries[number as usize].frame)
+    }
+
+    /// Whether the page holds the only copy of its contents.
+    pub fn is_dirty(&self, key: Key) -> bool {
+        let number = self.index.get(&key);
+        number.is_some_and(|&number| self.entries[number as usize].dirty)
+    }
+
     /// The cached pages of `file` with offsets in `[from, to)`, in order.
     pub fn range(
         &self,

@@ -3,6 +3,7 @@
 
 use crate::cache::Key;
 use crate::files::FileId;
+use crate::lab;
 use crate::pool::Pool;
 use crate::region::{Backing, Region};
 use crate::space::Space;
@@ -42,6 +43,8 @@ pub enum Step {
     Ready,
     /// It needs this page in the cache.
     Ask(Key),
+    /// The laboratory took the page away, which is to be completed first.
+    Evicted,
     /// It fails.
     Fail(Trouble),
 }
@@ -73,8 +76,7 @@ impl Space {
     /// Makes the page of `address` usable for `access`, as far as that goes without asking.
     pub fn access(&mut self, pool: &mut Pool, address: u64, access: Access) -> Step {
         match self.try_access(pool, address, access) {
-            Ok(None) => Step::Ready,
-            Ok(Some(key)) => Step::Ask(key),
+            Ok(step) => step,
             Err(trouble) => Step::Fail(trouble),
         }
     }
@@ -84,7 +86,7 @@ impl Space {
         pool: &mut Pool,
         address: u64,
         access: Access,
-    ) -> Result<Option<Key>, Trouble> {
+    ) -> Result<Step, Trouble> {
         let page = abi::page_down(address);
         if self.regions.at(page).is_none() && !self.grow_stack(page) {
             return Err(Trouble::NoRegion);
@@ -95,8 +97,15 @@ impl Space {
         }
         let entry = table::get(pool.frames, self.top, page);
         if entry != 0 {
+            if lab::evicted(entry) {
+                return Ok(Step::Evicted);
+            }
+            let frame = table::frame(entry);
+            if pool.lab.withdrawn(frame) && !pool.lab.restore(frame) {
+                return Err(Trouble::Unreadable(Errno::EIO));
+            }
             self.access_mapped(pool, &region, page, entry, access)?;
-            return Ok(None);
+            return Ok(Step::Ready);
         }
         match region.backing {
             Backing::Anonymous => {
@@ -115,7 +124,7 @@ impl Space {
                 return self.access_file(pool, &region, file, page, access);
             }
         }
-        Ok(None)
+        Ok(Step::Ready)
     }
 
     /// Enters a frame whose reference goes into the entry.
@@ -227,7 +236,7 @@ impl Space {
         file: FileId,
         page: u64,
         access: Access,
-    ) -> Result<Option<Key>, Trouble> {
+    ) -> Result<Step, Trouble> {
         let key = Key {
             file,
             offset: region.offset_of(page),
@@ -241,7 +250,7 @@ impl Space {
                 pool.frames.release(frame);
                 frame
             }
-            None => return Ok(Some(key)),
+            None => return Ok(Step::Ask(key)),
         };
         let tail = page + PAGE == region.end && region.clear_end > 0;
         if region.private() && (tail || access == Access::Write) {
@@ -262,7 +271,7 @@ impl Space {
         let from = (page & !(AROUND - 1)).max(region.start);
         let to = ((page & !(AROUND - 1)) + AROUND).min(region.end);
         self.enter_cached(pool, region, file, from, to);
-        Ok(None)
+        Ok(Step::Ready)
     }
 
     /// Whether `access` to all of `[start, end)` is allowed by the regions there.

@@ -189,6 +189,7 @@ impl Server {
                     job.cursor += PAGE;
                     job.asked = None;
                 }
+                Step::Evicted => self.complete_eviction(job.who, job.cursor),
                 Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
                 Step::Ask(_) if !job.may_ask || job.asked == Some(job.cursor) => {
                     let trouble = Trouble::Unreadable(Errno::EFAULT);

@@ -25,6 +25,7 @@ pub mod files;
 pub mod fork;
 pub mod frames;
 pub mod jobs;
+pub mod lab;
 pub mod linux;
 pub mod pool;
 pub mod region;

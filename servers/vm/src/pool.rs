@@ -3,6 +3,7 @@
 use crate::cache::{Cache, Key};
 use crate::files::Files;
 use crate::frames::Frames;
+use crate::lab::Lab;
 use crate::table::{self, NoMemory};
 use crate::window::{Frame, Window};
 use alloc::vec::Vec;
@@ -20,6 +21,8 @@ pub struct Pool {
     pub files: Files,
     /// File pages that shared mappings have changed and nobody was told of.
     pub written: Vec<Key>,
+    /// What may be missing behind VM's back.
+    pub lab: Lab,
 }
 
 impl Pool {
@@ -30,6 +33,7 @@ impl Pool {
             cache: Cache::default(),
             files: Files::default(),
             written: Vec::new(),
+            lab: Lab::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use abi::proto::vm::{
     RegionAt, RegionInfo, SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters,
     VmFigures,
 };
+use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
 /// The most physically contiguous memory one request gets.
@@ -345,6 +346,12 @@ impl Server {
             Some(_) => return Err(Errno::EBUSY),
             None if pool.frames.refs(frame) != 1 => return Err(Errno::EBUSY),
             None => {}
+        }
+        if pool.lab.sabotage & sabotage::CACHE_NOT_SHARED != 0 {
+            let copy = pool.take_copy(frame)?;
+            pool.cache.insert(pool.frames, key, copy);
+            pool.frames.release(copy);
+            return Ok(());
         }
         pool.cache.insert(pool.frames, key, frame);
         set_entry(space, pool, r.addr, entry | OWNER)

@@ -1,6 +1,7 @@
 //! Every invariant of VM's data, checked from the ground up: for tests and for runs with the
 //! VM_SANITY flag. Costs time proportional to all memory in use.
 
+use crate::lab;
 use crate::pool::Pool;
 use crate::region::{Backing, Region};
 use crate::space::Space;
@@ -79,7 +80,8 @@ fn check_entries(pool: &Pool, space: &Space, refs: &mut References) -> Result<()
 
 fn check_entry(pool: &Pool, region: &Region, address: u64, entry: u64) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{what} at {address:x}: {entry:x} in {region:x?}"));
-    if (entry & PRESENT != 0) == region.prot.is_empty() || entry & USER == 0 {
+    let present = entry & PRESENT != 0 || lab::evicted(entry);
+    if present == region.prot.is_empty() || entry & USER == 0 {
         return wrong("presence differs from access");
     }
     if (entry & NO_EXECUTE == 0) != region.prot.contains(Prot::EXEC) {

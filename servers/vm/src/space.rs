@@ -496,7 +496,8 @@ fn protect_pages(pool: &mut Pool, top: Frame, region: &Region, start: u64, end: 
     let frames = pool.frames;
     table::for_each(frames, top, start, end, |_, old| {
         pool.note_written(old);
-        let keep = old & !(PRESENT | table::WRITE | table::DIRTY | table::NO_EXECUTE);
+        let keep = old
+            & !(crate::lab::EVICTED | PRESENT | table::WRITE | table::DIRTY | table::NO_EXECUTE);
         let frame = table::frame(old);
         let write = if old & FOREIGN != 0 {
             true

@@ -79,9 +79,10 @@ impl Server {
         let mut tty = Tty::default();
         (tty.window.rows, tty.window.columns) = (run.window as u16, (run.window >> 16) as u16);
         let mut stdin = Stream::default();
-        if stdin_is_tty {
+        if stdin_is_tty || has(run_flags::DETERMINISTIC) {
             stdin.end();
-        } else {
+        }
+        if !stdin_is_tty || has(run_flags::DETERMINISTIC) {
             tty.hung_up = true;
         }
         Server {

@@ -1,0 +1,284 @@
+//! The laboratory inside the kernel: fault points, the trace, decisions ([`abi::trace`]).
+//! Off it costs a load and a branch at each place. On it changes nothing that the VMM does not
+//! ask for.
+
+use crate::arch::layout::KERNEL_BASE;
+use crate::arch::{guard, machine};
+use crate::clock;
+use crate::global::Global;
+use crate::process::{self, Process};
+use crate::sched;
+use abi::Endpoint;
+use abi::kernel::rts;
+use abi::trace::{CHOICES, Control, Decision, Kind, Mode, NEVER, RING, Record, mix, pair, random};
+
+static mut CONTROL: Control = Control::OFF;
+static mut TRACE: [Record; RING] = [Record {
+    time: 0,
+    what: 0,
+    words: [0; 6],
+}; RING];
+static ON: Global<bool> = Global::new(false);
+static MODE: Global<u64> = Global::new(Mode::First as u64);
+static SABOTAGE: Global<u64> = Global::new(0);
+/// Moments at which [`Mode::Priorities`] changes a priority: one decision in this many.
+const CHANGE_EVERY: u64 = 64;
+/// How often each slot's priority has changed ([`Mode::Priorities`]).
+static CHANGED: Global<[u8; process::MAX_PROCESSES]> = Global::new([0; process::MAX_PROCESSES]);
+
+/// The shared structure. The VMM writes it while the vCPU is stopped, so every look is a
+/// fresh one.
+fn control() -> *mut Control {
+    &raw mut CONTROL
+}
+
+macro_rules! field {
+    ($name:ident) => {
+        // SAFETY: CONTROL is static; single thread of control; plain integers.
+        unsafe { (&raw const (*control()).$name).read_volatile() }
+    };
+    ($name:ident = $value:expr) => {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*control()).$name).write_volatile($value) }
+    };
+}
+
+/// Announces the laboratory to the VMM, which may turn it on; without a VMM the kernel command
+/// line does (`trace`: only to hash what happens).
+pub fn init(trace: bool, sabotage: u64) {
+    field!(ring = (&raw const TRACE) as u64 - KERNEL_BASE);
+    field!(guarded = guard::range());
+    field!(on = trace as u64);
+    field!(sabotage = sabotage);
+    machine::announce_control(control() as u64 - KERNEL_BASE);
+    ON.set(field!(on) != 0);
+    MODE.set(field!(mode));
+    SABOTAGE.set(field!(sabotage) | sabotage);
+}
+
+/// Whether anything is recorded.
+#[inline(always)]
+pub fn on() -> bool {
+    ON.get()
+}
+
+/// Whether a deliberate defect is switched on.
+#[inline(always)]
+pub fn sabotaged(defect: u64) -> bool {
+    SABOTAGE.get() & defect != 0
+}
+
+/// All of them.
+pub fn sabotage() -> u64 {
+    SABOTAGE.get()
+}
+
+/// Physical address of the shared structure, for VM.
+pub fn physical() -> u64 {
+    if on() {
+        control() as u64 - KERNEL_BASE
+    } else {
+        0
+    }
+}
+
+/// Something happened. `words` is called only when it is recorded.
+#[inline(always)]
+pub fn note(kind: Kind, words: impl FnOnce() -> [u64; 6]) {
+    if ON.get() {
+        write(kind, words());
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write(kind: Kind, words: [u64; 6]) {
+    let number = if kind.is_point() {
+        let number = field!(points);
+        field!(points = number + 1);
+        number
+    } else if kind == Kind::Decision {
+        field!(decisions) - 1
+    } else {
+        0
+    };
+    let record = Record {
+        time: clock::now(),
+        what: kind as u64 | number << 8,
+        words,
+    };
+    let records = field!(records);
+    // SAFETY: single thread of control; the index is in range.
+    unsafe {
+        (&raw mut TRACE)
+            .cast::<Record>()
+            .add(records as usize % RING)
+            .write_volatile(record)
+    };
+    field!(records = records + 1);
+    let hash = field!(hash);
+    field!(hash = mix(hash, &record));
+    if (records + 1).is_multiple_of(RING as u64) {
+        machine::trace_full();
+    }
+    if kind.is_point() && number == field!(ask) {
+        machine::point(number);
+    }
+}
+
+/// Gives a withdrawn frame back; the VMM decides whether it really does.
+pub fn restore(physical: u64) {
+    machine::restore(physical);
+}
+
+/// Whether the frame is withdrawn.
+pub fn withdrawn(physical: u64) -> bool {
+    let count = field!(withdrawn_count);
+    let frames = field!(withdrawn);
+    frames.iter().take(count as usize).any(|&at| at == physical)
+}
+
+/// A process is born or changes its name.
+pub fn named(process: &Process) {
+    note(Kind::Process, || {
+        let half = |at: usize| {
+            process.name[at..at + 8]
+                .iter()
+                .rev()
+                .fold(0, |word, &byte| word << 8 | byte as u64)
+        };
+        let who = process.endpoint.0;
+        [
+            who as u64,
+            pair(who, 0),
+            half(0),
+            half(8),
+            process.linux as u64,
+            0,
+        ]
+    });
+}
+
+/// A message, before it is delivered or queued. With VM at one end it is a point.
+#[inline(always)]
+pub fn message(from: Endpoint, to: Endpoint, class: abi::Class, words: impl FnOnce() -> [u64; 3]) {
+    if ON.get() {
+        let vm = from == Endpoint::VM || to == Endpoint::VM;
+        let point = vm && matches!(class, abi::Class::Call | abi::Class::Post);
+        let kind = if point { Kind::Request } else { Kind::Message };
+        let [message, first, second] = words();
+        let who = pair(from.0, to.0);
+        write(
+            kind,
+            [from.0 as u64, who, class as u64, message, first, second],
+        );
+    }
+}
+
+/// Whether the order of things is decided here and not by priority and age.
+#[inline(always)]
+pub fn deciding() -> bool {
+    MODE.get() != Mode::First as u64
+}
+
+/// Decides among `count` candidates: an index below it. `who` names a candidate.
+pub fn decide(about: Decision, count: usize, who: impl Fn(usize) -> Endpoint) -> usize {
+    if count < 2 {
+        return 0;
+    }
+    let number = field!(decisions);
+    field!(decisions = number + 1);
+    let seed = field!(seed);
+    let choice = match field!(mode) {
+        mode if mode == Mode::Random as u64 => (random(seed, number) % count as u64) as usize,
+        mode if mode == Mode::Priorities as u64 => by_priority(seed, number, count, &who),
+        _ => listed(number),
+    }
+    .min(count - 1);
+    note(Kind::Decision, || {
+        let chosen = pair(who(choice).0, 0);
+        [0, chosen, count as u64, choice as u64, about as u64, 0]
+    });
+    choice
+}
+
+/// The candidate of the highest random priority. Now and then the chosen one's changes.
+fn by_priority(seed: u64, number: u64, count: usize, who: &impl Fn(usize) -> Endpoint) -> usize {
+    let slot = |i: usize| who(i).slot() % process::MAX_PROCESSES;
+    let weight = |i: usize| random(seed, slot(i) as u64 | (CHANGED.at(slot(i)) as u64) << 32);
+    let best = (0..count).max_by_key(|&i| weight(i)).unwrap_or(0);
+    if random(!seed, number).is_multiple_of(CHANGE_EVERY) {
+        let slot = slot(best);
+        CHANGED.put(slot, CHANGED.at(slot).wrapping_add(1));
+    }
+    best
+}
+
+/// What the list says of this decision: the first where it says nothing.
+fn listed(number: u64) -> usize {
+    let count = (field!(choice_count) as usize).min(CHOICES);
+    let choices = field!(choices);
+    choices[..count]
+        .iter()
+        .find(|&&choice| choice as u32 as u64 == number)
+        .map_or(0, |&choice| (choice >> 32) as usize)
+}
+
+/// Ends the machine; says what the trace was where nobody else can.
+pub fn power_off(status: u64) -> ! {
+    if on() {
+        machine::trace_hash(field!(records), field!(hash));
+    }
+    machine::power_off(status)
+}
+
+/// Nobody can run, no timer is set, and time is not real: nothing will ever happen.
+pub fn stuck() {
+    machine::stuck();
+}
+
+/// The ready processes, best first, for a decision about who runs.
+pub fn choose_process() -> Option<&'static mut Process> {
+    let ready = || {
+        (1..process::used())
+            .map(process::slot)
+            .filter(|p| p.flags == 0)
+    };
+    let best = ready().map(|p| p.priority).min()?;
+    let count = ready().count();
+    // By priority, then by slot: the order in which `nth` counts.
+    let nth = |n: usize| {
+        let mut left = n;
+        for priority in best..process::PRIORITIES as u8 {
+            for process in ready().filter(|p| p.priority == priority) {
+                if left == 0 {
+                    return Some(process);
+                }
+                left -= 1;
+            }
+        }
+        None
+    };
+    let choice = decide(Decision::Process, count, |n| {
+        nth(n).map_or(Endpoint::NONE, |p| p.endpoint)
+    });
+    nth(choice)
+}
+
+const _: () = assert!(NEVER == u64::MAX && rts::FREE != 0);
+
+/// Tells the laboratory who runs now.
+#[inline(always)]
+pub fn switched(before: Option<&Process>, after: &Process) {
+    note(Kind::Switch, || {
+        let before = before.map_or(Endpoint::NONE, |p| p.endpoint);
+        [
+            0,
+            pair(before.0, after.endpoint.0),
+            sched::counters().visits,
+            0,
+            0,
+            0,
+        ]
+    });
+}
