@@ -187,7 +187,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         pml4_direct[0] = 0;
         pml4_deprivileged[0] = 0;
     }
-    sched::choose();
+    sched::choose::<true>();
     gate::resume_current()
 }
 

@@ -33,6 +33,12 @@ pub fn ticks() -> u64 {
     if VIRTUAL.get() {
         return counters().visits * VISIT + SKIPPED.get();
     }
+    tsc()
+}
+
+/// The TSC.
+#[inline(always)]
+pub fn tsc() -> u64 {
     // SAFETY: RDTSC is available at every privilege level on the hosts we run on.
     unsafe { _rdtsc() }
 }

@@ -19,6 +19,8 @@ static mut TRACE: [Record; RING] = [Record {
     words: [0; 6],
 }; RING];
 static ON: Global<bool> = Global::new(false);
+/// [`ON`], or time is virtual.
+static PRESENT: Global<bool> = Global::new(false);
 static MODE: Global<u64> = Global::new(Mode::First as u64);
 static SABOTAGE: Global<u64> = Global::new(0);
 /// Moments at which [`Mode::Priorities`] changes a priority: one decision in this many.
@@ -52,6 +54,7 @@ pub fn init(trace: bool, sabotage: u64) {
     field!(sabotage = sabotage);
     machine::announce_control(control() as u64 - KERNEL_BASE);
     ON.set(field!(on) != 0);
+    PRESENT.set(on() || clock::is_virtual());
     MODE.set(field!(mode));
     SABOTAGE.set(field!(sabotage) | sabotage);
 }
@@ -60,6 +63,12 @@ pub fn init(trace: bool, sabotage: u64) {
 #[inline(always)]
 pub fn on() -> bool {
     ON.get()
+}
+
+/// Whether leaving the kernel is anything but plain scheduling.
+#[inline(always)]
+pub fn present() -> bool {
+    PRESENT.get()
 }
 
 /// Whether a deliberate defect is switched on.

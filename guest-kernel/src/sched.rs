@@ -177,11 +177,12 @@ pub fn set_priority(process: &mut Process, priority: u8) {
 }
 
 /// Chooses who runs next and makes it current; idles when nobody can. Called once at the end
-/// of every kernel visit.
+/// of every kernel visit. With `LAB` time may be virtual and the choice a decision; without,
+/// nothing is spent on that.
 #[inline(always)]
-pub fn choose() {
+pub fn choose<const LAB: bool>() {
     let current = process_at(CURRENT.get()).filter(|current| current.flags == 0);
-    if lab::deciding() {
+    if LAB && lab::deciding() {
         return choose_freely(current);
     }
     if let Some(woken) = process_at(WOKEN.get()) {
@@ -198,13 +199,19 @@ pub fn choose() {
             if let Some(current) = current {
                 push(current, true);
             }
-            return switch(woken);
+            return switch::<LAB>(woken);
         }
     }
     match current {
-        Some(current) => go_on(current),
-        None => next(),
+        Some(current) => go_on::<LAB>(current),
+        None => next::<LAB>(),
     }
+}
+
+/// [`clock::ticks`], in half the instructions where time is real.
+#[inline(always)]
+fn ticks<const LAB: bool>() -> u64 {
+    if LAB { clock::ticks() } else { clock::tsc() }
 }
 
 /// [`choose`] where who runs next is a decision.
@@ -217,9 +224,9 @@ fn choose_freely(current: Option<&'static mut Process>) {
     match lab::choose_process() {
         Some(chosen) => {
             unlink(chosen);
-            switch(chosen);
+            switch::<true>(chosen);
         }
-        None => next(),
+        None => next::<true>(),
     }
 }
 
@@ -233,25 +240,25 @@ fn take_woken() {
 
 /// The current process could go on: does it?
 #[inline(always)]
-fn go_on(current: &mut Process) {
+fn go_on<const LAB: bool>(current: &mut Process) {
     let best = queues().occupied.trailing_zeros() as usize;
     if (current.priority as usize) < best {
         return;
     }
     let same = current.priority as usize == best;
-    if same && clock::ticks() < current.slice_end {
+    if same && ticks::<LAB>() < current.slice_end {
         return clock::arm(clock::time_of(current.slice_end));
     }
     push(current, !same);
-    next();
+    next::<LAB>();
 }
 
 /// Makes the first process of the highest priority current, or idles.
 #[inline(never)]
-fn next() {
+fn next<const LAB: bool>() {
     if queues().occupied == 0 {
         CURRENT.set(core::ptr::null_mut());
-        if !clock::is_virtual() {
+        if !LAB || !clock::is_virtual() {
             wait();
         }
         skip();
@@ -264,15 +271,15 @@ fn next() {
         queues.occupied &= !(1 << priority);
     }
     let contended = next.ready_next != NIL;
-    switch(next);
+    switch::<LAB>(next);
     if contended {
         clock::arm(clock::time_of(next.slice_end));
     }
 }
 
 #[inline(always)]
-fn switch(next: &mut Process) {
-    let now = clock::ticks();
+fn switch<const LAB: bool>(next: &mut Process) {
+    let now = ticks::<LAB>();
     let elapsed = now - SWITCHED.get();
     SWITCHED.set(now);
     next.slice_end = now + clock::quantum_ticks();
@@ -287,7 +294,9 @@ fn switch(next: &mut Process) {
         load(next);
     }
     if !core::ptr::eq(CURRENT.get(), next) {
-        lab::switched(process_at(CURRENT.get()).as_deref(), next);
+        if LAB {
+            lab::switched(process_at(CURRENT.get()).as_deref(), next);
+        }
         gate::set_task_cr3(GATE.get(), next.cr3);
         CURRENT.set(next);
     }

@@ -34,10 +34,21 @@ pub fn bind_line(line: u32, process: Endpoint) {
 /// Ends a visit. The entries never return: what the kernel's stack holds is worthless now.
 #[inline(always)]
 fn leave() -> ! {
+    if lab::present() {
+        leave_lab();
+    }
+    sched::choose::<false>();
+    gate::resume_current()
+}
+
+/// Ends a visit where time is virtual or somebody watches.
+#[cold]
+#[inline(never)]
+fn leave_lab() -> ! {
     if clock::due() {
         timers();
     }
-    sched::choose();
+    sched::choose::<true>();
     gate::resume_current()
 }
 

@@ -14,7 +14,7 @@ const BUDGET: [(&str, f64); 5] = [
     // promise.
     ("call", 400.0),
     // A copy through a grant: looking up grant and pages, and the bytes.
-    ("safecopy-64", 880.0),
+    ("safecopy-64", 890.0),
     ("safecopy-4096", 1400.0),
     // The same as a call, entered by a Linux process's `syscall`.
     ("linux-null", 400.0),
