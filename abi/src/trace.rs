@@ -131,11 +131,13 @@ pub enum Kind {
     Absent = 3,
     /// Point. A process faulted: it, 0, address, error code, rip, 0.
     Fault = 4,
-    /// A message was sent: sender, pair (sender, receiver), class, kind, first two words.
+    /// A message was sent: class in the low byte and kind above it, pair (sender, receiver), the
+    /// message's first four words.
     Message = 5,
     /// Point. Likewise, when VM sends or receives it by `call` or `post`.
     Request = 6,
-    /// A call was answered: server, pair (server, client), class, status or kind, 0, 0.
+    /// A call was answered: class of the question and kind of the answer (for faults and Linux
+    /// calls the status) as in [`Kind::Message`], pair (server, client), the first four words.
     Reply = 7,
     /// Somebody else runs: pair (before, after) in the second word.
     Switch = 8,

@@ -19,6 +19,22 @@ pub struct Resolved {
     pub mark: Mark,
 }
 
+/// Why a grant does not serve.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// An error for the caller.
+    Failed(Errno),
+    /// The granter's table entry at this address could not be read. When VM cannot help either
+    /// it is `EPERM`.
+    Absent(Endpoint, u64),
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal::Failed(errno)
+    }
+}
+
 /// The soft-fault mark of the entry that a caller named. Revoke returns it.
 #[derive(Clone, Copy)]
 pub struct Mark {
@@ -38,6 +54,8 @@ fn table_entry(granter: &Process, id: i32) -> Result<(u64, u32), Errno> {
 
 /// Checks that `grantee` may access `len` bytes at `offset` of the grant with `access`.
 ///
+/// A table entry that is not resident is [`Refusal::Absent`].
+///
 /// `EINVAL`: dead granter, negative id. `ELOOP`: more than [`MAX_INDIRECT`] hops. `ESRCH`:
 /// dead subject of a magic grant. `EPERM`: everything else.
 pub fn resolve(
@@ -47,21 +65,22 @@ pub fn resolve(
     offset: u64,
     len: u64,
     access: Cpf,
-) -> Result<Resolved, Errno> {
+) -> Result<Resolved, Refusal> {
     let (mut grantee, mut granter, mut id) = (grantee, granter, id);
     let (first_granter, first_id) = (granter, id);
     let mut first = None;
     for _ in 0..=MAX_INDIRECT {
         let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
         let (address, sequence) = table_entry(owner, id)?;
-        let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(|_| Errno::EPERM)?;
+        let absent = |_| Refusal::Absent(granter, address);
+        let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(absent)?;
         let first_address = *first.get_or_insert(address);
         let flags = Cpf::from_bits_retain(entry.flags);
         if !flags.contains(Cpf::USED | Cpf::VALID) || entry.sequence != sequence {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         }
         if entry.grantee != Endpoint::ANY.0 && entry.grantee != grantee.0 {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         }
         if flags.contains(Cpf::INDIRECT) {
             (grantee, granter, id) = (granter, Endpoint(entry.subject), entry.start as i32);
@@ -72,12 +91,12 @@ pub fn resolve(
         } else if flags.contains(Cpf::MAGIC) && owner.privileges.flags & PRIV_MAGIC != 0 {
             Endpoint(entry.subject)
         } else {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         };
         let inside = offset.checked_add(len).is_some_and(|end| end <= entry.len);
         let start = entry.start.checked_add(offset).ok_or(Errno::EPERM)?;
         if !flags.contains(access) || !inside || start.checked_add(len).is_none() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         }
         let soft = flags.contains(Cpf::TRY);
         return Ok(Resolved {
@@ -91,15 +110,17 @@ pub fn resolve(
             },
         });
     }
-    Err(Errno::ELOOP)
+    Err(Errno::ELOOP.into())
 }
 
 impl Mark {
-    /// Marks the grant: a copy through it failed softly.
-    pub fn set(&self) {
-        if let Ok(granter) = process::find(self.granter) {
-            let at = self.entry + offset_of!(GrantEntry, faulted) as u64;
-            let _ = copy::write_struct(granter.cr3, at, &self.id);
-        }
+    /// Marks the grant: a copy through it failed softly. The granter and the entry's address when
+    /// the entry is not resident; a dead granter needs no mark.
+    pub fn set(&self) -> Result<(), (Endpoint, u64)> {
+        let Ok(granter) = process::find(self.granter) else {
+            return Ok(());
+        };
+        let at = self.entry + offset_of!(GrantEntry, faulted) as u64;
+        copy::write_struct(granter.cr3, at, &self.id).map_err(|_| (self.granter, self.entry))
     }
 }

@@ -29,6 +29,7 @@ fn parked_offset() -> u64 {
         soft: false,
         fetched: false,
         mark: None,
+        failure: None,
     });
     match &some {
         Some(value) => (&raw const *value) as u64 - (&raw const some) as u64,

@@ -8,7 +8,7 @@ use crate::lab;
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
 use crate::sched::{self, block, unblock};
 use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, rts};
-use abi::trace::{Decision, Kind, pair};
+use abi::trace::Decision;
 use abi::{Class, Endpoint, Errno, Message};
 
 /// Posted messages in flight, all processes together.
@@ -149,7 +149,7 @@ pub fn send_event(from: &mut Process, to: Endpoint, class: Class) -> Result<(), 
     // A page fault has a record of its own.
     if class != Class::PageFault {
         lab::message(from.endpoint, to.endpoint, class, || {
-            told(&message_of(from, class))
+            message_of(from, class)
         });
     }
     start_send(from, to, class);
@@ -160,11 +160,6 @@ pub fn send_event(from: &mut Process, to: Endpoint, class: Class) -> Result<(), 
 fn message_of(from: &mut Process, class: Class) -> Message {
     from.class = class;
     from.outgoing()
-}
-
-/// What a record tells of a message.
-fn told(message: &Message) -> [u64; 3] {
-    [message.kind, message.words[0], message.words[1]]
 }
 
 /// An IPC trap of the current process.
@@ -217,9 +212,7 @@ fn call(caller: &mut Process, peer: Endpoint, class: Class) -> Result<(), Errno>
     if core::ptr::eq(caller, to) {
         return Err(Errno::EDEADLK);
     }
-    lab::message(caller.endpoint, to.endpoint, class, || {
-        told(&caller.message())
-    });
+    lab::message(caller.endpoint, to.endpoint, class, || caller.message());
     start_send(caller, to, class);
     Ok(())
 }
@@ -232,18 +225,7 @@ fn reply(caller: &mut Process, peer: Endpoint, message: &Message) -> Result<(), 
         return Err(Errno::ESRCH);
     }
     sched::counters().messages += 1;
-    let client = (to.endpoint.0, to.class as u64);
-    lab::note(Kind::Reply, || {
-        let server = caller.endpoint.0;
-        [
-            server as u64,
-            pair(server, client.0),
-            client.1,
-            message.kind,
-            0,
-            0,
-        ]
-    });
+    lab::reply(caller.endpoint, to, message);
     answer(to, message);
     Ok(())
 }
@@ -401,7 +383,7 @@ fn post(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
     }
     let message = caller.message();
     if receives_from(to, caller.endpoint) {
-        lab::message(caller.endpoint, to.endpoint, Class::Post, || told(&message));
+        lab::message(caller.endpoint, to.endpoint, Class::Post, || message);
         deliver(to, caller.endpoint, Class::Post, &message);
         return Ok(());
     }
@@ -410,7 +392,7 @@ fn post(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
         caller.posted.1 = true;
         return Err(Errno::EAGAIN);
     }
-    lab::message(caller.endpoint, to.endpoint, Class::Post, || told(&message));
+    lab::message(caller.endpoint, to.endpoint, Class::Post, || message);
     FREE.set(*next(node));
     *post_of(node) = Post {
         source: caller.endpoint,
@@ -427,7 +409,12 @@ fn notify(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
     if !caller.may_send_to(to.index()) {
         return Err(Errno::EPERM);
     }
-    lab::message(caller.endpoint, to.endpoint, Class::Notify, || [0; 3]);
+    lab::message(
+        caller.endpoint,
+        to.endpoint,
+        Class::Notify,
+        Message::default,
+    );
     if receives_from(to, caller.endpoint) {
         deliver(to, caller.endpoint, Class::Notify, &Message::default());
     } else {

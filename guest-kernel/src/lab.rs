@@ -8,9 +8,9 @@ use crate::clock;
 use crate::global::Global;
 use crate::process::{self, Process};
 use crate::sched;
-use abi::Endpoint;
 use abi::kernel::rts;
 use abi::trace::{CHOICES, Control, Decision, Kind, Mode, NEVER, RING, Record, mix, pair, random};
+use abi::{Class, Endpoint, Message};
 
 static mut CONTROL: Control = Control::OFF;
 static mut TRACE: [Record; RING] = [Record {
@@ -170,18 +170,28 @@ pub fn named(process: &Process) {
 
 /// A message, before it is delivered or queued. With VM at one end it is a point.
 #[inline(always)]
-pub fn message(from: Endpoint, to: Endpoint, class: abi::Class, words: impl FnOnce() -> [u64; 3]) {
+pub fn message(from: Endpoint, to: Endpoint, class: Class, message: impl FnOnce() -> Message) {
     if ON.get() {
         let vm = from == Endpoint::VM || to == Endpoint::VM;
-        let point = vm && matches!(class, abi::Class::Call | abi::Class::Post);
+        let point = vm && matches!(class, Class::Call | Class::Post);
         let kind = if point { Kind::Request } else { Kind::Message };
-        let [message, first, second] = words();
-        let who = pair(from.0, to.0);
-        write(
-            kind,
-            [from.0 as u64, who, class as u64, message, first, second],
-        );
+        write(kind, told(class, pair(from.0, to.0), &message()));
     }
+}
+
+/// A call is answered.
+#[inline(always)]
+pub fn reply(server: Endpoint, client: &Process, message: &Message) {
+    note(Kind::Reply, || {
+        told(client.class, pair(server.0, client.endpoint.0), message)
+    });
+}
+
+/// What a record tells of a message.
+fn told(class: Class, ends: u64, message: &Message) -> [u64; 6] {
+    let [first, second, third, fourth, ..] = message.words;
+    let kind = class as u64 | message.kind << 8;
+    [kind, ends, first, second, third, fourth]
 }
 
 /// Whether the order of things is decided here and not by priority and age.

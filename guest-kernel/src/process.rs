@@ -32,6 +32,8 @@ pub struct Parked {
     pub fetched: bool,
     /// The grant to mark when it fails.
     pub mark: Option<Mark>,
+    /// What the caller is told when VM cannot help, instead of VM's own error.
+    pub failure: Option<Errno>,
 }
 
 /// One process. The register frame comes first: the entry code saves there.

@@ -4,15 +4,15 @@
 
 use crate::copy::{self, Absent, Operand, Side};
 use crate::global::Global;
-use crate::grant::{self, Mark, Resolved};
+use crate::grant::{self, Mark, Refusal, Resolved};
 use crate::ipc;
 use crate::lab;
 use crate::process::{self, Parked, Process};
 use crate::sched::{self, block, unblock};
-use abi::grant::Cpf;
+use abi::grant::{Cpf, GrantEntry};
 use abi::kernel::{
     CP_FLAG_TRY, KernelNotify, MAX_VECTOR, MemoryRequest, PRIV_COPY_ANY, PRIV_PHYSICAL, SafeCopy,
-    VirCopy, rts,
+    VirCopy, rts, user_range,
 };
 use abi::policy::CopyPolicy;
 use abi::sabotage;
@@ -94,38 +94,105 @@ impl Failure {
     }
 }
 
+/// Parks `caller` until VM has answered.
+fn park(caller: &mut Process, parked: Parked) -> Stop {
+    sched::counters().memory_requests += 1;
+    caller.parked = Some(parked);
+    block(caller, rts::MEMREQ);
+    ipc::notice(Endpoint::VM, KernelNotify::MEMREQ);
+    Stop::Parked
+}
+
+/// A wait for `len` bytes of `end`.
+fn wait_for(end: &End, len: u64, write: bool) -> Parked {
+    Parked {
+        target: end.who,
+        address: end.operand.address,
+        len,
+        write,
+        soft: false,
+        fetched: false,
+        mark: None,
+        failure: None,
+    }
+}
+
+/// Parks `caller` until VM has made memory available that belongs to a server and never comes
+/// from a file, so that VM needs nobody for it; `failure` is what the caller gets if it cannot.
+fn park_for_server(
+    caller: &mut Process,
+    who: Endpoint,
+    (address, len, write): (u64, u64, bool),
+    failure: Errno,
+) -> Stop {
+    match end_of(who, address) {
+        Ok(end) if caller.endpoint != Endpoint::VM => {
+            let mut parked = wait_for(&end, len, write);
+            parked.failure = Some(failure);
+            park(caller, parked)
+        }
+        _ => Stop::Failed(failure),
+    }
+}
+
+/// Reads a structure of the caller's own.
+fn own_struct<T: Copy>(caller: &mut Process, address: u64) -> Result<T, Stop> {
+    copy::read_struct(caller.cr3, address).map_err(|errno| {
+        let len = size_of::<T>() as u64;
+        if user_range(address, len).is_err() {
+            return Stop::Failed(errno);
+        }
+        park_for_server(caller, caller.endpoint, (address, len, false), errno)
+    })
+}
+
+/// [`grant::resolve`] for `caller`; a grant table that is not resident is made so.
+fn resolve(
+    caller: &mut Process,
+    granter: Endpoint,
+    id: i32,
+    (offset, len): (u64, u64),
+    access: Cpf,
+) -> Result<Resolved, Stop> {
+    grant::resolve(caller.endpoint, granter, id, offset, len, access).map_err(|refusal| {
+        match refusal {
+            Refusal::Failed(errno) => Stop::Failed(errno),
+            Refusal::Absent(owner, entry) => {
+                let entry = (entry, size_of::<GrantEntry>() as u64, false);
+                park_for_server(caller, owner, entry, Errno::EPERM)
+            }
+        }
+    })
+}
+
 /// Parks `caller` until VM has made the whole operand available, or fails at once: `len`
 /// bytes of `end` could not be accessed. Only the target is ever asked to be writable.
+///
+/// TRY is about the memory of others. What is the copier's own VM repairs without anybody's
+/// help.
 fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bool) -> Stop {
     let policy = POLICY.get();
     let mark = match failure {
         Failure::Marked(mark) => Some(mark),
         _ => None,
     };
-    let soft = failure.may() && policy != CopyPolicy::Transparent;
+    let soft = failure.may() && policy != CopyPolicy::Transparent && end.who != caller.endpoint;
     if soft && policy == CopyPolicy::Try {
         sched::counters().soft_faults += 1;
-        if let Some(mark) = mark.filter(|_| !lab::sabotaged(sabotage::NO_MARK)) {
-            mark.set();
+        let mark = mark.filter(|_| !lab::sabotaged(sabotage::NO_MARK));
+        if let Some(Err((granter, entry))) = mark.map(|mark| mark.set()) {
+            // A mark that is lost is data that is lost.
+            let entry = (entry, size_of::<GrantEntry>() as u64, true);
+            return park_for_server(caller, granter, entry, Errno::EFAULT);
         }
         return Stop::Failed(Errno::EFAULT);
     }
     if end.operand.cr3.is_none() || caller.endpoint == Endpoint::VM {
         return Stop::Failed(Errno::EFAULT);
     }
-    sched::counters().memory_requests += 1;
-    caller.parked = Some(Parked {
-        target: end.who,
-        address: end.operand.address,
-        len,
-        write,
-        soft,
-        fetched: false,
-        mark,
-    });
-    block(caller, rts::MEMREQ);
-    ipc::notice(Endpoint::VM, KernelNotify::MEMREQ);
-    Stop::Parked
+    let mut parked = wait_for(end, len, write);
+    (parked.soft, parked.mark) = (soft, mark);
+    park(caller, parked)
 }
 
 /// [`settle`] for a copy with two sides.
@@ -209,12 +276,11 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
     } else {
         Cpf::READ
     };
-    let grant = grant::resolve(
-        caller.endpoint,
+    let grant = resolve(
+        caller,
         Endpoint(request.granter),
         request.grant,
-        request.offset,
-        request.len,
+        (request.offset, request.len),
         access,
     )?;
     let own = End {
@@ -248,7 +314,7 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
 
 /// [`abi::kernel::Kcall::SafeCopy`].
 pub fn safecopy(caller: &mut Process, address: u64) -> Outcome {
-    let request: SafeCopy = copy::read_struct(caller.cr3, address)?;
+    let request: SafeCopy = own_struct(caller, address)?;
     safecopy_one(caller, &request)
 }
 
@@ -258,8 +324,8 @@ pub fn safecopy_vector(caller: &mut Process, address: u64, count: u64) -> Outcom
         return Err(Errno::EINVAL.into());
     }
     for i in 0..count {
-        let request: SafeCopy =
-            copy::read_struct(caller.cr3, address + i * size_of::<SafeCopy>() as u64)?;
+        let at = address.wrapping_add(i * size_of::<SafeCopy>() as u64);
+        let request: SafeCopy = own_struct(caller, at)?;
         safecopy_one(caller, &request)?;
     }
     Ok(0)
@@ -278,7 +344,7 @@ pub fn safe_memset(
     if len == 0 {
         return Err(Errno::EDOM.into());
     }
-    let grant = grant::resolve(caller.endpoint, granter, id, offset, len, Cpf::WRITE)?;
+    let grant = resolve(caller, granter, id, (offset, len), Cpf::WRITE)?;
     let target = end_of(grant.subject, grant.address)?;
     let failure = if lab::sabotaged(sabotage::FILL_IGNORES_TRY) {
         Failure::Repaired
@@ -318,7 +384,7 @@ fn named_end(caller: &Process, endpoint: u32, address: u64) -> Result<End, Errno
 /// [`abi::kernel::Kcall::VirCopy`].
 pub fn vircopy(caller: &mut Process, address: u64) -> Outcome {
     sched::counters().copies += 1;
-    let request: VirCopy = copy::read_struct(caller.cr3, address)?;
+    let request: VirCopy = own_struct(caller, address)?;
     if request.len == 0 {
         return Err(Errno::EDOM.into());
     }
@@ -395,14 +461,16 @@ pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
     if result == 0 {
         process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
     } else if parked.soft {
-        // Whatever VM says: a copy that may fail fails like any other, with its mark.
+        // Whatever VM says: a copy that may fail fails like any other, with its mark. Without
+        // the mark it starts anew, and the grant table is made resident on the way.
         sched::counters().soft_faults += 1;
-        process.regs.rax = Errno::EFAULT.to_word();
-        if let Some(mark) = parked.mark {
-            mark.set();
+        if parked.mark.is_some_and(|mark| mark.set().is_err()) {
+            process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
+        } else {
+            process.regs.rax = Errno::EFAULT.to_word();
         }
     } else {
-        process.regs.rax = result;
+        process.regs.rax = parked.failure.map_or(result, Errno::to_word);
     }
     let word = process.regs.rax;
     lab::note(Kind::Resumed, || {

@@ -1,0 +1,383 @@
+//! What is to be different in a run, as one short printable token.
+//!
+//! `SCENARIO@POLICY[+POINT.SIDEPAGE.LAYER[.GIVE]]...~SCHEDULE`, for example
+//! `d1-read@transparent+412.t0.pte~first`: at fault point 412 the first page of the copy's
+//! target is evicted. The schedule is `first`, `r:SEED` (random), `p:SEED` (random
+//! priorities) or `l:DECISION=CHOICE,...`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use abi::policy::CopyPolicy;
+use abi::trace::{CHOICES, Control, Mode};
+
+/// Which memory of a point, of all that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// What a copy reads.
+    Source,
+    /// What a copy or fill writes.
+    Target,
+    /// What a request to VM makes usable, or an answer says is.
+    Range,
+    /// The instruction that faulted.
+    Instruction,
+    /// The address that faulted.
+    Data,
+}
+
+impl Side {
+    const LETTERS: [(Side, char); 5] = [
+        (Side::Source, 's'),
+        (Side::Target, 't'),
+        (Side::Range, 'r'),
+        (Side::Instruction, 'i'),
+        (Side::Data, 'd'),
+    ];
+
+    /// Its letter in tokens.
+    pub fn letter(self) -> char {
+        let found = Side::LETTERS.iter().find(|(side, _)| *side == self);
+        found.map_or('?', |&(_, letter)| letter)
+    }
+}
+
+/// How a page is made absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum Layer {
+    /// The guest's page-table entry is cleared, as if VM had evicted the page.
+    Pte,
+    /// The frame goes from under the guest, whose page tables still name it.
+    Slot,
+    /// The guest's page-table entry becomes read-only.
+    ReadOnly,
+}
+
+impl Layer {
+    /// All of them.
+    pub const ALL: [Layer; 3] = [Layer::Pte, Layer::Slot, Layer::ReadOnly];
+
+    /// Its name in tokens and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layer::Pte => "pte",
+            Layer::Slot => "slot",
+            Layer::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// When a withdrawn frame comes back ([`Layer::Slot`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Give {
+    /// When VM asks for it.
+    #[default]
+    Asked,
+    /// When VM has asked this many times, the last included.
+    After(u32),
+    /// Never.
+    Never,
+}
+
+/// One page made absent at one point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fault {
+    /// Number of the point.
+    pub point: u64,
+    /// Whose memory.
+    pub side: Side,
+    /// Which page of it.
+    pub page: u32,
+    /// How.
+    pub layer: Layer,
+    /// Until when.
+    pub give: Give,
+}
+
+/// How decisions are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Schedule {
+    /// None are.
+    #[default]
+    First,
+    /// At random.
+    Random(u64),
+    /// By random priorities.
+    Priorities(u64),
+    /// The first choice, except for these decisions.
+    List(Vec<(u32, u32)>),
+}
+
+/// Everything that makes a run what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// What copies do.
+    pub policy: CopyPolicy,
+    /// What is made absent, in order of points.
+    pub faults: Vec<Fault>,
+    /// Who goes next.
+    pub schedule: Schedule,
+}
+
+/// A token that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{token:?} is no token: {what}; one looks like d1-read@transparent+412.t0.pte~first")]
+pub struct BadToken {
+    token: String,
+    what: String,
+}
+
+impl Plan {
+    /// A run in which nothing is absent.
+    pub fn plain(scenario: &str, policy: CopyPolicy) -> Plan {
+        Plan {
+            scenario: scenario.into(),
+            policy,
+            faults: Vec::new(),
+            schedule: Schedule::First,
+        }
+    }
+
+    /// The same with these faults.
+    pub fn with(&self, faults: &[Fault]) -> Plan {
+        let mut plan = self.clone();
+        plan.faults.extend_from_slice(faults);
+        plan.faults.sort_unstable();
+        plan
+    }
+}
+
+impl Schedule {
+    /// Writes it into the half of [`Control`] that belongs to the VMM. A list is cut where the
+    /// structure ends; [`FromStr`] makes none that long.
+    pub fn fill(&self, control: &mut Control) {
+        let (mode, seed) = match self {
+            Schedule::First => (Mode::First, 0),
+            Schedule::Random(seed) => (Mode::Random, *seed),
+            Schedule::Priorities(seed) => (Mode::Priorities, *seed),
+            Schedule::List(_) => (Mode::List, 0),
+        };
+        (control.mode, control.seed, control.choice_count) = (mode as u64, seed, 0);
+        if let Schedule::List(list) = self {
+            for (place, &(decision, choice)) in control.choices.iter_mut().zip(list) {
+                *place = u64::from(decision) | u64::from(choice) << 32;
+                control.choice_count += 1;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (letter, layer) = (self.side.letter(), self.layer.name());
+        write!(f, "{}.{letter}{}.{layer}", self.point, self.page)?;
+        match self.give {
+            Give::Asked => Ok(()),
+            Give::After(asks) => write!(f, ".{asks}"),
+            Give::Never => f.write_str(".never"),
+        }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Schedule::First => f.write_str("first"),
+            Schedule::Random(seed) => write!(f, "r:{seed}"),
+            Schedule::Priorities(seed) => write!(f, "p:{seed}"),
+            Schedule::List(list) => {
+                f.write_str("l:")?;
+                for (i, (decision, choice)) in list.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { "," };
+                    write!(f, "{comma}{decision}={choice}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.scenario, self.policy.name())?;
+        for fault in &self.faults {
+            write!(f, "+{fault}")?;
+        }
+        write!(f, "~{}", self.schedule)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Fault, String> {
+        let mut parts = text.split('.');
+        let mut part = |what: &str| {
+            let part = parts.next().filter(|part| !part.is_empty());
+            part.ok_or_else(|| format!("the fault {text:?} lacks its {what}"))
+        };
+        let point = part("point")?;
+        let point = point
+            .parse()
+            .map_err(|_| format!("{point:?} is no number of a point"))?;
+        let side_page = part("side and page")?;
+        let letter = side_page.chars().next().unwrap_or_default();
+        let side = Side::LETTERS.iter().find(|(_, known)| *known == letter);
+        let &(side, _) = side.ok_or_else(|| format!("{letter:?} is no side (s, t, r, i, d)"))?;
+        let page = &side_page[letter.len_utf8()..];
+        let page = page
+            .parse()
+            .map_err(|_| format!("{page:?} is no number of a page"))?;
+        let name = part("layer")?;
+        let layer = Layer::ALL.into_iter().find(|layer| layer.name() == name);
+        let layer = layer.ok_or_else(|| format!("{name:?} is no layer (pte, slot, read-only)"))?;
+        let give = match parts.next() {
+            None => Give::Asked,
+            Some("asked") => Give::Asked,
+            Some("never") => Give::Never,
+            Some(number) => match number.parse() {
+                Ok(asks) if asks > 0 => Give::After(asks),
+                _ => return Err(format!("{number:?} is neither asked, never nor a number")),
+            },
+        };
+        if parts.next().is_some() {
+            return Err(format!("the fault {text:?} has too many parts"));
+        }
+        if give != Give::Asked && layer != Layer::Slot {
+            return Err("only a page of the layer slot can stay away".into());
+        }
+        Ok(Fault {
+            point,
+            side,
+            page,
+            layer,
+            give,
+        })
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Schedule, String> {
+        let seed = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is no seed (a number)"))
+        };
+        if text == "first" {
+            return Ok(Schedule::First);
+        }
+        match text.split_once(':') {
+            Some(("r", text)) => Ok(Schedule::Random(seed(text)?)),
+            Some(("p", text)) => Ok(Schedule::Priorities(seed(text)?)),
+            Some(("l", list)) => {
+                let mut choices = Vec::new();
+                for item in list.split(',').filter(|item| !item.is_empty()) {
+                    let parsed = item
+                        .split_once('=')
+                        .and_then(|(n, c)| Some((n.parse().ok()?, c.parse().ok()?)));
+                    choices.push(parsed.ok_or_else(|| format!("{item:?} is no choice"))?);
+                }
+                choices.sort_unstable();
+                if choices.len() > CHOICES {
+                    return Err(format!("more than {CHOICES} choices"));
+                }
+                Ok(Schedule::List(choices))
+            }
+            _ => Err(format!(
+                "{text:?} is no schedule (first, r:SEED, p:SEED, l:N=C,...)"
+            )),
+        }
+    }
+}
+
+impl FromStr for Plan {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Plan, BadToken> {
+        let bad = |what: String| BadToken {
+            token: token.into(),
+            what,
+        };
+        let missing = |what: &str| bad(format!("the {what} is missing"));
+        let (front, schedule) = token.split_once('~').unwrap_or((token, "first"));
+        let mut parts = front.split('+');
+        let name = parts.next().unwrap_or_default();
+        let (scenario, policy) = name.split_once('@').ok_or_else(|| missing("@POLICY"))?;
+        if scenario.is_empty() {
+            return Err(missing("scenario"));
+        }
+        let policy = CopyPolicy::named(policy.as_bytes())
+            .ok_or_else(|| bad(format!("{policy:?} is no copy policy")))?;
+        let mut faults = parts
+            .map(str::parse)
+            .collect::<Result<Vec<Fault>, _>>()
+            .map_err(bad)?;
+        faults.sort_unstable();
+        Ok(Plan {
+            scenario: scenario.into(),
+            policy,
+            faults,
+            schedule: schedule.parse().map_err(bad)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_as_they_are_written() {
+        for token in [
+            "d1-read@try~first",
+            "d1-read@transparent+412.t0.pte~first",
+            "exec-cold@try+1.s3.slot.never+7.t0.slot.3~r:99",
+            "x@file-only+5.r12.read-only~p:1",
+            "x@try+5.i0.pte+5.d0.pte~l:4=1,17=2",
+        ] {
+            let plan: Plan = token.parse().unwrap();
+            assert_eq!(plan.to_string(), token);
+        }
+        let plan: Plan = "x@try+9.s0.pte+3.t1.slot.asked".parse().unwrap();
+        assert_eq!(plan.to_string(), "x@try+3.t1.slot+9.s0.pte~first");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (token, what) in [
+            ("", "@POLICY"),
+            ("@try", "scenario"),
+            ("x@maybe", "copy policy"),
+            ("x@try+a.t0.pte", "point"),
+            ("x@try+1.q0.pte", "side"),
+            ("x@try+1.tx.pte", "page"),
+            ("x@try+1.t0.disk", "layer"),
+            ("x@try+1.t0", "layer"),
+            ("x@try+1.t0.pte.never", "slot"),
+            ("x@try+1.t0.slot.0", "number"),
+            ("x@try~z", "schedule"),
+            ("x@try~r:z", "seed"),
+            ("x@try~l:1", "choice"),
+            ("x@try+1.é0.pte", "side"),
+        ] {
+            let error = token.parse::<Plan>().unwrap_err().to_string();
+            assert!(error.contains(what), "{token}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_fills_its_part() {
+        let mut control = Control::OFF;
+        Schedule::List(vec![(3, 1), (9, 2)]).fill(&mut control);
+        assert_eq!((control.mode, control.choice_count), (Mode::List as u64, 2));
+        assert_eq!(control.choices[1], 9 | 2 << 32);
+        Schedule::Random(7).fill(&mut control);
+        assert_eq!(
+            (control.mode, control.seed, control.choice_count),
+            (Mode::Random as u64, 7, 0)
+        );
+    }
+}

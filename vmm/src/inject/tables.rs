@@ -1,0 +1,133 @@
+//! The guest's page tables as the VMM edits them.
+
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::memory::Ram;
+
+const PRESENT: u64 = 1;
+/// The page may be written.
+pub const WRITABLE: u64 = 1 << 1;
+const LARGE: u64 = 1 << 7;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// A leaf entry that maps 4 KiB of RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Where the entry lies, physical.
+    pub at: u64,
+    /// Its value.
+    pub entry: u64,
+}
+
+impl Leaf {
+    /// Physical address of the page it maps.
+    pub fn frame(&self) -> u64 {
+        self.entry & ADDRESS
+    }
+
+    /// Whether the page may be accessed.
+    pub fn present(&self) -> bool {
+        self.entry & PRESENT != 0
+    }
+
+    /// The entry as if VM had evicted the page.
+    pub fn evicted(&self) -> u64 {
+        self.entry & !PRESENT | abi::lab::PTE_EVICTED
+    }
+}
+
+/// The leaf entry of `address` below the top-level table at `cr3`; `None` when tables or page are
+/// not there, or the page is no ordinary one.
+pub fn leaf(ram: &Ram, cr3: u64, address: u64) -> Option<Leaf> {
+    if address >= abi::kernel::USER_END {
+        return None;
+    }
+    let mut table = cr3 & ADDRESS;
+    for shift in [39, 30, 21, 12] {
+        let at = table + (address >> shift & 511) * 8;
+        let entry: u64 = ram.read_obj(GuestAddress(at)).ok()?;
+        if shift == 12 {
+            let leaf = Leaf { at, entry };
+            return (entry & ADDRESS != 0).then_some(leaf);
+        }
+        if entry & PRESENT == 0 || entry & LARGE != 0 {
+            return None;
+        }
+        table = entry & ADDRESS;
+    }
+    None
+}
+
+/// Where `frame` is mapped below the table at `cr3`: the first address at which it is.
+pub fn find(ram: &Ram, cr3: u64, frame: u64) -> Option<u64> {
+    /// Tables that are looked at: more than any guest needs, and an end to forged ones.
+    const TABLES: u32 = 1 << 16;
+    fn search(
+        ram: &Ram,
+        (table, shift, base): (u64, u32, u64),
+        frame: u64,
+        left: &mut u32,
+    ) -> Option<u64> {
+        *left = left.checked_sub(1)?;
+        let last = if shift == 39 { 256 } else { 512 };
+        let mut entries = [0u8; 4096];
+        ram.read_slice(&mut entries, GuestAddress(table)).ok()?;
+        let entries = entries.chunks_exact(8).take(last).enumerate();
+        for (index, bytes) in entries {
+            let entry = u64::from_le_bytes(bytes.try_into().ok()?);
+            if entry & PRESENT == 0 || (shift > 12 && entry & LARGE != 0) {
+                continue;
+            }
+            let at = base | (index as u64) << shift;
+            let found = if shift == 12 {
+                (entry & ADDRESS == frame).then_some(at)
+            } else {
+                search(ram, (entry & ADDRESS, shift - 9, at), frame, left)
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+    search(ram, (cr3 & ADDRESS, 39, 0), frame, &mut TABLES.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables at 0x1000..0x5000 that map 0x40_2000 to frame 0x9000.
+    fn tables() -> Ram {
+        let ram = Ram::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+        let put = |at: u64, entry: u64| ram.write_obj(entry, GuestAddress(at)).unwrap();
+        put(0x1000, 0x2000 | 7);
+        put(0x2000, 0x3000 | 7);
+        put(0x3000 + 2 * 8, 0x4000 | 7);
+        put(0x4000 + 2 * 8, 0x9000 | 7);
+        ram
+    }
+
+    #[test]
+    fn leaves_are_found_both_ways() {
+        let ram = tables();
+        let leaf = leaf(&ram, 0x1000, 0x40_2abc).unwrap();
+        assert_eq!((leaf.at, leaf.frame()), (0x4010, 0x9000));
+        assert!(leaf.present());
+        assert_eq!(leaf.evicted() & 1, 0);
+        assert_eq!(find(&ram, 0x1000, 0x9000), Some(0x40_2000));
+        assert_eq!(find(&ram, 0x1000, 0xa000), None);
+    }
+
+    #[test]
+    fn hostile_tables_lead_nowhere() {
+        let ram = tables();
+        assert_eq!(leaf(&ram, 0x1000, 0x80_0000), None);
+        assert_eq!(leaf(&ram, 0xffff_f000, 0), None);
+        assert_eq!(leaf(&ram, 0x1000, u64::MAX), None);
+        // A table that contains itself.
+        ram.write_obj(0x1000u64 | 7, GuestAddress(0x1000)).unwrap();
+        assert_eq!(leaf(&ram, 0x1000, 0).map(|l| l.frame()), Some(0x1000));
+        assert!(find(&ram, 0x1000, 0xb000).is_none());
+    }
+}
