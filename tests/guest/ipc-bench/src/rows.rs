@@ -408,10 +408,10 @@ fn others(me: Endpoint) {
     assert!(holds(0, 9));
     row("G14");
 
-    let vircopy = |flags| {
+    let vircopy = |target: Endpoint, flags| {
         let request = VirCopy {
             source: Endpoint::SELF.0,
-            target: me.0,
+            target: target.0,
             source_address: page(4),
             target_address: page(0),
             len: PAGE,
@@ -420,11 +420,15 @@ fn others(me: Endpoint) {
         kernel::kcall(Kcall::VirCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
     };
     change(0, PRESENT, 0);
-    assert_eq!(vircopy(CP_FLAG_TRY), fault);
-    assert_eq!(vircopy(2), Err(Errno::EINVAL));
+    assert_eq!(vircopy(Endpoint::VM, CP_FLAG_TRY), fault);
+    assert_eq!(vircopy(Endpoint::VM, 2), Err(Errno::EINVAL));
     assert_eq!(requests(), 0);
-    assert_eq!(vircopy(0), Ok(()));
+    assert_eq!(vircopy(Endpoint::VM, 0), Ok(()));
     assert!(holds(0, 5));
+    // TRY is about the memory of others: the copier's own is repaired for it.
+    change(0, PRESENT, 0);
+    assert_eq!(vircopy(me, CP_FLAG_TRY), Ok(()));
+    assert_eq!(requests(), 2);
     row("K1");
 
     change(0, PRESENT, 0);
