@@ -99,7 +99,7 @@ fn spawn(name: &str, linux: bool, stack: usize, entry: extern "C" fn() -> !) -> 
             kcalls: !0,
             peers: [!0; 4],
             irqs: 0,
-            flags: PRIV_LINUX,
+            flags: PRIV_LINUX | PRIV_COPY_ANY,
         }
     };
     check("privileges", kernel::proc_priv(who, &privileges));
