@@ -96,6 +96,8 @@ pub const POWEROFF_PANIC: u64 = 0x100;
 pub const POWEROFF_STUCK: u64 = 0x101;
 /// The line on [`SERIAL_PORT`] that says so where there is no lab device.
 pub const STUCK_LINE: &str = "stuck: nobody can run and no timer is set";
+/// Start of the log line of a deterministic run that says what is still held at its end.
+pub const ACCOUNTS: &str = "accounts:";
 /// Start of the line on [`SERIAL_PORT`] with the trace's hash where there is no lab device.
 pub const TRACE_LINE: &str = "trace:";
 

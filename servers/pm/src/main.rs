@@ -26,6 +26,7 @@ fn boot() -> Result<Boot, abi::Errno> {
         epoch_ns: header.epoch_ns,
         seed: header.seed,
         verbose: header.flags & run_flags::VERBOSE != 0,
+        accounts: header.flags & run_flags::DETERMINISTIC != 0,
         program: String::from_utf8_lossy(program).into_owned(),
         ids: (header.uid, header.gid),
         ram_bytes: kernel::boot_info().map_or(0, |info| info.ram_bytes),

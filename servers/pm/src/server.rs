@@ -25,6 +25,8 @@ pub struct Boot {
     pub seed: [u64; 4],
     /// Name unknown calls.
     pub verbose: bool,
+    /// Say at the end what is still held.
+    pub accounts: bool,
     /// PROGRAM's path, for messages.
     pub program: alloc::string::String,
     /// User and group PROGRAM runs as.

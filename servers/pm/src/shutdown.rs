@@ -8,7 +8,7 @@ use crate::system::System;
 use crate::table::PROGRAM_PID;
 use crate::timers::{Event, TimerKey};
 use abi::message::WORDS;
-use abi::proto::{device, vfs};
+use abi::proto::{device, vfs, vm};
 use abi::{Endpoint, Errno};
 
 /// How long the file systems may take to write everything back.
@@ -72,10 +72,39 @@ impl<S: System> Pm<S> {
     }
 
     fn finish(&mut self, status: u32) {
+        if self.boot.accounts {
+            self.log_accounts();
+        }
         if let Some(console) = self.boot.console {
             let _ = self.sys.call(console, device::exit::ExitStatus { status });
         }
         self.sys.power_off(exit_code(status));
+    }
+
+    /// What is still held now that no process lives, in one line: the laboratory compares it
+    /// with that of a run in which nothing was absent.
+    fn log_accounts(&mut self) {
+        let vm = self.sys.call(Endpoint::VM, vm::VmCounters {});
+        let vfs = self.sys.call(Endpoint::VFS, vfs::VfsCounters {});
+        let (Ok(vm), Ok(vfs)) = (vm, vfs) else {
+            return self.sys.log(format_args!("no accounts: VM or VFS does not answer"));
+        };
+        let pm = self.counters();
+        self.sys.log(format_args!(
+            "{} frames {} spaces {} regions {} page-ins {} files {} pipes {} tasks {} grants {} \
+             processes {}+{}",
+            abi::lab::ACCOUNTS,
+            vm.used_frames,
+            vm.spaces,
+            vm.regions,
+            vm.waiting,
+            vfs.files,
+            vfs.pipes,
+            vfs.tasks,
+            vfs.grants,
+            vfs.processes,
+            pm.processes + pm.zombies,
+        ));
     }
 
     /// reboot(magic, magic2, command).

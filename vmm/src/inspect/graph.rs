@@ -226,6 +226,7 @@ pub(super) mod tests {
             message: Message::default(),
             fault: 0,
             ticks: 7,
+            cr3: 0,
             wanted: None,
             queue: Vec::new(),
         }

@@ -55,6 +55,8 @@ pub struct Process {
     pub fault: u64,
     /// CPU time in ticks.
     pub ticks: u64,
+    /// Physical address of its top-level page table; 0 without one.
+    pub cr3: u64,
     /// What its copy waits for.
     pub wanted: Option<Wanted>,
     /// Posted messages that it has not taken.
@@ -110,6 +112,7 @@ pub fn layout(ram: &Ram, at: u64) -> Option<Inspection> {
         layout.queue,
         layout.ticks,
         layout.name,
+        layout.cr3,
         layout.parked,
     ];
     let fits = layout.magic == INSPECTION_MAGIC
@@ -189,6 +192,7 @@ fn process(ram: &Ram, layout: &Inspection, base: u64) -> Option<Process> {
         message,
         fault: word(layout.fault)?,
         ticks: word(layout.ticks)?,
+        cr3: word(layout.cr3)?,
         wanted,
         queue: queue(ram, layout, object::<u16>(ram, at(layout.queue)?)?),
     })
