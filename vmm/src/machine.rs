@@ -513,6 +513,14 @@ impl Runner {
                         self.vcpu.describe()
                     );
                 }
+                // Of the laboratory's machines, which are run elsewhere.
+                Some(
+                    Request::Control(_)
+                    | Request::Point(_)
+                    | Request::Stuck
+                    | Request::TraceFull
+                    | Request::Restore(_),
+                ) => {}
                 Some(Request::PowerOff(status)) => {
                     return format!(
                         "the guest powered off with status {status} and no program's status"
