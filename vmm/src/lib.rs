@@ -9,6 +9,7 @@
 //! hang or grow this process.
 
 pub mod bench;
+pub mod board;
 pub mod boot;
 pub mod cli;
 pub mod control;
