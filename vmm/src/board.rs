@@ -95,6 +95,15 @@ pub enum Step {
     Dead(Death),
 }
 
+/// What completing an exit came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The vCPU is between two instructions.
+    Complete,
+    /// There was another exit, which was handled and is to be completed, too.
+    Another(Option<Request>),
+}
+
 impl Board {
     /// Loads the guest into `ram`, which must be fresh, and puts the vCPU at its entry.
     pub fn new(vm: &Vm, ram: &GuestRam, plan: Plan<'_>) -> Result<Board> {
@@ -144,18 +153,15 @@ impl Board {
         handle(self.vcpu.run(), &mut self.bus, &mut self.counts)
     }
 
-    /// Completes the last exit without running the guest: true when the vCPU is between two
-    /// instructions, false when there was another exit, which was handled, so that this is to
-    /// be called again.
-    pub fn complete(&mut self) -> bool {
+    /// Completes the last exit without running the guest.
+    pub fn complete(&mut self) -> Completion {
         match self.vcpu.complete() {
-            Exit::Again => true,
-            // Dead, it has nothing to complete.
-            Exit::Dead(_) => true,
-            exit => {
-                handle(exit, &mut self.bus, &mut self.counts);
-                false
-            }
+            // The dead have nothing to complete.
+            Exit::Again | Exit::Dead(_) => Completion::Complete,
+            exit => match handle(exit, &mut self.bus, &mut self.counts) {
+                Step::Request(request) => Completion::Another(Some(request)),
+                Step::Done | Step::Dead(_) => Completion::Another(None),
+            },
         }
     }
 

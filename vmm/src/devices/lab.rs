@@ -40,7 +40,8 @@ pub struct Lab {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabState {
     log_address: u64,
-    inspection: u64,
+    /// Where the kernel's [`lab::Inspection`] lies; 0 before it said so.
+    pub inspection: u64,
 }
 
 impl Lab {

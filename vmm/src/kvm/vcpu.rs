@@ -56,6 +56,11 @@ impl Vcpu {
         self.fd
     }
 
+    /// The descriptor, for what nothing here does.
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
     /// Frequency of the guest's time-stamp counter.
     pub fn tsc_khz(&self) -> Option<u32> {
         self.fd.get_tsc_khz().ok()
