@@ -60,6 +60,19 @@ impl Stop {
         self.lock().is_some()
     }
 
+    /// Makes it what it was: requested for this reason, or not.
+    pub fn rewind(&self, reason: Option<Reason>) {
+        let mut now = self.lock();
+        if now.is_some() {
+            // It fails only when it is not set.
+            let _ = self.event.read();
+        }
+        if reason.is_some() {
+            let _ = self.event.write(1);
+        }
+        *now = reason;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Reason>> {
         self.reason
             .lock()
@@ -161,5 +174,9 @@ mod tests {
         stop.request(Reason::Timeout);
         stop.request(Reason::Signal(15));
         assert_eq!(stop.reason(), Some(Reason::Timeout));
+        stop.rewind(None);
+        assert!(!stop.requested());
+        stop.rewind(Some(Reason::Lingering));
+        assert_eq!(stop.reason(), Some(Reason::Lingering));
     }
 }

@@ -9,6 +9,7 @@
 //! hang or grow this process.
 
 pub mod bench;
+pub mod board;
 pub mod boot;
 pub mod cli;
 pub mod control;
@@ -18,10 +19,12 @@ pub mod hostlink;
 pub mod images;
 pub mod inspect;
 pub mod kvm;
+pub mod lab;
 pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod program;
 pub mod qemu;
 pub mod root;
+pub mod snapshot;
 pub mod terminal;

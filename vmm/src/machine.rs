@@ -1,8 +1,7 @@
 //! One run of one machine: from a configuration to how it ended.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,24 +12,19 @@ use kvm_ioctls::Kvm;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm_sys_util::signal::Killable;
 
-use crate::boot;
+use crate::board::{Board, Drive, Interrupts, Plan, Step};
 use crate::control::{self, Reason, Signals, Stop};
 use crate::counters;
-use crate::devices::block::Block;
-use crate::devices::bus::{Bus, SharedConsole, lock};
-use crate::devices::console::{Console, RECEIVE};
-use crate::devices::lab::{Lab, Request};
-use crate::devices::serial::uart;
-use crate::devices::virtio::Transport;
-use crate::hostlink::Link;
+use crate::devices::bus::{SharedConsole, lock};
+use crate::devices::console::RECEIVE;
+use crate::devices::lab::Request;
 use crate::hostlink::input::{Input, Source};
 use crate::hostlink::output::Sink;
 use crate::images::Archive;
 use crate::inspect::{Inspector, Observer};
 use crate::kvm::Vm;
-use crate::kvm::exits::{Counts, Kind};
+use crate::kvm::exits::Counts;
 use crate::kvm::gate::{self, Gate};
-use crate::kvm::vcpu::{Exit, Vcpu};
 use crate::log::Log;
 use crate::memory::GuestRam;
 use crate::root::Disk;
@@ -165,47 +159,38 @@ fn run_kvm(config: Config) -> Result<Outcome> {
     // vCPU's thread is joined below.
     let ram = GuestRam::new(config.memory)?;
     let vm = Vm::new(&kvm, &ram)?;
-    let vcpu = vm.vcpu(gate)?;
-
-    let slots: &[usize] = if config.disk.is_some() { &[0, 1] } else { &[1] };
-    let cmdline = boot::command_line(slots, vcpu.tsc_khz(), &config.cmdline);
-    let entry = boot::load(&ram, &config.kernel, &config.archive, &cmdline)?;
-    vcpu.enter_pvh(entry)?;
 
     let stop = Stop::new()?;
     let input = Input::new()?;
-    let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
-    let console: SharedConsole = Arc::new(Mutex::new(Transport::new(
-        Console::new(link, input.clone(), stop.clone()),
-        vm.interrupt(boot::VIRTIO_FIRST_GSI + 1)?,
-    )?));
-    let block = match config.disk {
-        Some(disk) => Some(Transport::new(
-            Block::new(disk.file, disk.read_only, stop.clone()).context("the root disk")?,
-            vm.interrupt(boot::VIRTIO_FIRST_GSI)?,
-        )?),
-        None => None,
-    };
-    let lab = Lab::default();
-    let mut inspector = Inspector::new(ram.map.clone(), lab.inspection.clone(), config.report);
-    let bus = Bus {
-        ram: ram.map.clone(),
-        ram_size: ram.size,
-        uart: uart(log.clone()),
-        block,
-        console: console.clone(),
-        lab,
-        log: log.clone(),
-        named: HashSet::new(),
-    };
+    let board = Board::new(
+        &vm,
+        &ram,
+        Plan {
+            kernel: &config.kernel,
+            archive: &config.archive,
+            cmdline: &config.cmdline,
+            gate,
+            disk: config.disk.map(|disk| Drive {
+                backing: disk.file.into(),
+                read_only: disk.read_only,
+            }),
+            interrupts: Interrupts::Events,
+            stdout: config.stdout,
+            stderr: config.stderr,
+            input: input.clone(),
+            stop: stop.clone(),
+            log: log.clone(),
+        },
+    )?;
+    let console = board.bus.console.clone();
+    let inspection = board.bus.lab.inspection.clone();
+    let mut inspector = Inspector::new(ram.map.clone(), inspection, config.report);
     crate::images::release(config.kernel, config.archive);
 
     let ended = Arc::new(Ended::new()?);
     let runner = Runner {
-        vcpu,
-        bus,
+        board,
         stop: stop.clone(),
-        counts: Counts::default(),
         begun,
         started: None,
     };
@@ -420,10 +405,8 @@ pub fn supervise(
 
 /// The vCPU's thread.
 struct Runner {
-    vcpu: Vcpu,
-    bus: Bus,
+    board: Board,
     stop: Arc<Stop>,
-    counts: Counts,
     begun: Instant,
     started: Option<Duration>,
 }
@@ -441,15 +424,10 @@ impl Runner {
         let end = self.run_to_end();
         Finished {
             end,
-            counts: self.counts,
-            counters: self.counters(),
+            counts: self.board.counts,
+            counters: self.board.counters(),
             started: self.started,
         }
-    }
-
-    fn counters(&self) -> Option<Counters> {
-        let inspection = self.bus.lab.inspection.load(Ordering::Acquire);
-        counters::read(&self.bus.ram, inspection)
     }
 
     fn run_to_end(&mut self) -> String {
@@ -457,71 +435,42 @@ impl Runner {
             if self.stop.requested() {
                 return "stopped".into();
             }
-            let Runner {
-                vcpu, bus, counts, ..
-            } = self;
-            let mmio = |at| {
-                if at < bus.ram_size {
-                    Kind::MmioInRam
-                } else {
-                    Kind::Mmio
-                }
-            };
-            let request = match vcpu.run() {
-                Exit::PortRead(port, data) => {
-                    counts.count(Kind::Port);
-                    bus.port_read(port, data);
-                    None
-                }
-                Exit::PortWrite(port, data) => {
-                    counts.count(Kind::Port);
-                    bus.port_write(port, data)
-                }
-                Exit::MmioRead(at, data) => {
-                    counts.count(mmio(at));
-                    bus.mmio_read(at, data);
-                    None
-                }
-                Exit::MmioWrite(at, data) => {
-                    counts.count(mmio(at));
-                    bus.mmio_write(at, data)
-                }
-                Exit::Again => {
-                    counts.count(Kind::Interrupted);
-                    None
-                }
-                Exit::Dead(death) => {
-                    counts.count(Kind::Other);
-                    return vcpu.explain(death);
-                }
-            };
-            match request {
-                None => {}
-                Some(Request::ProgramStarted) => {
+            match self.board.step() {
+                Step::Done => {}
+                Step::Dead(death) => return self.board.vcpu.explain(death),
+                Step::Request(Request::ProgramStarted) => {
                     let at = self.begun.elapsed();
                     self.started.get_or_insert(at);
-                    let counters = self.counters().as_ref().map(counters::describe);
-                    self.bus.log.note(&format!(
+                    let counters = self.board.counters().as_ref().map(counters::describe);
+                    self.board.bus.log.note(&format!(
                         "program started after {at:.3?}: {}; {}",
-                        self.counts,
+                        self.board.counts,
                         counters.unwrap_or_default()
                     ));
                 }
-                Some(Request::PowerOff(abi::lab::POWEROFF_PANIC)) => {
-                    return format!(
-                        "the guest's kernel or a core server died\n{}",
-                        self.vcpu.describe()
-                    );
+                Step::Request(Request::PowerOff(abi::lab::POWEROFF_PANIC)) => {
+                    return format!("{DIED}\n{}", self.board.vcpu.describe());
                 }
-                Some(Request::PowerOff(status)) => {
+                Step::Request(Request::PowerOff(status)) => {
                     return format!(
                         "the guest powered off with status {status} and no program's status"
                     );
                 }
+                // Of the laboratory, whose machines are run elsewhere.
+                Step::Request(
+                    Request::Control(_)
+                    | Request::Point(_)
+                    | Request::Stuck
+                    | Request::TraceFull
+                    | Request::Restore(_),
+                ) => {}
             }
         }
     }
 }
+
+/// What [`abi::lab::POWEROFF_PANIC`] means.
+pub const DIED: &str = "the guest's kernel or a core server died";
 
 #[cfg(test)]
 mod tests {

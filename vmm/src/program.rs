@@ -8,16 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use abi::boot::{CMDLINE_COPY, run_flags};
+use abi::boot::{CMDLINE_COPY, CMDLINE_DETERMINISTIC, run_flags};
 use abi::policy::CopyPolicy;
+use abi::trace::Control;
 use anyhow::{Context, Result, bail};
 use kvm_bindings::KVM_API_VERSION;
 
 use crate::control::Signals;
+use crate::devices::disk::Overlay;
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
 use crate::images::{GuestImages, RunSpecification, default_programs};
 use crate::kvm::gate::Gate;
+use crate::lab::Setup;
 use crate::log::{KEPT, Log, complain};
 use crate::machine::{self, Accelerator, Config, Outcome};
 use crate::memory;
@@ -169,25 +172,18 @@ impl Program {
         let log = Arc::new(Log::new(self.verbose, KEPT));
         let accelerator = self.accelerator();
         let images = GuestImages::load()?;
-        let disk = match &self.root {
-            Some(_) if self.args.is_empty() => {
-                bail!("--root needs a PROGRAM: only the embedded root has a default")
+        let disk = self.root_disk(&log, now_ns())?;
+        self.flags |= streams.terminals;
+        let specification = self.specification(std::env::var_os("TERM"));
+        let (kernel, archive) = images.archive(
+            RunSpecification {
+                window: streams.window,
+                epoch_ns: now_ns(),
+                seed: seed()?,
+                ..specification
             }
-            Some(path) => root::open(path)?,
-            None => self.embedded_root(&log)?,
-        };
-        let verbose = if self.verbose { run_flags::VERBOSE } else { 0 };
-        let specification = RunSpecification {
-            args: self.args.iter().map(|a| a.as_bytes().to_vec()).collect(),
-            env: environment(std::env::var_os("TERM"), &self.env),
-            cwd: self.cwd.as_bytes().to_vec(),
-            flags: self.flags | streams.terminals | verbose,
-            window: streams.window,
-            ids: self.ids,
-            epoch_ns: now_ns(),
-            seed: seed()?,
-        };
-        let (kernel, archive) = images.archive(specification.encode()?);
+            .encode()?,
+        );
         machine::run(Config {
             kernel,
             archive,
@@ -205,6 +201,58 @@ impl Program {
             report: self.report,
             qemu_args: self.qemu_args,
         })
+    }
+
+    /// What a machine of the laboratory needs to run it, the same every time: at `epoch_ns`
+    /// since 1970, with this entropy and without standard input.
+    pub fn setup(mut self, epoch_ns: u64, seed: [u64; 4], control: Control) -> Result<Setup> {
+        let log = Arc::new(Log::new(self.verbose, KEPT));
+        let images = GuestImages::load()?;
+        let disk = self.root_disk(&log, epoch_ns)?;
+        self.flags |= run_flags::DETERMINISTIC;
+        let specification = RunSpecification {
+            epoch_ns,
+            seed,
+            ..self.specification(None)
+        };
+        let (kernel, archive) = images.archive(specification.encode()?);
+        let cmdline = format!("{CMDLINE_DETERMINISTIC} {}", self.cmdline);
+        Ok(Setup {
+            kernel,
+            archive,
+            cmdline: policy_word(self.copy_policy, cmdline.trim_end().into()),
+            memory: self.memory,
+            disk: Some(Overlay::new(disk.file).context("the root disk")?),
+            gate: self.gate,
+            control,
+            log,
+        })
+    }
+
+    /// The disk that `root` names, or the embedded one as of `now` with the program on it.
+    fn root_disk(&mut self, log: &Log, now: u64) -> Result<Disk> {
+        match &self.root {
+            Some(_) if self.args.is_empty() => {
+                bail!("--root needs a PROGRAM: only the embedded root has a default")
+            }
+            Some(path) => root::open(path),
+            None => self.embedded_root(log, now),
+        }
+    }
+
+    /// What the guest is told, at no particular time, without entropy and terminal.
+    fn specification(&self, term: Option<OsString>) -> RunSpecification {
+        let verbose = if self.verbose { run_flags::VERBOSE } else { 0 };
+        RunSpecification {
+            args: self.args.iter().map(|a| a.as_bytes().to_vec()).collect(),
+            env: environment(term, &self.env),
+            cwd: self.cwd.as_bytes().to_vec(),
+            flags: self.flags | verbose,
+            window: None,
+            ids: self.ids,
+            epoch_ns: 0,
+            seed: [0; 4],
+        }
     }
 
     /// LD_LIBRARY_PATH as the program will see it.
@@ -231,7 +279,7 @@ impl Program {
     }
 
     /// The embedded root, with the host's program on it when there is one.
-    fn embedded_root(&mut self, log: &Log) -> Result<Disk> {
+    fn embedded_root(&mut self, log: &Log, now: u64) -> Result<Disk> {
         let mut programs: Vec<embedded::Program<'_>> = default_programs()
             .iter()
             .map(|&(path, content)| embedded::Program {
@@ -241,7 +289,7 @@ impl Program {
             .collect();
         let Some(program) = self.args.first() else {
             self.args = vec![DEFAULT.into()];
-            return embedded::build(&programs, now_ns());
+            return embedded::build(&programs, now);
         };
         let path = program.to_string_lossy().into_owned();
         let refuse = |what: &'static str, code| NoSuchProgram::new(&path, what, code);
@@ -295,11 +343,11 @@ impl Program {
                             content,
                         }),
                 );
-                embedded::build_with(&programs, &surroundings, now_ns())
+                embedded::build_with(&programs, &surroundings, now)
             }
             Err(_) if host.is_dir() => Err(refuse("is a directory", 126).into()),
             Err(_) if programs.iter().any(|p| Path::new(&*p.path) == host) => {
-                embedded::build(&programs, now_ns())
+                embedded::build(&programs, now)
             }
             Err(_) => Err(refuse("no such program here or on the embedded root", 127).into()),
         }
@@ -443,7 +491,7 @@ mod tests {
     fn programs_that_cannot_run_are_told_apart() {
         let refused = |program: &str| {
             let log = Log::new(false, KEPT);
-            let error = Program::new([program]).embedded_root(&log).unwrap_err();
+            let error = Program::new([program]).embedded_root(&log, 0).unwrap_err();
             error.downcast::<NoSuchProgram>().unwrap()
         };
         assert_eq!(refused("/no/such/program").code(), 127);

@@ -1,7 +1,5 @@
-//! virtio-blk over a raw file, one request after the other.
+//! virtio-blk over a raw disk, one request after the other.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
@@ -14,6 +12,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::disk::Backing;
 use super::virtio::{Device, RingError, next_chain};
 use crate::control::Stop;
 use crate::memory::Ram;
@@ -29,7 +28,8 @@ const ID: &[u8; 8] = b"absentia";
 /// The device.
 #[derive(Debug)]
 pub struct Block {
-    file: File,
+    /// Where the sectors are.
+    pub backing: Backing,
     sectors: u64,
     read_only: bool,
     config: [u8; CONFIG],
@@ -37,14 +37,19 @@ pub struct Block {
 }
 
 impl Block {
-    /// A disk of the file's size (whole sectors of it).
-    pub fn new(file: File, read_only: bool, stop: Arc<Stop>) -> std::io::Result<Block> {
-        let sectors = file.metadata()?.len() / SECTOR;
+    /// A disk of the backing's size (whole sectors of it).
+    pub fn new(
+        backing: impl Into<Backing>,
+        read_only: bool,
+        stop: Arc<Stop>,
+    ) -> std::io::Result<Block> {
+        let backing = backing.into();
+        let sectors = backing.len()? / SECTOR;
         let mut config = [0; CONFIG];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
         config[20..].copy_from_slice(&(SECTOR as u32).to_le_bytes());
         Ok(Block {
-            file,
+            backing,
             sectors,
             read_only,
             config,
@@ -60,7 +65,7 @@ impl Block {
             VIRTIO_BLK_T_IN => self.transfer(sector, data, true, ram),
             VIRTIO_BLK_T_OUT if self.read_only => None,
             VIRTIO_BLK_T_OUT => self.transfer(sector, data, false, ram),
-            VIRTIO_BLK_T_FLUSH => self.file.sync_data().ok().map(|()| 0),
+            VIRTIO_BLK_T_FLUSH => self.backing.flush().ok().map(|()| 0),
             VIRTIO_BLK_T_GET_ID => identify(data, ram),
             _ => return (VIRTIO_BLK_S_UNSUPP, 0),
         };
@@ -70,7 +75,7 @@ impl Block {
         }
     }
 
-    /// Moves whole sectors between file and guest, all of them inside the disk.
+    /// Moves whole sectors between disk and guest, all of them inside the disk.
     fn transfer(
         &mut self,
         sector: u64,
@@ -86,7 +91,7 @@ impl Block {
         if data.iter().any(|piece| piece.writable != into_guest) {
             return None;
         }
-        self.file.seek(SeekFrom::Start(sector * SECTOR)).ok()?;
+        let mut offset = sector * SECTOR;
         for piece in data {
             // Overlapping buffers make a request longer than RAM.
             if self.stop.requested() {
@@ -94,12 +99,11 @@ impl Block {
             }
             let len = piece.len as usize;
             if into_guest {
-                ram.read_exact_volatile_from(piece.at, &mut self.file, len)
-                    .ok()?;
+                self.backing.read(offset, piece.at, len, ram).ok()?;
             } else {
-                ram.write_all_volatile_to(piece.at, &mut self.file, len)
-                    .ok()?;
+                self.backing.write(offset, piece.at, len, ram).ok()?;
             }
+            offset += piece.len;
         }
         Some(if into_guest { total as u32 } else { 0 })
     }

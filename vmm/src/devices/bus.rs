@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use anyhow::{Context, Result, bail};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::block::Block;
 use super::console::Console;
-use super::lab::{Lab, Request};
-use super::serial::{BASE, PORTS, Uart};
-use super::virtio::{RingError, Transport};
+use super::disk::{Backing, Overlay};
+use super::lab::{Lab, LabState, Request};
+use super::serial::{self, BASE, PORTS, Uart, UartState};
+use super::virtio::{RingError, Transport, TransportState};
 use crate::boot::{LAB_BASE, VIRTIO_BASE};
+use crate::hostlink::LinkState;
 use crate::log::Log;
 use crate::memory::Ram;
 
@@ -40,6 +43,15 @@ pub struct Bus {
     pub named: HashSet<u64>,
 }
 
+/// All devices at one moment. The disk's contents are in it, the program's output is not.
+#[derive(Clone, Debug)]
+pub struct BusState {
+    uart: UartState,
+    block: Option<(TransportState, Overlay)>,
+    console: (TransportState, LinkState),
+    lab: LabState,
+}
+
 /// Locks the console; a panic elsewhere does not make its state any worse.
 pub fn lock(console: &SharedConsole) -> MutexGuard<'_, Transport<Console>> {
     console
@@ -48,6 +60,45 @@ pub fn lock(console: &SharedConsole) -> MutexGuard<'_, Transport<Console>> {
 }
 
 impl Bus {
+    /// Reads the devices' state. The disk must be an overlay.
+    pub fn save(&self) -> Result<BusState> {
+        let block = match &self.block {
+            None => None,
+            Some(block) => match &block.device.backing {
+                Backing::Overlay(overlay) => Some((block.save(), overlay.clone())),
+                Backing::File(_) => bail!("a disk that is changed in place cannot be saved"),
+            },
+        };
+        let console = lock(&self.console);
+        Ok(BusState {
+            uart: serial::save(&self.uart),
+            block,
+            console: (console.save(), console.device.link.save()),
+            lab: self.lab.save(),
+        })
+    }
+
+    /// Puts a state of the same devices back.
+    pub fn restore(&mut self, state: &BusState) -> Result<()> {
+        serial::restore(&mut self.uart, &state.uart).context("COM1")?;
+        match (&mut self.block, &state.block) {
+            (None, None) => {}
+            (Some(block), Some((registers, overlay))) => {
+                block.restore(registers).context("the disk's queue")?;
+                block.device.backing = overlay.clone().into();
+            }
+            _ => bail!("the state of a machine with other devices"),
+        }
+        let mut console = lock(&self.console);
+        console
+            .restore(&state.console.0)
+            .context("the console's queues")?;
+        console.device.link.restore(&state.console.1);
+        drop(console);
+        self.lab.restore(&state.lab);
+        Ok(())
+    }
+
     /// A load outside the memory slots (or from RAM, when KVM could not complete it there).
     pub fn mmio_read(&mut self, at: u64, data: &mut [u8]) {
         if at < self.ram_size {
@@ -129,7 +180,7 @@ impl Bus {
         None
     }
 
-    fn ring(&self, result: Result<(), RingError>, device: &str) {
+    fn ring(&self, result: std::result::Result<(), RingError>, device: &str) {
         if let Err(error) = result {
             self.log
                 .note(&format!("{device} device stopped until reset: {error}"));

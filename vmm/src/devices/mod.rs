@@ -3,6 +3,7 @@
 pub mod block;
 pub mod bus;
 pub mod console;
+pub mod disk;
 pub mod lab;
 pub mod serial;
 pub mod virtio;

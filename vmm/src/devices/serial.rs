@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use abi::lab::STARTED_LINE;
 use vm_superio::serial::NoEvents;
-use vm_superio::{Serial, Trigger};
+use vm_superio::{Serial, SerialState, Trigger};
 
 use crate::log::{LINE_MAX, Log};
 
@@ -84,4 +84,34 @@ pub type Uart = Serial<NoInterrupt, NoEvents, Lines>;
 /// A UART that writes to `log`.
 pub fn uart(log: Arc<Log>) -> Uart {
     Serial::new(NoInterrupt, Lines::new(log))
+}
+
+/// The UART at one moment.
+#[derive(Clone, Debug)]
+pub struct UartState {
+    registers: SerialState,
+    line: Vec<u8>,
+}
+
+/// Reads its state.
+pub fn save(uart: &Uart) -> UartState {
+    UartState {
+        registers: uart.state(),
+        line: uart.writer().line.clone(),
+    }
+}
+
+/// Puts a state back.
+pub fn restore(uart: &mut Uart, state: &UartState) -> io::Result<()> {
+    let before = uart.writer_mut();
+    // Taken out, so that no half line is logged.
+    before.line.clear();
+    let lines = Lines {
+        line: state.line.clone(),
+        log: before.log.clone(),
+        started: before.started.clone(),
+    };
+    *uart = Serial::from_state(&state.registers, NoInterrupt, NoEvents, lines)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(())
 }

@@ -13,10 +13,11 @@ use virtio_bindings::virtio_config::{
 use virtio_bindings::virtio_mmio as reg;
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::desc::split::Descriptor;
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::kvm::Line;
 use crate::memory::Ram;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
@@ -57,23 +58,65 @@ pub trait Device: Send {
     fn reset(&mut self) {}
 }
 
+/// How a device interrupts the guest.
+#[derive(Debug)]
+pub enum Interrupt {
+    /// Whoever listens at the other end does it, some time.
+    Event(EventFd),
+    /// At once, by the thread that runs the vCPU.
+    Line(Line),
+}
+
+impl Interrupt {
+    fn pulse(&self) {
+        match self {
+            // A full counter is an interrupt that is pending already.
+            Interrupt::Event(event) => drop(event.write(1)),
+            // It fails only without interrupt controllers.
+            Interrupt::Line(line) => drop(line.pulse()),
+        }
+    }
+}
+
+impl From<EventFd> for Interrupt {
+    fn from(event: EventFd) -> Interrupt {
+        Interrupt::Event(event)
+    }
+}
+
 /// The registers in front of a device.
 pub struct Transport<D> {
     /// The device itself.
     pub device: D,
     queues: Vec<Queue>,
+    registers: Registers,
+    interrupt: Interrupt,
+}
+
+/// What the driver sees beside the queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Registers {
     selected: usize,
     device_features_select: u32,
     driver_features_select: u32,
     driver_features: u64,
     status: u32,
     interrupt_status: u32,
-    interrupt: EventFd,
+}
+
+/// A transport at one moment, without its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportState {
+    queues: Vec<QueueState>,
+    registers: Registers,
 }
 
 impl<D: Device> Transport<D> {
     /// A device after reset; `interrupt` is pulsed for every interrupt.
-    pub fn new(device: D, interrupt: EventFd) -> Result<Transport<D>, virtio_queue::Error> {
+    pub fn new(
+        device: D,
+        interrupt: impl Into<Interrupt>,
+    ) -> Result<Transport<D>, virtio_queue::Error> {
         let queues = device
             .queue_sizes()
             .iter()
@@ -82,14 +125,25 @@ impl<D: Device> Transport<D> {
         Ok(Transport {
             device,
             queues,
-            selected: 0,
-            device_features_select: 0,
-            driver_features_select: 0,
-            driver_features: 0,
-            status: 0,
-            interrupt_status: 0,
-            interrupt,
+            registers: Registers::default(),
+            interrupt: interrupt.into(),
         })
+    }
+
+    /// Its state without the device's own.
+    pub fn save(&self) -> TransportState {
+        TransportState {
+            queues: self.queues.iter().map(Queue::state).collect(),
+            registers: self.registers.clone(),
+        }
+    }
+
+    /// Puts a state of a transport of this kind back.
+    pub fn restore(&mut self, state: &TransportState) -> Result<(), virtio_queue::Error> {
+        let queues = state.queues.iter().copied().map(Queue::try_from);
+        self.queues = queues.collect::<Result<_, _>>()?;
+        self.registers = state.registers.clone();
+        Ok(())
     }
 
     fn offered(&self) -> u64 {
@@ -119,21 +173,21 @@ impl<D: Device> Transport<D> {
     }
 
     fn register(&self, offset: u32) -> u32 {
-        let queue = self.queues.get(self.selected);
+        let queue = self.queues.get(self.registers.selected);
         match offset {
             reg::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
             reg::VIRTIO_MMIO_VERSION => VERSION,
             reg::VIRTIO_MMIO_DEVICE_ID => self.device.kind(),
             reg::VIRTIO_MMIO_VENDOR_ID => VENDOR,
-            reg::VIRTIO_MMIO_DEVICE_FEATURES => match self.device_features_select {
+            reg::VIRTIO_MMIO_DEVICE_FEATURES => match self.registers.device_features_select {
                 0 => self.offered() as u32,
                 1 => (self.offered() >> 32) as u32,
                 _ => 0,
             },
             reg::VIRTIO_MMIO_QUEUE_NUM_MAX => queue.map_or(0, |q| q.max_size().into()),
             reg::VIRTIO_MMIO_QUEUE_READY => queue.is_some_and(QueueT::ready).into(),
-            reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt_status,
-            reg::VIRTIO_MMIO_STATUS => self.status,
+            reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.registers.interrupt_status,
+            reg::VIRTIO_MMIO_STATUS => self.registers.status,
             // No shared memory regions: length all ones.
             reg::VIRTIO_MMIO_SHM_LEN_LOW | reg::VIRTIO_MMIO_SHM_LEN_HIGH => u32::MAX,
             _ => 0,
@@ -148,20 +202,23 @@ impl<D: Device> Transport<D> {
         };
         let value = u32::from_le_bytes(bytes);
         match offset as u32 {
-            reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.device_features_select = value,
-            reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_select = value,
-            reg::VIRTIO_MMIO_DRIVER_FEATURES if self.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 => {
-                let shift = match self.driver_features_select {
+            reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.registers.device_features_select = value,
+            reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.registers.driver_features_select = value,
+            reg::VIRTIO_MMIO_DRIVER_FEATURES
+                if self.registers.status & VIRTIO_CONFIG_S_FEATURES_OK == 0 =>
+            {
+                let shift = match self.registers.driver_features_select {
                     0 => 0,
                     1 => 32,
                     _ => return Ok(()),
                 };
                 let mask = u64::from(u32::MAX) << shift;
-                self.driver_features = self.driver_features & !mask | u64::from(value) << shift;
+                self.registers.driver_features =
+                    self.registers.driver_features & !mask | u64::from(value) << shift;
             }
-            reg::VIRTIO_MMIO_QUEUE_SEL => self.selected = value as usize,
+            reg::VIRTIO_MMIO_QUEUE_SEL => self.registers.selected = value as usize,
             reg::VIRTIO_MMIO_QUEUE_NOTIFY => return self.notify(value as usize, ram),
-            reg::VIRTIO_MMIO_INTERRUPT_ACK => self.interrupt_status &= !value,
+            reg::VIRTIO_MMIO_INTERRUPT_ACK => self.registers.interrupt_status &= !value,
             reg::VIRTIO_MMIO_STATUS => self.set_status(value),
             _ => self.write_queue(offset as u32, value, ram),
         }
@@ -169,7 +226,7 @@ impl<D: Device> Transport<D> {
     }
 
     fn write_queue(&mut self, offset: u32, value: u32, ram: &Ram) {
-        let Some(queue) = self.queues.get_mut(self.selected) else {
+        let Some(queue) = self.queues.get_mut(self.registers.selected) else {
             return;
         };
         if offset == reg::VIRTIO_MMIO_QUEUE_READY {
@@ -206,45 +263,38 @@ impl<D: Device> Transport<D> {
         if value == 0 {
             self.queues.iter_mut().for_each(QueueT::reset);
             self.device.reset();
-            (
-                self.selected,
-                self.driver_features,
-                self.status,
-                self.interrupt_status,
-            ) = (0, 0, 0, 0);
-            (self.device_features_select, self.driver_features_select) = (0, 0);
+            self.registers = Registers::default();
             return;
         }
         let mut value = value & !VIRTIO_CONFIG_S_NEEDS_RESET;
         // FEATURES_OK sticks only when the driver took features we offer, and the modern ones.
-        let acceptable = self.driver_features & !self.offered() == 0
-            && self.driver_features & 1 << VIRTIO_F_VERSION_1 != 0;
+        let acceptable = self.registers.driver_features & !self.offered() == 0
+            && self.registers.driver_features & 1 << VIRTIO_F_VERSION_1 != 0;
         if value & VIRTIO_CONFIG_S_FEATURES_OK != 0 && !acceptable {
             value &= !VIRTIO_CONFIG_S_FEATURES_OK;
         }
-        self.status = value | self.status & VIRTIO_CONFIG_S_NEEDS_RESET;
+        self.registers.status = value | self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET;
     }
 
     /// Lets the device look at one of its queues.
     pub fn notify(&mut self, index: usize, ram: &Ram) -> Result<(), RingError> {
-        let live = self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0
-            && self.status & VIRTIO_CONFIG_S_NEEDS_RESET == 0;
+        let live = self.registers.status & VIRTIO_CONFIG_S_DRIVER_OK != 0
+            && self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET == 0;
         let Some(queue) = self.queues.get_mut(index).filter(|q| live && q.ready()) else {
             return Ok(());
         };
         match self.device.notify(index, queue, ram) {
             Ok(used) => {
                 if used && wants_interrupt(queue, ram) {
-                    self.interrupt_status |= reg::VIRTIO_MMIO_INT_VRING;
-                    // A full counter is an interrupt that is pending already.
-                    let _ = self.interrupt.write(1);
+                    self.registers.interrupt_status |= reg::VIRTIO_MMIO_INT_VRING;
+                    self.interrupt.pulse();
                 }
                 Ok(())
             }
             Err(error) => {
-                self.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-                self.interrupt_status |= reg::VIRTIO_MMIO_INT_CONFIG;
-                let _ = self.interrupt.write(1);
+                self.registers.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+                self.registers.interrupt_status |= reg::VIRTIO_MMIO_INT_CONFIG;
+                self.interrupt.pulse();
                 Err(error)
             }
         }

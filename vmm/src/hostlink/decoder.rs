@@ -17,7 +17,7 @@ pub enum Malformed {
 }
 
 /// State between two pieces of the stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Decoder {
     held: [u8; HEADER],
     held_len: usize,

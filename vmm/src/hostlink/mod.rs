@@ -29,6 +29,14 @@ pub struct Link {
     exit: Option<Exit>,
 }
 
+/// A link at one moment: where in the stream it is, and whether the program has ended. What the
+/// sinks took is theirs.
+#[derive(Clone, Debug)]
+pub struct LinkState {
+    decoder: Decoder,
+    exit: Option<Exit>,
+}
+
 /// The program's end.
 #[derive(Clone, Copy, Debug)]
 pub struct Exit {
@@ -49,6 +57,20 @@ impl Link {
             stop,
             exit: None,
         }
+    }
+
+    /// Its state.
+    pub fn save(&self) -> LinkState {
+        LinkState {
+            decoder: self.decoder.clone(),
+            exit: self.exit,
+        }
+    }
+
+    /// Puts a state back.
+    pub fn restore(&mut self, state: &LinkState) {
+        self.decoder = state.decoder.clone();
+        self.exit = state.exit;
     }
 
     /// The program's end, once it is known.

@@ -2,12 +2,18 @@
 
 pub mod exits;
 pub mod gate;
+pub mod state;
 pub mod vcpu;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_userspace_memory_region};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_cpuid_entry2,
+    kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Kvm, VmFd};
-use vm_memory::{GuestAddress, GuestMemoryBackend};
+use vm_memory::mmap::MmapRegion;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::memory::GuestRam;
@@ -19,29 +25,45 @@ const KVM_TSS: usize = 0xfffb_d000;
 /// CPUID leaf with KVM's signature and the highest hypervisor leaf.
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
 
+/// Memory slot of RAM, and of the page that [`Vm::forget_translations`] moves.
+const RAM_SLOT: u32 = 0;
+const SPARE_SLOT: u32 = 1;
+/// Where the spare page lies by turns: beyond all RAM and devices.
+const SPARE: [u64; 2] = [0xf_0000_0000, 0xf_0000_1000];
+
 /// A machine that has its RAM and interrupt controllers, but no vCPU yet.
 #[derive(Debug)]
 pub struct Vm {
-    fd: VmFd,
+    fd: Arc<VmFd>,
     cpuid: CpuId,
+    ram_size: u64,
+    spare: Option<Spare>,
+}
+
+/// A page of zeros in a slot of its own.
+#[derive(Debug)]
+struct Spare {
+    page: MmapRegion<()>,
+    place: usize,
 }
 
 impl Vm {
-    /// Creates the machine on `kvm` with `ram` at guest-physical 0.
+    /// Creates the machine on `kvm` with `ram` at guest-physical 0. Where the RAM has a mapping
+    /// of its own for KVM, the guest's writes are followed.
     pub fn new(kvm: &Kvm, ram: &GuestRam) -> Result<Vm> {
         let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
         fd.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
         fd.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
-        let host = ram
-            .map
-            .get_host_address(GuestAddress(0))
-            .context("guest RAM")?;
         let slot = kvm_userspace_memory_region {
-            slot: 0,
+            slot: RAM_SLOT,
             guest_phys_addr: 0,
             memory_size: ram.size,
-            userspace_addr: host as u64,
-            flags: 0,
+            userspace_addr: ram.for_kvm()?.as_ptr() as u64,
+            flags: if ram.has_slot() {
+                KVM_MEM_LOG_DIRTY_PAGES
+            } else {
+                0
+            },
         };
         // SAFETY: the region is the mapping of guest RAM, `ram.size` long; the caller keeps it
         // mapped for longer than the machine (see `machine::run`).
@@ -49,7 +71,60 @@ impl Vm {
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("KVM_GET_SUPPORTED_CPUID")?;
-        Ok(Vm { fd, cpuid })
+        let mut vm = Vm {
+            fd: Arc::new(fd),
+            cpuid,
+            ram_size: ram.size,
+            spare: None,
+        };
+        if ram.has_slot() {
+            let page = MmapRegion::new(abi::PAGE_SIZE).context("a spare page")?;
+            vm.place_spare(&page, 0)?;
+            vm.spare = Some(Spare { page, place: 0 });
+        }
+        Ok(vm)
+    }
+
+    /// Guest pages written by the guest since this was asked last, a bit each.
+    pub fn written(&self) -> Result<Vec<u64>> {
+        self.fd
+            .get_dirty_log(RAM_SLOT, self.ram_size as usize)
+            .context("KVM_GET_DIRTY_LOG")
+    }
+
+    /// Makes KVM forget every translation it made of the guest's page tables, after the VMM
+    /// changed them. Taking a memory slot away does that, whichever it is, so a page that
+    /// nobody uses moves to and fro.
+    pub fn forget_translations(&mut self) -> Result<()> {
+        let Some(mut spare) = self.spare.take() else {
+            return Ok(());
+        };
+        spare.place ^= 1;
+        let result = self.place_spare(&spare.page, spare.place);
+        self.spare = Some(spare);
+        result
+    }
+
+    fn place_spare(&self, page: &MmapRegion<()>, place: usize) -> Result<()> {
+        let slot = kvm_userspace_memory_region {
+            slot: SPARE_SLOT,
+            guest_phys_addr: SPARE[place],
+            memory_size: abi::PAGE,
+            userspace_addr: page.as_ptr() as u64,
+            flags: KVM_MEM_READONLY,
+        };
+        // SAFETY: the region is the mapping of `page`, which this value keeps; the vCPU's owner
+        // drops it before this value.
+        unsafe { self.fd.set_user_memory_region(slot) }
+            .context("KVM_SET_USER_MEMORY_REGION of the spare page")
+    }
+
+    /// The edge-triggered interrupt input `gsi`, pulsed by whoever runs the vCPU.
+    pub fn line(&self, gsi: u32) -> Line {
+        Line {
+            vm: self.fd.clone(),
+            gsi,
+        }
     }
 
     /// An eventfd that pulses the edge-triggered interrupt input `gsi`.
@@ -65,6 +140,24 @@ impl Vm {
         fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate)?)
             .context("KVM_SET_CPUID2")?;
         Ok(Vcpu::new(fd))
+    }
+}
+
+/// An interrupt input that is pulsed at once, in the caller's thread. An eventfd's interrupt
+/// comes from a kernel thread, some time later.
+#[derive(Debug)]
+pub struct Line {
+    vm: Arc<VmFd>,
+    gsi: u32,
+}
+
+impl Line {
+    /// An interrupt.
+    pub fn pulse(&self) -> Result<()> {
+        self.vm
+            .set_irq_line(self.gsi, true)
+            .and_then(|()| self.vm.set_irq_line(self.gsi, false))
+            .context("KVM_IRQ_LINE")
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Death {
 /// The one vCPU.
 #[derive(Debug)]
 pub struct Vcpu {
-    fd: VcpuFd,
+    pub(super) fd: VcpuFd,
 }
 
 impl Vcpu {
@@ -54,6 +54,11 @@ impl Vcpu {
     /// The bare descriptor.
     pub fn into_inner(self) -> VcpuFd {
         self.fd
+    }
+
+    /// The descriptor, for what nothing here does.
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
     }
 
     /// Frequency of the guest's time-stamp counter.
@@ -109,6 +114,19 @@ impl Vcpu {
 
     /// Runs until something needs attention.
     pub fn run(&mut self) -> Exit<'_> {
+        self.fd.set_kvm_immediate_exit(0);
+        self.enter()
+    }
+
+    /// Completes what the last exit left open, without running the guest. Only after
+    /// [`Exit::Again`] are the registers the guest's; anything else is to be handled first and
+    /// this to be called again.
+    pub fn complete(&mut self) -> Exit<'_> {
+        self.fd.set_kvm_immediate_exit(1);
+        self.enter()
+    }
+
+    fn enter(&mut self) -> Exit<'_> {
         match self.fd.run() {
             Ok(VcpuExit::IoIn(port, data)) => Exit::PortRead(port, data),
             Ok(VcpuExit::IoOut(port, data)) => Exit::PortWrite(port, data),

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::bitmap::AtomicBitmap;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use slot::{Access, SlotMapping};
 
@@ -98,6 +98,30 @@ impl GuestRam {
         })
     }
 
+    /// Reads a whole page.
+    pub fn read_page(&self, number: u64, page: &mut [u8; abi::PAGE_SIZE]) -> Result<()> {
+        self.map
+            .read_slice(page, GuestAddress(number * abi::PAGE))
+            .with_context(|| format!("reading page {number:#x}"))
+    }
+
+    /// Makes a page what it is said to have been, `None` for zeros: no write that
+    /// [`GuestRam::written`] tells.
+    pub fn put_page(&self, number: u64, page: Option<&[u8; abi::PAGE_SIZE]>) -> Result<()> {
+        const ZERO: [u8; abi::PAGE_SIZE] = [0; abi::PAGE_SIZE];
+        let at = number * abi::PAGE;
+        self.map
+            .write_slice(page.unwrap_or(&ZERO), GuestAddress(at))
+            .with_context(|| format!("writing page {number:#x}"))?;
+        for region in self.map.iter() {
+            let bitmap = region.get_mmap();
+            bitmap
+                .bitmap()
+                .reset_addr_range(at as usize, abi::PAGE_SIZE);
+        }
+        Ok(())
+    }
+
     /// Makes KVM forget what it knows of the page at this guest-physical address, after a
     /// page-table entry that maps it was changed by the VMM. A page that the guest may not use
     /// is known to nobody.
@@ -180,8 +204,6 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::Bytes;
-
     use super::*;
 
     #[test]
@@ -215,6 +237,14 @@ mod tests {
             .unwrap();
         assert_eq!(ram.written()[0], 0b1100);
         assert_eq!(ram.written()[0], 0);
+        ram.put_page(3, Some(&[7; abi::PAGE_SIZE])).unwrap();
+        ram.put_page(4, None).unwrap();
+        assert_eq!(ram.written()[0], 0);
+        let mut bytes = [9; 2];
+        ram.map
+            .read_slice(&mut bytes, GuestAddress(4 * abi::PAGE - 1))
+            .unwrap();
+        assert_eq!(bytes, [7, 0]);
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! The processor's and the interrupt controllers' state, saved and put back.
+//!
+//! Not saved: the time-stamp counter, which goes on, and with it what the guest knows of time.
+
+use anyhow::{Context, Result, ensure};
+use kvm_bindings::{
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, Msrs, kvm_debugregs,
+    kvm_irqchip, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs,
+    kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+};
+use kvm_ioctls::{Cap, Kvm};
+
+use super::Vm;
+use super::vcpu::Vcpu;
+
+/// Model-specific registers that a guest's kernel can change and that are nowhere else in the
+/// state. IA32_TSC_DEADLINE comes last: it depends on the local APIC.
+const MSRS: [u32; 16] = [
+    0x174,       // IA32_SYSENTER_CS
+    0x175,       // IA32_SYSENTER_ESP
+    0x176,       // IA32_SYSENTER_EIP
+    0x1a0,       // IA32_MISC_ENABLE
+    0x277,       // IA32_PAT
+    0x2ff,       // IA32_MTRR_DEF_TYPE
+    0x48,        // IA32_SPEC_CTRL
+    0xda0,       // IA32_XSS
+    0xc000_0081, // STAR
+    0xc000_0082, // LSTAR
+    0xc000_0083, // CSTAR
+    0xc000_0084, // SFMASK
+    0xc000_0102, // KERNEL_GS_BASE
+    0xc000_0103, // TSC_AUX
+    0x4b56_4d02, // KVM's asynchronous page faults
+    0x6e0,       // IA32_TSC_DEADLINE
+];
+
+/// The vCPU between two instructions.
+#[derive(Debug)]
+pub struct VcpuState {
+    regs: kvm_regs,
+    sregs: kvm_sregs,
+    xsave: Box<kvm_xsave>,
+    xcrs: kvm_xcrs,
+    debug: kvm_debugregs,
+    events: kvm_vcpu_events,
+    mp: kvm_mp_state,
+    lapic: Box<kvm_lapic_state>,
+    msrs: Vec<kvm_msr_entry>,
+}
+
+impl VcpuState {
+    /// The general registers.
+    pub fn regs(&self) -> &kvm_regs {
+        &self.regs
+    }
+}
+
+/// The registers of [`MSRS`] that this host has.
+pub fn saved_msrs(kvm: &Kvm) -> Result<Vec<u32>> {
+    // More would need the caller's permission to use AMX, which nobody asks for.
+    ensure!(
+        kvm.check_extension_int(Cap::Xsave2) as usize <= size_of::<kvm_xsave>(),
+        "this host's extended processor state is larger than KVM_GET_XSAVE can tell"
+    );
+    let list = kvm.get_msr_index_list().context("KVM_GET_MSR_INDEX_LIST")?;
+    let there = |msr: &u32| list.as_slice().contains(msr);
+    Ok(MSRS.into_iter().filter(there).collect())
+}
+
+impl Vcpu {
+    /// Reads the state. Exits must have been completed ([`Vcpu::complete`]). `msrs` is
+    /// [`saved_msrs`].
+    pub fn save(&self, msrs: &[u32]) -> Result<VcpuState> {
+        let fd = &self.fd;
+        let entry = |&index: &u32| kvm_msr_entry {
+            index,
+            ..Default::default()
+        };
+        let entries: Vec<_> = msrs.iter().map(entry).collect();
+        let mut buffer = Msrs::from_entries(&entries).context("MSR list")?;
+        // A register that cannot be read ends the list.
+        let read = fd.get_msrs(&mut buffer).context("KVM_GET_MSRS")?;
+        ensure!(
+            read == msrs.len(),
+            "KVM_GET_MSRS: register {:#x} cannot be read",
+            msrs[read]
+        );
+        Ok(VcpuState {
+            regs: fd.get_regs().context("KVM_GET_REGS")?,
+            sregs: fd.get_sregs().context("KVM_GET_SREGS")?,
+            xsave: Box::new(fd.get_xsave().context("KVM_GET_XSAVE")?),
+            xcrs: fd.get_xcrs().context("KVM_GET_XCRS")?,
+            debug: fd.get_debug_regs().context("KVM_GET_DEBUGREGS")?,
+            events: fd.get_vcpu_events().context("KVM_GET_VCPU_EVENTS")?,
+            mp: fd.get_mp_state().context("KVM_GET_MP_STATE")?,
+            lapic: Box::new(fd.get_lapic().context("KVM_GET_LAPIC")?),
+            msrs: buffer.as_slice().to_vec(),
+        })
+    }
+
+    /// Puts the state back. Exits must have been completed.
+    pub fn restore(&self, state: &VcpuState) -> Result<()> {
+        let fd = &self.fd;
+        // The special registers hold the base and mode of the local APIC, the events come
+        // after what clears them.
+        fd.set_sregs(&state.sregs).context("KVM_SET_SREGS")?;
+        fd.set_regs(&state.regs).context("KVM_SET_REGS")?;
+        fd.set_xcrs(&state.xcrs).context("KVM_SET_XCRS")?;
+        // SAFETY: the state has the size that KVM reads, see `saved_msrs`.
+        unsafe { fd.set_xsave(&state.xsave) }.context("KVM_SET_XSAVE")?;
+        fd.set_debug_regs(&state.debug)
+            .context("KVM_SET_DEBUGREGS")?;
+        fd.set_mp_state(state.mp).context("KVM_SET_MP_STATE")?;
+        fd.set_lapic(&state.lapic).context("KVM_SET_LAPIC")?;
+        let msrs = Msrs::from_entries(&state.msrs).context("MSR list")?;
+        let written = fd.set_msrs(&msrs).context("KVM_SET_MSRS")?;
+        ensure!(
+            written == state.msrs.len(),
+            "KVM_SET_MSRS: register {:#x} cannot be written",
+            state.msrs[written].index
+        );
+        fd.set_vcpu_events(&state.events)
+            .context("KVM_SET_VCPU_EVENTS")
+    }
+}
+
+/// The in-kernel interrupt controllers beside the local APIC.
+#[derive(Clone)]
+pub struct Irqchips([kvm_irqchip; 3]);
+
+impl Vm {
+    /// Reads the interrupt controllers.
+    pub fn save_irqchips(&self) -> Result<Irqchips> {
+        let mut chips = [
+            KVM_IRQCHIP_PIC_MASTER,
+            KVM_IRQCHIP_PIC_SLAVE,
+            KVM_IRQCHIP_IOAPIC,
+        ]
+        .map(|chip_id| kvm_irqchip {
+            chip_id,
+            ..Default::default()
+        });
+        for chip in &mut chips {
+            self.fd.get_irqchip(chip).context("KVM_GET_IRQCHIP")?;
+        }
+        Ok(Irqchips(chips))
+    }
+
+    /// Puts them back; the local APIC is to come after them.
+    pub fn restore_irqchips(&self, chips: &Irqchips) -> Result<()> {
+        for chip in &chips.0 {
+            self.fd.set_irqchip(chip).context("KVM_SET_IRQCHIP")?;
+        }
+        Ok(())
+    }
+}

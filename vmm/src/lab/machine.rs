@@ -1,0 +1,488 @@
+//! A machine of the laboratory.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use abi::trace::{Control, Record};
+use anyhow::{Context, Result, bail};
+use kvm_ioctls::Kvm;
+
+use super::control::{self, Trace};
+use super::watchdog::Watchdog;
+use super::{Absences, GiveBack};
+use crate::board::{Board, Completion, Drive, Interrupts, Plan, Step};
+use crate::control::{Reason, Stop as StopRequest, install_kick};
+use crate::devices::bus::{BusState, lock};
+use crate::devices::disk::{Backing, Overlay};
+use crate::devices::lab::Request;
+use crate::hostlink::input::Input;
+use crate::hostlink::output::Sink;
+use crate::images::Archive;
+use crate::inspect::table;
+use crate::kvm::Vm;
+use crate::kvm::exits::Counts;
+use crate::kvm::gate::{self, Gate};
+use crate::kvm::state::{Irqchips, VcpuState, saved_msrs};
+use crate::kvm::vcpu::Death;
+use crate::log::Log;
+use crate::machine::DIED;
+use crate::memory::{GuestRam, slot::Restrictions};
+use crate::snapshot::image::Image;
+use crate::snapshot::memory::Tracker;
+use crate::snapshot::tape::Tape;
+
+/// Exits that completing one exit may bring: an instruction with `rep` has as many as it has
+/// elements, of which KVM does this many at most before it looks up.
+const COMPLETIONS: usize = 1 << 12;
+
+/// Everything a machine needs. The same setup makes the same machine any number of times.
+#[derive(Debug)]
+pub struct Setup {
+    /// The kernel's ELF file.
+    pub kernel: Cow<'static, [u8]>,
+    /// What travels with it.
+    pub archive: Archive,
+    /// Added to the kernel's command line.
+    pub cmdline: String,
+    /// Guest RAM, bytes.
+    pub memory: u64,
+    /// The root disk. It is not changed.
+    pub disk: Option<Overlay>,
+    /// The gate, when it is not to be measured.
+    pub gate: Option<Gate>,
+    /// The VMM's half of the kernel's control, from the first process on.
+    pub control: Control,
+    /// The log.
+    pub log: Arc<Log>,
+}
+
+/// Why a machine stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The program's first instruction is about to run.
+    Started,
+    /// The point of this number is reached, and nothing after it happened.
+    Point(u64),
+    /// Nobody can run.
+    Stuck,
+    /// The guest powered off.
+    PowerOff {
+        /// The status it powered off with.
+        status: u64,
+        /// The program's status word (as wait4 reports it), when it ended before.
+        program: Option<u32>,
+    },
+    /// The guest cannot go on; why, with registers.
+    Died(String),
+    /// It ran for as long as it may.
+    Hang,
+}
+
+/// What the program wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// To standard output.
+    pub stdout: Vec<u8>,
+    /// To standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A machine at one moment. Good for the machine it was taken from and for any other that was
+/// booted from an equal setup on this host.
+pub struct Snapshot {
+    memory: Image,
+    restrictions: Restrictions,
+    vcpu: VcpuState,
+    irqchips: Irqchips,
+    bus: BusState,
+    host: Host,
+    stdout: Tape<u8>,
+    stderr: Tape<u8>,
+    records: Tape<Record>,
+}
+
+impl Snapshot {
+    /// RAM as it was.
+    pub fn memory(&self) -> &Image {
+        &self.memory
+    }
+
+    /// The processor as it was.
+    pub fn vcpu(&self) -> &VcpuState {
+        &self.vcpu
+    }
+}
+
+/// What the VMM knows of a machine beside its state.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    control: Option<u64>,
+    seen: u64,
+    lost: u64,
+    ended: Option<Stop>,
+    /// Doorbells that came while an exit was completed.
+    pending: Vec<Request>,
+    stop: Option<Reason>,
+}
+
+/// A captured stream and the part of it that snapshots share.
+#[derive(Debug)]
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    tape: Tape<u8>,
+}
+
+impl Stream {
+    fn new() -> (Sink, Stream) {
+        let (sink, bytes) = Sink::capture();
+        let tape = Tape::default();
+        (sink, Stream { bytes, tape })
+    }
+
+    fn lock(bytes: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+        bytes
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        Stream::lock(&self.bytes).clone()
+    }
+
+    fn mark(&mut self) -> Tape<u8> {
+        self.tape.mark(&Stream::lock(&self.bytes))
+    }
+
+    fn rewind(&mut self, to: &Tape<u8>) {
+        self.tape.rewind(&mut Stream::lock(&self.bytes), to);
+    }
+}
+
+/// See the module. The fields are dropped in this order: the vCPU before the RAM it runs on.
+pub struct Machine {
+    board: Board,
+    vm: Vm,
+    ram: GuestRam,
+    /// What happens where pages are absent.
+    pub absences: Box<dyn Absences>,
+    request: Arc<StopRequest>,
+    memory: Tracker,
+    msrs: Vec<u32>,
+    /// The VMM's half of the control.
+    wanted: Control,
+    host: Host,
+    trace: Trace,
+    records: Tape<Record>,
+    stdout: Stream,
+    stderr: Stream,
+    /// The vCPU is between two instructions.
+    settled: bool,
+}
+
+impl Machine {
+    /// A machine that is about to run its first instruction.
+    pub fn boot(setup: &Setup) -> Result<Machine> {
+        install_kick()?;
+        let kvm = Kvm::new().context("opening /dev/kvm")?;
+        let gate = match setup.gate {
+            Some(gate) => gate,
+            None => gate::measure(&kvm)?.0,
+        };
+        let ram = GuestRam::with_slot(setup.memory)?;
+        let vm = Vm::new(&kvm, &ram)?;
+        let request = StopRequest::new()?;
+        let (out, stdout) = Stream::new();
+        let (err, stderr) = Stream::new();
+        let plan = Plan {
+            kernel: &setup.kernel,
+            archive: &setup.archive,
+            cmdline: &setup.cmdline,
+            gate,
+            disk: setup.disk.clone().map(|disk| Drive {
+                backing: disk.into(),
+                read_only: false,
+            }),
+            interrupts: Interrupts::Lines,
+            stdout: out,
+            stderr: err,
+            // Nothing ever feeds it.
+            input: Input::new()?,
+            stop: request.clone(),
+            log: setup.log.clone(),
+        };
+        let memory = Tracker::new(&ram);
+        Ok(Machine {
+            board: Board::new(&vm, &ram, plan)?,
+            vm,
+            ram,
+            absences: Box::new(GiveBack),
+            request,
+            memory,
+            msrs: saved_msrs(&kvm)?,
+            wanted: setup.control,
+            host: Host::default(),
+            trace: Trace::default(),
+            records: Tape::default(),
+            stdout,
+            stderr,
+            settled: true,
+        })
+    }
+
+    /// Runs until the guest stops, for `wall_limit` at most. A machine that has ended stays as
+    /// it is and says the same again.
+    pub fn run(&mut self, wall_limit: Duration) -> Result<Stop> {
+        let watchdog = Watchdog::new(wall_limit)?;
+        let stop = self.run_to_stop(&watchdog)?;
+        if matches!(stop, Stop::PowerOff { .. } | Stop::Died(_)) {
+            self.host.ended = Some(stop.clone());
+        }
+        self.drain();
+        Ok(stop)
+    }
+
+    fn run_to_stop(&mut self, watchdog: &Watchdog) -> Result<Stop> {
+        loop {
+            if let Some(ended) = &self.host.ended {
+                return Ok(ended.clone());
+            }
+            if let Some(reason) = self.request.reason() {
+                return Ok(Stop::Died(describe(reason)));
+            }
+            let step = if self.host.pending.is_empty() {
+                self.settled = false;
+                self.board.step()
+            } else {
+                Step::Request(self.host.pending.remove(0))
+            };
+            let stop = match step {
+                Step::Done => None,
+                Step::Request(request) => self.answer(request),
+                Step::Dead(Death::Errno(libc::EFAULT)) => {
+                    let answered = self.absences.efault(&mut self.board.vcpu, &self.ram);
+                    answered.err().map(|error| {
+                        Stop::Died(format!("{error:#}\n{}", self.board.vcpu.describe()))
+                    })
+                }
+                Step::Dead(death) => Some(Stop::Died(self.board.vcpu.explain(death))),
+            };
+            if let Some(stop) = stop {
+                return Ok(stop);
+            }
+            if watchdog.expired() {
+                return Ok(Stop::Hang);
+            }
+        }
+    }
+
+    /// Does what a doorbell asks for.
+    fn answer(&mut self, request: Request) -> Option<Stop> {
+        match request {
+            Request::ProgramStarted => return Some(Stop::Started),
+            Request::Point(number) => return Some(Stop::Point(number)),
+            Request::Stuck => return Some(Stop::Stuck),
+            Request::PowerOff(abi::lab::POWEROFF_PANIC) => {
+                return Some(Stop::Died(format!(
+                    "{DIED}\n{}",
+                    self.board.vcpu.describe()
+                )));
+            }
+            Request::PowerOff(status) => {
+                let exit = lock(&self.board.bus.console).device.link.exit();
+                return Some(Stop::PowerOff {
+                    status,
+                    program: exit.map(|exit| exit.status),
+                });
+            }
+            Request::Control(at) => {
+                self.host.control = Some(at);
+                if self.control().is_none() || self.write_control().is_none() {
+                    self.host.control = None;
+                    self.note(&format!("the kernel's control is not at {at:#x}"));
+                }
+            }
+            Request::TraceFull => self.drain(),
+            Request::Restore(physical) => {
+                let physical = abi::page_down(physical);
+                match self.absences.restore(&self.ram, physical) {
+                    Ok(()) => self.returned(physical),
+                    Err(error) => self.note(&format!("giving {physical:#x} back: {error:#}")),
+                }
+            }
+        }
+        None
+    }
+
+    /// The frame is there again: the kernel must not find it among those that are not.
+    fn returned(&mut self, physical: u64) {
+        let Some(mut control) = self.control() else {
+            return;
+        };
+        let count = control
+            .withdrawn
+            .len()
+            .min(control.withdrawn_count as usize);
+        let mut kept = Control::OFF.withdrawn;
+        let left = control.withdrawn[..count]
+            .iter()
+            .filter(|&&frame| frame != physical);
+        let places = kept.iter_mut().zip(left);
+        control.withdrawn_count = places.map(|(place, &frame)| *place = frame).count() as u64;
+        control.withdrawn = kept;
+        self.wanted = control;
+        // It was just read from there.
+        let _ = self.write_control();
+    }
+
+    fn note(&self, text: &str) {
+        self.board.bus.log.note(text);
+    }
+
+    fn drain(&mut self) {
+        if let Some(control) = self.control() {
+            self.trace.drain(&self.ram.map, &control);
+        }
+    }
+
+    /// The kernel's control as it is now, once the kernel has said where it is.
+    pub fn control(&self) -> Option<Control> {
+        control::read(&self.ram.map, self.host.control?)
+    }
+
+    /// Sets the VMM's half of the control, now and when the kernel next announces it.
+    pub fn set_control(&mut self, control: &Control) -> Result<()> {
+        self.wanted = *control;
+        if self.host.control.is_some() {
+            self.write_control()
+                .context("the kernel's control is gone")?;
+        }
+        Ok(())
+    }
+
+    fn write_control(&self) -> Option<()> {
+        control::write(&self.ram.map, self.host.control?, &self.wanted)
+    }
+
+    /// The trace of the run so far.
+    pub fn records(&self) -> &[Record] {
+        &self.trace.records
+    }
+
+    /// Records of the trace that could not be read: none, unless the kernel does not keep to
+    /// the agreement.
+    pub fn lost_records(&self) -> u64 {
+        self.trace.lost
+    }
+
+    /// What the program wrote so far.
+    pub fn output(&self) -> Output {
+        Output {
+            stdout: self.stdout.bytes(),
+            stderr: self.stderr.bytes(),
+        }
+    }
+
+    /// The process table, once the kernel has said where it is.
+    pub fn inspect(&self) -> Option<table::Snapshot> {
+        let at = self.board.bus.lab.save().inspection;
+        if at == 0 {
+            return None;
+        }
+        table::snapshot(&self.ram.map, &table::layout(&self.ram.map, at)?)
+    }
+
+    /// The disk as it is now, apart from the machine.
+    pub fn disk(&self) -> Option<Overlay> {
+        match &self.board.bus.block.as_ref()?.device.backing {
+            Backing::Overlay(overlay) => Some(overlay.clone()),
+            Backing::File(_) => None,
+        }
+    }
+
+    /// Guest memory, and what the guest may do with it.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Exits so far, of this machine's whole life.
+    pub fn exits(&self) -> Counts {
+        self.board.counts
+    }
+
+    /// The registers, for a person.
+    pub fn describe(&self) -> String {
+        self.board.vcpu.describe()
+    }
+
+    /// Completes the last exit, so that registers can be read and written.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.settled {
+            return Ok(());
+        }
+        for _ in 0..COMPLETIONS {
+            match self.board.complete() {
+                Completion::Complete => {
+                    self.settled = true;
+                    return Ok(());
+                }
+                Completion::Another(request) => self.host.pending.extend(request),
+            }
+        }
+        bail!("one instruction of the guest exits more than {COMPLETIONS} times")
+    }
+
+    /// Everything as it is now.
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        self.settle()?;
+        let host = Host {
+            seen: self.trace.seen,
+            lost: self.trace.lost,
+            stop: self.request.reason(),
+            ..self.host.clone()
+        };
+        Ok(Snapshot {
+            memory: self.memory.take(&self.vm, &self.ram)?,
+            restrictions: self.ram.restrictions(),
+            vcpu: self.board.vcpu.save(&self.msrs)?,
+            irqchips: self.vm.save_irqchips()?,
+            bus: self.board.bus.save()?,
+            host,
+            stdout: self.stdout.mark(),
+            stderr: self.stderr.mark(),
+            records: self.records.mark(&self.trace.records),
+        })
+    }
+
+    /// Puts everything back; says how many pages of RAM that took. The VMM's half of the
+    /// control is the snapshot's, too. After an error the machine is good for nothing.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<usize> {
+        self.settle()?;
+        self.ram.restrict(&snapshot.restrictions)?;
+        let pages = self
+            .memory
+            .restore(&mut self.vm, &self.ram, &snapshot.memory)?;
+        self.vm.restore_irqchips(&snapshot.irqchips)?;
+        self.board.vcpu.restore(&snapshot.vcpu)?;
+        self.board.bus.restore(&snapshot.bus)?;
+        self.request.rewind(snapshot.host.stop.clone());
+        self.host = snapshot.host.clone();
+        (self.trace.seen, self.trace.lost) = (self.host.seen, self.host.lost);
+        self.stdout.rewind(&snapshot.stdout);
+        self.stderr.rewind(&snapshot.stderr);
+        self.records
+            .rewind(&mut self.trace.records, &snapshot.records);
+        if let Some(control) = self.control() {
+            self.wanted = control;
+        }
+        Ok(pages)
+    }
+}
+
+fn describe(reason: Reason) -> String {
+    match reason {
+        Reason::Failure(text) => text,
+        Reason::OutputClosed => "the program wrote more than is kept".into(),
+        other => format!("{other:?}"),
+    }
+}

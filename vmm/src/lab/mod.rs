@@ -1,0 +1,39 @@
+//! The absence laboratory's machines: they run on the calling thread, stop where the world may
+//! be changed, and can be put back to where they were.
+
+pub mod control;
+pub mod disk;
+pub mod machine;
+pub mod watchdog;
+
+use anyhow::{Result, bail};
+
+use crate::kvm::vcpu::Vcpu;
+use crate::memory::GuestRam;
+
+pub use machine::{Machine, Output, Setup, Snapshot, Stop};
+
+/// Answers the guest where pages were taken away from it ([`GuestRam::withdraw`]).
+pub trait Absences: Send {
+    /// KVM_RUN failed with EFAULT: the guest wants a page that it may not use. Before the
+    /// instruction; after `Ok` the guest runs on.
+    fn efault(&mut self, vcpu: &mut Vcpu, ram: &GuestRam) -> Result<()>;
+
+    /// VM wants the withdrawn frame at this guest-physical address back. The guest says so:
+    /// the address may be any number.
+    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<()>;
+}
+
+/// Gives pages back that VM wants, and knows nothing of those that anybody else wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GiveBack;
+
+impl Absences for GiveBack {
+    fn efault(&mut self, _: &mut Vcpu, _: &GuestRam) -> Result<()> {
+        bail!("the guest uses a page that was taken away, and nobody answers for it")
+    }
+
+    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<()> {
+        ram.give_back(physical)
+    }
+}

@@ -1,0 +1,75 @@
+//! Ends a stay in the guest after some time, by the kick signal to the thread that runs it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::control::kick_signal;
+
+/// How often the thread is kicked once the time is over: a signal that comes just before
+/// KVM_RUN does not interrupt it.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// A timer of the calling thread, which must be the one that drops it.
+#[derive(Debug)]
+pub struct Watchdog {
+    timer: libc::timer_t,
+    deadline: Option<Instant>,
+}
+
+impl Watchdog {
+    /// Kicks the calling thread after `limit`, and again until this value is dropped.
+    pub fn new(limit: Duration) -> Result<Watchdog> {
+        // SAFETY: a sigevent is plain integers and a pointer, all of which may be zero.
+        let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = kick_signal();
+        event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+        let mut timer: libc::timer_t = std::ptr::null_mut();
+        // SAFETY: both point to valid values for the time of the call.
+        let result = unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) };
+        check(result).context("a timer for the watchdog")?;
+        let watchdog = Watchdog {
+            timer,
+            // A time that cannot be said is one that never comes.
+            deadline: Instant::now().checked_add(limit),
+        };
+        let times = libc::itimerspec {
+            it_interval: timespec(AGAIN),
+            // Zero would mean never.
+            it_value: timespec(limit.max(Duration::from_nanos(1))),
+        };
+        // SAFETY: a timer of ours; the old setting is not wanted.
+        let result = unsafe { libc::timer_settime(timer, 0, &times, std::ptr::null_mut()) };
+        check(result).context("setting the watchdog's timer")?;
+        Ok(watchdog)
+    }
+
+    /// Whether the time is over.
+    pub fn expired(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        // SAFETY: a timer of ours that nobody uses any more.
+        unsafe { libc::timer_delete(self.timer) };
+    }
+}
+
+fn check(result: libc::c_int) -> Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error().into())
+    }
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
