@@ -4,7 +4,7 @@
 use crate::boot::CMDLINE_COPY;
 
 /// The policy of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum CopyPolicy {
     /// The copy fails, whoever asked for it has VM repair the range and tries again.
     #[default]

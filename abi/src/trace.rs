@@ -203,6 +203,11 @@ impl Record {
         self.what >> 8
     }
 
+    /// Class ([`crate::Class`]) and kind of a message or answer.
+    pub const fn message(&self) -> (u64, u64) {
+        (self.words[0] & 0xff, self.words[0] >> 8)
+    }
+
     /// The pair in the second word.
     pub const fn pair(&self) -> (u32, u32) {
         (self.words[1] as u32, (self.words[1] >> 32) as u32)

@@ -87,7 +87,9 @@ impl<S: System> Pm<S> {
         let vm = self.sys.call(Endpoint::VM, vm::VmCounters {});
         let vfs = self.sys.call(Endpoint::VFS, vfs::VfsCounters {});
         let (Ok(vm), Ok(vfs)) = (vm, vfs) else {
-            return self.sys.log(format_args!("no accounts: VM or VFS does not answer"));
+            return self
+                .sys
+                .log(format_args!("no accounts: VM or VFS does not answer"));
         };
         let pm = self.counters();
         self.sys.log(format_args!(

@@ -81,7 +81,9 @@ pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) ->
             machine.ram().withdraw(leaf.frame())?;
         }
     }
-    let who = table.find(range.who).map_or_else(String::new, |p| p.name.clone());
+    let who = table
+        .find(range.who)
+        .map_or_else(String::new, |p| p.name.clone());
     Ok(Applied::Done {
         who,
         address,

@@ -11,76 +11,10 @@ use std::str::FromStr;
 use abi::policy::CopyPolicy;
 use abi::trace::{CHOICES, Control, Mode};
 
-/// Which memory of a point, of all that it is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// What a copy reads.
-    Source,
-    /// What a copy or fill writes.
-    Target,
-    /// What a request to VM makes usable, or an answer says is.
-    Range,
-    /// The instruction that faulted.
-    Instruction,
-    /// The address that faulted.
-    Data,
-}
-
-impl Side {
-    const LETTERS: [(Side, char); 5] = [
-        (Side::Source, 's'),
-        (Side::Target, 't'),
-        (Side::Range, 'r'),
-        (Side::Instruction, 'i'),
-        (Side::Data, 'd'),
-    ];
-
-    /// Its letter in tokens.
-    pub fn letter(self) -> char {
-        let found = Side::LETTERS.iter().find(|(side, _)| *side == self);
-        found.map_or('?', |&(_, letter)| letter)
-    }
-}
-
-/// How a page is made absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
-pub enum Layer {
-    /// The guest's page-table entry is cleared, as if VM had evicted the page.
-    Pte,
-    /// The frame goes from under the guest, whose page tables still name it.
-    Slot,
-    /// The guest's page-table entry becomes read-only.
-    ReadOnly,
-}
-
-impl Layer {
-    /// All of them.
-    pub const ALL: [Layer; 3] = [Layer::Pte, Layer::Slot, Layer::ReadOnly];
-
-    /// Its name in tokens and on command lines.
-    pub fn name(self) -> &'static str {
-        match self {
-            Layer::Pte => "pte",
-            Layer::Slot => "slot",
-            Layer::ReadOnly => "read-only",
-        }
-    }
-}
-
-/// When a withdrawn frame comes back ([`Layer::Slot`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Give {
-    /// When VM asks for it.
-    #[default]
-    Asked,
-    /// When VM has asked this many times, the last included.
-    After(u32),
-    /// Never.
-    Never,
-}
+pub use crate::explore::row::{Give, Layer, Named, Side};
 
 /// One page made absent at one point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fault {
     /// Number of the point.
     pub point: u64,
@@ -92,6 +26,12 @@ pub struct Fault {
     pub layer: Layer,
     /// Until when.
     pub give: Give,
+}
+
+impl Fault {
+    fn order(&self) -> (u64, Side, u32, Layer) {
+        (self.point, self.side, self.page, self.layer)
+    }
 }
 
 /// How decisions are made.
@@ -144,7 +84,7 @@ impl Plan {
     pub fn with(&self, faults: &[Fault]) -> Plan {
         let mut plan = self.clone();
         plan.faults.extend_from_slice(faults);
-        plan.faults.sort_unstable();
+        plan.faults.sort_unstable_by_key(Fault::order);
         plan
     }
 }
@@ -224,24 +164,17 @@ impl FromStr for Fault {
             .map_err(|_| format!("{point:?} is no number of a point"))?;
         let side_page = part("side and page")?;
         let letter = side_page.chars().next().unwrap_or_default();
-        let side = Side::LETTERS.iter().find(|(_, known)| *known == letter);
-        let &(side, _) = side.ok_or_else(|| format!("{letter:?} is no side (s, t, r, i, d)"))?;
+        let side = Side::ALL.iter().find(|side| side.letter() == letter);
+        let &side = side.ok_or_else(|| format!("{letter:?} is no side (s, t, r, i, d)"))?;
         let page = &side_page[letter.len_utf8()..];
         let page = page
             .parse()
             .map_err(|_| format!("{page:?} is no number of a page"))?;
-        let name = part("layer")?;
-        let layer = Layer::ALL.into_iter().find(|layer| layer.name() == name);
-        let layer = layer.ok_or_else(|| format!("{name:?} is no layer (pte, slot, read-only)"))?;
-        let give = match parts.next() {
-            None => Give::Asked,
-            Some("asked") => Give::Asked,
-            Some("never") => Give::Never,
-            Some(number) => match number.parse() {
-                Ok(asks) if asks > 0 => Give::After(asks),
-                _ => return Err(format!("{number:?} is neither asked, never nor a number")),
-            },
-        };
+        let layer = Layer::named(part("layer")?)?;
+        let give = parts.next().map_or(Ok(Give::Asked), str::parse)?;
+        if give == Give::After(0) {
+            return Err("a page comes back after a number of asks, at least one".into());
+        }
         if parts.next().is_some() {
             return Err(format!("the fault {text:?} has too many parts"));
         }
@@ -315,7 +248,7 @@ impl FromStr for Plan {
             .map(str::parse)
             .collect::<Result<Vec<Fault>, _>>()
             .map_err(bad)?;
-        faults.sort_unstable();
+        faults.sort_unstable_by_key(Fault::order);
         Ok(Plan {
             scenario: scenario.into(),
             policy,

@@ -2,7 +2,7 @@
 
 use abi::proto::{vfs, vm};
 use abi::trace::{Kind, Record};
-use abi::{Class, Endpoint, Request, page_down};
+use abi::{Endpoint, Request, page_down};
 
 use super::plan::Side;
 
@@ -38,12 +38,6 @@ impl Range {
     }
 }
 
-/// The message of a [`Kind::Message`] or [`Kind::Request`] record: class and kind.
-pub fn message(record: &Record) -> (Option<Class>, u64) {
-    let word = record.words[0];
-    (Class::from_word(word & 0xff), word >> 8)
-}
-
 /// The memory of one side of the point `record`; `before` is the trace up to it. `None` when the
 /// point has no such side.
 pub fn range(record: &Record, side: Side, before: &[Record]) -> Option<Range> {
@@ -54,7 +48,7 @@ pub fn range(record: &Record, side: Side, before: &[Record]) -> Option<Range> {
         (Kind::Copy | Kind::Fill, Side::Target) => Range::of(second, w[3], w[4]),
         (Kind::Fault, Side::Data) => Range::of(w[0] as u32, w[2], 1),
         (Kind::Fault, Side::Instruction) => Range::of(w[0] as u32, w[4], 1),
-        (Kind::Request, Side::Range) => match message(record).1 {
+        (Kind::Request, Side::Range) => match record.message().1 {
             vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
             vfs::MemoryHandled::KIND => handled(w[2], before),
             _ => None,
@@ -67,7 +61,7 @@ pub fn range(record: &Record, side: Side, before: &[Record]) -> Option<Range> {
 fn handled(txn: u64, before: &[Record]) -> Option<Range> {
     let asked = before.iter().rev().find(|record| {
         record.kind() == Some(Kind::Request)
-            && message(record).1 == vm::HandleMemory::KIND
+            && record.message().1 == vm::HandleMemory::KIND
             && record.words[2] == txn
     })?;
     let w = &asked.words;
@@ -88,6 +82,7 @@ pub fn sides(kind: Kind) -> &'static [Side] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::Class;
     use abi::trace::pair;
 
     fn record(kind: Kind, words: [u64; 6]) -> Record {

@@ -43,7 +43,9 @@ pub struct Withdrawals(Arc<Mutex<State>>);
 
 impl Withdrawals {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Notes a frame. `guarded` are the kernel's instructions that may fault, `vm` is VM's
@@ -85,7 +87,11 @@ impl Absences for Withdrawals {
         });
         let kernel = regs.rip >= 1 << 63;
         let guarded = state.guarded[0] <= regs.rip && regs.rip < state.guarded[1];
-        let may_fault = if kernel { guarded } else { sregs.cr3 != state.vm };
+        let may_fault = if kernel {
+            guarded
+        } else {
+            sregs.cr3 != state.vm
+        };
         if let Some(used) = found.filter(|_| may_fault)
             && inject(vcpu, &sregs, used)?
         {

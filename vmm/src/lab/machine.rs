@@ -306,7 +306,8 @@ impl Machine {
             Request::Restore(physical) => {
                 let physical = abi::page_down(physical);
                 match self.absences.restore(&self.ram, physical) {
-                    Ok(()) => self.returned(physical),
+                    Ok(true) => self.returned(physical),
+                    Ok(false) => {}
                     Err(error) => self.note(&format!("giving {physical:#x} back: {error:#}")),
                 }
             }

@@ -20,8 +20,8 @@ pub trait Absences: Send {
     fn efault(&mut self, vcpu: &mut Vcpu, ram: &GuestRam) -> Result<()>;
 
     /// VM wants the withdrawn frame at this guest-physical address back. The guest says so:
-    /// the address may be any number.
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<()>;
+    /// the address may be any number. Whether it is there now.
+    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<bool>;
 }
 
 /// Gives pages back that VM wants, and knows nothing of those that anybody else wants.
@@ -33,7 +33,7 @@ impl Absences for GiveBack {
         bail!("the guest uses a page that was taken away, and nobody answers for it")
     }
 
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<()> {
-        ram.give_back(physical)
+    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<bool> {
+        ram.give_back(physical).map(|()| true)
     }
 }

@@ -62,40 +62,71 @@ pub fn build(programs: &[Program<'_>], now: u64) -> Result<Disk> {
     build_with(programs, &Surroundings::default(), now)
 }
 
+/// Something on a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A file with its permissions.
+    File(Vec<u8>, u32),
+    /// A directory.
+    Directory,
+    /// A symbolic link to this.
+    Link(String),
+}
+
+/// Builds a root with these entries, in their order, beside what every root has; `spare` bytes
+/// stay free. The same entries give the same image, bit for bit.
+pub fn build_tree(entries: &[(String, Entry)], spare: u64, now: u64) -> Result<Disk> {
+    let content = entries.iter().map(|(_, entry)| match entry {
+        Entry::File(content, _) => content.len().next_multiple_of(4096) as u64,
+        Entry::Directory | Entry::Link(_) => 4096,
+    });
+    let mut root = Root::new(content.sum(), spare, now)?;
+    for (path, entry) in entries {
+        match entry {
+            Entry::File(content, mode) => root.file(path, content, *mode)?,
+            Entry::Directory => drop(root.directory(path, 0o755)?),
+            Entry::Link(target) => root.link(path, target)?,
+        }
+    }
+    root.finish()
+}
+
+/// The content of a file on an ext2 disk nobody uses; `None` where there is no such file.
+pub fn read(disk: &File, path: &str) -> Result<Option<Vec<u8>>> {
+    let named = || format!("{path} on the disk");
+    let file = disk.try_clone().context("the disk")?;
+    let sectors = file.metadata().context("the disk")?.len() / SECTOR as u64;
+    let options = Options {
+        read_only: true,
+        ..Default::default()
+    };
+    let mut volume = Volume::mount(FileDisk { file, sectors }, options)
+        .map_err(fail)
+        .with_context(named)?;
+    let mut at = ext2::ROOT;
+    for name in components(path)? {
+        at = match volume.lookup(at, name.as_bytes()) {
+            Ok(found) => found,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(error) => return Err(fail(error)).with_context(named),
+        };
+    }
+    let mut content = Vec::new();
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let offset = content.len() as u64;
+        let read = volume.read(at, offset, &mut piece);
+        match read.map_err(fail).with_context(named)? {
+            0 => return Ok(Some(content)),
+            len => content.extend_from_slice(&piece[..len]),
+        }
+    }
+}
+
 /// [`build`] with more than programs. A link gives way to a program of its name.
 pub fn build_with(programs: &[Program<'_>], surroundings: &Surroundings, now: u64) -> Result<Disk> {
     let content: u64 = programs.iter().map(|p| p.content.len() as u64).sum();
-    let size = (content + content / 8 + SPARE).next_multiple_of(1 << 20);
-    let fd = memfd_create("absentia-root", MemfdFlags::CLOEXEC).context("memfd for the root")?;
-    rustix::fs::ftruncate(&fd, size).context("size of the root disk")?;
-    let mut disk = FileDisk {
-        file: File::from(fd),
-        sectors: size / SECTOR as u64,
-    };
-
-    let now = ((now / 1_000_000_000) as i64, (now % 1_000_000_000) as i64);
-    let format = mkfs::Format {
-        now,
-        zeroed: true,
-        ..Default::default()
-    };
-    mkfs::format(&mut disk, &format)
-        .map_err(fail)
-        .context("formatting the embedded root")?;
-    let options = Options {
-        now,
-        ..Default::default()
-    };
-    let volume = Volume::mount(disk, options)
-        .map_err(fail)
-        .context("mounting the embedded root")?;
-    let mut root = Root { volume };
-    for (path, mode) in DIRECTORIES {
-        root.directory(path, mode)?;
-    }
-    for (path, content) in FILES {
-        root.file(path, content.as_bytes(), 0o644)?;
-    }
+    let mut root = Root::new(content, SPARE, now)?;
     for program in programs {
         root.file(&program.path, program.content, 0o755)?;
     }
@@ -112,15 +143,7 @@ pub fn build_with(programs: &[Program<'_>], surroundings: &Surroundings, now: u6
     if let Some(shell) = shell {
         root.link("bin/sh", &shell.path)?;
     }
-    let disk = root
-        .volume
-        .unmount()
-        .map_err(fail)
-        .context("completing the embedded root")?;
-    Ok(Disk {
-        file: disk.file,
-        read_only: false,
-    })
+    root.finish()
 }
 
 fn fail(error: impl std::fmt::Debug) -> anyhow::Error {
@@ -133,6 +156,55 @@ struct Root {
 }
 
 impl Root {
+    /// An empty one with room for `content` bytes and `spare` more; what every root has is on it.
+    fn new(content: u64, spare: u64, now: u64) -> Result<Root> {
+        let size = (content + content / 8 + spare).next_multiple_of(1 << 20);
+        let fd =
+            memfd_create("absentia-root", MemfdFlags::CLOEXEC).context("memfd for the root")?;
+        rustix::fs::ftruncate(&fd, size).context("size of the root disk")?;
+        let mut disk = FileDisk {
+            file: File::from(fd),
+            sectors: size / SECTOR as u64,
+        };
+
+        let now = ((now / 1_000_000_000) as i64, (now % 1_000_000_000) as i64);
+        let format = mkfs::Format {
+            now,
+            zeroed: true,
+            ..Default::default()
+        };
+        mkfs::format(&mut disk, &format)
+            .map_err(fail)
+            .context("formatting the embedded root")?;
+        let options = Options {
+            now,
+            ..Default::default()
+        };
+        let volume = Volume::mount(disk, options)
+            .map_err(fail)
+            .context("mounting the embedded root")?;
+        let mut root = Root { volume };
+        for (path, mode) in DIRECTORIES {
+            root.directory(path, mode)?;
+        }
+        for (path, content) in FILES {
+            root.file(path, content.as_bytes(), 0o644)?;
+        }
+        Ok(root)
+    }
+
+    fn finish(self) -> Result<Disk> {
+        let disk = self
+            .volume
+            .unmount()
+            .map_err(fail)
+            .context("completing the embedded root")?;
+        Ok(Disk {
+            file: disk.file,
+            read_only: false,
+        })
+    }
+
     /// Makes a directory and what is missing on the way to it; its inode.
     fn directory(&mut self, path: &str, mode: u32) -> Result<u32> {
         let mut at = ext2::ROOT;
@@ -252,23 +324,6 @@ impl BlockDevice for FileDisk {
 mod tests {
     use super::*;
 
-    fn read(disk: Disk, path: &str) -> Vec<u8> {
-        let sectors = disk.file.metadata().unwrap().len() / SECTOR as u64;
-        let device = FileDisk {
-            file: disk.file,
-            sectors,
-        };
-        let mut volume = Volume::mount(device, Options::default()).unwrap();
-        let mut at = ext2::ROOT;
-        for name in components(path).unwrap() {
-            at = volume.lookup(at, name.as_bytes()).unwrap();
-        }
-        let mut content = vec![0; 1 << 20];
-        let len = volume.read(at, 0, &mut content).unwrap();
-        content.truncate(len);
-        content
-    }
-
     #[test]
     fn programs_are_where_they_belong() {
         let content: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
@@ -277,12 +332,26 @@ mod tests {
             content: &content,
         }];
         let disk = build(&programs, 1_700_000_000_000_000_000).unwrap();
-        let again = Disk {
-            file: disk.file.try_clone().unwrap(),
-            read_only: false,
+        let read = |path| read(&disk.file, path).unwrap();
+        assert!(read("opt/my programs/busybox").unwrap() == content);
+        assert!(read("etc/passwd").unwrap().starts_with(b"root:"));
+        assert_eq!(read("etc/passwd/x"), None);
+    }
+
+    #[test]
+    fn the_same_entries_give_the_same_image() {
+        let entries = [
+            ("/work/a".to_string(), Entry::File(b"one".to_vec(), 0o600)),
+            ("/work/empty".into(), Entry::Directory),
+            ("/work/b".into(), Entry::Link("a".into())),
+        ];
+        let image = || {
+            let disk = build_tree(&entries, 4 << 20, 1_700_000_000_000_000_000).unwrap();
+            let mut bytes = vec![0; disk.file.metadata().unwrap().len() as usize];
+            disk.file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
         };
-        assert!(read(again, "opt/my programs/busybox") == content);
-        assert!(read(disk, "etc/passwd").starts_with(b"root:"));
+        assert!(image() == image());
     }
 
     #[test]

@@ -1,0 +1,5 @@
+//! What a guest's trace records tell, for people and for other tools.
+
+pub mod perfetto;
+mod proto;
+pub mod words;

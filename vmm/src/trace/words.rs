@@ -1,0 +1,157 @@
+//! Trace records in words.
+
+use std::collections::HashMap;
+
+use abi::routes::{PM_CALLS, VFS_CALLS, VM_CALLS};
+use abi::trace::{Kind, Record};
+use abi::{Class, Endpoint, Errno};
+
+/// Processes' names, by endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Names(HashMap<u32, String>);
+
+impl Names {
+    /// Takes what a record tells, if it is a [`Kind::Process`].
+    pub fn learn(&mut self, record: &Record) {
+        if record.kind() == Some(Kind::Process) {
+            self.0.insert(record.words[0] as u32, process_name(record));
+        }
+    }
+
+    /// Sets a name that no record tells.
+    pub fn set(&mut self, endpoint: u32, name: &str) {
+        self.0.insert(endpoint, name.into());
+    }
+
+    /// The name, if it is known.
+    pub fn get(&self, endpoint: u32) -> Option<&str> {
+        self.0.get(&endpoint).map(String::as_str)
+    }
+
+    /// What to call it.
+    pub fn of(&self, endpoint: u32) -> String {
+        match Endpoint(endpoint) {
+            Endpoint::NONE => "physical memory".into(),
+            Endpoint::KERNEL => "the kernel".into(),
+            who => self
+                .get(endpoint)
+                .map_or_else(|| format!("process {}", who.slot()), str::to_string),
+        }
+    }
+}
+
+/// The name in a [`Kind::Process`] record.
+pub fn process_name(record: &Record) -> String {
+    let bytes = [record.words[2].to_le_bytes(), record.words[3].to_le_bytes()].concat();
+    let len = bytes.iter().position(|&byte| byte == 0);
+    let text = String::from_utf8_lossy(&bytes[..len.unwrap_or(bytes.len())]);
+    let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(safe).collect()
+}
+
+/// Class and kind (or status) of a message's record.
+pub fn class_and_kind(record: &Record) -> (Option<Class>, u64) {
+    let word = record.words[0];
+    (Class::from_word(word & 0xff), word >> 8)
+}
+
+/// The Linux call that a message's record is: its number.
+pub fn linux_call(record: &Record) -> Option<u64> {
+    match (record.kind()?, class_and_kind(record)) {
+        (Kind::Message | Kind::Request, (Some(Class::Linux), number)) => Some(number),
+        _ => None,
+    }
+}
+
+/// What a message asks for.
+pub fn message(record: &Record) -> String {
+    match class_and_kind(record) {
+        (Some(Class::Linux), number) => call_name(number),
+        (Some(Class::PageFault), _) => "page fault".into(),
+        (Some(Class::Exception), _) => "exception".into(),
+        (Some(Class::Notify), _) => "notification".into(),
+        (Some(Class::Kernel), _) => "from the kernel".into(),
+        (_, kind) => {
+            abi::proto::name(kind).map_or_else(|| format!("message {kind:#x}"), str::to_string)
+        }
+    }
+}
+
+/// The Linux call of this number.
+pub fn call_name(number: u64) -> String {
+    let mut calls = [VFS_CALLS, PM_CALLS, VM_CALLS].into_iter().flatten();
+    calls
+        .find(|call| u64::from(call.number) == number)
+        .map_or_else(|| format!("call {number}"), |call| call.name().to_string())
+}
+
+/// What a call was answered with.
+pub fn answer(record: &Record) -> String {
+    let (class, word) = class_and_kind(record);
+    match class {
+        // The status lost its highest byte on the way into the record.
+        Some(Class::Linux) => {
+            let status = (word << 8) as i64 >> 8;
+            match i32::try_from(-status) {
+                Ok(number @ 1..=4095) => {
+                    let name = Errno(number).name();
+                    name.map_or_else(|| format!("error {number}"), str::to_string)
+                }
+                _ => format!("{status}"),
+            }
+        }
+        Some(Class::PageFault | Class::Exception) => match word {
+            0 => "resumed".into(),
+            status => format!("stopped ({status})"),
+        },
+        _ => "answered".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: Kind, first: u64) -> Record {
+        Record {
+            what: kind as u64,
+            words: [first, 0, 0, 0, 0, 0],
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn messages_have_names() {
+        let of =
+            |class: Class, kind: u64| message(&record(Kind::Message, class as u64 | kind << 8));
+        assert_eq!(of(Class::Linux, 0), "read");
+        assert_eq!(of(Class::Linux, 9999), "call 9999");
+        assert_eq!(of(Class::Post, abi::proto::vfs::PageIn::KIND), "PageIn");
+        assert_eq!(of(Class::Call, 0xdead_00), "message 0xdead00");
+        assert_eq!(linux_call(&record(Kind::Message, 6 | 3 << 8)), Some(3));
+        assert_eq!(linux_call(&record(Kind::Reply, 6 | 3 << 8)), None);
+    }
+
+    #[test]
+    fn answers_have_meaning() {
+        let of = |class: Class, status: i64| {
+            answer(&record(Kind::Reply, class as u64 | (status as u64) << 8))
+        };
+        assert_eq!(of(Class::Linux, 4096), "4096");
+        assert_eq!(of(Class::Linux, -14), "EFAULT");
+        assert_eq!(of(Class::PageFault, 0), "resumed");
+    }
+
+    #[test]
+    fn names_are_told_by_records() {
+        let mut names = Names::default();
+        let mut told = record(Kind::Process, 40);
+        told.words[2] = u64::from_le_bytes(*b"d1-read\0");
+        names.learn(&told);
+        assert_eq!(
+            (names.of(40).as_str(), names.of(7).as_str()),
+            ("d1-read", "process 7")
+        );
+        assert_eq!(names.of(Endpoint::NONE.0), "physical memory");
+    }
+}
