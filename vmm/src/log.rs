@@ -64,6 +64,15 @@ impl Log {
         lines.push_back(line);
     }
 
+    /// Forgets the kept lines.
+    pub fn clear(&self) {
+        let mut lines = self
+            .lines
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        lines.clear();
+    }
+
     /// The kept lines.
     pub fn kept(&self) -> Vec<String> {
         let lines = self

@@ -10,6 +10,7 @@ use crate::program::NoSuchProgram;
 
 mod bench;
 mod boot;
+mod explore;
 mod run;
 
 /// A multiserver operating system under a hypervisor, and the laboratory around it.
@@ -34,6 +35,10 @@ enum Command {
     Run(run::Run),
     /// Measure what the guest's parts cost
     Bench(bench::Bench),
+    /// Make every page absent at every copy of a scenario, and judge what happens
+    ///
+    /// Exit status 1 when a run did what it must not.
+    Explore(explore::Explore),
     /// Boot any PVH kernel with any boot module
     #[command(hide = true)]
     Boot(boot::Boot),
@@ -44,6 +49,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute(),
+        Command::Explore(explore) => explore.execute(),
         Command::Boot(boot) => boot.execute(),
     };
     match result {

@@ -76,7 +76,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-fn parse_policy(text: &str) -> Result<CopyPolicy, String> {
+pub fn parse_policy(text: &str) -> Result<CopyPolicy, String> {
     CopyPolicy::named(text.as_bytes()).ok_or_else(|| {
         let names = CopyPolicy::ALL.map(CopyPolicy::name);
         format!("the policies are {}", names.join(", "))

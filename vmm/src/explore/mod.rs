@@ -3,7 +3,10 @@
 //! `docs/laboratory.md` explains the terms.
 
 pub mod campaign;
+pub mod engine;
 pub mod expect;
 pub mod filter;
+pub mod judge;
 pub mod row;
+pub mod run;
 pub mod scenario;

@@ -108,6 +108,41 @@ pub fn answer(record: &Record) -> String {
     }
 }
 
+/// What a record tells, in one sentence.
+pub fn describe(record: &Record, names: &Names) -> String {
+    let w = &record.words;
+    let who = |endpoint: u64| names.of(endpoint as u32);
+    let (first, second) = record.pair();
+    let (one, other) = (names.of(first), names.of(second));
+    match record.kind() {
+        Some(Kind::Copy) => format!(
+            "{} copies {} bytes from {one} at {:#x} to {other} at {:#x}",
+            who(w[0]),
+            w[4],
+            w[2],
+            w[3]
+        ),
+        Some(Kind::Fill) => {
+            format!("{} fills {} bytes of {other} at {:#x}", who(w[0]), w[4], w[3])
+        }
+        Some(Kind::Fault) => {
+            format!("{} faults at {:#x} (instruction {:#x})", who(w[0]), w[2], w[4])
+        }
+        Some(Kind::Message | Kind::Request) => {
+            format!("{one} sends {} to {other}", message(record))
+        }
+        Some(Kind::Reply) => format!("{one} answers {other}: {}", answer(record)),
+        Some(Kind::Absent) => format!("{}'s copy meets an absent page at {:#x}", who(w[0]), w[2]),
+        Some(Kind::Switch) => format!("{other} runs"),
+        Some(Kind::Decision) => format!("choice {} of {}: {one}", w[3], w[2]),
+        Some(Kind::Process) => format!("{} is here", process_name(record)),
+        Some(Kind::Exit) => format!("{} is gone", who(w[0])),
+        Some(Kind::Resumed) => format!("{one} goes on"),
+        Some(Kind::Idle) => format!("nobody runs for {} ns", w[2]),
+        None => format!("unknown record {:#x}", record.what),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,528 @@
+//! The campaign: the run without a fault, then every fault at every point, each from a snapshot
+//! of the moment before.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use abi::trace::{Kind, Record, random};
+use anyhow::{Context, Result, anyhow};
+
+use super::filter::{Filter, kind_of, spread};
+use super::judge::{self, Judged, Reference};
+use super::row::{self, Baseline, Give, Hash, Header, Layer, PointKind, Row};
+use super::run::{Ended, Player, Stage};
+use crate::inject::point::{self, Range};
+use crate::inject::{Applied, Fault, Plan, Schedule};
+use crate::trace::words::{Names, describe};
+
+/// What executes laboratory machines.
+pub const PLATFORM: &str = "kvm";
+
+/// What to explore, beside what the scenario says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where pages are made absent.
+    pub layers: Vec<Layer>,
+    /// Kinds of points.
+    pub kinds: Vec<PointKind>,
+    /// When withdrawn frames come back.
+    pub give: Give,
+    /// Second faults at up to this many points after each first one.
+    pub pairs: u64,
+    /// Runs with other schedules.
+    pub schedules: u64,
+    /// Seed of whatever is left to chance.
+    pub seed: u64,
+    /// Machines at once.
+    pub jobs: usize,
+    /// Runs at most.
+    pub limit: Option<u64>,
+    /// Part of the whole: number from 0, and of how many.
+    pub shard: (u64, u64),
+}
+
+/// What a campaign tells while it goes on.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The run without a fault is done, and this many points are to be explored.
+    Begun(Box<Header>, u64),
+    /// A run ended.
+    Row(Box<Row>),
+    /// A fault had no effect, because the page was absent or is none of RAM.
+    Nothing,
+    /// All faults of a point are done.
+    PointDone,
+}
+
+/// The run without a fault.
+pub struct Base {
+    /// What runs are compared with; why there is nothing to compare with.
+    pub reference: Result<Reference, Box<Judged>>,
+    /// Its trace.
+    pub records: Vec<Record>,
+    /// How it ended.
+    pub ended: Ended,
+    /// Number of the first point after the program's start.
+    pub first: u64,
+}
+
+/// Runs the scenario without a fault.
+pub fn base(stage: &Stage<'_>, schedule: &Schedule, verbose: bool) -> Result<Base> {
+    let mut player = Player::new(stage, schedule, verbose)?;
+    let first = player.start()?;
+    let ended = player.finish()?;
+    Ok(Base {
+        reference: judge::reference(&stage.scenario.expect, &ended),
+        records: player.records().to_vec(),
+        ended,
+        first,
+    })
+}
+
+impl Base {
+    /// Points passed in all.
+    pub fn points(&self) -> u64 {
+        let last = self.records.iter().rev();
+        let mut points = last.filter(|r| r.kind().is_some_and(Kind::is_point));
+        points.next().map_or(0, |point| point.number() + 1)
+    }
+
+    /// At which point a run counts as endless: generously more than this one needed.
+    pub fn budget(&self) -> u64 {
+        self.points() * 4 + 20_000
+    }
+
+    /// The campaign's header.
+    pub fn header(&self, stage: &Stage<'_>) -> Header {
+        let (status, stdout) = match &self.reference {
+            Ok(reference) => (
+                reference.observed.status,
+                reference.observed.stdout.as_slice(),
+            ),
+            Err(_) => (crate::machine::FAILED, &[][..]),
+        };
+        let output = crate::lab::disk::hash(stdout);
+        Header {
+            scenario: stage.scenario.name.clone(),
+            description: stage.scenario.description.clone(),
+            policy: stage.policy.name().into(),
+            platform: PLATFORM.into(),
+            build: build(),
+            baseline: Baseline {
+                output: Hash(output ^ u64::from(status)),
+                records: Hash(self.ended.hash),
+                points: self.points(),
+                status,
+                stdout: String::from_utf8_lossy(stdout).chars().take(2000).collect(),
+            },
+            runs: 0,
+        }
+    }
+}
+
+/// Which guest images this binary carries, in a few digits: a token of another build may mean
+/// something else.
+pub fn build() -> String {
+    let hash = crate::images::GuestImages::load()
+        .ok()
+        .map(|images| images.archive(Vec::new()))
+        .map_or(0, |(kernel, archive)| {
+            let mut hash = crate::lab::disk::hash(&kernel);
+            // The archive's writer hands out its bytes in order.
+            let _ = archive.write(|offset, bytes| {
+                hash = hash.rotate_left(7) ^ crate::lab::disk::hash(bytes) ^ offset;
+                Ok(())
+            });
+            hash
+        });
+    format!("{hash:016x}")
+}
+
+/// A point to explore.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    /// Its number.
+    number: u64,
+    /// Its place in the trace.
+    at: usize,
+}
+
+/// Runs a whole campaign over one scenario under one policy. `tell` gets every event in turn.
+pub fn campaign(
+    stage: &Stage<'_>,
+    options: &Options,
+    mut tell: impl FnMut(Event) -> Result<()>,
+) -> Result<()> {
+    let base = base(stage, &Schedule::First, false)?;
+    let spots = spots(stage, options, &base);
+    let mut header = base.header(stage);
+    header.runs = 0;
+    tell(Event::Begun(
+        Box::new(header),
+        spots.len() as u64 + options.schedules,
+    ))?;
+    if let Err(judged) = &base.reference {
+        // Nothing to compare with, and nothing more to learn: the plain run is the finding.
+        let row = row_of(stage, &base.ended, (**judged).clone(), &[], &Schedule::First);
+        return tell(Event::Row(Box::new(row)));
+    }
+    let shared = Shared {
+        stage,
+        options,
+        base: &base,
+        spots: &spots,
+        names: names(&base.records),
+        next: AtomicUsize::new(0),
+        next_schedule: AtomicUsize::new(0),
+        runs: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+    };
+    thread::scope(|scope| {
+        let (send, receive) = channel();
+        let workers: Vec<_> = (0..options.jobs.max(1))
+            .map(|_| {
+                let (shared, send) = (&shared, send.clone());
+                scope.spawn(move || {
+                    let result = shared.work(&send);
+                    if result.is_err() {
+                        shared.stop.store(true, Ordering::Relaxed);
+                    }
+                    result
+                })
+            })
+            .collect();
+        drop(send);
+        let told = receive.into_iter().try_for_each(&mut tell);
+        if told.is_err() {
+            shared.stop.store(true, Ordering::Relaxed);
+        }
+        for worker in workers {
+            worker
+                .join()
+                .map_err(|_| anyhow!("a worker of the campaign panicked"))??;
+        }
+        told
+    })
+}
+
+/// The points of the run without a fault that are to be explored.
+fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
+    let explore = &stage.scenario.explore;
+    let mut filter = Filter::new(explore);
+    let mut spots = Vec::new();
+    for (at, record) in base.records.iter().enumerate() {
+        let wanted = filter.wants(record) && record.number() >= base.first;
+        if wanted && kind_of(record).is_some_and(|kind| options.kinds.contains(&kind)) {
+            let number = record.number();
+            spots.push(Spot { number, at });
+        }
+    }
+    let mut spots = spread(spots, explore.limit);
+    let (shard, shards) = options.shard;
+    let mut index = 0;
+    spots.retain(|_| {
+        index += 1;
+        (index - 1) % shards.max(1) == shard
+    });
+    spots
+}
+
+fn names(records: &[Record]) -> Names {
+    let mut names = Names::default();
+    records.iter().for_each(|record| names.learn(record));
+    names
+}
+
+/// What the workers share.
+struct Shared<'a> {
+    stage: &'a Stage<'a>,
+    options: &'a Options,
+    base: &'a Base,
+    spots: &'a [Spot],
+    names: Names,
+    next: AtomicUsize,
+    next_schedule: AtomicUsize,
+    runs: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Points that a worker takes at a time: enough that few machines run through the same ground,
+/// few enough that all end together.
+const BLOCK: usize = 8;
+
+impl Shared<'_> {
+    fn work(&self, send: &Sender<Event>) -> Result<()> {
+        self.points(send)?;
+        self.schedules(send)
+    }
+
+    /// Whether another run may begin.
+    fn may_run(&self) -> bool {
+        if self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let number = self.runs.fetch_add(1, Ordering::Relaxed) as u64;
+        self.options.limit.is_none_or(|limit| number < limit)
+    }
+
+    fn stopped(&self) -> bool {
+        let runs = self.runs.load(Ordering::Relaxed) as u64;
+        self.stop.load(Ordering::Relaxed) || self.options.limit.is_some_and(|limit| runs >= limit)
+    }
+
+    /// One machine, which only ever goes forward: from point to point of the run without a
+    /// fault, with a side trip for every fault.
+    fn points(&self, send: &Sender<Event>) -> Result<()> {
+        let mut machine = None;
+        loop {
+            let from = self.next.fetch_add(BLOCK, Ordering::Relaxed);
+            let block = self.spots.get(from..).unwrap_or_default();
+            if block.is_empty() || self.stopped() {
+                return Ok(());
+            }
+            let player = match &mut machine {
+                Some(player) => player,
+                None => machine.insert(self.player()?),
+            };
+            for spot in &block[..block.len().min(BLOCK)] {
+                if self.stopped() {
+                    return Ok(());
+                }
+                self.explore(player, spot, send)?;
+                // Who no longer listens has said why.
+                let _ = send.send(Event::PointDone);
+            }
+        }
+    }
+
+    fn player(&self) -> Result<Player> {
+        let mut player = Player::new(self.stage, &Schedule::First, false)?;
+        player.set_budget(self.base.budget());
+        player.start()?;
+        Ok(player)
+    }
+
+    /// Every fault of one point.
+    fn explore(&self, player: &mut Player, spot: &Spot, send: &Sender<Event>) -> Result<()> {
+        player.reach(spot.number)?;
+        let before = player.snapshot()?;
+        for fault in self.faults(spot.number, &self.base.records[..=spot.at]) {
+            if !self.stopped() {
+                self.side_trip(player, &[fault], send)?;
+                player.restore(&before)?;
+            }
+            if self.options.pairs > 0 {
+                self.pairs(player, fault, send)?;
+                player.restore(&before)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The faults that a point allows; `records` end with it.
+    fn faults(&self, number: u64, records: &[Record]) -> Vec<Fault> {
+        let Some((record, before)) = records.split_last() else {
+            return Vec::new();
+        };
+        let mut faults = Vec::new();
+        let sides = record.kind().map_or(&[][..], point::sides);
+        let wanted = &self.stage.scenario.explore.sides;
+        for &side in sides.iter().filter(|side| wanted.contains(side)) {
+            let pages = point::range(record, side, before).map_or(0, |range: Range| range.pages());
+            for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
+                for &layer in &self.options.layers {
+                    let give = if layer == Layer::Slot {
+                        self.options.give
+                    } else {
+                        Give::Asked
+                    };
+                    faults.push(Fault {
+                        point: number,
+                        side,
+                        page,
+                        layer,
+                        give,
+                    });
+                }
+            }
+        }
+        faults
+    }
+
+    /// Applies the last of `faults`, of which the others are in effect already, and runs to the
+    /// end.
+    fn side_trip(&self, player: &mut Player, faults: &[Fault], send: &Sender<Event>) -> Result<()> {
+        let (last, _) = faults.split_last().context("a fault")?;
+        let event = match player.apply(last)? {
+            Applied::Nothing(_) => Event::Nothing,
+            Applied::Done { .. } if !self.may_run() => return Ok(()),
+            Applied::Done { .. } => {
+                let points = self.described(player.records(), faults);
+                let ended = player.finish()?;
+                Event::Row(Box::new(self.row(&ended, &points, faults, &Schedule::First)))
+            }
+        };
+        let _ = send.send(event);
+        Ok(())
+    }
+
+    /// A second fault at each of the next points after the first.
+    fn pairs(&self, player: &mut Player, first: Fault, send: &Sender<Event>) -> Result<()> {
+        if player.apply(&first)? == Applied::Nothing("the page is absent already") {
+            return Ok(());
+        }
+        for number in first.point + 1..=first.point + self.options.pairs {
+            if self.stopped() || player.reach(number).is_err() {
+                return Ok(());
+            }
+            let here = player.snapshot()?;
+            let records = player.records().to_vec();
+            let at = records
+                .iter()
+                .rposition(|r| r.kind().is_some_and(Kind::is_point));
+            let upto = at.map_or(&[][..], |at| &records[..=at]);
+            for second in self.faults(number, upto) {
+                if self.stopped() {
+                    return Ok(());
+                }
+                self.side_trip(player, &[first, second], send)?;
+                player.restore(&here)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs in another order, each with a fault somewhere in it every second time.
+    fn schedules(&self, send: &Sender<Event>) -> Result<()> {
+        loop {
+            let number = self.next_schedule.fetch_add(1, Ordering::Relaxed) as u64;
+            if number >= self.options.schedules || self.stopped() || !self.may_run() {
+                return Ok(());
+            }
+            let (shard, shards) = self.options.shard;
+            let seed = random(self.options.seed, number * shards.max(1) + shard);
+            let schedule = match number % 2 {
+                0 => Schedule::Random(seed),
+                _ => Schedule::Priorities(seed),
+            };
+            let row = self.scheduled(&schedule, seed)?;
+            let _ = send.send(Event::Row(Box::new(row)));
+            let _ = send.send(Event::PointDone);
+        }
+    }
+
+    fn scheduled(&self, schedule: &Schedule, seed: u64) -> Result<Row> {
+        let mut player = Player::new(self.stage, schedule, false)?;
+        player.set_budget(self.base.budget());
+        let mut faults = Vec::new();
+        let start = player.start()?;
+        let mut points = Vec::new();
+        if seed.is_multiple_of(2) {
+            // Somewhere in the run; the order of things decides what is there.
+            let span = self.base.points().saturating_sub(self.base.first).max(1);
+            let number = start + random(seed, 1) % span;
+            if player.reach(number).is_ok() {
+                let records = player.records().to_vec();
+                let all = self.faults(number, &records);
+                let fault = all.get((random(seed, 2) % all.len().max(1) as u64) as usize);
+                if let Some(fault) = fault
+                    && matches!(player.apply(fault)?, Applied::Done { .. })
+                {
+                    faults.push(*fault);
+                    points = self.described(&records, &faults);
+                }
+            }
+        }
+        let ended = player.finish()?;
+        Ok(self.row(&ended, &points, &faults, schedule))
+    }
+
+    /// The points of faults, for a person. `records` has them all.
+    fn described(&self, records: &[Record], faults: &[Fault]) -> Vec<row::Point> {
+        let find = |number: u64| {
+            records.iter().rev().find(|record| {
+                record.kind().is_some_and(Kind::is_point) && record.number() == number
+            })
+        };
+        faults
+            .iter()
+            .filter_map(|fault| {
+                let record = find(fault.point)?;
+                let actor = record.pair().0;
+                let actor = match record.kind()? {
+                    Kind::Request => actor,
+                    _ => record.words[0] as u32,
+                };
+                Some(row::Point {
+                    number: fault.point,
+                    kind: kind_of(record)?,
+                    actor: self.names.of(actor),
+                    what: describe(record, &self.names),
+                })
+            })
+            .collect()
+    }
+
+    fn row(
+        &self,
+        ended: &Ended,
+        points: &[row::Point],
+        faults: &[Fault],
+        schedule: &Schedule,
+    ) -> Row {
+        let reference = self.base.reference.as_ref().ok();
+        let judged = judge::judge(&self.stage.scenario.expect, reference, ended, faults);
+        let told: Vec<(Fault, row::Point)> = faults.iter().copied().zip(points.to_vec()).collect();
+        row_of(self.stage, ended, judged, &told, schedule)
+    }
+}
+
+/// The row of a run.
+pub fn row_of(
+    stage: &Stage<'_>,
+    ended: &Ended,
+    judged: Judged,
+    faults: &[(Fault, row::Point)],
+    schedule: &Schedule,
+) -> Row {
+    let plan = Plan {
+        scenario: stage.scenario.name.clone(),
+        policy: stage.policy,
+        faults: faults.iter().map(|(fault, _)| *fault).collect(),
+        schedule: schedule.clone(),
+    };
+    Row {
+        token: plan.to_string(),
+        scenario: plan.scenario,
+        policy: plan.policy.name().into(),
+        platform: PLATFORM.into(),
+        faults: faults
+            .iter()
+            .map(|(fault, point)| row::Fault {
+                point: point.clone(),
+                side: fault.side,
+                page: fault.page,
+                layer: fault.layer,
+                give: fault.give,
+            })
+            .collect(),
+        schedule: schedule.to_string(),
+        verdict: judged.verdict,
+        surfaced: judged.surfaced,
+        detail: judged.detail,
+        cycle: judged.cycle.0,
+        picture: judged.cycle.1,
+        retries: ended.retries,
+        micros: u64::try_from(ended.took.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+/// The decisions of a run that differ from the first choice, as a list: the same run, and one
+/// that can be made shorter.
+pub fn decisions(records: &[Record]) -> Vec<(u32, u32)> {
+    let made = records.iter().filter(|r| r.kind() == Some(Kind::Decision));
+    made.filter(|r| r.words[3] != 0)
+        .filter_map(|r| Some((u32::try_from(r.number()).ok()?, r.words[3] as u32)))
+        .collect()
+}

@@ -1,0 +1,163 @@
+//! What a run came to, compared with the run in which nothing was absent.
+
+use std::collections::BTreeMap;
+
+use super::expect::{Expect, Observed};
+use super::row::{Give, Surfaced, Verdict};
+use super::run::{Ended, Finish};
+use crate::inject::Fault;
+use crate::lab::disk::Node;
+use crate::machine::DIED;
+
+/// The run without a fault, as far as others are compared with it.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// What the program left.
+    pub observed: Observed,
+    /// The disk.
+    pub tree: BTreeMap<String, Node>,
+    /// What the system still held.
+    pub accounts: String,
+}
+
+/// A verdict with its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// It.
+    pub verdict: Verdict,
+    /// Which error, with [`Verdict::ErrorSurfaced`].
+    pub surfaced: Option<Surfaced>,
+    /// What differs, or what was last said.
+    pub detail: String,
+    /// Who waits for whom, as text and as a drawing.
+    pub cycle: (String, String),
+}
+
+impl Judged {
+    fn new(verdict: Verdict, detail: impl Into<String>) -> Judged {
+        Judged {
+            verdict,
+            surfaced: None,
+            detail: detail.into(),
+            cycle: Default::default(),
+        }
+    }
+}
+
+/// Judges the run without a fault by itself; what others are compared with, if it is as it must
+/// be.
+pub fn reference(expect: &Expect, ended: &Ended) -> Result<Reference, Box<Judged>> {
+    let Finish::Off { observed, tree } = &ended.finish else {
+        return Err(Box::new(judge(expect, None, ended, &[])));
+    };
+    let judgement = expect.judge(observed, None);
+    if judgement.verdict != Verdict::Ok {
+        return Err(Box::new(Judged::new(judgement.verdict, judgement.detail)));
+    }
+    Ok(Reference {
+        observed: observed.clone(),
+        tree: tree.clone(),
+        accounts: ended.accounts.clone(),
+    })
+}
+
+/// Judges a run.
+pub fn judge(
+    expect: &Expect,
+    reference: Option<&Reference>,
+    ended: &Ended,
+    faults: &[Fault],
+) -> Judged {
+    match &ended.finish {
+        Finish::Off { observed, tree } => off(expect, reference, ended, faults, (observed, tree)),
+        Finish::Stuck {
+            text,
+            picture,
+            circle,
+        } => {
+            let what = if *circle {
+                "nobody can run: they wait for each other in a circle"
+            } else {
+                "nobody can run, and nothing will wake anybody"
+            };
+            Judged {
+                cycle: (text.clone(), picture.clone()),
+                ..Judged::new(Verdict::Deadlock, what)
+            }
+        }
+        Finish::Endless => Judged::new(
+            Verdict::Livelock,
+            "it passed many more points than the run without a fault, and did not end",
+        ),
+        Finish::Hang => Judged::new(Verdict::Hang, "it runs without ever entering the kernel"),
+        Finish::Died(what) => died(what, &ended.log),
+    }
+}
+
+fn off(
+    expect: &Expect,
+    reference: Option<&Reference>,
+    ended: &Ended,
+    faults: &[Fault],
+    (observed, tree): (&Observed, &BTreeMap<String, Node>),
+) -> Judged {
+    let judgement = expect.judge(observed, reference.map(|r| &r.observed));
+    // An error is an answer only to a page that does not come back.
+    let allowed = faults.iter().any(|fault| fault.give != Give::Asked);
+    if judgement.verdict == Verdict::ErrorSurfaced && allowed {
+        return Judged {
+            surfaced: judgement.surfaced,
+            ..Judged::new(Verdict::ErrorSurfaced, judgement.detail)
+        };
+    }
+    if judgement.verdict != Verdict::Ok {
+        return Judged::new(Verdict::WrongData, judgement.detail);
+    }
+    let Some(reference) = reference else {
+        return Judged::new(Verdict::Ok, "");
+    };
+    if let Some(what) = difference(&reference.tree, tree) {
+        return Judged::new(Verdict::WrongData, format!("the disk: {what}"));
+    }
+    if let Some(line) = ended.log.iter().find(|line| line.contains("did not sync")) {
+        return Judged::new(Verdict::Deadlock, line.clone());
+    }
+    if ended.accounts != reference.accounts {
+        return Judged::new(
+            Verdict::Leak,
+            format!("{} instead of {}", ended.accounts, reference.accounts),
+        );
+    }
+    Judged::new(Verdict::Ok, "")
+}
+
+/// The first name for which two disks differ.
+fn difference(
+    wanted: &BTreeMap<String, Node>,
+    seen: &BTreeMap<String, Node>,
+) -> Option<String> {
+    let missing = wanted.keys().find(|path| !seen.contains_key(*path));
+    if let Some(path) = missing {
+        return Some(format!("{path} is missing"));
+    }
+    seen.iter().find_map(|(path, node)| match wanted.get(path) {
+        None => Some(format!("{path} is there and must not")),
+        Some(other) if other != node => Some(format!("{path} is {node:?} instead of {other:?}")),
+        Some(_) => None,
+    })
+}
+
+/// Whose death it was, from the last words.
+fn died(what: &str, log: &[String]) -> Judged {
+    let last = |word: &str| log.iter().rev().find(|line| line.contains(word));
+    let kernel = last("kernel: ");
+    let words = kernel
+        .or_else(|| last("panic"))
+        .or_else(|| last("died"))
+        .or_else(|| last("dead"));
+    let verdict = match (kernel, what.starts_with(DIED)) {
+        (None, true) => Verdict::ServerCrash,
+        _ => Verdict::KernelCrash,
+    };
+    Judged::new(verdict, words.map_or(what, String::as_str))
+}

@@ -1,0 +1,330 @@
+//! One machine that plays a scenario, from a plan to what it came to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use abi::boot::{CMDLINE_COPY, CMDLINE_DETERMINISTIC, run_flags};
+use abi::policy::CopyPolicy;
+use abi::sabotage::CMDLINE_SABOTAGE;
+use abi::trace::{Control, Kind, NEVER, Record};
+use anyhow::{Context, Result, bail, ensure};
+
+use super::expect::Observed;
+use super::scenario::Scenario;
+use crate::devices::disk::Overlay;
+use crate::images::{GuestImages, RunSpecification};
+use crate::inject::withdrawn::Withdrawals;
+use crate::inject::{Applied, Fault, Plan, Schedule, apply};
+use crate::inspect::graph::Graph;
+use crate::inspect::render;
+use crate::kvm::gate::Gate;
+use crate::lab::disk::{self, Node};
+use crate::lab::{Machine, Setup, Snapshot, Stop};
+use crate::log::{KEPT, Log};
+
+/// Wall clock of every laboratory machine at boot, ns since 1970 (2026-01-01).
+const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
+/// Entropy of every laboratory machine.
+const SEED: [u64; 4] = [1, 2, 3, 4];
+/// A stay in the guest without an exit for so long is a hang.
+const WALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// How machines for a scenario are made.
+#[derive(Clone, Debug)]
+pub struct Stage<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// What copies do.
+    pub policy: CopyPolicy,
+    /// The gate, when it is not to be measured.
+    pub gate: Option<Gate>,
+    /// Deliberate defects, by name, with commas between them.
+    pub sabotage: String,
+    /// Where compiled programs are kept.
+    pub cache: &'a Path,
+}
+
+impl Stage<'_> {
+    /// A machine's setup. `verbose` prints the guest's log.
+    pub fn setup(&self, schedule: &Schedule, verbose: bool) -> Result<Setup> {
+        let run = &self.scenario.run;
+        ensure!(
+            run.stdin.is_empty(),
+            "scenario {}: a laboratory machine has no standard input: put it into a file",
+            self.scenario.name
+        );
+        let specification = RunSpecification {
+            args: run.program.iter().map(|a| a.clone().into()).collect(),
+            env: run
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}").into_bytes())
+                .collect(),
+            cwd: run.cwd.clone().into(),
+            epoch_ns: EPOCH_NS,
+            seed: SEED,
+            flags: run_flags::DETERMINISTIC,
+            ..RunSpecification::default()
+        };
+        let (kernel, archive) = GuestImages::load()?.archive(specification.encode()?);
+        let mut cmdline = format!(
+            "{CMDLINE_COPY}{} {CMDLINE_DETERMINISTIC}",
+            self.policy.name()
+        );
+        if !self.sabotage.is_empty() {
+            cmdline += &format!(" {CMDLINE_SABOTAGE}{}", self.sabotage);
+        }
+        let mut control = Control {
+            on: 1,
+            ask: NEVER,
+            ..Control::OFF
+        };
+        schedule.fill(&mut control);
+        let image = self.scenario.image(self.cache)?;
+        Ok(Setup {
+            kernel,
+            archive,
+            cmdline,
+            memory: run.memory,
+            disk: Some(Overlay::new(image.disk()?.file).context("the root disk")?),
+            gate: self.gate,
+            control,
+            log: Arc::new(Log::new(verbose, KEPT)),
+        })
+    }
+}
+
+/// How a run ended, before it is judged.
+#[derive(Clone, Debug)]
+pub enum Finish {
+    /// The program ended and the machine powered off.
+    Off {
+        /// What it left.
+        observed: Observed,
+        /// The disk, by path.
+        tree: BTreeMap<String, Node>,
+    },
+    /// Nobody can run any more.
+    Stuck {
+        /// Who waits for whom.
+        text: String,
+        /// The same as a drawing.
+        picture: String,
+        /// Whether there is a circle.
+        circle: bool,
+    },
+    /// It goes on for much longer than the run without a fault.
+    Endless,
+    /// The vCPU ran without ever entering the kernel.
+    Hang,
+    /// Kernel or a server died, or the machine did; in words.
+    Died(String),
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub finish: Finish,
+    /// What the system still held at its end, in its own words.
+    pub accounts: String,
+    /// The last lines of its log.
+    pub log: Vec<String>,
+    /// Copies that failed softly or parked their copier.
+    pub retries: u64,
+    /// Hash of the whole trace.
+    pub hash: u64,
+    /// Wall time of the part that was run.
+    pub took: Duration,
+}
+
+/// A machine that plays a scenario.
+pub struct Player {
+    machine: Machine,
+    withdrawals: Withdrawals,
+    log: Arc<Log>,
+    /// Paths that are read from the disk at the end.
+    files: Vec<String>,
+    /// Point at which a run counts as endless.
+    budget: u64,
+}
+
+impl Player {
+    /// A machine that is about to boot.
+    pub fn new(stage: &Stage<'_>, schedule: &Schedule, verbose: bool) -> Result<Player> {
+        let setup = stage.setup(schedule, verbose)?;
+        let mut machine = Machine::boot(&setup)?;
+        let withdrawals = Withdrawals::default();
+        machine.absences = Box::new(withdrawals.clone());
+        let files = stage.scenario.expect.files.iter();
+        Ok(Player {
+            machine,
+            withdrawals,
+            log: setup.log,
+            files: files.map(|file| file.path.clone()).collect(),
+            budget: NEVER,
+        })
+    }
+
+    /// The machine.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// The trace so far.
+    pub fn records(&self) -> &[Record] {
+        self.machine.records()
+    }
+
+    /// From now on a run that passes this point is endless.
+    pub fn set_budget(&mut self, point: u64) {
+        self.budget = point;
+    }
+
+    /// Runs up to PROGRAM's first instruction; the number of the next point.
+    pub fn start(&mut self) -> Result<u64> {
+        match self.machine.run(WALL_LIMIT)? {
+            Stop::Started => {
+                let control = self.machine.control();
+                Ok(control.context("the kernel's control")?.points)
+            }
+            stop => {
+                let log = self.log.kept().join("\n");
+                bail!("the guest does not come up: {stop:?}\n{log}")
+            }
+        }
+    }
+
+    /// Runs up to this point, which must come.
+    pub fn reach(&mut self, point: u64) -> Result<()> {
+        self.ask(point)?;
+        match self.machine.run(WALL_LIMIT)? {
+            Stop::Point(number) if number == point => Ok(()),
+            stop => bail!("point {point} was not reached: {stop:?}"),
+        }
+    }
+
+    fn ask(&mut self, point: u64) -> Result<()> {
+        let mut control = self.machine.control().context("the kernel's control")?;
+        control.ask = point;
+        self.machine.set_control(&control)
+    }
+
+    /// Everything as it is now.
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        self.machine.snapshot()
+    }
+
+    /// Back to a snapshot.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.withdrawals.clear();
+        self.machine.restore(snapshot).map(|_| ())
+    }
+
+    /// Makes a page absent. The machine stands at the fault's point.
+    pub fn apply(&mut self, fault: &Fault) -> Result<Applied> {
+        apply(&mut self.machine, &self.withdrawals, fault)
+    }
+
+    /// Runs to the end.
+    pub fn finish(&mut self) -> Result<Ended> {
+        let begun = Instant::now();
+        self.log.clear();
+        self.ask(self.budget)?;
+        let mut stop = self.machine.run(WALL_LIMIT)?;
+        while stop == Stop::Started {
+            stop = self.machine.run(WALL_LIMIT)?;
+        }
+        let finish = self.finished(stop)?;
+        let log = self.log.kept();
+        let accounts = log
+            .iter()
+            .find_map(|line| line.split_once(abi::lab::ACCOUNTS));
+        let failed = |r: &&Record| r.kind() == Some(Kind::Absent);
+        Ok(Ended {
+            finish,
+            accounts: accounts.map_or_else(String::new, |(_, held)| held.trim().into()),
+            retries: self.records().iter().filter(failed).count() as u64,
+            hash: self.machine.control().map_or(0, |control| control.hash),
+            log,
+            took: begun.elapsed(),
+        })
+    }
+
+    fn finished(&mut self, stop: Stop) -> Result<Finish> {
+        Ok(match stop {
+            Stop::PowerOff {
+                program: Some(status),
+                ..
+            } => self.off(status)?,
+            Stop::PowerOff { status, .. } => Finish::Died(format!(
+                "the machine ended with status {status} and without the program's"
+            )),
+            Stop::Stuck => {
+                let table = self.machine.inspect().context("the process table")?;
+                let graph = Graph::new(&table);
+                Finish::Stuck {
+                    text: render::text(&graph),
+                    picture: render::svg(&graph),
+                    circle: graph.cycle().is_some(),
+                }
+            }
+            Stop::Point(_) => Finish::Endless,
+            Stop::Hang => Finish::Hang,
+            Stop::Died(what) => Finish::Died(what),
+            Stop::Started => bail!("the program starts twice"),
+        })
+    }
+
+    fn off(&self, status: u32) -> Result<Finish> {
+        let disk = self.machine.disk().context("the machine's disk")?;
+        let output = self.machine.output();
+        let mut files = BTreeMap::new();
+        for path in &self.files {
+            files.insert(path.clone(), disk::file(&disk, path)?);
+        }
+        Ok(Finish::Off {
+            observed: Observed {
+                status: crate::machine::Ending::Program(status).code(),
+                stdout: output.stdout,
+                stderr: output.stderr,
+                files,
+            },
+            tree: disk::tree(&disk)?,
+        })
+    }
+}
+
+/// Plays a whole plan: boots, makes absent what it says where it says, runs to the end.
+pub fn play(stage: &Stage<'_>, plan: &Plan, budget: u64, verbose: bool) -> Result<Played> {
+    let mut player = Player::new(stage, &plan.schedule, verbose)?;
+    player.set_budget(budget);
+    let start = player.start()?;
+    let mut applied = Vec::new();
+    for faults in plan.faults.chunk_by(|a, b| a.point == b.point) {
+        let point = faults[0].point;
+        ensure!(point >= start, "point {point} lies before the program's start");
+        player.reach(point)?;
+        for fault in faults {
+            applied.push((*fault, player.apply(fault)?));
+        }
+    }
+    let ended = player.finish()?;
+    Ok(Played {
+        player,
+        applied,
+        ended,
+    })
+}
+
+/// A plan that was played.
+pub struct Played {
+    /// The machine, as it is now.
+    pub player: Player,
+    /// What each fault did.
+    pub applied: Vec<(Fault, Applied)>,
+    /// How it ended.
+    pub ended: Ended,
+}
