@@ -3,21 +3,19 @@
 
 use std::collections::HashMap;
 
-use abi::Class;
 use abi::trace::{Kind, Record};
 
 use super::row::PointKind;
 use super::scenario::Explore;
+use crate::trace::words::{self, Names};
 
 /// A program passes marker N by closing descriptor -(this + N), which does not exist.
 pub const MARKER: i32 = 1000;
 
 /// The marker that a record is, if it is one.
 fn marker(record: &Record) -> Option<u32> {
-    let [_, _, class, kind, descriptor, _] = record.words;
-    let is_close = matches!(record.kind()?, Kind::Message | Kind::Request)
-        && class == Class::Linux as u64
-        && kind == libc::SYS_close as u64;
+    let is_close = words::linux_call(record)? == libc::SYS_close as u64;
+    let descriptor = record.words[2];
     let below = (-MARKER).wrapping_sub(descriptor as i32);
     (is_close && (0..MARKER).contains(&below)).then_some(below as u32)
 }
@@ -33,11 +31,19 @@ pub fn kind_of(record: &Record) -> Option<PointKind> {
     }
 }
 
+/// Who acts in a record that is a point.
+fn actor_of(record: &Record) -> u32 {
+    match record.kind() {
+        Some(Kind::Request) => record.pair().0,
+        _ => record.words[0] as u32,
+    }
+}
+
 /// Follows a run.
 #[derive(Debug)]
 pub struct Filter<'a> {
     explore: &'a Explore,
-    names: HashMap<u32, String>,
+    names: Names,
     /// The Linux calls under way, by caller.
     calls: HashMap<u32, u64>,
     begun: bool,
@@ -49,35 +55,33 @@ impl<'a> Filter<'a> {
     pub fn new(explore: &'a Explore) -> Filter<'a> {
         Filter {
             explore,
-            names: HashMap::new(),
+            names: Names::default(),
             calls: HashMap::new(),
             begun: explore.from.is_none(),
             ended: false,
         }
     }
 
-    /// A process's name, as far as records have told it.
-    pub fn name(&self, endpoint: u32) -> Option<&str> {
-        self.names.get(&endpoint).map(String::as_str)
+    /// Processes' names, as far as records have told them.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Takes the next record: whether it is a point that is wanted.
     pub fn wants(&mut self, record: &Record) -> bool {
         let (first, second) = record.pair();
         match record.kind() {
-            Some(Kind::Process) => {
-                self.names.insert(first, process_name(record));
-            }
+            Some(Kind::Process) => self.names.learn(record),
             Some(Kind::Exit) => {
                 self.calls.remove(&(record.words[0] as u32));
-            }
-            Some(Kind::Message | Kind::Request) if record.words[2] == Class::Linux as u64 => {
-                self.calls.insert(first, record.words[3]);
             }
             Some(Kind::Reply) => {
                 self.calls.remove(&second);
             }
             _ => {}
+        }
+        if let Some(call) = words::linux_call(record) {
+            self.calls.insert(first, call);
         }
         if let Some(marker) = marker(record) {
             self.begun |= self.explore.from == Some(marker);
@@ -95,7 +99,7 @@ impl<'a> Filter<'a> {
 
     fn actor(&self, record: &Record) -> bool {
         let actors = &self.explore.actors;
-        let name = self.name(record.words[0] as u32);
+        let name = self.names.get(actor_of(record));
         actors.is_empty() || name.is_some_and(|name| actors.iter().any(|actor| actor == name))
     }
 
@@ -107,18 +111,6 @@ impl<'a> Filter<'a> {
                 .values()
                 .any(|call| wanted.iter().any(|w| u64::from(*w) == *call))
     }
-}
-
-/// The name in a [`Kind::Process`] record.
-pub fn process_name(record: &Record) -> String {
-    let bytes = [record.words[2].to_le_bytes(), record.words[3].to_le_bytes()].concat();
-    let len = bytes
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(bytes.len());
-    let text = String::from_utf8_lossy(&bytes[..len]);
-    let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(safe).collect()
 }
 
 /// No more than `limit` of these, evenly spread; the first and the last are among them.
@@ -148,11 +140,12 @@ pub fn spread<T>(items: Vec<T>, limit: Option<u64>) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use abi::Class;
     use abi::trace::pair;
 
     use super::super::row::Named;
-    use super::super::row::{Layer, Side};
     use super::*;
+    use crate::inject::plan::{Layer, Side};
 
     fn explore() -> Explore {
         Explore {
@@ -188,17 +181,8 @@ mod tests {
     }
 
     fn linux(number: u64, first: u64) -> Record {
-        record(
-            Kind::Message,
-            [
-                USER.into(),
-                pair(USER, VFS),
-                Class::Linux as u64,
-                number,
-                first,
-                0,
-            ],
-        )
+        let what = Class::Linux as u64 | number << 8;
+        record(Kind::Message, [what, pair(USER, VFS), first, 0, 0, 0])
     }
 
     fn copy(actor: u32) -> Record {
@@ -239,7 +223,7 @@ mod tests {
     fn markers_and_calls_are_windows() {
         let reply = record(
             Kind::Reply,
-            [VFS.into(), pair(VFS, USER), Class::Linux as u64, 0, 0, 0],
+            [Class::Linux as u64, pair(VFS, USER), 0, 0, 0, 0],
         );
         let records = [
             copy(9),
