@@ -20,7 +20,7 @@ pub const RING: usize = 1024;
 /// Frames that can be withdrawn at one time.
 pub const WITHDRAWN: usize = 8;
 /// Choices that differ from the first, in a list.
-pub const CHOICES: usize = 64;
+pub const CHOICES: usize = 256;
 
 /// See the module. All words little endian.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,8 @@ pub struct Control {
     pub mode: u64,
     /// Seed of [`Mode::Random`] and [`Mode::Priorities`].
     pub seed: u64,
+    /// The decisions that those make, `[start, end)`; outside it is the first choice.
+    pub window: [u64; 2],
     /// Deliberate defects, a bit of [`crate::sabotage`] each.
     pub sabotage: u64,
     /// How many of `choices` count.
@@ -74,6 +76,7 @@ impl Control {
         ask: NEVER,
         mode: Mode::First as u64,
         seed: 0,
+        window: [0, u64::MAX],
         sabotage: 0,
         choice_count: 0,
         choices: [0; CHOICES],

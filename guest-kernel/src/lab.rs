@@ -207,11 +207,13 @@ pub fn decide(about: Decision, count: usize, who: impl Fn(usize) -> Endpoint) ->
     }
     let number = field!(decisions);
     field!(decisions = number + 1);
-    let seed = field!(seed);
+    let (seed, [start, end]) = (field!(seed), field!(window));
+    let inside = start <= number && number < end;
     let choice = match field!(mode) {
+        mode if mode == Mode::List as u64 => listed(number),
+        _ if !inside => 0,
         mode if mode == Mode::Random as u64 => (random(seed, number) % count as u64) as usize,
-        mode if mode == Mode::Priorities as u64 => by_priority(seed, number, count, &who),
-        _ => listed(number),
+        _ => by_priority(seed, number, count, &who),
     }
     .min(count - 1);
     note(Kind::Decision, || {
@@ -236,11 +238,12 @@ fn by_priority(seed: u64, number: u64, count: usize, who: &impl Fn(usize) -> End
 /// What the list says of this decision: the first where it says nothing.
 fn listed(number: u64) -> usize {
     let count = (field!(choice_count) as usize).min(CHOICES);
-    let choices = field!(choices);
-    choices[..count]
-        .iter()
-        .find(|&&choice| choice as u32 as u64 == number)
-        .map_or(0, |&choice| (choice >> 32) as usize)
+    // SAFETY: as in `field`; the index is in range.
+    let choice = |i: usize| unsafe { (&raw const (*control()).choices[i]).read_volatile() };
+    (0..count)
+        .map(choice)
+        .find(|&choice| choice as u32 as u64 == number)
+        .map_or(0, |choice| (choice >> 32) as usize)
 }
 
 /// Ends the machine; says what the trace was where nobody else can.

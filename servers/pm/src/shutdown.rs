@@ -93,10 +93,9 @@ impl<S: System> Pm<S> {
         };
         let pm = self.counters();
         self.sys.log(format_args!(
-            "{} frames {} spaces {} regions {} page-ins {} files {} pipes {} tasks {} grants {} \
+            "{} spaces {} regions {} page-ins {} files {} pipes {} tasks {} grants {} \
              processes {}+{}",
             abi::lab::ACCOUNTS,
-            vm.used_frames,
             vm.spaces,
             vm.regions,
             vm.waiting,

@@ -28,6 +28,11 @@ impl Lab {
         Lab { control, sabotage }
     }
 
+    /// Whether there is one: then VM's data are checked whenever somebody counts them.
+    pub fn present(&self) -> bool {
+        self.control.is_some()
+    }
+
     /// Whether a frame is missing.
     #[inline(always)]
     pub fn withdrawn(&self, frame: Frame) -> bool {

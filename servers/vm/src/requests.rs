@@ -430,6 +430,11 @@ impl Server {
 
     fn counters(&mut self, source: Endpoint, _: VmCounters) -> Result<VmFigures, Errno> {
         self.service(source)?;
+        if self.pool.lab.present()
+            && let Err(reason) = self.check()
+        {
+            panic!("sanity: {reason}");
+        }
         let frames = self.pool.frames;
         let cached = self.pool.cache.len() as u64;
         let used = (frames.total() - frames.free() - frames.own()) as u64;

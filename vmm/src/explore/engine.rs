@@ -13,7 +13,7 @@ use super::judge::{self, Judged, Reference};
 use super::row::{self, Baseline, Give, Hash, Header, Layer, PointKind, Row};
 use super::run::{Ended, Player, Stage};
 use crate::inject::point::{self, Range};
-use crate::inject::{Applied, Fault, Plan, Schedule};
+use crate::inject::{Applied, Fault, Plan, Schedule, Window};
 use crate::trace::words::{Names, describe};
 
 /// What executes laboratory machines.
@@ -164,7 +164,13 @@ pub fn campaign(
     ))?;
     if let Err(judged) = &base.reference {
         // Nothing to compare with, and nothing more to learn: the plain run is the finding.
-        let row = row_of(stage, &base.ended, (**judged).clone(), &[], &Schedule::First);
+        let row = row_of(
+            stage,
+            &base.ended,
+            (**judged).clone(),
+            &[],
+            &Schedule::First,
+        );
         return tell(Event::Row(Box::new(row)));
     }
     let shared = Shared {
@@ -360,7 +366,12 @@ impl Shared<'_> {
             Applied::Done { .. } => {
                 let points = self.described(player.records(), faults);
                 let ended = player.finish()?;
-                Event::Row(Box::new(self.row(&ended, &points, faults, &Schedule::First)))
+                Event::Row(Box::new(self.row(
+                    &ended,
+                    &points,
+                    faults,
+                    &Schedule::First,
+                )))
             }
         };
         let _ = send.send(event);
@@ -403,8 +414,8 @@ impl Shared<'_> {
             let (shard, shards) = self.options.shard;
             let seed = random(self.options.seed, number * shards.max(1) + shard);
             let schedule = match number % 2 {
-                0 => Schedule::Random(seed),
-                _ => Schedule::Priorities(seed),
+                0 => Schedule::Random(seed, Window::ALL),
+                _ => Schedule::Priorities(seed, Window::ALL),
             };
             let row = self.scheduled(&schedule, seed)?;
             let _ = send.send(Event::Row(Box::new(row)));

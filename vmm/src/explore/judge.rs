@@ -132,10 +132,7 @@ fn off(
 }
 
 /// The first name for which two disks differ.
-fn difference(
-    wanted: &BTreeMap<String, Node>,
-    seen: &BTreeMap<String, Node>,
-) -> Option<String> {
+fn difference(wanted: &BTreeMap<String, Node>, seen: &BTreeMap<String, Node>) -> Option<String> {
     let missing = wanted.keys().find(|path| !seen.contains_key(*path));
     if let Some(path) = missing {
         return Some(format!("{path} is missing"));

@@ -305,7 +305,10 @@ pub fn play(stage: &Stage<'_>, plan: &Plan, budget: u64, verbose: bool) -> Resul
     let mut applied = Vec::new();
     for faults in plan.faults.chunk_by(|a, b| a.point == b.point) {
         let point = faults[0].point;
-        ensure!(point >= start, "point {point} lies before the program's start");
+        ensure!(
+            point >= start,
+            "point {point} lies before the program's start"
+        );
         player.reach(point)?;
         for fault in faults {
             applied.push((*fault, player.apply(fault)?));

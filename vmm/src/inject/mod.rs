@@ -9,4 +9,4 @@ pub mod tables;
 pub mod withdrawn;
 
 pub use apply::{Applied, apply};
-pub use plan::{Fault, Give, Layer, Plan, Schedule, Side};
+pub use plan::{Fault, Give, Layer, Plan, Schedule, Side, Window};

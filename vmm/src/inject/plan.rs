@@ -2,8 +2,8 @@
 //!
 //! `SCENARIO@POLICY[+POINT.SIDEPAGE.LAYER[.GIVE]]...~SCHEDULE`, for example
 //! `d1-read@transparent+412.t0.pte~first`: at fault point 412 the first page of the copy's
-//! target is evicted. The schedule is `first`, `r:SEED` (random), `p:SEED` (random
-//! priorities) or `l:DECISION=CHOICE,...`.
+//! target is evicted. The schedule is `first`, `r:SEED[:A-B]` (random, decisions A to B), `p:SEED[:A-B]`
+//! (random priorities) or `l:DECISION=CHOICE,...`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,12 +40,38 @@ pub enum Schedule {
     /// None are.
     #[default]
     First,
-    /// At random.
-    Random(u64),
+    /// At random, from this seed, within a window.
+    Random(u64, Window),
     /// By random priorities.
-    Priorities(u64),
+    Priorities(u64, Window),
     /// The first choice, except for these decisions.
     List(Vec<(u32, u32)>),
+}
+
+/// Decisions `[start, end)` that chance makes; the others are the first choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// The first.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+impl Window {
+    /// All of them.
+    pub const ALL: Window = Window {
+        start: 0,
+        end: u64::MAX,
+    };
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Window::ALL => Ok(()),
+            Window { start, end } => write!(f, ":{start}-{end}"),
+        }
+    }
 }
 
 /// Everything that makes a run what it is.
@@ -93,13 +119,14 @@ impl Schedule {
     /// Writes it into the half of [`Control`] that belongs to the VMM. A list is cut where the
     /// structure ends; [`FromStr`] makes none that long.
     pub fn fill(&self, control: &mut Control) {
-        let (mode, seed) = match self {
-            Schedule::First => (Mode::First, 0),
-            Schedule::Random(seed) => (Mode::Random, *seed),
-            Schedule::Priorities(seed) => (Mode::Priorities, *seed),
-            Schedule::List(_) => (Mode::List, 0),
+        let (mode, seed, window) = match self {
+            Schedule::First => (Mode::First, 0, Window::ALL),
+            Schedule::Random(seed, window) => (Mode::Random, *seed, *window),
+            Schedule::Priorities(seed, window) => (Mode::Priorities, *seed, *window),
+            Schedule::List(_) => (Mode::List, 0, Window::ALL),
         };
         (control.mode, control.seed, control.choice_count) = (mode as u64, seed, 0);
+        control.window = [window.start, window.end];
         if let Schedule::List(list) = self {
             for (place, &(decision, choice)) in control.choices.iter_mut().zip(list) {
                 *place = u64::from(decision) | u64::from(choice) << 32;
@@ -125,8 +152,8 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Schedule::First => f.write_str("first"),
-            Schedule::Random(seed) => write!(f, "r:{seed}"),
-            Schedule::Priorities(seed) => write!(f, "p:{seed}"),
+            Schedule::Random(seed, window) => write!(f, "r:{seed}{window}"),
+            Schedule::Priorities(seed, window) => write!(f, "p:{seed}{window}"),
             Schedule::List(list) => {
                 f.write_str("l:")?;
                 for (i, (decision, choice)) in list.iter().enumerate() {
@@ -195,16 +222,27 @@ impl FromStr for Schedule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Schedule, String> {
-        let seed = |text: &str| {
-            text.parse()
-                .map_err(|_| format!("{text:?} is no seed (a number)"))
+        let chance = |text: &str| -> Result<(u64, Window), String> {
+            let (seed, window) = text.split_once(':').unwrap_or((text, ""));
+            let seed = seed
+                .parse()
+                .map_err(|_| format!("{seed:?} is no seed (a number)"))?;
+            if window.is_empty() {
+                return Ok((seed, Window::ALL));
+            }
+            let ends = window
+                .split_once('-')
+                .and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
+            let (start, end) =
+                ends.ok_or_else(|| format!("{window:?} is no window of decisions (A-B)"))?;
+            Ok((seed, Window { start, end }))
         };
         if text == "first" {
             return Ok(Schedule::First);
         }
         match text.split_once(':') {
-            Some(("r", text)) => Ok(Schedule::Random(seed(text)?)),
-            Some(("p", text)) => Ok(Schedule::Priorities(seed(text)?)),
+            Some(("r", text)) => chance(text).map(|(s, w)| Schedule::Random(s, w)),
+            Some(("p", text)) => chance(text).map(|(s, w)| Schedule::Priorities(s, w)),
             Some(("l", list)) => {
                 let mut choices = Vec::new();
                 for item in list.split(',').filter(|item| !item.is_empty()) {
@@ -269,6 +307,7 @@ mod tests {
             "d1-read@transparent+412.t0.pte~first",
             "exec-cold@try+1.s3.slot.never+7.t0.slot.3~r:99",
             "x@file-only+5.r12.read-only~p:1",
+            "x@try~r:7:100-250",
             "x@try+5.i0.pte+5.d0.pte~l:4=1,17=2",
         ] {
             let plan: Plan = token.parse().unwrap();
@@ -294,6 +333,7 @@ mod tests {
             ("x@try~z", "schedule"),
             ("x@try~r:z", "seed"),
             ("x@try~l:1", "choice"),
+            ("x@try~r:1:9", "window"),
             ("x@try+1.é0.pte", "side"),
         ] {
             let error = token.parse::<Plan>().unwrap_err().to_string();
@@ -307,7 +347,7 @@ mod tests {
         Schedule::List(vec![(3, 1), (9, 2)]).fill(&mut control);
         assert_eq!((control.mode, control.choice_count), (Mode::List as u64, 2));
         assert_eq!(control.choices[1], 9 | 2 << 32);
-        Schedule::Random(7).fill(&mut control);
+        Schedule::Random(7, Window::ALL).fill(&mut control);
         assert_eq!(
             (control.mode, control.seed, control.choice_count),
             (Mode::Random as u64, 7, 0)

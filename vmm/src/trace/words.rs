@@ -123,10 +123,20 @@ pub fn describe(record: &Record, names: &Names) -> String {
             w[3]
         ),
         Some(Kind::Fill) => {
-            format!("{} fills {} bytes of {other} at {:#x}", who(w[0]), w[4], w[3])
+            format!(
+                "{} fills {} bytes of {other} at {:#x}",
+                who(w[0]),
+                w[4],
+                w[3]
+            )
         }
         Some(Kind::Fault) => {
-            format!("{} faults at {:#x} (instruction {:#x})", who(w[0]), w[2], w[4])
+            format!(
+                "{} faults at {:#x} (instruction {:#x})",
+                who(w[0]),
+                w[2],
+                w[4]
+            )
         }
         Some(Kind::Message | Kind::Request) => {
             format!("{one} sends {} to {other}", message(record))
