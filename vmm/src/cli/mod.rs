@@ -11,6 +11,7 @@ use crate::program::NoSuchProgram;
 mod bench;
 mod boot;
 mod explore;
+mod replay;
 mod run;
 
 /// A multiserver operating system under a hypervisor, and the laboratory around it.
@@ -39,6 +40,10 @@ enum Command {
     ///
     /// Exit status 1 when a run did what it must not.
     Explore(explore::Explore),
+    /// Run one experiment again, bit for bit, from its token
+    Replay(replay::Replay),
+    /// Drop from a token what does not matter
+    Minimize(replay::Minimize),
     /// Boot any PVH kernel with any boot module
     #[command(hide = true)]
     Boot(boot::Boot),
@@ -50,6 +55,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Explore(explore) => explore.execute(),
+        Command::Replay(replay) => replay.execute(),
+        Command::Minimize(minimize) => minimize.execute(),
         Command::Boot(boot) => boot.execute(),
     };
     match result {

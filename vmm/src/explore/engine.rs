@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use abi::trace::{Kind, Record, random};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::filter::{Filter, kind_of, spread};
 use super::judge::{self, Judged, Reference};
@@ -178,7 +178,6 @@ pub fn campaign(
         options,
         base: &base,
         spots: &spots,
-        names: names(&base.records),
         next: AtomicUsize::new(0),
         next_schedule: AtomicUsize::new(0),
         runs: AtomicUsize::new(0),
@@ -234,7 +233,8 @@ fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
     spots
 }
 
-fn names(records: &[Record]) -> Names {
+/// The processes that a trace names.
+pub fn names(records: &[Record]) -> Names {
     let mut names = Names::default();
     records.iter().for_each(|record| names.learn(record));
     names
@@ -246,7 +246,6 @@ struct Shared<'a> {
     options: &'a Options,
     base: &'a Base,
     spots: &'a [Spot],
-    names: Names,
     next: AtomicUsize,
     next_schedule: AtomicUsize,
     runs: AtomicUsize,
@@ -311,7 +310,12 @@ impl Shared<'_> {
 
     /// Every fault of one point.
     fn explore(&self, player: &mut Player, spot: &Spot, send: &Sender<Event>) -> Result<()> {
-        player.reach(spot.number)?;
+        let reached = player.reach(spot.number)?;
+        ensure!(
+            reached,
+            "point {} was not reached again: the run is not deterministic",
+            spot.number
+        );
         let before = player.snapshot()?;
         for fault in self.faults(spot.number, &self.base.records[..=spot.at]) {
             if !self.stopped() {
@@ -364,14 +368,9 @@ impl Shared<'_> {
             Applied::Nothing(_) => Event::Nothing,
             Applied::Done { .. } if !self.may_run() => return Ok(()),
             Applied::Done { .. } => {
-                let points = self.described(player.records(), faults);
+                let told = told(player.records(), faults);
                 let ended = player.finish()?;
-                Event::Row(Box::new(self.row(
-                    &ended,
-                    &points,
-                    faults,
-                    &Schedule::First,
-                )))
+                Event::Row(Box::new(self.row(&ended, &told, &Schedule::First)))
             }
         };
         let _ = send.send(event);
@@ -384,7 +383,7 @@ impl Shared<'_> {
             return Ok(());
         }
         for number in first.point + 1..=first.point + self.options.pairs {
-            if self.stopped() || player.reach(number).is_err() {
+            if self.stopped() || !player.reach(number)? {
                 return Ok(());
             }
             let here = player.snapshot()?;
@@ -428,65 +427,57 @@ impl Shared<'_> {
         player.set_budget(self.base.budget());
         let mut faults = Vec::new();
         let start = player.start()?;
-        let mut points = Vec::new();
         if seed.is_multiple_of(2) {
             // Somewhere in the run; the order of things decides what is there.
             let span = self.base.points().saturating_sub(self.base.first).max(1);
             let number = start + random(seed, 1) % span;
-            if player.reach(number).is_ok() {
+            if player.reach(number)? {
                 let records = player.records().to_vec();
                 let all = self.faults(number, &records);
                 let fault = all.get((random(seed, 2) % all.len().max(1) as u64) as usize);
                 if let Some(fault) = fault
                     && matches!(player.apply(fault)?, Applied::Done { .. })
                 {
-                    faults.push(*fault);
-                    points = self.described(&records, &faults);
+                    faults = told(&records, &[*fault]);
                 }
             }
         }
         let ended = player.finish()?;
-        Ok(self.row(&ended, &points, &faults, schedule))
+        Ok(self.row(&ended, &faults, schedule))
     }
 
-    /// The points of faults, for a person. `records` has them all.
-    fn described(&self, records: &[Record], faults: &[Fault]) -> Vec<row::Point> {
-        let find = |number: u64| {
-            records.iter().rev().find(|record| {
-                record.kind().is_some_and(Kind::is_point) && record.number() == number
-            })
-        };
-        faults
-            .iter()
-            .filter_map(|fault| {
-                let record = find(fault.point)?;
-                let actor = record.pair().0;
-                let actor = match record.kind()? {
-                    Kind::Request => actor,
-                    _ => record.words[0] as u32,
-                };
-                Some(row::Point {
-                    number: fault.point,
-                    kind: kind_of(record)?,
-                    actor: self.names.of(actor),
-                    what: describe(record, &self.names),
-                })
-            })
-            .collect()
-    }
-
-    fn row(
-        &self,
-        ended: &Ended,
-        points: &[row::Point],
-        faults: &[Fault],
-        schedule: &Schedule,
-    ) -> Row {
+    fn row(&self, ended: &Ended, told: &[(Fault, row::Point)], schedule: &Schedule) -> Row {
         let reference = self.base.reference.as_ref().ok();
-        let judged = judge::judge(&self.stage.scenario.expect, reference, ended, faults);
-        let told: Vec<(Fault, row::Point)> = faults.iter().copied().zip(points.to_vec()).collect();
-        row_of(self.stage, ended, judged, &told, schedule)
+        let faults: Vec<Fault> = told.iter().map(|(fault, _)| *fault).collect();
+        let judged = judge::judge(&self.stage.scenario.expect, reference, ended, &faults);
+        row_of(self.stage, ended, judged, told, schedule)
     }
+}
+
+/// Faults with their points in words. `records` is a trace that has the points.
+pub fn told(records: &[Record], faults: &[Fault]) -> Vec<(Fault, row::Point)> {
+    let names = names(records);
+    let find = |number: u64| {
+        records
+            .iter()
+            .rev()
+            .find(|r| r.kind().is_some_and(Kind::is_point) && r.number() == number)
+    };
+    let point = |fault: &Fault| {
+        let record = find(fault.point)?;
+        let actor = match record.kind()? {
+            Kind::Request => record.pair().0,
+            _ => record.words[0] as u32,
+        };
+        Some(row::Point {
+            number: fault.point,
+            kind: kind_of(record)?,
+            actor: names.of(actor),
+            what: describe(record, &names),
+        })
+    };
+    let told = faults.iter().map(|fault| Some((*fault, point(fault)?)));
+    told.flatten().collect()
 }
 
 /// The row of a run.

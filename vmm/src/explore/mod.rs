@@ -7,6 +7,7 @@ pub mod engine;
 pub mod expect;
 pub mod filter;
 pub mod judge;
+pub mod minimize;
 pub mod row;
 pub mod run;
 pub mod scenario;

@@ -149,6 +149,8 @@ pub struct Player {
     files: Vec<String>,
     /// Point at which a run counts as endless.
     budget: u64,
+    /// How the run ended on the way to a point.
+    early: Option<Stop>,
 }
 
 impl Player {
@@ -165,6 +167,7 @@ impl Player {
             log: setup.log,
             files: files.map(|file| file.path.clone()).collect(),
             budget: NEVER,
+            early: None,
         })
     }
 
@@ -197,13 +200,15 @@ impl Player {
         }
     }
 
-    /// Runs up to this point, which must come.
-    pub fn reach(&mut self, point: u64) -> Result<()> {
+    /// Runs up to this point; false when the run ends before.
+    pub fn reach(&mut self, point: u64) -> Result<bool> {
         self.ask(point)?;
-        match self.machine.run(WALL_LIMIT)? {
-            Stop::Point(number) if number == point => Ok(()),
-            stop => bail!("point {point} was not reached: {stop:?}"),
+        let stop = self.machine.run(WALL_LIMIT)?;
+        let reached = stop == Stop::Point(point);
+        if !reached {
+            self.early = Some(stop);
         }
+        Ok(reached)
     }
 
     fn ask(&mut self, point: u64) -> Result<()> {
@@ -220,6 +225,7 @@ impl Player {
     /// Back to a snapshot.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.withdrawals.clear();
+        self.early = None;
         self.machine.restore(snapshot).map(|_| ())
     }
 
@@ -233,7 +239,10 @@ impl Player {
         let begun = Instant::now();
         self.log.clear();
         self.ask(self.budget)?;
-        let mut stop = self.machine.run(WALL_LIMIT)?;
+        let mut stop = match self.early.take() {
+            Some(stop) => stop,
+            None => self.machine.run(WALL_LIMIT)?,
+        };
         while stop == Stop::Started {
             stop = self.machine.run(WALL_LIMIT)?;
         }
@@ -309,7 +318,9 @@ pub fn play(stage: &Stage<'_>, plan: &Plan, budget: u64, verbose: bool) -> Resul
             point >= start,
             "point {point} lies before the program's start"
         );
-        player.reach(point)?;
+        if !player.reach(point)? {
+            break;
+        }
         for fault in faults {
             applied.push((*fault, player.apply(fault)?));
         }

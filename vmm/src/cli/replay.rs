@@ -1,0 +1,140 @@
+//! `absentia replay` and `absentia minimize`: one run, from its token.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::explore::{check_sabotage, find};
+use crate::explore::engine::{self, Base};
+use crate::explore::judge;
+use crate::explore::minimize;
+use crate::explore::run::{Stage, play};
+use crate::explore::scenario;
+use crate::inject::{Applied, Plan, Schedule};
+use crate::log::complain;
+use crate::trace::perfetto;
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// What a report or `absentia explore` printed
+    pub token: Plan,
+    /// Write the run as a Perfetto timeline (ui.perfetto.dev)
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Print the guest's log
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Deliberate defects in the guest, as the campaign had them
+    #[arg(long, value_name = "NAME,...", default_value = "")]
+    pub sabotage: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Minimize {
+    /// What a report or `absentia explore` printed
+    pub token: Plan,
+    /// Deliberate defects in the guest, as the campaign had them
+    #[arg(long, value_name = "NAME,...", default_value = "")]
+    pub sabotage: String,
+}
+
+impl Replay {
+    pub fn execute(self) -> Result<u8> {
+        check_sabotage(&self.sabotage)?;
+        let scenario = find(&self.token.scenario)?;
+        let cache = scenario::root::cache();
+        let stage = Stage {
+            scenario: &scenario,
+            policy: self.token.policy,
+            gate: None,
+            sabotage: self.sabotage,
+            cache: &cache,
+        };
+        let base = engine::base(&stage, &Schedule::First, false)?;
+        let played = play(&stage, &self.token, base.budget(), self.verbose)?;
+        let records = played.player.records();
+        let told = engine::told(records, &self.token.faults);
+        let mut text = String::new();
+        for ((fault, point), (_, applied)) in told.iter().zip(&played.applied) {
+            let effect = match applied {
+                Applied::Done {
+                    who,
+                    address,
+                    frame,
+                } => format!("page {address:#x} of {who}, frame {frame:#x}, is absent"),
+                Applied::Nothing(why) => format!("nothing happened: {why}"),
+            };
+            text += &format!("fault {fault}: {}\n  {effect}\n", point.what);
+        }
+        if self.token.faults.is_empty() {
+            text += "no fault\n";
+        }
+        let reference = base.reference.as_ref().ok();
+        let judged = judge::judge(
+            &scenario.expect,
+            reference,
+            &played.ended,
+            &self.token.faults,
+        );
+        text += &without(&base);
+        text += &format!("this run: {}", judged.verdict);
+        if !judged.detail.is_empty() {
+            text += &format!(", {}", judged.detail);
+        }
+        text += &format!(
+            "\n{} trace records, hash {:016x}\n",
+            records.len(),
+            played.ended.hash
+        );
+        text += &judged.cycle.0;
+        super::print(&text)?;
+        if let Some(path) = &self.trace {
+            let names = engine::names(records);
+            perfetto::write(path, records, &names)?;
+            complain(&format!(
+                "absentia: {} written: open it at ui.perfetto.dev",
+                path.display()
+            ));
+        }
+        Ok(u8::from(judged.verdict.is_violation()))
+    }
+}
+
+/// The run without a fault in one line.
+fn without(base: &Base) -> String {
+    match &base.reference {
+        Ok(reference) => format!(
+            "without it: ok, exit status {}, {} points\n",
+            reference.observed.status,
+            base.points()
+        ),
+        Err(judged) => format!("without it: {}, {}\n", judged.verdict, judged.detail),
+    }
+}
+
+impl Minimize {
+    pub fn execute(self) -> Result<u8> {
+        check_sabotage(&self.sabotage)?;
+        let scenario = find(&self.token.scenario)?;
+        let cache = scenario::root::cache();
+        let stage = Stage {
+            scenario: &scenario,
+            policy: self.token.policy,
+            gate: None,
+            sabotage: self.sabotage,
+            cache: &cache,
+        };
+        let smaller = minimize::minimize(&stage, &self.token)?;
+        complain(&format!(
+            "absentia: {} in {} runs: {} of {} faults, schedule {}",
+            smaller.verdict,
+            smaller.runs,
+            smaller.plan.faults.len(),
+            self.token.faults.len(),
+            smaller.plan.schedule
+        ));
+        super::print(&format!("{}\n", smaller.plan))?;
+        Ok(0)
+    }
+}
