@@ -29,7 +29,7 @@ defects! {
     LOCK_OVER_REPAIR = 5, "lock-over-repair";
     /// A page that is brought in is not the file system's, but a copy of it.
     CACHE_NOT_SHARED = 6, "cache-not-shared";
-    /// A transfer is done twice when it had to be repaired.
+    /// Data leaves a pipe twice when its reader's memory had to be repaired.
     DOUBLE_RESTART = 7, "double-restart";
 }
 

@@ -13,12 +13,13 @@ use crate::mount::{Mount, MountOptions, makedev};
 use crate::namei::{Follow, path_of, path_of_place};
 use crate::peer::Peer;
 use crate::process::{Directories, Ids, Process};
+use crate::sabotage;
 use crate::state::{Caller, Vfs};
 use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, vfs, vm};
-use abi::{Class, Endpoint, Errno, Message, Reply, Request, sabotage};
+use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -128,14 +129,9 @@ impl Vfs {
             vfs::MemoryHandled::KIND if from_vm => {
                 if let Some(r) = vfs::MemoryHandled::decode(message) {
                     let value = r.status.map(|()| [0; 5]);
-                    let mut txn = r.txn;
-                    if self.machine.sabotaged(sabotage::ANSWER_CROSSED) {
-                        txn = self.questions.any(source).unwrap_or(txn);
-                    }
+                    let txn = sabotage::question(self, r.txn);
                     self.questions.answer(source, txn, value);
-                    if self.machine.sabotaged(sabotage::LOCK_OVER_REPAIR) {
-                        self.readiness.signal();
-                    }
+                    sabotage::repaired(self);
                 }
             }
             vfs::PageIn::KIND if from_vm => {
@@ -313,11 +309,7 @@ impl Vfs {
 
     /// Brings a file page into VM's cache.
     async fn page_in(&self, r: vfs::PageIn) {
-        while self.machine.sabotaged(sabotage::LOCK_OVER_REPAIR)
-            && self.questions.any(Endpoint::VM).is_some()
-        {
-            self.readiness.wait().await;
-        }
+        sabotage::before_page_in(self).await;
         let status = match self.mount_of(r.dev) {
             Some(mount) => mount
                 .peer

@@ -31,6 +31,7 @@ pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod random;
+pub mod sabotage;
 pub mod state;
 pub mod transfer;
 pub mod user;

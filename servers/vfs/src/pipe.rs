@@ -4,6 +4,7 @@
 //! been read from the writer; between a copy and its bookkeeping nothing waits, so an absent
 //! page never loses or doubles a byte.
 
+use crate::sabotage;
 use crate::state::{Caller, Counters, Vfs};
 use crate::transfer::{Memory, copy_out, repair, repairable};
 use crate::user::{UserMemory, zeroed};
@@ -182,6 +183,7 @@ impl Pipe {
     /// read(2): what there is, at least a byte; 0 when all writers are gone.
     pub async fn read(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
         let mut memory = memory;
+        let mut repaired = false;
         if memory.is_empty() {
             return Ok(0);
         }
@@ -194,23 +196,26 @@ impl Pipe {
                 self.wait(c, nonblock).await?;
                 continue;
             }
-            match self.hand_out(c, memory, n) {
+            let taken = n * sabotage::taken(&*c.vfs.machine, repaired);
+            match self.hand_out(c, memory, n, taken) {
                 Ok(()) => return Ok(n as u64),
                 // While VM works another reader may take the data: look again.
                 Err(errno) if repairable(errno) => {
                     memory = repair(&c.vfs.vm, memory.first(n as u64), true).await?;
+                    repaired = true;
                 }
                 Err(errno) => return Err(errno),
             }
         }
     }
 
-    /// Copies the first `n` bytes out and, if that worked, removes them.
-    fn hand_out(&self, c: &Caller, memory: Memory, n: usize) -> Result<(), Errno> {
+    /// Copies the first `n` bytes out and, if that worked, removes them (`taken` bytes).
+    fn hand_out(&self, c: &Caller, memory: Memory, n: usize, taken: usize) -> Result<(), Errno> {
         let mut data = self.data.borrow_mut();
         let bytes = &data.make_contiguous()[..n];
         copy_out(&*c.vfs.machine, memory, bytes)?;
-        data.drain(..n);
+        let taken = taken.min(data.len());
+        data.drain(..taken);
         if data.is_empty() && data.capacity() > CAPACITY {
             *data = VecDeque::new();
         }

@@ -9,8 +9,9 @@
 
 use crate::machine::{Access, Grant, Machine};
 use crate::peer::{Answer, Peer};
+use crate::sabotage;
 use abi::proto::vm;
-use abi::{Endpoint, Errno, PAGE, page_down, sabotage};
+use abi::{Endpoint, Errno, PAGE, page_down};
 
 /// Attempts of one transfer. Repaired pages may vanish again before they are used (threads,
 /// memory pressure, somebody who takes pages away on purpose), but not for ever.
@@ -125,23 +126,14 @@ pub async fn transfer(
     mut attempt: impl AsyncFnMut(i32, u64) -> Answer,
 ) -> Answer {
     let mut memory = memory;
-    let sabotaged = |defect| peer.machine().sabotaged(defect);
-    let mut again = false;
     for _ in 0..ATTEMPTS {
         let grant = memory.grant(peer, access)?;
         let answer = attempt(grant.id(), memory.len()).await;
         if !grant.revoke() {
-            if !core::mem::take(&mut again) {
-                return answer;
-            }
-            continue;
+            return answer;
         }
-        let write = access.writes() && !sabotaged(sabotage::REPAIR_FOR_READING);
-        memory = repair(vm, memory, write).await?;
-        again = sabotaged(sabotage::DOUBLE_RESTART);
-        if sabotaged(sabotage::OFFSET_LOST) {
-            memory = memory.after(memory.len() / 2);
-        }
+        let write = sabotage::writes(peer, access);
+        memory = sabotage::moved(peer, repair(vm, memory, write).await?);
     }
     Err(Errno::EFAULT)
 }

@@ -1,0 +1,51 @@
+//! The deliberate defects of VFS ([`abi::sabotage`]), which prove that the explorer finds such.
+//! With none switched on, every function here does what the caller means.
+
+use crate::machine::{Access, Machine};
+use crate::peer::Peer;
+use crate::state::Vfs;
+use crate::transfer::Memory;
+use abi::Endpoint;
+use abi::sabotage::{
+    ANSWER_CROSSED, DOUBLE_RESTART, LOCK_OVER_REPAIR, OFFSET_LOST, REPAIR_FOR_READING,
+};
+
+/// Whether memory is repaired for writing.
+pub fn writes(peer: &Peer, access: Access) -> bool {
+    access.writes() && !peer.machine().sabotaged(REPAIR_FOR_READING)
+}
+
+/// The memory with which a repaired transfer starts again.
+pub fn moved(peer: &Peer, memory: Memory) -> Memory {
+    if peer.machine().sabotaged(OFFSET_LOST) {
+        return memory.after(memory.len() / 2);
+    }
+    memory
+}
+
+/// How often data is taken out of a pipe for a reader whose memory was repaired.
+pub fn taken(machine: &dyn Machine, repaired: bool) -> usize {
+    1 + usize::from(repaired && machine.sabotaged(DOUBLE_RESTART))
+}
+
+/// The question that VM's answer with this transaction number is for.
+pub fn question(vfs: &Vfs, txn: u64) -> u64 {
+    if vfs.machine.sabotaged(ANSWER_CROSSED) {
+        return vfs.questions.any(Endpoint::VM).unwrap_or(txn);
+    }
+    txn
+}
+
+/// A page-in begins.
+pub async fn before_page_in(vfs: &Vfs) {
+    while vfs.machine.sabotaged(LOCK_OVER_REPAIR) && vfs.questions.any(Endpoint::VM).is_some() {
+        vfs.readiness.wait().await;
+    }
+}
+
+/// A repair ended.
+pub fn repaired(vfs: &Vfs) {
+    if vfs.machine.sabotaged(LOCK_OVER_REPAIR) {
+        vfs.readiness.signal();
+    }
+}
