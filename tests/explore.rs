@@ -1,0 +1,253 @@
+//! The explorer: it finds what is wrong without failable copies, finds nothing with them, and
+//! finds every defect that is built in on purpose.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use abi::policy::CopyPolicy;
+use absentia_vmm::explore::engine::{self, Event, Options};
+use absentia_vmm::explore::minimize::minimize;
+use absentia_vmm::explore::row::{Give, Header, Layer, Named, PointKind, Row, Verdict};
+use absentia_vmm::explore::run::{Stage, play};
+use absentia_vmm::explore::scenario::{self, Scenario};
+use absentia_vmm::inject::{Plan, Schedule};
+use common::Platform;
+
+fn find(name: &str) -> Scenario {
+    Platform::Kvm.require();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
+    scenario::find(&directory, name).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("scenarios")
+}
+
+fn stage<'a>(scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Stage<'a> {
+    Stage {
+        scenario,
+        policy,
+        gate: None,
+        sabotage: String::new(),
+        cache,
+    }
+}
+
+fn options(layers: &[Layer]) -> Options {
+    Options {
+        layers: layers.to_vec(),
+        kinds: PointKind::ALL.to_vec(),
+        give: Give::Asked,
+        pairs: 0,
+        schedules: 0,
+        seed: 1,
+        jobs: 2,
+        limit: None,
+        shard: (0, 1),
+    }
+}
+
+fn explore(stage: &Stage<'_>, options: &Options) -> (Header, Vec<Row>) {
+    let (mut header, mut rows) = (None, Vec::new());
+    engine::campaign(stage, options, |event| {
+        match event {
+            Event::Begun(begun, _) => header = Some(*begun),
+            Event::Row(row) => rows.push(*row),
+            Event::Nothing | Event::PointDone => {}
+        }
+        Ok(())
+    })
+    .unwrap_or_else(|error| panic!("{}: {error:#}", stage.scenario.name));
+    (header.expect("a header"), rows)
+}
+
+/// Demands that all is well, in at least so many runs.
+fn all_is_well(name: &str, options: &Options, least: usize) {
+    let scenario = find(name);
+    let cache = cache();
+    let (_, rows) = explore(&stage(&scenario, CopyPolicy::Try, &cache), options);
+    let bad: Vec<_> = rows.iter().filter(|r| r.verdict != Verdict::Ok).collect();
+    assert!(bad.is_empty(), "{name}: {bad:#?}");
+    assert!(rows.len() >= least, "{name}: only {} runs", rows.len());
+}
+
+#[test]
+fn d1_read_is_well_under_try_in_every_layer() {
+    for layer in [Layer::Pte, Layer::Slot, Layer::ReadOnly] {
+        all_is_well("d1-read", &options(&[layer]), 4);
+    }
+}
+
+#[test]
+fn d1_read_deadlocks_without_try() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Transparent, &cache);
+    let (_, rows) = explore(&stage, &options(&[Layer::Pte]));
+    let found: Vec<_> = rows
+        .iter()
+        .filter(|row| row.verdict == Verdict::Deadlock)
+        .collect();
+    assert!(!found.is_empty(), "{rows:#?}");
+    for row in &found {
+        for wait in [
+            "ext2 waits for vm",
+            "vm waits for vfs",
+            "vfs waits for ext2",
+        ] {
+            assert!(row.cycle.contains(wait), "{}", row.cycle);
+        }
+        assert!(row.picture.starts_with("<svg"), "{}", row.token);
+    }
+    // The same pages, absent under the policy that is for it, do no harm.
+    for row in found {
+        let token = row.token.replace("@transparent", "@try");
+        let plan: Plan = token.parse().expect("a token");
+        let stage = self::stage(&scenario, CopyPolicy::Try, &cache);
+        let played = play(&stage, &plan, u64::MAX, false).expect("a run");
+        assert!(played.ended.log.iter().any(|l| l.contains("accounts")));
+    }
+}
+
+#[test]
+fn a_cold_exec_is_well_whatever_page_is_absent() {
+    all_is_well("exec-cold", &options(Layer::ALL), 30);
+}
+
+#[test]
+fn two_faults_are_no_worse_than_one() {
+    let mut options = options(&[Layer::Pte]);
+    (options.pairs, options.limit) = (4, Some(150));
+    all_is_well("d6-two-files", &options, 20);
+}
+
+#[test]
+fn the_order_of_things_does_not_matter() {
+    let mut options = options(&[Layer::Pte]);
+    (options.schedules, options.kinds) = (24, Vec::new());
+    for name in ["two-repairs", "pipe"] {
+        all_is_well(name, &options, 24);
+    }
+}
+
+#[test]
+fn a_page_that_never_comes_back_is_an_error_and_nothing_worse() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let mut options = options(&[Layer::Slot]);
+    options.give = Give::Never;
+    let (_, rows) = explore(&stage(&scenario, CopyPolicy::Try, &cache), &options);
+    let bad: Vec<_> = rows.iter().filter(|r| r.verdict.is_violation()).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    let surfaced = rows.iter().filter_map(|row| row.surfaced.as_ref());
+    let errors: BTreeSet<&str> = surfaced.map(|surfaced| surfaced.error.as_str()).collect();
+    assert!(
+        errors.contains("EIO") || errors.contains("EFAULT"),
+        "{errors:?}"
+    );
+}
+
+/// Where each defect shows, and in how many other orders of things it takes.
+const DEFECTS: [(&str, &str, u64); 8] = [
+    ("fill-ignores-try", "hole", 0),
+    ("no-mark", "d1-read", 0),
+    ("repair-for-reading", "d1-read", 0),
+    ("offset-lost", "d1-read", 0),
+    ("answer-crossed", "two-repairs", 24),
+    ("lock-over-repair", "d1-read", 0),
+    ("cache-not-shared", "coherence", 0),
+    ("double-restart", "pipe", 0),
+];
+
+#[test]
+fn every_defect_is_found() {
+    let known: BTreeSet<_> = abi::sabotage::NAMES.iter().map(|(name, _)| *name).collect();
+    let here: BTreeSet<_> = DEFECTS.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(known, here);
+    let cache = cache();
+    for (defect, name, schedules) in DEFECTS {
+        let scenario = find(name);
+        let mut stage = stage(&scenario, CopyPolicy::Try, &cache);
+        let mut options = options(&[Layer::Pte]);
+        options.schedules = schedules;
+        let (_, rows) = explore(&stage, &options);
+        let well = rows.iter().all(|row| row.verdict == Verdict::Ok);
+        assert!(well, "{name} without {defect}");
+        stage.sabotage = defect.into();
+        let (_, rows) = explore(&stage, &options);
+        let found = rows.iter().filter(|row| row.verdict.is_violation()).count();
+        println!("{defect}: {found} of {} runs of {name}", rows.len());
+        assert!(found > 0, "{defect} was not found with {name}");
+    }
+}
+
+#[test]
+fn a_token_is_one_run() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let (_, rows) = explore(&stage, &options(Layer::ALL));
+    for row in rows.iter().step_by(7) {
+        let plan: Plan = row.token.parse().expect("a token");
+        assert_eq!(plan.to_string(), row.token);
+        let hash = || {
+            let played = play(&stage, &plan, u64::MAX, false).expect("a run");
+            assert_eq!(played.applied.len(), plan.faults.len());
+            played.ended.hash
+        };
+        assert_eq!(hash(), hash(), "{}", row.token);
+    }
+}
+
+#[test]
+fn what_does_not_matter_is_dropped() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Transparent, &cache);
+    let (_, rows) = explore(&stage, &options(&[Layer::Pte]));
+    let plan = |row: &Row| row.token.parse::<Plan>().expect("a token");
+    let of = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
+    let deadly = plan(of(Verdict::Deadlock).next().expect("a deadlock"));
+    // A fault before it would make other points of those that follow: one at the same.
+    let harmless = of(Verdict::Ok)
+        .map(plan)
+        .find(|plan| plan.faults[0].point == deadly.faults[0].point);
+    let both = deadly.with(&harmless.expect("a harmless fault").faults);
+    let minimized = minimize(&stage, &both).expect("a smaller plan");
+    assert_eq!(minimized.plan.faults.len(), 1, "{}", minimized.plan);
+    assert_eq!(minimized.verdict, Verdict::Deadlock);
+    assert!(minimize(&stage, &Plan::plain("d1-read", CopyPolicy::Transparent)).is_err());
+}
+
+#[test]
+fn an_unlucky_order_is_reduced_to_its_decisions() {
+    let (scenario, cache) = (find("two-repairs"), cache());
+    let mut stage = stage(&scenario, CopyPolicy::Try, &cache);
+    stage.sabotage = "answer-crossed".into();
+    let mut options = options(&[Layer::Pte]);
+    (options.schedules, options.kinds) = (24, Vec::new());
+    let (_, rows) = explore(&stage, &options);
+    let row = rows.iter().find(|row| row.verdict.is_violation());
+    let plan: Plan = row.expect("a violation").token.parse().expect("a token");
+    let minimized = minimize(&stage, &plan).expect("a smaller plan");
+    let Schedule::List(list) = &minimized.plan.schedule else {
+        panic!("{}", minimized.plan);
+    };
+    assert!(!list.is_empty() && list.len() < 32, "{}", minimized.plan);
+}
+
+#[test]
+fn shards_make_the_whole() {
+    let (scenario, cache) = (find("d6-two-files"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let tokens = |shard| {
+        let mut options = options(&[Layer::Pte]);
+        options.shard = shard;
+        let (_, rows) = explore(&stage, &options);
+        rows.into_iter()
+            .map(|row| row.token)
+            .collect::<BTreeSet<_>>()
+    };
+    let whole = tokens((0, 1));
+    let (one, other) = (tokens((0, 2)), tokens((1, 2)));
+    assert!(one.is_disjoint(&other));
+    assert_eq!(&one | &other, whole);
+}
