@@ -47,18 +47,15 @@ impl Judged {
 /// Judges the run without a fault by itself; what others are compared with, if it is as it must
 /// be.
 pub fn reference(expect: &Expect, ended: &Ended) -> Result<Reference, Box<Judged>> {
-    let Finish::Off { observed, tree } = &ended.finish else {
-        return Err(Box::new(judge(expect, None, ended, &[])));
-    };
     let judged = judge(expect, None, ended, &[]);
-    if judged.verdict != Verdict::Ok {
-        return Err(Box::new(judged));
+    match &ended.finish {
+        Finish::Off { observed, tree } if judged.verdict == Verdict::Ok => Ok(Reference {
+            observed: observed.clone(),
+            tree: tree.clone(),
+            accounts: ended.accounts.clone(),
+        }),
+        _ => Err(Box::new(judged)),
     }
-    Ok(Reference {
-        observed: observed.clone(),
-        tree: tree.clone(),
-        accounts: ended.accounts.clone(),
-    })
 }
 
 /// Judges a run.

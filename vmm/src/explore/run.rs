@@ -190,6 +190,7 @@ impl Player {
     pub fn start(&mut self) -> Result<u64> {
         match self.machine.run(WALL_LIMIT)? {
             Stop::Started => {
+                self.log.clear();
                 let control = self.machine.control();
                 Ok(control.context("the kernel's control")?.points)
             }
@@ -226,6 +227,7 @@ impl Player {
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.withdrawals.clear();
         self.early = None;
+        self.log.clear();
         self.machine.restore(snapshot).map(|_| ())
     }
 
@@ -237,7 +239,6 @@ impl Player {
     /// Runs to the end.
     pub fn finish(&mut self) -> Result<Ended> {
         let begun = Instant::now();
-        self.log.clear();
         self.ask(self.budget)?;
         let mut stop = match self.early.take() {
             Some(stop) => stop,
