@@ -2,38 +2,244 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use abi::trace::Control;
-use absentia_vmm::lab::{Machine, Setup, Stop};
+use absentia_vmm::kvm::vcpu::Vcpu;
+use absentia_vmm::lab::{Absences, Machine, Output, Setup, Snapshot, Stop, disk};
+use absentia_vmm::memory::GuestRam;
 use absentia_vmm::program::Program;
-use common::Platform;
+use common::{Platform, guest_program, host_tool};
 
+/// Nothing here takes as long.
 const LONG: Duration = Duration::from_secs(60);
 
 fn setup(args: &[&str]) -> Setup {
     Platform::Kvm.require();
-    let program = Program::new(args);
-    program
-        .setup(1_700_000_000_000_000_000, [1, 2, 3, 4], Control::OFF)
-        .expect("a setup")
+    Program {
+        memory: 64 << 20,
+        ..Program::new(args)
+    }
+    .setup(1_700_000_000_000_000_000, [1, 2, 3, 4], Control::OFF)
+    .expect("a setup")
+}
+
+fn started(args: &[&str]) -> Machine {
+    let mut machine = Machine::boot(&setup(args)).expect("a machine");
+    assert_eq!(machine.run(LONG).expect("a run"), Stop::Started);
+    machine
+}
+
+/// How a program ends: its status, its output, a file it wrote.
+type End = (Option<u32>, Output, Option<Vec<u8>>);
+
+fn to_the_end(machine: &mut Machine) -> End {
+    match machine.run(LONG).expect("a run") {
+        Stop::PowerOff { program, .. } => {
+            let written = disk::file(&machine.disk().expect("a disk"), "/root/written");
+            (program, machine.output(), written.expect("the disk"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Reads and writes files, forks, execs, talks through pipes.
+const BUSY: &str = "cd /root; i=0; while [ $i -lt 6 ]; do \
+    echo line $i >> written; cat /bin/busybox | md5sum; ls -l /bin | wc -l; \
+    sync; i=$((i+1)); done; md5sum written >&2; exit 3";
+
+#[test]
+fn a_program_runs_again_fifty_times() {
+    let mut machine = started(&[
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "echo out; echo $$ > /root/written",
+    ]);
+    let snapshot = machine.snapshot().unwrap();
+    let untouched = machine.disk().unwrap();
+    let first = to_the_end(&mut machine);
+    assert_eq!(first.0, Some(0));
+    assert_eq!(first.1.stdout, b"out\n");
+    assert!(first.2.is_some());
+    for round in 0..50 {
+        machine.restore(&snapshot).unwrap();
+        assert_eq!(machine.output(), Output::default());
+        assert_eq!(machine.disk().unwrap().changes(), untouched.changes());
+        assert_eq!(
+            disk::file(&machine.disk().unwrap(), "/root/written").unwrap(),
+            None
+        );
+        assert!(to_the_end(&mut machine) == first, "round {round}");
+    }
+}
+
+/// Runs until the end and takes a snapshot every now and then, at whatever moment that is.
+fn moments(machine: &mut Machine, apart: Duration) -> Vec<Snapshot> {
+    let mut snapshots = Vec::new();
+    loop {
+        snapshots.push(machine.snapshot().expect("a snapshot"));
+        match machine.run(apart).expect("a run") {
+            Stop::Hang => {}
+            Stop::PowerOff { .. } => return snapshots,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
-fn a_program_runs_again() {
-    let mut machine = Machine::boot(&setup(&["/bin/busybox", "echo", "hello"])).unwrap();
+fn any_moment_can_be_returned_to() {
+    let mut machine = started(&["/bin/busybox", "sh", "-c", BUSY]);
+    let snapshots = moments(&mut machine, Duration::from_millis(40));
+    let expected = to_the_end(&mut machine);
+    assert_eq!(expected.0, Some(3 << 8));
+    assert_eq!(expected.2.as_deref().map(|text| text.len()), Some(6 * 7));
+    eprintln!("{} moments", snapshots.len());
+    assert!(snapshots.len() > 3);
+    // Forwards and backwards, and each a second time after it went another way.
+    let count = snapshots.len();
+    for index in (0..count)
+        .map(|i| i * 7 % count)
+        .chain((0..count).rev().step_by(3))
+    {
+        machine.restore(&snapshots[index]).unwrap();
+        assert!(to_the_end(&mut machine) == expected, "moment {index}");
+    }
+}
+
+#[test]
+fn a_snapshot_is_good_for_another_machine() {
+    let setup = setup(&["/bin/busybox", "sh", "-c", BUSY]);
+    let mut machine = Machine::boot(&setup).unwrap();
     assert_eq!(machine.run(LONG).unwrap(), Stop::Started);
-    let t = Instant::now();
+    let snapshots = Arc::new(moments(&mut machine, Duration::from_millis(100)));
+    let expected = Arc::new(to_the_end(&mut machine));
+    drop(machine);
+    let workers: Vec<_> = (0..2)
+        .map(|worker| {
+            let mut other = Machine::boot(&setup).unwrap();
+            let (snapshots, expected) = (snapshots.clone(), expected.clone());
+            std::thread::spawn(move || {
+                for snapshot in snapshots.iter().skip(worker).step_by(2) {
+                    other.restore(snapshot).unwrap();
+                    assert!(to_the_end(&mut other) == *expected);
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.join().unwrap();
+    }
+}
+
+#[test]
+fn wide_registers_are_part_of_it() {
+    let rounds = "20000000";
+    let path = guest_program("avx");
+    let path = path.to_str().unwrap();
+    let host = host_tool(path, &[rounds.as_ref()]).1;
+    let mut machine = started(&[path, rounds]);
+    let snapshots = moments(&mut machine, Duration::from_millis(20));
+    let expected = to_the_end(&mut machine);
+    assert_eq!(String::from_utf8_lossy(&expected.1.stdout), host);
+    eprintln!("{} moments", snapshots.len());
+    assert!(snapshots.len() > 3);
+    for snapshot in snapshots.iter().rev() {
+        machine.restore(snapshot).unwrap();
+        assert!(to_the_end(&mut machine) == expected);
+    }
+}
+
+#[test]
+fn a_watchdog_is_its_machine_s_own() {
+    let spin = ["/bin/busybox", "sh", "-c", "while true; do :; done"];
+    let setup = setup(&spin);
+    let limits = [Duration::from_millis(50), Duration::from_millis(700)];
+    let threads = limits.map(|limit| {
+        let mut machine = Machine::boot(&setup).unwrap();
+        std::thread::spawn(move || {
+            assert_eq!(machine.run(LONG).unwrap(), Stop::Started);
+            let begun = Instant::now();
+            assert_eq!(machine.run(limit).unwrap(), Stop::Hang);
+            begun.elapsed()
+        })
+    });
+    let elapsed = threads.map(|thread| thread.join().unwrap());
+    assert!(
+        elapsed[0] >= limits[0] && elapsed[1] >= limits[1],
+        "{elapsed:?}"
+    );
+    assert!(elapsed[0] < limits[1], "{elapsed:?}");
+}
+
+/// Gives everything back as soon as something is missed.
+struct AllBack(Arc<AtomicUsize>);
+
+impl Absences for AllBack {
+    fn efault(&mut self, _: &mut Vcpu, ram: &GuestRam) -> anyhow::Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ram.restrict(&Default::default())
+    }
+
+    fn restore(&mut self, ram: &GuestRam, physical: u64) -> anyhow::Result<()> {
+        ram.give_back(physical)
+    }
+}
+
+#[test]
+fn pages_can_be_taken_away_and_are_missed() {
+    let mut machine = started(&["/bin/busybox", "echo", "there"]);
     let snapshot = machine.snapshot().unwrap();
-    eprintln!("take {:?}", t.elapsed());
-    for _ in 0..5 {
-        let stop = machine.run(LONG).unwrap();
-        eprintln!(
-            "{stop:?} {:?}",
-            String::from_utf8_lossy(&machine.output().stdout)
-        );
-        let t = Instant::now();
-        let n = machine.restore(&snapshot).unwrap();
-        eprintln!("restore {n} pages {:?}", t.elapsed());
+    // The program's own pages, which are in memory as they are in its file.
+    let file = std::fs::read("/bin/busybox").unwrap();
+    let wanted: std::collections::HashSet<&[u8]> = file
+        .chunks_exact(4096)
+        .filter(|page| page.iter().any(|&byte| byte != 0))
+        .collect();
+    let take_away = |machine: &Machine| {
+        let mut taken = 0;
+        for number in 0..machine.ram().size / 4096 {
+            let page = snapshot.memory().page(number as usize);
+            if page.is_some_and(|page| wanted.contains(&page[..])) {
+                machine.ram().withdraw(number * 4096).unwrap();
+                taken += 1;
+            }
+        }
+        taken
+    };
+    assert!(take_away(&machine) > 0);
+    match machine.run(LONG).unwrap() {
+        Stop::Died(text) => assert!(text.contains("taken away"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    // Dead it stays, until it is put back.
+    assert!(matches!(machine.run(LONG).unwrap(), Stop::Died(_)));
+    machine.restore(&snapshot).unwrap();
+    assert!(machine.ram().restrictions().is_empty());
+    let missed = Arc::new(AtomicUsize::new(0));
+    machine.absences = Box::new(AllBack(missed.clone()));
+    take_away(&machine);
+    let (status, output, _) = to_the_end(&mut machine);
+    assert_eq!((status, output.stdout), (Some(0), b"there\n".to_vec()));
+    assert_eq!(missed.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_a_restore_costs() {
+    let mut machine = started(&["/bin/busybox", "sh", "-c", BUSY]);
+    // After some time the working set is there.
+    assert_eq!(machine.run(Duration::from_millis(100)).unwrap(), Stop::Hang);
+    let snapshot = machine.snapshot().unwrap();
+    for run in [0u64, 1, 3, 10, 30, 100] {
+        let mut best = (Duration::MAX, 0);
+        for _ in 0..15 {
+            machine.run(Duration::from_millis(run)).unwrap();
+            let begun = Instant::now();
+            let pages = machine.restore(&snapshot).unwrap();
+            best = best.min((begun.elapsed(), pages));
+        }
+        eprintln!("after {run} ms: {} pages in {:?}", best.1, best.0);
     }
 }

@@ -1,6 +1,8 @@
 //! Guests of a few instructions, on the real `/dev/kvm` and under QEMU: what a machine does
 //! when its guest does what no guest should.
 
+mod tiny;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,44 +13,7 @@ use absentia_vmm::images::Archive;
 use absentia_vmm::kvm::gate::Gate;
 use absentia_vmm::log::Log;
 use absentia_vmm::machine::{Accelerator, Config, Ending, Outcome, run};
-
-/// Where the code below is loaded and entered.
-const ORIGIN: u32 = 0x10_0000;
-
-/// A kernel image: 32-bit code and the PVH note that makes it one.
-fn kernel(code: &[u8]) -> Vec<u8> {
-    let (note_at, code_at) = (64 + 2 * 56u64, 0x1000u64);
-    let mut file = Vec::new();
-    file.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    for half in [2u16, 62] {
-        file.extend(half.to_le_bytes());
-    }
-    file.extend(1u32.to_le_bytes());
-    for word in [u64::from(ORIGIN), 64, 0] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(0u32.to_le_bytes());
-    for half in [64u16, 56, 2, 0, 0, 0] {
-        file.extend(half.to_le_bytes());
-    }
-    let mut header = |kind: u32, offset: u64, address: u64, len: u64| {
-        file.extend(kind.to_le_bytes());
-        file.extend(5u32.to_le_bytes());
-        for word in [offset, address, address, len, len, 4] {
-            file.extend(word.to_le_bytes());
-        }
-    };
-    header(1, code_at, ORIGIN.into(), code.len() as u64);
-    header(4, note_at, 0, 20);
-    for word in [4u32, 4, 18] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(b"Xen\0");
-    file.extend(ORIGIN.to_le_bytes());
-    file.resize(code_at as usize, 0);
-    file.extend(code);
-    file
-}
+use tiny::{POWER_OFF, kernel};
 
 fn config(code: &[u8], accelerator: Accelerator) -> Config {
     Config {
@@ -101,9 +66,6 @@ fn guest_ended(outcome: &Outcome) -> &str {
         other => panic!("{other:?}"),
     }
 }
-
-/// mov $9, %eax; out %eax, $0xf4
-const POWER_OFF: [u8; 7] = [0xb8, 9, 0, 0, 0, 0xe7, 0xf4];
 
 #[test]
 fn a_guest_can_power_off() {
