@@ -50,9 +50,9 @@ pub fn reference(expect: &Expect, ended: &Ended) -> Result<Reference, Box<Judged
     let Finish::Off { observed, tree } = &ended.finish else {
         return Err(Box::new(judge(expect, None, ended, &[])));
     };
-    let judgement = expect.judge(observed, None);
-    if judgement.verdict != Verdict::Ok {
-        return Err(Box::new(Judged::new(judgement.verdict, judgement.detail)));
+    let judged = judge(expect, None, ended, &[]);
+    if judged.verdict != Verdict::Ok {
+        return Err(Box::new(judged));
     }
     Ok(Reference {
         observed: observed.clone(),
