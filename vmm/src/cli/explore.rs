@@ -1,16 +1,19 @@
 //! `absentia explore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use abi::policy::CopyPolicy;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::explore::campaign::{Campaign, Writer};
+use crate::explore::campaign::{Campaign, Summary, Writer};
 use crate::explore::engine::{self, Event, Options};
-use crate::explore::row::{Give, Layer, Line, Named, PointKind, Verdict};
+use crate::explore::row::{Give, Header, Layer, Line, Named, PointKind, Row};
 use crate::explore::run::Stage;
 use crate::explore::scenario::{self, Scenario};
+use crate::log::complain;
+use crate::report;
+use crate::report::terminal::{self, Progress};
 
 /// Where scenarios are looked for by name.
 pub const SCENARIOS: &str = "tests/scenarios";
@@ -86,88 +89,142 @@ pub fn check_sabotage(names: &str) -> Result<()> {
     Ok(())
 }
 
-/// The scenario of this name, or in this file.
+/// The scenario of this name, or in this file. Names are looked for below the working directory,
+/// then where this binary was built.
 pub fn find(name: &str) -> Result<Scenario> {
-    Ok(scenario::find(SCENARIOS.as_ref(), name)?)
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(SCENARIOS);
+    let here = Path::new(SCENARIOS);
+    let directory = if here.is_dir() { here } else { &built };
+    Ok(scenario::find(directory, name)?)
 }
 
 impl Explore {
     pub fn execute(self) -> Result<u8> {
         if !self.merge.is_empty() {
-            let campaign = Campaign::read(&self.merge)?;
-            return self.conclude(&campaign);
+            return self.conclude(&Campaign::read(&self.merge)?);
         }
         check_sabotage(&self.sabotage)?;
-        let jobs = self.jobs.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-        });
-        ensure!(jobs > 0, "at least one job is needed");
-        let mut writer = match &self.out {
-            Some(path) => Some(Writer::create(path)?),
-            None => None,
-        };
-        let cache = scenario::root::cache();
-        let (mut headers, mut rows) = (Vec::new(), Vec::new());
+        ensure!(self.jobs != Some(0), "at least one job is needed");
+        let mut campaigner = Campaigner::new(self.out.as_deref())?;
+        campaigner.sabotage = self.sabotage.clone();
         for name in &self.scenarios {
             let scenario = find(name)?;
-            let policies = match self.policies.as_slice() {
-                [] => scenario.explore.policies.clone(),
-                some => some.to_vec(),
-            };
+            let policies = or_else(&self.policies, &scenario.explore.policies);
+            let mut options = defaults(&scenario);
+            options.layers = or_else(&self.layers, &options.layers);
+            options.kinds = or_else(&self.kinds, &options.kinds);
+            options.jobs = self.jobs.unwrap_or(options.jobs);
+            options.shard = self.shard.unwrap_or(options.shard);
+            (options.give, options.pairs, options.limit) = (self.give, self.pairs, self.limit);
+            (options.schedules, options.seed) = (self.schedules, self.seed);
             for policy in policies {
-                let stage = Stage {
-                    scenario: &scenario,
-                    policy,
-                    gate: None,
-                    sabotage: self.sabotage.clone(),
-                    cache: &cache,
-                };
-                let options = Options {
-                    layers: or_else(&self.layers, &scenario.explore.layers),
-                    kinds: or_else(&self.kinds, PointKind::ALL),
-                    give: self.give,
-                    pairs: self.pairs,
-                    schedules: self.schedules,
-                    seed: self.seed,
-                    jobs,
-                    limit: self.limit,
-                    shard: self.shard.unwrap_or((0, 1)),
-                };
-                engine::campaign(&stage, &options, |event| {
-                    let line = match event {
-                        Event::Begun(header, points) => {
-                            eprintln!("{} {}: {points} points", header.scenario, header.policy);
-                            headers.push((*header).clone());
-                            Line::Header(*header)
-                        }
-                        Event::Row(row) => {
-                            if row.verdict != Verdict::Ok {
-                                eprintln!("{} {}: {}", row.token, row.verdict, row.detail);
-                            }
-                            rows.push((*row).clone());
-                            Line::Row(row)
-                        }
-                        Event::Nothing | Event::PointDone => return Ok(()),
-                    };
-                    match &mut writer {
-                        Some(writer) => writer.write(&line),
-                        None => Ok(()),
-                    }
-                })
-                .with_context(|| format!("exploring {name}"))?;
+                campaigner.explore(&scenario, policy, &options)?;
             }
         }
-        self.conclude(&Campaign::new(headers, rows))
+        self.conclude(&campaigner.finish())
     }
 
     fn conclude(&self, campaign: &Campaign) -> Result<u8> {
-        let bad = campaign
-            .rows
-            .iter()
-            .filter(|row| row.verdict.is_violation())
-            .count();
-        super::print(&format!("{} runs, {bad} violations\n", campaign.rows.len()))?;
-        Ok(u8::from(bad > 0))
+        super::print(&terminal::table(campaign))?;
+        if let Some(directory) = &self.report {
+            let path = report::write(directory, campaign)?;
+            complain(&format!("absentia: report in {}", path.display()));
+        }
+        Ok(u8::from(Summary::of(&campaign.rows).violations() > 0))
+    }
+}
+
+/// Everything that a scenario wants explored, once, on all processors.
+pub fn defaults(scenario: &Scenario) -> Options {
+    Options {
+        layers: scenario.explore.layers.clone(),
+        kinds: PointKind::ALL.to_vec(),
+        give: Give::Asked,
+        pairs: 0,
+        schedules: 0,
+        seed: 1,
+        jobs: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        limit: None,
+        shard: (0, 1),
+    }
+}
+
+/// Runs campaigns one after another, shows how far they are and keeps what they come to.
+pub struct Campaigner {
+    /// Deliberate defects.
+    pub sabotage: String,
+    writer: Option<Writer>,
+    headers: Vec<Header>,
+    rows: Vec<Row>,
+}
+
+impl Campaigner {
+    /// Rows go to the file `out` as they come, too.
+    pub fn new(out: Option<&Path>) -> Result<Campaigner> {
+        Ok(Campaigner {
+            sabotage: String::new(),
+            writer: out.map(Writer::create).transpose()?,
+            headers: Vec::new(),
+            rows: Vec::new(),
+        })
+    }
+
+    /// One scenario under one policy.
+    pub fn explore(
+        &mut self,
+        scenario: &Scenario,
+        policy: CopyPolicy,
+        options: &Options,
+    ) -> Result<()> {
+        let cache = scenario::root::cache();
+        let stage = Stage {
+            scenario,
+            policy,
+            gate: None,
+            sabotage: self.sabotage.clone(),
+            cache: &cache,
+        };
+        let mut progress = None;
+        engine::campaign(&stage, options, |event| {
+            let line = match event {
+                Event::Begun(header, points) => {
+                    let name = format!("{} {}", header.scenario, header.policy);
+                    progress = Some(Progress::new(&name, points));
+                    self.headers.push((*header).clone());
+                    Line::Header(*header)
+                }
+                Event::Row(row) => {
+                    if let Some(progress) = &mut progress {
+                        progress.row(&row);
+                    }
+                    self.rows.push((*row).clone());
+                    Line::Row(row)
+                }
+                Event::Nothing => return Ok(()),
+                Event::PointDone => {
+                    if let Some(progress) = &mut progress {
+                        progress.point();
+                    }
+                    return Ok(());
+                }
+            };
+            match &mut self.writer {
+                Some(writer) => writer.write(&line),
+                None => Ok(()),
+            }
+        })
+        .with_context(|| format!("exploring {} under {}", scenario.name, policy.name()))?;
+        if let Some(progress) = progress {
+            progress.finish();
+        }
+        Ok(())
+    }
+
+    /// All of it.
+    pub fn finish(self) -> Campaign {
+        Campaign::new(self.headers, self.rows)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::program::NoSuchProgram;
 
 mod bench;
 mod boot;
+mod demo;
 mod explore;
 mod replay;
 mod run;
@@ -40,6 +41,8 @@ enum Command {
     ///
     /// Exit status 1 when a run did what it must not.
     Explore(explore::Explore),
+    /// See the deadlock of the world before failable copies, its picture, and its absence after
+    Demo(demo::Demo),
     /// Run one experiment again, bit for bit, from its token
     Replay(replay::Replay),
     /// Drop from a token what does not matter
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute(),
+        Command::Demo(demo) => demo.execute(),
         Command::Explore(explore) => explore.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Minimize(minimize) => minimize.execute(),

@@ -211,7 +211,7 @@ fn page_in_under_way(snapshot: &Snapshot) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::inspect::table::{Queued, Wanted};
 

@@ -1,1 +1,25 @@
-//! Reports.
+//! What a campaign came to, for people: a page ([`page`]), a table and progress on a
+//! terminal ([`terminal`]).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::explore::campaign::Campaign;
+
+mod card;
+mod groups;
+pub mod page;
+mod strip;
+mod style;
+pub mod terminal;
+
+/// Writes the page into a directory, which is made if need be: `index.html`. Returns its path.
+pub fn write(directory: &Path, campaign: &Campaign) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("the report directory {}", directory.display()))?;
+    let path = directory.join("index.html");
+    std::fs::write(&path, page::page(campaign))
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
