@@ -253,4 +253,12 @@ protocol! {
         /// Bytes, page multiple.
         len: u64,
     };
+    /// Call by proc: every cache forgets what nobody uses and what a disk has as well, as a write
+    /// to Linux's /proc/sys/vm/drop_caches. Answered when all have.
+    DropCaches = 24 {
+        /// File pages.
+        data: bool,
+        /// Names, inodes, directories.
+        names: bool,
+    };
 }

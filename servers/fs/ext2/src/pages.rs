@@ -24,8 +24,13 @@ pub(crate) struct Slot {
     pub dirty: u8,
     /// The page's frame is shared with the other cache.
     pub published: bool,
+    /// The store has given up its memory.
+    vacant: bool,
     pinned: u64,
 }
+
+/// Slots that get memory again at once.
+const SUPPLY: usize = 64;
 
 /// Write-back cache of file pages.
 pub(crate) struct Pages<P> {
@@ -95,6 +100,7 @@ impl<P: PageStore> Pages<P> {
             blocks,
             dirty: 0,
             published: false,
+            vacant: false,
             pinned: self.epoch,
         };
         self.index.insert((ino, index), slot);
@@ -114,6 +120,7 @@ impl<P: PageStore> Pages<P> {
                 blocks: [0; 4],
                 dirty: 0,
                 published: false,
+                vacant: false,
                 pinned: 0,
             });
             self.lru.add(fresh);
@@ -133,8 +140,55 @@ impl<P: PageStore> Pages<P> {
                 self.lent.insert(self.slots[slot].ino);
             }
         }
+        if self.slots[slot].vacant {
+            self.supply(slot)?;
+        }
         self.discard(slot);
         Ok(slot)
+    }
+
+    /// Gets memory for the slot and for others around it that have none.
+    fn supply(&mut self, slot: usize) -> Result<()> {
+        let first = slot - slot % SUPPLY;
+        let chunk = first..self.slots.len().min(first + SUPPLY);
+        if self.store.supply(first, chunk.len()).is_ok() {
+            self.slots[chunk].iter_mut().for_each(|s| s.vacant = false);
+            return Ok(());
+        }
+        self.store.supply(slot, 1)?;
+        self.slots[slot].vacant = false;
+        Ok(())
+    }
+
+    /// Empties every slot that has nothing to write and gives its memory up; returns how many
+    /// held a page.
+    pub(crate) fn drop_clean(&mut self) -> usize {
+        self.unpin();
+        let mut dropped = 0;
+        // From the last on: what is emptied last is used first, and neighbours get memory
+        // together.
+        for slot in (0..self.slots.len()).rev() {
+            let s = self.slots[slot];
+            if s.dirty == 0 && s.ino != 0 {
+                dropped += 1;
+                if s.published {
+                    self.lent.insert(s.ino);
+                }
+                self.discard(slot);
+            }
+        }
+        let mut slot = 0;
+        while slot < self.slots.len() {
+            let rest = self.slots[slot..].iter();
+            let count = rest.take_while(|s| s.ino == 0 && !s.vacant).count();
+            if count > 0 && self.store.discard(slot, count) {
+                for s in &mut self.slots[slot..slot + count] {
+                    (s.published, s.vacant) = (false, true);
+                }
+            }
+            slot += count.max(1);
+        }
+        dropped
     }
 
     /// The least recently used slot that is not pinned (and has nothing to write).
