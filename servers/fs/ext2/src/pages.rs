@@ -29,7 +29,18 @@ pub(crate) struct Slot {
     pinned: u64,
 }
 
-/// Slots that get memory again at once.
+/// A slot that was never used.
+const EMPTY: Slot = Slot {
+    ino: 0,
+    index: 0,
+    blocks: [0; 4],
+    dirty: 0,
+    published: false,
+    vacant: false,
+    pinned: 0,
+};
+
+/// Slots that get memory again at once, and that never give it up.
 const SUPPLY: usize = 64;
 
 /// Write-back cache of file pages.
@@ -114,24 +125,22 @@ impl<P: PageStore> Pages<P> {
         let reusable = oldest.is_some_and(|slot| self.slots[slot].ino == 0);
         if fresh < self.store.capacity() && !reusable {
             self.store.prepare(fresh)?;
-            self.slots.push(Slot {
-                ino: 0,
-                index: 0,
-                blocks: [0; 4],
-                dirty: 0,
-                published: false,
-                vacant: false,
-                pinned: 0,
-            });
+            self.slots.push(EMPTY);
             self.lru.add(fresh);
             return Ok(fresh);
         }
-        let mut slot = self.victim(true).ok_or(Errno::ENOMEM)?;
+        let mut slot = self.victim().ok_or(Errno::ENOMEM)?;
+        if self.slots[slot].vacant && self.supply(slot).is_err() {
+            // It goes on with what it has.
+            slot = self.victim_with(|s| !s.vacant).ok_or(Errno::ENOMEM)?;
+        }
         if self.slots[slot].dirty != 0
             && let Err(errno) = self.flush(disk, None)
         {
             // What cannot be written stays; what is on the disk can go.
-            slot = self.victim(false).ok_or(errno)?;
+            slot = self
+                .victim_with(|s| !s.vacant && s.dirty == 0)
+                .ok_or(errno)?;
         }
         if self.slots[slot].published {
             self.store.release(slot)?;
@@ -139,9 +148,6 @@ impl<P: PageStore> Pages<P> {
             if self.slots[slot].ino != 0 {
                 self.lent.insert(self.slots[slot].ino);
             }
-        }
-        if self.slots[slot].vacant {
-            self.supply(slot)?;
         }
         self.discard(slot);
         Ok(slot)
@@ -160,16 +166,31 @@ impl<P: PageStore> Pages<P> {
         Ok(())
     }
 
-    /// Empties every slot that has nothing to write and gives its memory up; returns how many
-    /// held a page.
+    /// Empties every slot that has nothing to write and gives its memory up, but for the first
+    /// few, with which to go on when there is no other; returns how many held a page.
     pub(crate) fn drop_clean(&mut self) -> usize {
         self.unpin();
+        let fresh = self.slots.len()..self.store.capacity();
+        if fresh.start >= SUPPLY
+            && !fresh.is_empty()
+            && self.store.discard(fresh.start, fresh.len())
+        {
+            for slot in fresh {
+                self.slots.push(Slot {
+                    vacant: true,
+                    ..EMPTY
+                });
+                self.lru.add(slot);
+            }
+        }
         let mut dropped = 0;
         // From the last on: what is emptied last is used first, and neighbours get memory
         // together.
         for slot in (0..self.slots.len()).rev() {
             let s = self.slots[slot];
-            if s.dirty == 0 && s.ino != 0 {
+            if s.ino == 0 {
+                self.lru.retire(slot);
+            } else if s.dirty == 0 {
                 dropped += 1;
                 if s.published {
                     self.lent.insert(s.ino);
@@ -177,7 +198,13 @@ impl<P: PageStore> Pages<P> {
                 self.discard(slot);
             }
         }
-        let mut slot = 0;
+        for slot in 0..self.slots.len().min(SUPPLY) {
+            let s = self.slots[slot];
+            if s.ino == 0 && s.published && self.store.release(slot).is_ok() {
+                self.slots[slot].published = false;
+            }
+        }
+        let mut slot = SUPPLY;
         while slot < self.slots.len() {
             let rest = self.slots[slot..].iter();
             let count = rest.take_while(|s| s.ino == 0 && !s.vacant).count();
@@ -191,11 +218,15 @@ impl<P: PageStore> Pages<P> {
         dropped
     }
 
-    /// The least recently used slot that is not pinned (and has nothing to write).
-    fn victim(&self, dirty: bool) -> Option<usize> {
+    /// The least recently used slot that is not pinned.
+    fn victim(&self) -> Option<usize> {
+        self.victim_with(|_| true)
+    }
+
+    fn victim_with(&self, fits: impl Fn(&Slot) -> bool) -> Option<usize> {
         self.lru.oldest().find(|&slot| {
             let s = &self.slots[slot];
-            s.ino == 0 || s.pinned != self.epoch && (dirty || s.dirty == 0)
+            (s.ino == 0 || s.pinned != self.epoch) && fits(s)
         })
     }
 
