@@ -208,6 +208,8 @@ protocol! {
         grants: u64,
         /// Processes known.
         processes: u64,
+        /// How often VM was asked to make memory present ([`crate::proto::vm::HandleMemory`]).
+        repairs: u64,
     };
     /// Call by PM: what the executable of `who` is called and where its argument strings
     /// are; unused words 0.

@@ -407,11 +407,11 @@ impl Vfs {
     /// file systems, which share pages with VM; what VM then still has only it knows of. The file
     /// system that asks waits for the answer and is not asked itself.
     async fn drop_caches(&self, asker: Endpoint, r: vfs::DropCaches) -> Result<(), Errno> {
+        if r.names {
+            self.names.clear();
+        }
         let mounts = self.mounts.borrow().clone();
         for mount in mounts.iter().filter(|m| m.peer.endpoint != asker) {
-            if r.names {
-                mount.name_cache().clear();
-            }
             let (data, names) = (r.data, r.names);
             let drop = |txn| fs::DropCaches { txn, data, names };
             mount.peer.ask(drop).await?;
@@ -514,6 +514,7 @@ impl Vfs {
             tasks: self.counters.tasks.get(),
             grants: self.machine.grants() as u64,
             processes: self.processes.borrow().len() as u64,
+            repairs: self.vm.repairs.get(),
         }
     }
 }

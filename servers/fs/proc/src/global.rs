@@ -231,6 +231,7 @@ fn counters(source: &impl Source) -> Result<String, Errno> {
         ("vfs.tasks", vfs.tasks),
         ("vfs.grants", vfs.grants),
         ("vfs.processes", vfs.processes),
+        ("vfs.repairs", vfs.repairs),
         ("pm.processes", pm.processes),
         ("pm.zombies", pm.zombies),
         ("pm.forks", pm.forks),

@@ -157,6 +157,7 @@ impl Source for Two {
             tasks: 1,
             grants: 2,
             processes: 1,
+            repairs: 5,
         })
     }
     fn memory(&self, _: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
