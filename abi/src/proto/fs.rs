@@ -241,4 +241,14 @@ protocol! {
         /// Transaction.
         txn: u64,
     };
+    /// Forgets what is on the disk as well: clean pages with `data`, clean metadata with `names`.
+    /// Done: a = pages.
+    DropCaches = 20 {
+        /// Transaction.
+        txn: u64,
+        /// File pages.
+        data: bool,
+        /// Inodes, directories, maps.
+        names: bool,
+    };
 }

@@ -208,6 +208,8 @@ protocol! {
         grants: u64,
         /// Processes known.
         processes: u64,
+        /// How often VM was asked to make memory present ([`crate::proto::vm::HandleMemory`]).
+        repairs: u64,
     };
     /// Call by PM: what the executable of `who` is called and where its argument strings
     /// are; unused words 0.
@@ -252,5 +254,13 @@ protocol! {
         offset: u64,
         /// Bytes, page multiple.
         len: u64,
+    };
+    /// Call by proc: every cache forgets what nobody uses and what a disk has as well, as a write
+    /// to Linux's /proc/sys/vm/drop_caches. Answered when all have.
+    DropCaches = 24 {
+        /// File pages.
+        data: bool,
+        /// Names, inodes, directories.
+        names: bool,
     };
 }

@@ -325,4 +325,66 @@ protocol! {
         /// Inode; 0 for all of the device.
         ino: u64,
     };
+    /// A file system knows all that shared mappings had changed of `[offset, offset + len)` of a
+    /// file when [`crate::proto::vfs::PagesWritten`] was posted: those pages are no longer the
+    /// only copy and may be dropped.
+    CacheClean = 25 {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// File offset, page aligned.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    };
+    /// Gives back the caller's pages in `[addr, addr + len)`, anonymous memory of a service,
+    /// published or not. Before it uses them again, it calls [`Populate`].
+    Discard = 26 {
+        /// Page aligned.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    };
+    /// Puts pages, contents undefined, where there are none in `[addr, addr + len)`, one
+    /// anonymous mapping of a service. `ENOMEM`: some may be there.
+    Populate = 30 {
+        /// Page aligned.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    };
+    /// Drops every cached page that nobody maps and that is not the only copy of its contents
+    /// (VFS only; file systems have [discarded](Discard) theirs).
+    DropCaches = 27 {} -> Dropped {
+        /// Pages.
+        pages: u64,
+    };
+    /// Who owns the frames. Every frame that VM manages is free ([`VmFigures::free`]) or owned by
+    /// exactly one of these.
+    VmFrames = 28 {} -> FrameFigures {
+        /// VM's heap.
+        heap: u64,
+        /// Page tables.
+        tables: u64,
+        /// The page cache. A page that somebody maps counts here only.
+        cached: u64,
+        /// Memory of services.
+        services: u64,
+        /// Memory of programs. What several share counts once.
+        programs: u64,
+        /// All frames.
+        total: u64,
+    };
+    /// The frames of the first service from a process slot on: its part of
+    /// [`FrameFigures::services`]. `ENOENT` past the last.
+    ServiceFrames = 29 {
+        /// Process slot.
+        slot: u64,
+    } -> OwnedFrames {
+        /// The service's slot.
+        slot: u64,
+        /// Frames.
+        frames: u64,
+    };
 }

@@ -155,6 +155,11 @@ pub trait FileSystem {
     fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
         Ok(())
     }
+    /// Forgets what is on the disk as well: file pages, or what is known of inodes and names;
+    /// returns how many pages.
+    fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {
+        Ok(0)
+    }
     /// Writes back and forgets.
     fn unmount(&mut self) -> Result<()> {
         Ok(())
@@ -560,6 +565,11 @@ impl Scratch {
             fs::PagesWritten::KIND => {
                 let r: fs::PagesWritten = decode(message)?;
                 files.pages_written(r.ino, r.offset, r.len).map(nothing)
+            }
+            fs::DropCaches::KIND => {
+                let r: fs::DropCaches = decode(message)?;
+                let pages = files.drop_caches(r.data, r.names)?;
+                Ok([pages, 0, 0, 0, 0])
             }
             fs::Unmount::KIND => files.unmount().map(nothing),
             _ => self.change(files, from, message),

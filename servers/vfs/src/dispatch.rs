@@ -8,7 +8,7 @@ use crate::calls::{self, Outcome};
 use crate::device::Driver;
 use crate::exec;
 use crate::file::{Kind, OpenFile};
-use crate::machine::post;
+use crate::machine::{call_vm, post};
 use crate::mount::{Mount, MountOptions, makedev};
 use crate::namei::{Follow, path_of, path_of_place};
 use crate::peer::Peer;
@@ -106,6 +106,17 @@ impl Vfs {
             vfs::NextFd::KIND => answer(message, |r| self.next_fd(r)),
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
             vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
+            vfs::DropCaches::KIND => {
+                let Some(request) = vfs::DropCaches::decode(message) else {
+                    return Some(Message::error(Errno::EINVAL));
+                };
+                let this = self.clone();
+                self.spawn(async move {
+                    let result = this.drop_caches(source, request).await;
+                    this.machine.reply(source, reply_message(result));
+                });
+                return None;
+            }
             vfs::ExecInfo::KIND => answer(message, |r: vfs::ExecInfo| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
@@ -392,6 +403,25 @@ impl Vfs {
         post(&*self.machine, Endpoint::PM, pm::Synced { txn });
     }
 
+    /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the
+    /// file systems, which share pages with VM; what VM then still has only it knows of. The file
+    /// system that asks waits for the answer and is not asked itself.
+    async fn drop_caches(&self, asker: Endpoint, r: vfs::DropCaches) -> Result<(), Errno> {
+        if r.names {
+            self.names.clear();
+        }
+        let mounts = self.mounts.borrow().clone();
+        for mount in mounts.iter().filter(|m| m.peer.endpoint != asker) {
+            let (data, names) = (r.data, r.names);
+            let drop = |txn| fs::DropCaches { txn, data, names };
+            mount.peer.ask(drop).await?;
+        }
+        if r.data {
+            call_vm(&*self.machine, vm::DropCaches {})?;
+        }
+        Ok(())
+    }
+
     fn path_of(&self, source: Endpoint, r: vfs::PathOf) -> Result<vfs::PathLength, Errno> {
         let process = self.process(r.who).ok_or(Errno::ESRCH)?;
         let root = process.root();
@@ -484,6 +514,7 @@ impl Vfs {
             tasks: self.counters.tasks.get(),
             grants: self.machine.grants() as u64,
             processes: self.processes.borrow().len() as u64,
+            repairs: self.vm.repairs.get(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::machine::{Access, Grant, Machine};
 use abi::{Endpoint, Errno, Request};
 use alloc::rc::Rc;
+use core::cell::Cell;
 use rt::task::Answers;
 
 /// What a posted answer says: its five words, or what went wrong.
@@ -17,6 +18,8 @@ pub struct Peer {
     pub endpoint: Endpoint,
     machine: Rc<dyn Machine>,
     questions: Questions,
+    /// How often it was asked to repair memory, by all who have this peer.
+    pub repairs: Rc<Cell<u64>>,
 }
 
 impl Peer {
@@ -26,6 +29,7 @@ impl Peer {
             endpoint,
             machine: machine.clone(),
             questions: questions.clone(),
+            repairs: Rc::default(),
         }
     }
 

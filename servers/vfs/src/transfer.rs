@@ -169,6 +169,7 @@ pub async fn handle_memory(
     len: u64,
     write: bool,
 ) -> Result<(), Errno> {
+    vm.repairs.set(vm.repairs.get() + 1);
     vm.ask(|txn| vm::HandleMemory {
         txn,
         who,

@@ -28,7 +28,8 @@ struct Entry {
     frame: Frame,
     newer: u32,
     older: u32,
-    /// Written through a shared mapping: the only copy of its contents.
+    /// A shared mapping that is gone changed it and its file system does not know yet: the only
+    /// copy of its contents.
     dirty: bool,
 }
 
@@ -172,10 +173,18 @@ impl Cache {
         }
     }
 
-    /// Notes that the page was mapped writable: it must not be dropped.
+    /// Notes that a mapping changed the page: it must not be dropped.
     pub fn set_dirty(&mut self, frames: &Frames, frame: Frame) {
         if let Some(number) = frames.tag(frame).checked_sub(1) {
             self.entries[number as usize].dirty = true;
+        }
+    }
+
+    /// The file system knows what was changed in `[from, to)`.
+    pub fn set_clean(&mut self, file: FileId, from: u64, to: u64) {
+        let key = |offset| Key { file, offset };
+        for (_, &number) in self.index.range(key(from)..key(to.max(from))) {
+            self.entries[number as usize].dirty = false;
         }
     }
 

@@ -213,18 +213,15 @@ impl Space {
         let frames = pool.frames;
         let mut cursor = Cursor::new(self.top);
         if !region.private() {
-            pool.cache.set_dirty(frames, frame);
-        } else if frames.refs(frame) > 1 || frames.tag(frame) != 0 {
+            cursor.set(frames, page, entry | table::WRITE | table::DIRTY)?;
+            return Ok(());
+        }
+        if frames.refs(frame) > 1 || frames.tag(frame) != 0 {
             let copy = pool.take_copy(frame)?;
             cursor.set(frames, page, table::entry(copy, region.prot, true))?;
             frames.release(frame);
-            self.unshare_around(pool, region, page);
-            return Ok(());
-        } else {
-            self.unshare_around(pool, region, page);
-            return Ok(());
         }
-        cursor.set(frames, page, entry | table::WRITE | table::DIRTY)?;
+        self.unshare_around(pool, region, page);
         Ok(())
     }
 
@@ -264,9 +261,6 @@ impl Space {
             let write = !region.private() && (file.is_memory() || access == Access::Write);
             pool.frames.share(cached);
             self.enter(pool, page, cached, table::entry(cached, region.prot, write))?;
-            if write {
-                pool.cache.set_dirty(pool.frames, cached);
-            }
         }
         let from = (page & !(AROUND - 1)).max(region.start);
         let to = ((page & !(AROUND - 1)) + AROUND).min(region.end);

@@ -7,7 +7,7 @@
 //! * [`region`], [`cache`], [`files`]: what is mapped where, cached file pages, mapped files;
 //! * [`space`], [`fault`], [`fork`]: operations on one address space;
 //! * [`server`], [`linux`], [`jobs`]: requests, which may wait for VFS and never block VM;
-//! * [`sanity`]: every invariant of the above, checked on demand.
+//! * [`owners`], [`sanity`]: whose every frame is, and every invariant, checked on demand.
 //!
 //! The page-table entries are the only per-page state. An entry that is not zero holds one
 //! reference on its frame; a frame is free when nothing refers to it. Nothing here executes
@@ -27,6 +27,7 @@ pub mod frames;
 pub mod jobs;
 pub mod lab;
 pub mod linux;
+pub mod owners;
 pub mod pool;
 pub mod region;
 pub mod requests;

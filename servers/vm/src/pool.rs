@@ -101,11 +101,14 @@ impl Pool {
     #[inline]
     pub fn note_written(&mut self, entry: u64) {
         const CHANGED: u64 = table::WRITE | table::DIRTY;
-        if entry & (CHANGED | table::FOREIGN) != CHANGED {
+        // A file system knows what it writes itself.
+        if entry & (CHANGED | table::FOREIGN | table::OWNER) != CHANGED {
             return;
         }
-        let key = self.cache.key_of(self.frames, table::frame(entry));
+        let frame = table::frame(entry);
+        let key = self.cache.key_of(self.frames, frame);
         if let Some(key) = key.filter(|key| !key.file.is_memory()) {
+            self.cache.set_dirty(self.frames, frame);
             self.written.push(key);
         }
     }

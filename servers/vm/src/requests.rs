@@ -11,11 +11,12 @@ use crate::table::{self, OWNER};
 use abi::kernel::USER_END;
 use abi::proto::vfs;
 use abi::proto::vm::{
-    AllocContiguous, AllowPhysical, CacheForget, CacheMap, CacheRelease, CacheSet, CollectWritten,
-    Contiguous, Exit, FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped,
-    MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, ProcCtl, Prot, Protect,
-    RegionAt, RegionInfo, SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters,
-    VmFigures,
+    AllocContiguous, AllowPhysical, CacheClean, CacheForget, CacheMap, CacheRelease, CacheSet,
+    CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit, FdLookupDone, Fork,
+    HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace,
+    PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
+    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters, VmFigures,
+    VmFrames,
 };
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
@@ -66,6 +67,24 @@ impl Server {
             CacheMap::KIND => self.typed(source, message, Server::cache_map),
             CacheForget::KIND => self.typed(source, message, Server::cache_forget),
             CacheRelease::KIND => self.typed(source, message, Server::cache_release),
+            CacheClean::KIND => self.typed(source, message, Server::cache_clean),
+            Discard::KIND => self.typed(source, message, Server::discard),
+            Populate::KIND => self.typed(source, message, Server::populate),
+            DropCaches::KIND => self.typed(source, message, |server, source, _: DropCaches| {
+                only(source, &[Endpoint::VFS])?;
+                let pages = server.pool.cache.evict(server.pool.frames, usize::MAX) as u64;
+                Ok(Dropped { pages })
+            }),
+            VmFrames::KIND => self.typed(source, message, |server, source, _: VmFrames| {
+                server.service(source)?;
+                Ok(server.owners())
+            }),
+            ServiceFrames::KIND => {
+                self.typed(source, message, |server, source, r: ServiceFrames| {
+                    server.service(source)?;
+                    server.service_frames(r.slot).ok_or(Errno::ENOENT)
+                })
+            }
             SpaceInfo::KIND => self.typed(source, message, Server::space_info),
             VmCounters::KIND => self.typed(source, message, Server::counters),
             RegionAt::KIND => self.typed(source, message, Server::region_at),
@@ -395,6 +414,38 @@ impl Server {
             pool.cache.forget(pool.frames, file, offset);
         }
         Ok(())
+    }
+
+    fn cache_clean(&mut self, source: Endpoint, r: CacheClean) -> Result<(), Errno> {
+        self.service(source)?;
+        let key = Server::cache_key(r.dev, r.ino, r.offset)?;
+        let end = r.offset.checked_add(r.len).ok_or(Errno::EINVAL)?;
+        self.pool.cache.set_clean(key.file, r.offset, end);
+        Ok(())
+    }
+
+    /// The end of a range inside one anonymous mapping of a service.
+    fn anonymous(&mut self, source: Endpoint, addr: u64, len: u64) -> Result<u64, Errno> {
+        self.service(source)?;
+        let end = check_range(addr, len)?;
+        let (space, _) = self.space(source)?;
+        match space.regions.at(addr) {
+            Some(r) if r.backing == Backing::Anonymous && end <= r.end => Ok(end),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn discard(&mut self, source: Endpoint, r: Discard) -> Result<(), Errno> {
+        let end = self.anonymous(source, r.addr, r.len)?;
+        let (space, pool) = self.space(source)?;
+        space.drop_pages(pool, r.addr, end);
+        Ok(())
+    }
+
+    fn populate(&mut self, source: Endpoint, r: Populate) -> Result<(), Errno> {
+        let end = self.anonymous(source, r.addr, r.len)?;
+        let (space, pool) = self.space(source)?;
+        Ok(space.populate(pool, r.addr, end, false)?)
     }
 
     fn cache_release(&mut self, source: Endpoint, r: CacheRelease) -> Result<(), Errno> {

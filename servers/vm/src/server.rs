@@ -19,6 +19,7 @@ use abi::message::reply_message;
 use abi::proto::vfs;
 use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -192,6 +193,12 @@ impl Server {
                 return Err("users of a space are miscounted".into());
             }
         }
+        let owners = self.owners();
+        let owned = owners.heap + owners.tables + owners.cached + owners.services + owners.programs;
+        let free = self.pool.frames.free() as u64;
+        if owned + free != owners.total {
+            return Err(format!("{owners:?} and {free} free are not all frames"));
+        }
         Ok(())
     }
 
@@ -216,6 +223,27 @@ impl Server {
         let index = self.process(who).ok_or(Errno::ESRCH)?.space;
         let space = self.spaces.get_mut(index).and_then(Option::as_mut);
         Ok((space.ok_or(Errno::ESRCH)?, &mut self.pool))
+    }
+
+    /// The spaces of services, or of programs.
+    pub(crate) fn spaces_of(&self, service: bool) -> impl Iterator<Item = &Space> {
+        let is_service = move |index: usize| {
+            let mut users = self.processes.iter().flatten();
+            users.any(|p| p.space == index && p.service)
+        };
+        let spaces = self.spaces.iter().enumerate();
+        spaces.filter_map(move |(index, space)| {
+            space.as_ref().filter(|_| is_service(index) == service)
+        })
+    }
+
+    /// The first service from this slot on, and its space.
+    pub(crate) fn next_service(&self, slot: usize) -> Option<(usize, &Space)> {
+        let mut slots = self.processes.iter().enumerate().skip(slot);
+        slots.find_map(|(slot, process)| {
+            let process = process.as_ref().filter(|p| p.service)?;
+            Some((slot, self.spaces.get(process.space)?.as_ref()?))
+        })
     }
 
     /// All spaces.

@@ -63,6 +63,16 @@ pub trait PageStore {
     fn release(&mut self, _slot: usize) -> Result<()> {
         Ok(())
     }
+    /// Gives up the memory of `count` slots from `slot` on, published or not, until
+    /// [`PageStore::supply`]. False: it stays.
+    fn discard(&mut self, _slot: usize, _count: usize) -> bool {
+        false
+    }
+    /// Gives memory, contents undefined, to those of `count` slots from `slot` on that gave up
+    /// theirs. On failure some may have it.
+    fn supply(&mut self, _slot: usize, _count: usize) -> Result<()> {
+        Ok(())
+    }
     /// The other cache drops the pages of `ino` from byte `offset` on.
     fn forget(&mut self, _ino: u32, _offset: u64) {}
 }

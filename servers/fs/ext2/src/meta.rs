@@ -84,6 +84,21 @@ impl Meta {
         }
     }
 
+    /// Forgets every block that is not to be written.
+    pub(crate) fn drop_clean(&mut self) {
+        self.index.clear();
+        self.lru = Lru::new();
+        let all = core::mem::take(&mut self.slots);
+        for slot in all {
+            if let Some(at) = self.dirty.get_mut(&slot.block) {
+                *at = self.slots.len();
+                self.index.insert(slot.block, *at);
+                self.lru.add(*at);
+                self.slots.push(slot);
+            }
+        }
+    }
+
     fn slot<D: BlockDevice>(
         &mut self,
         disk: &mut Disk<D>,

@@ -24,8 +24,24 @@ pub(crate) struct Slot {
     pub dirty: u8,
     /// The page's frame is shared with the other cache.
     pub published: bool,
+    /// The store has given up its memory.
+    vacant: bool,
     pinned: u64,
 }
+
+/// A slot that was never used.
+const EMPTY: Slot = Slot {
+    ino: 0,
+    index: 0,
+    blocks: [0; 4],
+    dirty: 0,
+    published: false,
+    vacant: false,
+    pinned: 0,
+};
+
+/// Slots that get memory again at once, and that never give it up.
+const SUPPLY: usize = 64;
 
 /// Write-back cache of file pages.
 pub(crate) struct Pages<P> {
@@ -95,6 +111,7 @@ impl<P: PageStore> Pages<P> {
             blocks,
             dirty: 0,
             published: false,
+            vacant: false,
             pinned: self.epoch,
         };
         self.index.insert((ino, index), slot);
@@ -108,23 +125,22 @@ impl<P: PageStore> Pages<P> {
         let reusable = oldest.is_some_and(|slot| self.slots[slot].ino == 0);
         if fresh < self.store.capacity() && !reusable {
             self.store.prepare(fresh)?;
-            self.slots.push(Slot {
-                ino: 0,
-                index: 0,
-                blocks: [0; 4],
-                dirty: 0,
-                published: false,
-                pinned: 0,
-            });
+            self.slots.push(EMPTY);
             self.lru.add(fresh);
             return Ok(fresh);
         }
-        let mut slot = self.victim(true).ok_or(Errno::ENOMEM)?;
+        let mut slot = self.victim().ok_or(Errno::ENOMEM)?;
+        if self.slots[slot].vacant && self.supply(slot).is_err() {
+            // It goes on with what it has.
+            slot = self.victim_with(|s| !s.vacant).ok_or(Errno::ENOMEM)?;
+        }
         if self.slots[slot].dirty != 0
             && let Err(errno) = self.flush(disk, None)
         {
             // What cannot be written stays; what is on the disk can go.
-            slot = self.victim(false).ok_or(errno)?;
+            slot = self
+                .victim_with(|s| !s.vacant && s.dirty == 0)
+                .ok_or(errno)?;
         }
         if self.slots[slot].published {
             self.store.release(slot)?;
@@ -137,11 +153,80 @@ impl<P: PageStore> Pages<P> {
         Ok(slot)
     }
 
-    /// The least recently used slot that is not pinned (and has nothing to write).
-    fn victim(&self, dirty: bool) -> Option<usize> {
+    /// Gets memory for the slot and for others around it that have none.
+    fn supply(&mut self, slot: usize) -> Result<()> {
+        let first = slot - slot % SUPPLY;
+        let chunk = first..self.slots.len().min(first + SUPPLY);
+        if self.store.supply(first, chunk.len()).is_ok() {
+            self.slots[chunk].iter_mut().for_each(|s| s.vacant = false);
+            return Ok(());
+        }
+        self.store.supply(slot, 1)?;
+        self.slots[slot].vacant = false;
+        Ok(())
+    }
+
+    /// Empties every slot that has nothing to write and gives its memory up, but for the first
+    /// few, with which to go on when there is no other; returns how many held a page.
+    pub(crate) fn drop_clean(&mut self) -> usize {
+        self.unpin();
+        let fresh = self.slots.len()..self.store.capacity();
+        if fresh.start >= SUPPLY
+            && !fresh.is_empty()
+            && self.store.discard(fresh.start, fresh.len())
+        {
+            for slot in fresh {
+                self.slots.push(Slot {
+                    vacant: true,
+                    ..EMPTY
+                });
+                self.lru.add(slot);
+            }
+        }
+        let mut dropped = 0;
+        // From the last on: what is emptied last is used first, and neighbours get memory
+        // together.
+        for slot in (0..self.slots.len()).rev() {
+            let s = self.slots[slot];
+            if s.ino == 0 {
+                self.lru.retire(slot);
+            } else if s.dirty == 0 {
+                dropped += 1;
+                if s.published {
+                    self.lent.insert(s.ino);
+                }
+                self.discard(slot);
+            }
+        }
+        for slot in 0..self.slots.len().min(SUPPLY) {
+            let s = self.slots[slot];
+            if s.ino == 0 && s.published && self.store.release(slot).is_ok() {
+                self.slots[slot].published = false;
+            }
+        }
+        let mut slot = SUPPLY;
+        while slot < self.slots.len() {
+            let rest = self.slots[slot..].iter();
+            let count = rest.take_while(|s| s.ino == 0 && !s.vacant).count();
+            if count > 0 && self.store.discard(slot, count) {
+                for s in &mut self.slots[slot..slot + count] {
+                    (s.published, s.vacant) = (false, true);
+                }
+            }
+            slot += count.max(1);
+        }
+        dropped
+    }
+
+    /// The least recently used slot that is not pinned.
+    fn victim(&self) -> Option<usize> {
+        self.victim_with(|_| true)
+    }
+
+    fn victim_with(&self, fits: impl Fn(&Slot) -> bool) -> Option<usize> {
         self.lru.oldest().find(|&slot| {
             let s = &self.slots[slot];
-            s.ino == 0 || s.pinned != self.epoch && (dirty || s.dirty == 0)
+            (s.ino == 0 || s.pinned != self.epoch) && fits(s)
         })
     }
 

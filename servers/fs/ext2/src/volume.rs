@@ -116,6 +116,16 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.disk.device.flush()
     }
 
+    /// Forgets file pages that are on the disk as well, and gives up their memory; how many.
+    pub fn drop_pages(&mut self) -> usize {
+        self.pages.drop_clean()
+    }
+
+    /// Forgets metadata that is on the disk as well.
+    pub fn drop_metadata(&mut self) {
+        self.meta.drop_clean();
+    }
+
     /// Syncs and gives the device back. Inodes without a name are freed, referenced or not.
     pub fn unmount(mut self) -> core::result::Result<D, Error> {
         if !self.disk.read_only {

@@ -4,14 +4,14 @@ use crate::snapshots::Snapshots;
 use crate::source::{PathKind, Source};
 use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, PROCESS, ROOT, decimal};
 use crate::{global, process};
-use abi::fs::{Attributes, NAME_MAX, Statistics};
+use abi::fs::{Attributes, NAME_MAX, SetAttributes, SetMask, Statistics};
 use abi::{Endpoint, Errno, PAGE};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use rt::fsserver::{Dirents, FileSystem, Node, Result, UserBuffer};
+use rt::fsserver::{Dirents, FileSystem, Node, Result, UserBuffer, Written};
 
 const S_IFDIR: u32 = 0o040000;
 const S_IFREG: u32 = 0o100000;
@@ -43,6 +43,14 @@ impl<S: Source> Proc<S> {
 
     fn inode(&self, ino: u64) -> Result<Inode> {
         Inode::from_number(ino).ok_or(Errno::ESTALE)
+    }
+
+    /// `EROFS` for what cannot be written.
+    fn check_writable(&self, ino: u64) -> Result<()> {
+        match self.inode(ino)? {
+            Inode::Global(index) if GLOBAL[index].2 == Global::DropCaches => Ok(()),
+            _ => Err(Errno::EROFS),
+        }
     }
 
     /// Attributes, and a check that it (still) exists.
@@ -284,6 +292,7 @@ fn global_mode(what: Global) -> u32 {
     match what {
         Global::Directory => S_IFDIR | 0o555,
         Global::SelfLink | Global::ThreadSelf | Global::Link(_) => S_IFLNK | 0o777,
+        Global::DropCaches => S_IFREG | 0o200,
         _ => S_IFREG | 0o444,
     }
 }
@@ -332,6 +341,31 @@ impl<S: Source> FileSystem for Proc<S> {
             self.snapshots.forget(ino, who);
         }
         Ok(len as u64)
+    }
+
+    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+        self.check_writable(ino)?;
+        let mut text = [0; 16];
+        let text = usize::try_from(from.len())
+            .ok()
+            .and_then(|n| text.get_mut(..n));
+        let text = text.ok_or(Errno::EINVAL)?;
+        from.copy_in(0, text)?;
+        global::drop_caches(&self.source, text)?;
+        Ok(Written {
+            bytes: from.len(),
+            size: 0,
+            position: offset.unwrap_or(0),
+        })
+    }
+
+    fn set_attributes(&mut self, ino: u64, set: &SetAttributes) -> Result<Node> {
+        // A shell that writes to a file cuts it first.
+        self.check_writable(ino)?;
+        if set.mask != SetMask::SIZE.bits() || set.size != 0 {
+            return Err(Errno::EPERM);
+        }
+        self.node(self.inode(ino)?)
     }
 
     fn getdents(

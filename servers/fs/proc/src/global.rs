@@ -49,6 +49,9 @@ pub fn text(
         }
         Global::BootId => uuid(*boot_id),
         Global::Counters => counters(source)?,
+        Global::Frames => frames(source)?,
+        // As Linux: not even root reads it.
+        Global::DropCaches => return Err(Errno::EACCES),
         Global::Directory => return Err(Errno::EISDIR),
         Global::SelfLink | Global::ThreadSelf | Global::Link(_) => return Err(Errno::EINVAL),
     };
@@ -163,9 +166,41 @@ fn uuid(mut b: [u8; 16]) -> String {
     out
 }
 
+/// Acts on what was written to drop_caches: 1 file pages, 2 names and inodes, 3 both.
+pub fn drop_caches(source: &impl Source, text: &[u8]) -> Result<(), Errno> {
+    let (data, names) = match text.trim_ascii() {
+        b"1" => (true, false),
+        b"2" => (false, true),
+        b"3" => (true, true),
+        _ => return Err(Errno::EINVAL),
+    };
+    source.drop_caches(data, names)
+}
+
+/// One `owner frames` a line, everything that owns frames, and last their sum.
+fn frames(source: &impl Source) -> Result<String, Errno> {
+    let (vm, owners) = (source.vm()?, source.frames()?);
+    let mut out = String::new();
+    for (name, frames) in [
+        ("free", vm.free / abi::PAGE),
+        ("cache", owners.cached),
+        ("programs", owners.programs),
+        ("tables", owners.tables),
+        ("vm", owners.heap),
+    ] {
+        let _ = writeln!(out, "{name} {frames}");
+    }
+    for (name, frames) in source.services() {
+        let _ = writeln!(out, "{name} {frames}");
+    }
+    let _ = writeln!(out, "total {}", owners.total);
+    Ok(out)
+}
+
 /// One `name value` a line: what leak tests compare.
 fn counters(source: &impl Source) -> Result<String, Errno> {
     let (kernel, vm, vfs, pm) = (source.kernel()?, source.vm()?, source.vfs()?, source.pm()?);
+    let owners = source.frames()?;
     let mut out = String::new();
     for (name, value) in [
         ("kernel.visits", kernel.visits),
@@ -185,12 +220,18 @@ fn counters(source: &impl Source) -> Result<String, Errno> {
         ("vm.regions", vm.regions),
         ("vm.waiting", vm.waiting),
         ("vm.used_frames", vm.used_frames),
+        ("vm.heap_frames", owners.heap),
+        ("vm.table_frames", owners.tables),
+        ("vm.cached_frames", owners.cached),
+        ("vm.service_frames", owners.services),
+        ("vm.program_frames", owners.programs),
         ("vfs.files", vfs.files),
         ("vfs.vnodes", vfs.vnodes),
         ("vfs.pipes", vfs.pipes),
         ("vfs.tasks", vfs.tasks),
         ("vfs.grants", vfs.grants),
         ("vfs.processes", vfs.processes),
+        ("vfs.repairs", vfs.repairs),
         ("pm.processes", pm.processes),
         ("pm.zombies", pm.zombies),
         ("pm.forks", pm.forks),

@@ -10,10 +10,14 @@ use abi::proto::pm::{
     NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf,
 };
 use abi::proto::vfs::{
-    ExecFigures, ExecInfo, FoundFd, MountTable, NextFd, PathOf, VfsCounters, VfsFigures,
+    DropCaches, ExecFigures, ExecInfo, FoundFd, MountTable, NextFd, PathOf, VfsCounters, VfsFigures,
 };
-use abi::proto::vm::{RegionAt, RegionInfo, SpaceFigures, SpaceInfo, VmCounters, VmFigures};
+use abi::proto::vm::{
+    FrameFigures, RegionAt, RegionInfo, ServiceFrames, SpaceFigures, SpaceInfo, VmCounters,
+    VmFigures, VmFrames,
+};
 use abi::{Endpoint, Errno};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -96,6 +100,23 @@ impl Source for System {
     }
     fn vm(&self) -> Result<VmFigures, Errno> {
         call(Endpoint::VM, VmCounters {})
+    }
+    fn frames(&self) -> Result<FrameFigures, Errno> {
+        call(Endpoint::VM, VmFrames {})
+    }
+    fn services(&self) -> Vec<(String, u64)> {
+        let mut services = Vec::new();
+        let mut slot = 0;
+        while let Ok(owned) = call(Endpoint::VM, ServiceFrames { slot }) {
+            let name = kernel::proc_info(owned.slot as usize).map_or([0; 16], |info| info.name);
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            services.push((String::from_utf8_lossy(name).into_owned(), owned.frames));
+            slot = owned.slot + 1;
+        }
+        services
+    }
+    fn drop_caches(&self, data: bool, names: bool) -> Result<(), Errno> {
+        call(Endpoint::VFS, DropCaches { data, names })
     }
     fn path(&self, who: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno> {
         let (which, fd) = match kind {

@@ -3,8 +3,9 @@
 use abi::kernel::Counters;
 use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
-use abi::proto::vm::{RegionInfo, SpaceFigures, VmFigures};
+use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Which path of a process ([`abi::proto::vfs::PathOf`]).
@@ -38,6 +39,12 @@ pub trait Source {
     fn region(&self, who: Endpoint, index: u64) -> Result<RegionInfo, Errno>;
     /// VM's counters.
     fn vm(&self) -> Result<VmFigures, Errno>;
+    /// VM: the owners of frames.
+    fn frames(&self) -> Result<FrameFigures, Errno>;
+    /// VM: the services' names and frames.
+    fn services(&self) -> Vec<(String, u64)>;
+    /// VFS: drops caches: file pages, names and inodes.
+    fn drop_caches(&self, data: bool, names: bool) -> Result<(), Errno>;
     /// VFS: the path of a process's file.
     fn path(&self, who: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno>;
     /// VFS: the lowest descriptor from `fd` on.

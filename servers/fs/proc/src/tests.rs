@@ -1,11 +1,12 @@
 use crate::files::Proc;
 use crate::source::{PathKind, Source};
-use crate::tree::{GLOBAL, Inode, Item, OfProcess, ROOT, decimal};
+use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, ROOT, decimal};
 use crate::{global, process};
+use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::Counters;
 use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
-use abi::proto::vm::{RegionInfo, SpaceFigures, VmFigures};
+use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
 use rt::fsserver::{Dirents, FileSystem};
 use std::string::String;
@@ -101,6 +102,23 @@ impl Source for Two {
             used_frames: 6144,
         })
     }
+    fn frames(&self) -> Result<FrameFigures, Errno> {
+        Ok(FrameFigures {
+            heap: 64,
+            tables: 100,
+            cached: 2048,
+            services: 3000,
+            programs: 2980,
+            total: 16384,
+        })
+    }
+    fn services(&self) -> Vec<(String, u64)> {
+        vec![("pm".into(), 1000), ("vfs".into(), 2000)]
+    }
+    fn drop_caches(&self, data: bool, names: bool) -> Result<(), Errno> {
+        // The outcome tells what was asked.
+        Err(Errno(100 + data as i32 + 2 * names as i32))
+    }
     fn path(&self, _: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno> {
         match kind {
             PathKind::Exe => Ok(b"/bin/busybox".to_vec()),
@@ -139,6 +157,7 @@ impl Source for Two {
             tasks: 1,
             grants: 2,
             processes: 1,
+            repairs: 5,
         })
     }
     fn memory(&self, _: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
@@ -253,7 +272,7 @@ fn inode_numbers_come_apart_again() {
 fn global_entries_are_in_directories_that_stand_before_them() {
     for (i, (dir, name, _)) in GLOBAL.iter().enumerate() {
         assert!(*dir < i || i == 0);
-        assert_eq!(GLOBAL[*dir].2, crate::tree::Global::Directory);
+        assert_eq!(GLOBAL[*dir].2, Global::Directory);
         assert_eq!(
             GLOBAL
                 .iter()
@@ -408,4 +427,43 @@ fn a_reader_keeps_its_text_until_it_is_done() {
     }
     assert_eq!(kept.get(1, other), None);
     assert!(kept.get(999, SHELL).is_some());
+}
+
+#[test]
+fn the_owners_of_frames_add_up() {
+    let text = global::text(&Two, &[0; 16], Global::Frames, SHELL).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let mut owners = text.lines().map(|line| line.split_once(' ').unwrap());
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    let (last, total) = owners.next_back().unwrap();
+    assert_eq!((last, owners.clone().count()), ("total", 7));
+    assert_eq!(
+        owners.map(|owner| number(owner.1)).sum::<u64>(),
+        number(total)
+    );
+}
+
+#[test]
+fn only_drop_caches_is_written_to() {
+    let files = &mut Proc::new(Two);
+    for (text, asked) in [("1\n", 101), ("2", 102), (" 3 \n", 103)] {
+        assert_eq!(
+            global::drop_caches(&Two, text.as_bytes()),
+            Err(Errno(asked))
+        );
+    }
+    for text in ["", "0", "4", "-1", "1 2", "one"] {
+        assert_eq!(
+            global::drop_caches(&Two, text.as_bytes()),
+            Err(Errno::EINVAL)
+        );
+    }
+    let cut = SetAttributes {
+        mask: SetMask::SIZE.bits(),
+        ..SetAttributes::default()
+    };
+    let ino = walk(files, "sys/vm/drop_caches").unwrap();
+    assert_eq!(files.set_attributes(ino, &cut).unwrap().mode, 0o100200);
+    let ino = walk(files, "uptime").unwrap();
+    assert_eq!(files.set_attributes(ino, &cut), Err(Errno::EROFS));
 }

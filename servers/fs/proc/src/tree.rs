@@ -35,6 +35,10 @@ pub enum Global {
     Uuid,
     BootId,
     Counters,
+    /// The owners of memory.
+    Frames,
+    /// Written to drop caches.
+    DropCaches,
 }
 
 /// A global entry: its directory's index, its name, what it is.
@@ -57,6 +61,7 @@ pub const GLOBAL: &[Entry] = &[
     (SYS, "fs", G::Directory),
     (0, "absentia", G::Directory),
     (ABSENTIA, "counters", G::Counters),
+    (ABSENTIA, "frames", G::Frames),
     (0, "self", G::SelfLink),
     (0, "thread-self", G::ThreadSelf),
     (0, "mounts", G::Link("self/mounts")),
@@ -105,6 +110,7 @@ pub const GLOBAL: &[Entry] = &[
     (SYS_RANDOM, "poolsize", G::Line("256")),
     (SYS_VM, "overcommit_memory", G::Line("0")),
     (SYS_VM, "max_map_count", G::Line("65530")),
+    (SYS_VM, "drop_caches", G::DropCaches),
     (SYS_FS, "file-max", G::Line("65536")),
     (SYS_FS, "nr_open", G::Line("1048576")),
     (SYS_FS, "pipe-max-size", G::Line("1048576")),

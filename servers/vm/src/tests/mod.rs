@@ -1,6 +1,7 @@
 //! VM on a machine made of a vector.
 
 mod calls;
+mod dropping;
 mod machine;
 mod model;
 mod waiting;

@@ -323,14 +323,29 @@ impl FileSystem for Server {
     fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
         self.change();
         let ino = inode(ino)?;
+        let mut result = Ok(());
         let pages = offset..offset.saturating_add(len);
         for at in pages.step_by(ext2::PAGE) {
             if let Err(errno) = self.volume.page_written(ino, at) {
                 rt::log!("inode {ino} loses what was written to its mapping at {at}: {errno}");
-                return Err(errno);
+                result = Err(errno);
+                break;
             }
         }
-        Ok(())
+        // What could not be taken over is lost: VM cannot keep it for ever.
+        self.volume.store_mut().taken_over(ino, offset, len);
+        result
+    }
+
+    fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {
+        if names {
+            self.volume.drop_metadata();
+        }
+        Ok(if data {
+            self.volume.drop_pages() as u64
+        } else {
+            0
+        })
     }
 
     fn unmount(&mut self) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Cache pages that VM maps into programs.
 
-use abi::proto::vm::{CacheForget, CacheMap, CacheRelease, CacheSet};
+use abi::proto::vm::{
+    CacheClean, CacheForget, CacheMap, CacheRelease, CacheSet, Discard, Populate,
+};
 use abi::{Endpoint, Errno};
 use ext2::{PAGE, PageStore};
 use rt::ipc;
@@ -47,6 +49,21 @@ impl SharedPages {
             };
             // VM knows no such pages: just as well.
             let _ = ipc::call(Endpoint::VM, all);
+        }
+    }
+
+    /// What mappings had changed in `[offset, offset + len)` of the file is known here now: VM
+    /// may drop its pages.
+    pub fn taken_over(&mut self, ino: u32, offset: u64, len: u64) {
+        let Some(dev) = self.device else { return };
+        let clean = CacheClean {
+            dev,
+            ino: ino as u64,
+            offset,
+            len,
+        };
+        if let Err(errno) = ipc::call(Endpoint::VM, clean) {
+            rt::log!("VM keeps pages of inode {ino}: {errno}");
         }
     }
 
@@ -110,6 +127,16 @@ impl PageStore for SharedPages {
     fn release(&mut self, slot: usize) -> Result<(), Errno> {
         let addr = self.address(slot);
         ipc::call(Endpoint::VM, CacheRelease { addr })
+    }
+
+    fn discard(&mut self, slot: usize, count: usize) -> bool {
+        let (addr, len) = (self.address(slot), (count * PAGE) as u64);
+        ipc::call(Endpoint::VM, Discard { addr, len }).is_ok()
+    }
+
+    fn supply(&mut self, slot: usize, count: usize) -> Result<(), Errno> {
+        let (addr, len) = (self.address(slot), (count * PAGE) as u64);
+        ipc::call(Endpoint::VM, Populate { addr, len })
     }
 
     fn forget(&mut self, ino: u32, offset: u64) {

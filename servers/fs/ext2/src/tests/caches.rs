@@ -9,7 +9,7 @@ use std::vec;
 use abi::fs::{SetAttributes, SetMask};
 
 use super::image::{Image, contents, format_image, fsck};
-use crate::{BlockDevice, MemoryDisk, New, Options, PAGE, PageStore, ROOT, Result, Volume};
+use crate::{BlockDevice, Errno, MemoryDisk, New, Options, PAGE, PageStore, ROOT, Result, Volume};
 
 const FILE: New = New {
     mode: 0o100644,
@@ -25,6 +25,10 @@ struct Shared {
     slots: Vec<usize>,
     other: BTreeMap<(u32, u64), usize>,
     fetched: usize,
+    capacity: usize,
+    /// Slots without memory.
+    vacant: Vec<bool>,
+    exhausted: bool,
 }
 
 impl Shared {
@@ -34,6 +38,9 @@ impl Shared {
             slots: Vec::new(),
             other: BTreeMap::new(),
             fetched: 0,
+            capacity: 64,
+            vacant: Vec::new(),
+            exhausted: false,
         }
     }
 
@@ -45,18 +52,21 @@ impl Shared {
 
 impl PageStore for Shared {
     fn capacity(&self) -> usize {
-        64
+        self.capacity
     }
     fn page(&self, slot: usize) -> &[u8] {
+        assert!(!self.vacant[slot]);
         &self.frames[self.slots[slot]]
     }
     fn page_mut(&mut self, slot: usize) -> &mut [u8] {
+        assert!(!self.vacant[slot]);
         &mut self.frames[self.slots[slot]]
     }
     fn prepare(&mut self, slot: usize) -> Result<()> {
         assert_eq!(slot, self.slots.len());
         let frame = self.frame();
         self.slots.push(frame);
+        self.vacant.push(false);
         Ok(())
     }
     fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<()> {
@@ -70,6 +80,22 @@ impl PageStore for Shared {
         self.slots[slot] = frame;
         self.fetched += 1;
         true
+    }
+    fn discard(&mut self, slot: usize, count: usize) -> bool {
+        let slots = self.vacant.get_mut(slot..slot + count);
+        slots.map(|slots| slots.fill(true)).is_some()
+    }
+    fn supply(&mut self, slot: usize, count: usize) -> Result<()> {
+        if self.exhausted {
+            return Err(Errno::ENOMEM);
+        }
+        for slot in slot..slot + count {
+            if self.vacant[slot] {
+                self.vacant[slot] = false;
+                self.slots[slot] = self.frame();
+            }
+        }
+        Ok(())
     }
     fn release(&mut self, slot: usize) -> Result<()> {
         self.slots[slot] = self.frame();
@@ -134,8 +160,8 @@ fn past_the_end_there_is_nothing_to_publish() {
     let f = v.create(ROOT, b"f", FILE).unwrap();
     v.set_attributes(f, &size(5000)).unwrap();
     v.publish(f, 4096, 0).unwrap();
-    assert_eq!(v.publish(f, 8192, 0), Err(crate::Errno::EFAULT));
-    assert_eq!(v.publish(ROOT, 0, 0), Err(crate::Errno::EISDIR));
+    assert_eq!(v.publish(f, 8192, 0), Err(Errno::EFAULT));
+    assert_eq!(v.publish(ROOT, 0, 0), Err(Errno::EISDIR));
 }
 
 /// Counts requests.
@@ -198,4 +224,57 @@ fn requests_are_few_and_large() {
         let maps = data.len() / (block_size * block_size / 4) + 2;
         assert!(reads.get() < 2 * ideal + maps, "{} reads", reads.get());
     }
+}
+
+#[test]
+fn dropped_pages_come_from_the_disk_and_changed_ones_stay() {
+    let image = format_image(8 << 20, 1024, 128);
+    let mut shared = Shared::new();
+    shared.capacity = 256;
+    let mut v = Volume::mount_with(image.disk(), shared, Options::default()).unwrap();
+    let vacant = |v: &Volume<MemoryDisk, Shared>| {
+        let slots = v.store().vacant.iter();
+        slots.filter(|&&vacant| vacant).count()
+    };
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let mut data = contents(150 * PAGE, 5);
+    v.write(f, 0, &data).unwrap();
+    v.sync().unwrap();
+    for page in 0..4 {
+        v.publish(f, page * PAGE as u64, 0).unwrap();
+    }
+    v.write(f, 100 * PAGE as u64, b"changed").unwrap();
+    data[100 * PAGE..][..7].copy_from_slice(b"changed");
+    assert_eq!(v.drop_pages(), 149);
+    v.drop_metadata();
+    assert_eq!(v.drop_pages(), 0);
+    assert_eq!(vacant(&v), 150 - 64 - 1);
+    // What the other cache let go of comes from the disk, the rest from there.
+    let frame = v.store_mut().other.remove(&(f, 0)).unwrap();
+    v.store_mut().frames[frame].fill(0xee);
+    let mut sink = vec![0; data.len()];
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    assert_eq!((v.store().fetched, vacant(&v)), (3, 0));
+    v.write(f, 0, b"again").unwrap();
+    data[..5].copy_from_slice(b"again");
+    v.sync().unwrap();
+    assert_eq!(v.drop_pages(), 150);
+    v.drop_metadata();
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    // Where memory is short, it goes on with the little that it has.
+    v.drop_pages();
+    v.store_mut().exhausted = true;
+    sink.fill(0);
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    v.write(f, 0, &data[PAGE..]).unwrap();
+    data.copy_within(PAGE.., 0);
+    assert_eq!(vacant(&v), 150 - 64);
+    v.store_mut().exhausted = false;
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    image.store(v.unmount().unwrap());
+    fsck(&image);
 }

@@ -1,13 +1,16 @@
 //! Pages from VM, in chunks, that VM maps into programs.
 
-use abi::proto::vm::{CacheForget, CacheRelease, CacheSet};
+use abi::proto::vm::{CacheForget, CacheRelease, CacheSet, Discard, Populate};
 use abi::{Endpoint, Errno};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use rt::ipc;
 use tmpfs::{PAGE, PageStore};
 
 /// Pages fetched from VM at once.
 const CHUNK: usize = 64;
+/// Freed pages kept for the next file; programs may need the memory of more.
+const SPARE: usize = 64;
 
 /// The pages of the file system. Chunks stay; pages in them are reused.
 #[derive(Default)]
@@ -16,8 +19,8 @@ pub struct Memory {
     /// Pages of the last chunk that were never given out (and are zero).
     fresh: usize,
     free: Vec<u32>,
-    /// Freed pages that VM could not replace yet.
-    stuck: Vec<u32>,
+    /// Free pages that VM has back.
+    vacant: BTreeSet<u32>,
     /// Names this file system in VM's cache; none before it is mounted.
     device: Option<u64>,
 }
@@ -44,6 +47,46 @@ impl Memory {
         self.chunks[page / CHUNK].wrapping_add(page % CHUNK * PAGE)
     }
 
+    /// Gives free pages back to VM until `keep` are left.
+    pub fn trim(&mut self, keep: usize) {
+        let mut surplus = self.free.split_off(keep.min(self.free.len()));
+        surplus.sort_unstable();
+        let follows = |&a: &u32, &b: &u32| a + 1 == b && !(b as usize).is_multiple_of(CHUNK);
+        for run in surplus.chunk_by(follows) {
+            self.discard(run);
+        }
+    }
+
+    /// Gives a run of pages within a chunk back.
+    fn discard(&mut self, run: &[u32]) {
+        let discard = Discard {
+            addr: self.address(run[0]) as u64,
+            len: (run.len() * PAGE) as u64,
+        };
+        match ipc::call(Endpoint::VM, discard) {
+            Ok(()) => self.vacant.extend(run),
+            Err(errno) => rt::log!("pages lost: {errno}"),
+        }
+    }
+
+    /// Gets pages back from VM: all of a chunk if there is as much, else one.
+    fn supply(&mut self) -> Result<(), Errno> {
+        let page = *self.vacant.last().ok_or(Errno::ENOSPC)?;
+        let first = page - page % CHUNK as u32;
+        let populate = |page: u32, count: usize| Populate {
+            addr: self.address(page) as u64,
+            len: (count * PAGE) as u64,
+        };
+        if ipc::call(Endpoint::VM, populate(first, CHUNK)).is_ok() {
+            self.free.extend(self.vacant.split_off(&first));
+            return Ok(());
+        }
+        ipc::call(Endpoint::VM, populate(page, 1))?;
+        self.vacant.remove(&page);
+        self.free.push(page);
+        Ok(())
+    }
+
     fn release(&self, page: u32) -> Result<(), Errno> {
         let addr = self.address(page) as u64;
         ipc::call(Endpoint::VM, CacheRelease { addr })
@@ -52,18 +95,15 @@ impl Memory {
 
 impl PageStore for Memory {
     fn allocate(&mut self) -> Result<u32, Errno> {
+        if self.free.is_empty() && self.fresh == 0 {
+            // None vacant, or none to be had: then there is no new chunk either.
+            let _ = self.supply();
+        }
         if let Some(page) = self.free.pop() {
             self.page_mut(page).fill(0);
             return Ok(page);
         }
         if self.fresh == 0 {
-            if let Some(&page) = self.stuck.last()
-                && self.release(page).is_ok()
-            {
-                self.stuck.pop();
-                self.page_mut(page).fill(0);
-                return Ok(page);
-            }
             let chunk = rt::vm::map(CHUNK * PAGE).map_err(|errno| match errno {
                 // The memory of the machine is this file system's disk.
                 Errno::ENOMEM => Errno::ENOSPC,
@@ -79,10 +119,13 @@ impl PageStore for Memory {
 
     fn free(&mut self, page: u32, published: bool) {
         // A published frame may still be mapped by programs: it is theirs now.
-        if published && self.release(page).is_err() {
-            self.stuck.push(page);
-        } else {
-            self.free.push(page);
+        if published {
+            self.discard(&[page]);
+            return;
+        }
+        self.free.push(page);
+        if self.free.len() >= 2 * SPARE {
+            self.trim(SPARE);
         }
     }
 
