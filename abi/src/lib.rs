@@ -18,6 +18,7 @@ extern crate std;
 pub mod boot;
 pub mod endpoint;
 pub mod errno;
+pub mod exec;
 pub mod fs;
 pub mod grant;
 pub mod hostlink;

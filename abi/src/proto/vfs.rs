@@ -1,5 +1,6 @@
 //! Requests to VFS. Linux file calls arrive as [`crate::Class::Linux`].
 
+use crate::exec::ExecBackend;
 use crate::{Endpoint, Errno, protocol};
 
 protocol! {
@@ -262,5 +263,33 @@ protocol! {
         data: bool,
         /// Names, inodes, directories.
         names: bool,
+    };
+    /// Call by proc: how programs are loaded from now on.
+    SetExecBackend = 40 {
+        /// How.
+        backend: ExecBackend,
+    };
+    /// Call by proc: how programs are loaded.
+    GetExecBackend = 41 {} -> ExecBackendNow {
+        /// How.
+        backend: ExecBackend,
+    };
+    /// Call by proc: whether execs are traced from now on.
+    SetExecTrace = 42 {
+        /// Whether.
+        on: bool,
+    };
+    /// Call by proc: writes the stages of the last traced exec into `grant`, a line each:
+    /// `STAGE NS SERVICE=NS ...`, where the first figure is the time it took and the others
+    /// are the processor times of the services that took part (with the kernel's work for
+    /// them).
+    ExecTrace = 43 {
+        /// proc's grant.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    } -> ExecTraceLength {
+        /// Bytes written.
+        len: u64,
     };
 }

@@ -121,6 +121,26 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
+            vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
+                self.exec.backend.set(r.backend);
+                Ok(())
+            }),
+            vfs::GetExecBackend::KIND => answer(message, |_: vfs::GetExecBackend| {
+                let backend = self.exec.backend.get();
+                Ok(vfs::ExecBackendNow { backend })
+            }),
+            vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
+                self.exec.trace.set(r.on);
+                Ok(())
+            }),
+            vfs::ExecTrace::KIND => answer(message, |r: vfs::ExecTrace| {
+                let text = self.exec.trace.text(&*self.machine);
+                let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
+                self.machine.write_grant(source, r.grant, bytes)?;
+                Ok(vfs::ExecTraceLength {
+                    len: bytes.len() as u64,
+                })
+            }),
             _ => Message::error(Errno::ENOSYS),
         })
     }

@@ -34,6 +34,22 @@ pub struct Processor {
     pub min_signal_stack: u64,
 }
 
+/// Slots whose processor times a [`Sample`] has: those of the services.
+pub const SERVICE_SLOTS: usize = 16;
+
+/// Who used the processor how long since boot, ns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sample {
+    /// The time before it was taken.
+    pub before: u64,
+    /// The time after it was taken.
+    pub after: u64,
+    /// By process slot. What the caller used since it was last chosen to run is missing.
+    pub used: [u64; SERVICE_SLOTS],
+    /// Time without anything to do.
+    pub idle: u64,
+}
+
 /// The world.
 pub trait Machine {
     /// Posts; never fails for lack of room. A dead peer's messages are dropped.
@@ -85,6 +101,10 @@ pub trait Machine {
     fn sabotaged(&self, _defect: u64) -> bool {
         false
     }
+    /// Who used the processor how long.
+    fn sample(&self) -> Sample;
+    /// The name of the process in a slot; empty when there is none.
+    fn process_name(&self, slot: usize) -> [u8; 16];
     /// A line for the host.
     fn log(&self, text: Arguments<'_>);
 }

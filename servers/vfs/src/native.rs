@@ -1,6 +1,6 @@
 //! The machine the server runs on: the kernel.
 
-use crate::machine::{Access, Machine, Processor};
+use crate::machine::{Access, Machine, Processor, Sample};
 use abi::boot::names;
 use abi::kernel::{Kcall, KernelNotify};
 use abi::{Endpoint, Errno, Message};
@@ -195,6 +195,23 @@ impl Machine for Native {
 
     fn sabotaged(&self, defect: u64) -> bool {
         self.sabotage & defect != 0
+    }
+
+    fn sample(&self) -> Sample {
+        let mut sample = Sample {
+            before: self.now(),
+            ..Sample::default()
+        };
+        for (slot, used) in sample.used.iter_mut().enumerate() {
+            *used = kernel::proc_info(slot).map_or(0, |info| info.cpu_ns);
+        }
+        sample.idle = kernel::counters().map_or(0, |counters| counters.idle_ns);
+        sample.after = self.now();
+        sample
+    }
+
+    fn process_name(&self, slot: usize) -> [u8; 16] {
+        kernel::proc_info(slot).map_or([0; 16], |info| info.name)
     }
 
     fn log(&self, text: Arguments<'_>) {

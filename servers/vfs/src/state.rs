@@ -1,6 +1,7 @@
 //! The server's state, shared by its tasks.
 
 use crate::device::Driver;
+use crate::exec::Control;
 use crate::machine::Machine;
 use crate::mount::{Mount, NameCache};
 use crate::peer::{Peer, Questions};
@@ -69,6 +70,8 @@ pub struct Vfs {
     pub readiness: Rc<Event>,
     /// For AT_RANDOM.
     pub random: RefCell<Random>,
+    /// How programs are loaded.
+    pub exec: Control,
     /// Leak checks.
     pub counters: Rc<Counters>,
 }
@@ -97,6 +100,7 @@ impl Vfs {
             names: Rc::default(),
             readiness: Rc::default(),
             random: RefCell::new(Random::new(seed)),
+            exec: Control::default(),
             counters: Rc::default(),
             machine,
         })

@@ -48,7 +48,7 @@ impl<S: Source> Proc<S> {
     /// `EROFS` for what cannot be written.
     fn check_writable(&self, ino: u64) -> Result<()> {
         match self.inode(ino)? {
-            Inode::Global(index) if GLOBAL[index].2 == Global::DropCaches => Ok(()),
+            Inode::Global(index) if global_mode(GLOBAL[index].2) & 0o222 != 0 => Ok(()),
             _ => Err(Errno::EROFS),
         }
     }
@@ -293,6 +293,7 @@ fn global_mode(what: Global) -> u32 {
         Global::Directory => S_IFDIR | 0o555,
         Global::SelfLink | Global::ThreadSelf | Global::Link(_) => S_IFLNK | 0o777,
         Global::DropCaches => S_IFREG | 0o200,
+        Global::ExecBackend | Global::ExecTrace => S_IFREG | 0o644,
         _ => S_IFREG | 0o444,
     }
 }
@@ -345,13 +346,16 @@ impl<S: Source> FileSystem for Proc<S> {
 
     fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
         self.check_writable(ino)?;
+        let Inode::Global(index) = self.inode(ino)? else {
+            return Err(Errno::EACCES);
+        };
         let mut text = [0; 16];
         let text = usize::try_from(from.len())
             .ok()
             .and_then(|n| text.get_mut(..n));
         let text = text.ok_or(Errno::EINVAL)?;
         from.copy_in(0, text)?;
-        global::drop_caches(&self.source, text)?;
+        global::write(&self.source, GLOBAL[index].2, text)?;
         Ok(Written {
             bytes: from.len(),
             size: 0,

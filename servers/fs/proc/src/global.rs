@@ -4,6 +4,9 @@ use crate::cpu;
 use crate::process::state;
 use crate::source::Source;
 use crate::tree::Global;
+use abi::endpoint::MAX_PROCESSES;
+use abi::exec::ExecBackend;
+use abi::kernel::Counters;
 use abi::proto::pm::identity;
 use abi::{Endpoint, Errno};
 use alloc::format;
@@ -52,6 +55,9 @@ pub fn text(
         Global::Frames => frames(source)?,
         // As Linux: not even root reads it.
         Global::DropCaches => return Err(Errno::EACCES),
+        Global::Work => work(source)?,
+        Global::ExecBackend => format!("{}\n", source.exec_backend()?.name()),
+        Global::ExecTrace => return source.exec_trace(),
         Global::Directory => return Err(Errno::EISDIR),
         Global::SelfLink | Global::ThreadSelf | Global::Link(_) => return Err(Errno::EINVAL),
     };
@@ -197,12 +203,9 @@ fn frames(source: &impl Source) -> Result<String, Errno> {
     Ok(out)
 }
 
-/// One `name value` a line: what leak tests compare.
-fn counters(source: &impl Source) -> Result<String, Errno> {
-    let (kernel, vm, vfs, pm) = (source.kernel()?, source.vm()?, source.vfs()?, source.pm()?);
-    let owners = source.frames()?;
-    let mut out = String::new();
-    for (name, value) in [
+/// The kernel's counters by name.
+fn kernel_counters(kernel: &Counters) -> [(&'static str, u64); 10] {
+    [
         ("kernel.visits", kernel.visits),
         ("kernel.messages", kernel.messages),
         ("kernel.copies", kernel.copies),
@@ -213,6 +216,52 @@ fn counters(source: &impl Source) -> Result<String, Errno> {
         ("kernel.interrupts", kernel.interrupts),
         ("kernel.switches", kernel.switches),
         ("kernel.idle_ns", kernel.idle_ns),
+    ]
+}
+
+/// What was done since boot: the kernel's counters, and the processor times of the services,
+/// ns. Asks nobody but the kernel, so that looking changes no cache.
+fn work(source: &impl Source) -> Result<String, Errno> {
+    let mut out = String::new();
+    for (name, value) in kernel_counters(&source.kernel()?) {
+        let _ = writeln!(out, "{name} {value}");
+    }
+    // Services have the first slots, without a gap.
+    for slot in 1..MAX_PROCESSES {
+        let Ok(info) = source.slot(slot) else {
+            break;
+        };
+        let len = info.name.iter().position(|&b| b == 0);
+        let name = &info.name[..len.unwrap_or(info.name.len())];
+        let _ = writeln!(out, "cpu.{} {}", String::from_utf8_lossy(name), info.cpu_ns);
+    }
+    Ok(out)
+}
+
+/// Takes what was written to a file that can be written. `EINVAL` when it means nothing.
+pub fn write(source: &impl Source, what: Global, text: &[u8]) -> Result<(), Errno> {
+    let word = text.trim_ascii();
+    match what {
+        Global::DropCaches => drop_caches(source, word),
+        Global::ExecBackend => {
+            let backend = ExecBackend::named(word).ok_or(Errno::EINVAL)?;
+            source.set_exec_backend(backend)
+        }
+        Global::ExecTrace => match word {
+            b"0" => source.set_exec_trace(false),
+            b"1" => source.set_exec_trace(true),
+            _ => Err(Errno::EINVAL),
+        },
+        _ => Err(Errno::EACCES),
+    }
+}
+
+/// One `name value` a line: what leak tests compare.
+fn counters(source: &impl Source) -> Result<String, Errno> {
+    let (kernel, vm, vfs, pm) = (source.kernel()?, source.vm()?, source.vfs()?, source.pm()?);
+    let owners = source.frames()?;
+    let mut out = String::new();
+    let others = [
         ("vm.total", vm.total),
         ("vm.free", vm.free),
         ("vm.cached", vm.cached),
@@ -235,7 +284,8 @@ fn counters(source: &impl Source) -> Result<String, Errno> {
         ("pm.processes", pm.processes),
         ("pm.zombies", pm.zombies),
         ("pm.forks", pm.forks),
-    ] {
+    ];
+    for (name, value) in kernel_counters(&kernel).into_iter().chain(others) {
         let _ = writeln!(out, "{name} {value}");
     }
     Ok(out)

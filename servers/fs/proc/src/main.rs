@@ -4,13 +4,15 @@
 extern crate alloc;
 
 use abi::boot::{RunHeader, RunSpec, names, run_flags};
+use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
-use abi::kernel::Counters;
+use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::pm::{
     NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf,
 };
 use abi::proto::vfs::{
-    DropCaches, ExecFigures, ExecInfo, FoundFd, MountTable, NextFd, PathOf, VfsCounters, VfsFigures,
+    DropCaches, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MountTable, NextFd,
+    PathOf, SetExecBackend, SetExecTrace, VfsCounters, VfsFigures,
 };
 use abi::proto::vm::{
     FrameFigures, RegionAt, RegionInfo, ServiceFrames, SpaceFigures, SpaceInfo, VmCounters,
@@ -33,6 +35,8 @@ rt::entry!(main);
 
 /// Longest /proc/mounts.
 const MOUNTS_MAX: usize = 16 << 10;
+/// Longest trace of an exec.
+const TRACE_MAX: usize = 4 << 10;
 
 /// The system as it is.
 struct System {
@@ -155,6 +159,23 @@ impl Source for System {
     }
     fn kernel(&self) -> Result<Counters, Errno> {
         kernel::counters()
+    }
+    fn slot(&self, slot: usize) -> Result<ProcessInfo, Errno> {
+        kernel::proc_info(slot)
+    }
+    fn exec_backend(&self) -> Result<ExecBackend, Errno> {
+        call(Endpoint::VFS, GetExecBackend {}).map(|now| now.backend)
+    }
+    fn set_exec_backend(&self, backend: ExecBackend) -> Result<(), Errno> {
+        call(Endpoint::VFS, SetExecBackend { backend })
+    }
+    fn exec_trace(&self) -> Result<Vec<u8>, Errno> {
+        self.filled(TRACE_MAX, |grant, len| {
+            call(Endpoint::VFS, ExecTrace { grant, len }).map(|trace| trace.len)
+        })
+    }
+    fn set_exec_trace(&self, on: bool) -> Result<(), Errno> {
+        call(Endpoint::VFS, SetExecTrace { on })
     }
     fn uptime_ns(&self) -> u64 {
         kernel::time_ns()

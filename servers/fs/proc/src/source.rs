@@ -1,6 +1,7 @@
 //! Where the facts come from.
 
-use abi::kernel::Counters;
+use abi::exec::ExecBackend;
+use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
@@ -59,6 +60,16 @@ pub trait Source {
     fn memory(&self, who: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno>;
     /// The kernel's counters.
     fn kernel(&self) -> Result<Counters, Errno>;
+    /// The kernel: the process in a slot; `ENOENT` when there is none.
+    fn slot(&self, slot: usize) -> Result<ProcessInfo, Errno>;
+    /// VFS: how programs are loaded.
+    fn exec_backend(&self) -> Result<ExecBackend, Errno>;
+    /// Changes it.
+    fn set_exec_backend(&self, backend: ExecBackend) -> Result<(), Errno>;
+    /// VFS: the stages of the last traced exec.
+    fn exec_trace(&self) -> Result<Vec<u8>, Errno>;
+    /// Switches the trace on or off.
+    fn set_exec_trace(&self, on: bool) -> Result<(), Errno>;
     /// Ns since boot.
     fn uptime_ns(&self) -> u64;
     /// TSC ticks per second.

@@ -2,8 +2,9 @@ use crate::files::Proc;
 use crate::source::{PathKind, Source};
 use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, ROOT, decimal};
 use crate::{global, process};
+use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
-use abi::kernel::Counters;
+use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
@@ -173,6 +174,34 @@ impl Source for Two {
             interrupts: 5,
             ..Counters::default()
         })
+    }
+    fn slot(&self, slot: usize) -> Result<ProcessInfo, Errno> {
+        let mut info = ProcessInfo {
+            cpu_ns: 10 * slot as u64,
+            ..ProcessInfo::default()
+        };
+        info.name[..2].copy_from_slice(if slot == 1 { b"vm" } else { b"rs" });
+        if slot < 3 {
+            Ok(info)
+        } else {
+            Err(Errno::ENOENT)
+        }
+    }
+    fn exec_backend(&self) -> Result<ExecBackend, Errno> {
+        Ok(ExecBackend::Copy)
+    }
+    fn set_exec_backend(&self, backend: ExecBackend) -> Result<(), Errno> {
+        // An error is all that this source can show.
+        match backend {
+            ExecBackend::Buffer => Err(Errno::EBUSY),
+            _ => Ok(()),
+        }
+    }
+    fn exec_trace(&self) -> Result<Vec<u8>, Errno> {
+        Ok(b"lookup 5 vm=2 vfs=3 idle=0\n".to_vec())
+    }
+    fn set_exec_trace(&self, on: bool) -> Result<(), Errno> {
+        if on { Ok(()) } else { Err(Errno::EBUSY) }
     }
     fn uptime_ns(&self) -> u64 {
         3_456_000_000
@@ -466,4 +495,26 @@ fn only_drop_caches_is_written_to() {
     assert_eq!(files.set_attributes(ino, &cut).unwrap().mode, 0o100200);
     let ino = walk(files, "uptime").unwrap();
     assert_eq!(files.set_attributes(ino, &cut), Err(Errno::EROFS));
+}
+
+#[test]
+fn work_is_counted_and_names_the_services() {
+    let work = global_text("absentia/work");
+    assert!(work.contains("kernel.interrupts 5\n"), "{work}");
+    assert!(work.ends_with("cpu.vm 10\ncpu.rs 20\n"), "{work}");
+}
+
+#[test]
+fn exec_is_controlled_by_files() {
+    assert_eq!(global_text("absentia/exec-backend"), "copy\n");
+    assert!(global_text("absentia/exec-trace").starts_with("lookup 5 "));
+    let write = |what, text: &[u8]| global::write(&Two, what, text);
+    let (backend, trace) = (Global::ExecBackend, Global::ExecTrace);
+    assert_eq!(write(backend, b"map\n"), Ok(()));
+    assert_eq!(write(backend, b"buffer"), Err(Errno::EBUSY));
+    assert_eq!(write(backend, b"cache"), Err(Errno::EINVAL));
+    assert_eq!(write(trace, b"1\n"), Ok(()));
+    assert_eq!(write(trace, b"0"), Err(Errno::EBUSY));
+    assert_eq!(write(trace, b""), Err(Errno::EINVAL));
+    assert_eq!(write(Global::Version, b"1"), Err(Errno::EACCES));
 }

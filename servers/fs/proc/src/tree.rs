@@ -39,6 +39,12 @@ pub enum Global {
     Frames,
     /// Written to drop caches.
     DropCaches,
+    /// What was done since boot.
+    Work,
+    /// How programs are loaded; can be written.
+    ExecBackend,
+    /// Where the last exec's time went; writing switches it.
+    ExecTrace,
 }
 
 /// A global entry: its directory's index, its name, what it is.
@@ -62,6 +68,9 @@ pub const GLOBAL: &[Entry] = &[
     (0, "absentia", G::Directory),
     (ABSENTIA, "counters", G::Counters),
     (ABSENTIA, "frames", G::Frames),
+    (ABSENTIA, "work", G::Work),
+    (ABSENTIA, "exec-backend", G::ExecBackend),
+    (ABSENTIA, "exec-trace", G::ExecTrace),
     (0, "self", G::SelfLink),
     (0, "thread-self", G::ThreadSelf),
     (0, "mounts", G::Link("self/mounts")),

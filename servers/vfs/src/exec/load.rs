@@ -1,11 +1,13 @@
 //! The steps of an exec, done to the process.
 
-use super::Program;
+use super::stages::Stage;
+use super::{Program, backend};
 use crate::machine::{Access, call_vm, post};
 use crate::mount::Mount;
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::vnode::Vnode;
+use abi::exec::ExecBackend;
 use abi::proto::vfs::ExecFigures;
 use abi::proto::{fs, pm, vm};
 use abi::{Endpoint, Errno};
@@ -28,6 +30,7 @@ pub async fn replace(
 ) -> Result<bool, Errno> {
     let mut cleared = false;
     let mut result = Ok(());
+    let way = c.vfs.exec.backend.get();
     'all: for (vnode, image) in images {
         let fill = if vnode.mount.mappable(vnode).await {
             Fill::Map
@@ -42,7 +45,8 @@ pub async fn replace(
             exec_steps(image, frame, fill)
         };
         for step in steps {
-            result = do_step(c, vnode, step).await;
+            c.vfs.exec.trace.enter(&*c.vfs.machine, stage(step));
+            result = do_step(c, vnode, step, way).await;
             if result.is_err() {
                 break 'all;
             }
@@ -50,6 +54,7 @@ pub async fn replace(
         }
     }
     if result.is_ok() {
+        c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Stack);
         result = c.memory().write(frame.sp, &frame.bytes).await;
     }
     if result.is_ok() {
@@ -80,21 +85,24 @@ pub fn failed(c: &Caller, errno: Errno) {
     post(&*c.vfs.machine, Endpoint::PM, failed);
 }
 
-async fn do_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
-    if let Step::MapFile { .. } = step {
-        if map_file(c, vnode, step).is_ok() {
-            return Ok(());
-        }
-        for step in step.instead() {
-            simple_step(c, vnode, step).await?;
-        }
-        return Ok(());
+/// Where a step belongs.
+fn stage(step: Step) -> Stage {
+    match step {
+        Step::Clear => Stage::Clear,
+        Step::MapAnonymous { flags, .. } if flags.contains(vm::MapFlags::STACK) => Stage::Stack,
+        _ => Stage::Fill,
     }
-    simple_step(c, vnode, step).await
+}
+
+async fn do_step(c: &Caller, vnode: &Rc<Vnode>, step: Step, way: ExecBackend) -> Result<(), Errno> {
+    match step {
+        Step::MapFile { prot, .. } => backend::file_pages(c, vnode, step, prot, way).await,
+        _ => simple_step(c, vnode, step).await,
+    }
 }
 
 /// Maps file pages; the mapping holds a reference that VM gives back.
-fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+pub(super) fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
     let Step::MapFile {
         address,
         len,
@@ -124,7 +132,8 @@ fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
     mapped
 }
 
-async fn simple_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+/// Does a step that needs no choice.
+pub(super) async fn simple_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
     let machine = &*c.vfs.machine;
     let target = c.who();
     match step {

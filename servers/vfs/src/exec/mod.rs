@@ -5,10 +5,14 @@
 //! a failure kills it: the old program is gone.
 
 mod arguments;
+mod backend;
+mod buffer;
 mod init;
 mod interpreter;
 mod load;
+pub mod stages;
 
+pub use backend::Control;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE};
@@ -26,6 +30,7 @@ use arguments::Strings;
 use libexec::stack::{self, Auxiliary, Frame};
 use libexec::{Plan, layout, script};
 use linux_raw_sys::general as linux;
+use stages::Stage;
 
 /// Scripts that are interpreted by scripts.
 const SCRIPTS_MAX: usize = 5;
@@ -50,6 +55,8 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     if flags & !u64::from(linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }
+    let trace = &c.vfs.exec.trace;
+    trace.begin(&*c.vfs.machine);
     let path = c.path(path).await?;
     let mut pages = Pages::new(c.memory());
     let mut budget = stack::Budget::new(layout::STACK_SIZE);
@@ -85,6 +92,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         arguments,
         environment,
     };
+    trace.enter(&*c.vfs.machine, Stage::Plan);
     run(c, program).await
 }
 
@@ -188,9 +196,11 @@ async fn run_image(
     }
     if load::replace(c, &images, &frame).await? {
         let entry = linker.unwrap_or(image).entry();
+        c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
         let old = c.process.executing.replace(Some(Rc::new(executing)));
         drop(old);
         load::finish(c, &program, entry, &frame, adopted);
     }
+    c.vfs.exec.trace.end(&*c.vfs.machine);
     Ok(())
 }

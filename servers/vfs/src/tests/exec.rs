@@ -1,5 +1,6 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
+use abi::exec::ExecBackend;
 use abi::proto::{pm, vfs, vm};
 use abi::{Endpoint, Errno, PAGE, Request};
 use linux_raw_sys::general as linux;
@@ -148,6 +149,54 @@ fn a_file_that_cannot_be_mapped_is_copied() {
             .iter()
             .all(|m| m.kind != vm::VfsMmap::KIND)
     );
+}
+
+#[test]
+fn every_backend_makes_the_same_image() {
+    for backend in [ExecBackend::Copy, ExecBackend::Buffer] {
+        let mut w = world();
+        let set = vfs::SetExecBackend { backend };
+        w.deliver(Endpoint(9), abi::Class::Call, set.encode());
+        assert_eq!(exec(&mut w, "/prog", &["p"]), None);
+        done(&mut w);
+        let text = w.fake.peek(PROGRAM, 0x400000, PAGE as usize);
+        assert_eq!(text, program()[..PAGE as usize], "{backend:?}");
+        let data = w.fake.peek(PROGRAM, 0x401000, 0x800);
+        assert_eq!(data, program()[PAGE as usize..][..0x800], "{backend:?}");
+        assert_eq!(w.fake.peek(PROGRAM, 0x401800, 0x800), std::vec![0; 0x800]);
+        let calls = w.fake.vm_calls.borrow();
+        assert!(calls.iter().all(|m| m.kind != vm::VfsMmap::KIND));
+        // Text ends up as the mapping would be: not writable.
+        let protected = calls.iter().filter_map(|m| match m.kind {
+            vm::Protect::KIND => vm::Protect::decode(m),
+            _ => None,
+        });
+        let protected: Vec<_> = protected.map(|p| (p.addr, p.prot)).collect();
+        let access = vm::Prot::READ | vm::Prot::EXEC;
+        assert_eq!(protected, [(0x400000, access)], "{backend:?}");
+    }
+}
+
+#[test]
+fn a_trace_has_every_stage_and_not_the_looking() {
+    let mut w = world();
+    let on = vfs::SetExecTrace { on: true };
+    w.deliver(Endpoint(9), abi::Class::Call, on.encode());
+    w.fake.time.set(1000);
+    assert_eq!(exec(&mut w, "/prog", &["p"]), None);
+    done(&mut w);
+    let text = w.vfs.exec.trace.text(&*w.vfs.machine);
+    let names: Vec<&str> = text.lines().filter_map(|l| l.split(' ').next()).collect();
+    let all = ["lookup", "plan", "clear", "fill", "stack", "finish"];
+    assert_eq!(names, all);
+    // Only looking takes time here.
+    assert!(text.lines().all(|line| line.contains(" 0 ")), "{text}");
+    let off = vfs::SetExecTrace { on: false };
+    w.deliver(Endpoint(9), abi::Class::Call, off.encode());
+    let before = w.fake.time.get();
+    w.fake.map(PROGRAM, PATHS, 0x4000, true, true);
+    assert_eq!(exec(&mut w, "/prog", &["p"]), None);
+    assert_eq!(w.fake.time.get(), before, "nobody looks");
 }
 
 #[test]
