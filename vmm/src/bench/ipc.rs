@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::bench::visit;
+use crate::bench::{COUNTING, visit};
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
 use crate::images::{GuestImages, RunSpecification};
@@ -16,8 +16,6 @@ use crate::log::{KEPT, Log};
 use crate::machine::{self, Accelerator, Config};
 use crate::memory;
 
-/// QEMU executes one instruction a nanosecond of its clock, so that ticks are instructions.
-const COUNTING: [&str; 2] = ["-icount", "shift=0"];
 /// A hung kernel is no measurement.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
