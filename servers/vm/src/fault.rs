@@ -176,6 +176,60 @@ impl Space {
         }
     }
 
+    /// Copies ahead of `page`, a file's page that was copied because it is written: as many
+    /// pages as the space has copies of behind it, this one included.
+    fn own_ahead(&self, pool: &mut Pool, region: &Region, page: u64) {
+        let frames = pool.frames;
+        let behind = (1..AHEAD)
+            .map_while(|n| page.checked_sub(n * PAGE).filter(|&at| at >= region.start))
+            .take_while(|&at| table::get(frames, self.top, at) & table::WRITE != 0);
+        let count = behind.count() as u64 + 1;
+        let to = region.end.min(page + PAGE + count * PAGE);
+        self.own(pool, region, page + PAGE, to);
+    }
+
+    /// Gives the space copies of its own of the cached pages of `[from, to)`, a part of a
+    /// private region that is likely to be written: each saves a fault. Best effort.
+    pub fn own(&self, pool: &mut Pool, region: &Region, from: u64, to: u64) {
+        let Some(file) = region.file().filter(|_| region.private()) else {
+            return;
+        };
+        let frames = pool.frames;
+        let mut cursor = Cursor::new(self.top);
+        for page in (from..to).step_by(PAGE as usize) {
+            // Never at the expense of what others may need.
+            if frames.free() <= frames.total() / 8 || pool.make_room().is_err() {
+                return;
+            }
+            let Ok(old) = cursor.get(frames, page) else {
+                return;
+            };
+            let key = Key {
+                file,
+                offset: region.offset_of(page),
+            };
+            let taken = old != 0 && frames.tag(table::frame(old)) == 0;
+            let Some(cached) = pool.cache.get(key).filter(|_| !taken) else {
+                continue;
+            };
+            let Ok(copy) = pool.take_copy(cached) else {
+                return;
+            };
+            if page + PAGE == region.end && region.clear_end > 0 {
+                let from = PAGE_SIZE - (region.clear_end as usize).min(PAGE_SIZE);
+                pool.window().zero_tail(copy, from);
+            }
+            let entry = table::entry(copy, region.prot, true);
+            if cursor.set(frames, page, entry).is_err() {
+                frames.release(copy);
+                return;
+            }
+            if old != 0 {
+                frames.release(table::frame(old));
+            }
+        }
+    }
+
     /// Makes the pages around `page` writable of which this space is the only user: what a
     /// fork protected and nobody shares any more.
     fn unshare_around(&self, pool: &Pool, region: &Region, page: u64) {
@@ -217,9 +271,14 @@ impl Space {
             return Ok(());
         }
         if frames.refs(frame) > 1 || frames.tag(frame) != 0 {
+            let cached = frames.tag(frame) != 0;
             let copy = pool.take_copy(frame)?;
             cursor.set(frames, page, table::entry(copy, region.prot, true))?;
             frames.release(frame);
+            if cached {
+                self.own_ahead(pool, region, page);
+                return Ok(());
+            }
         }
         self.unshare_around(pool, region, page);
         Ok(())

@@ -21,6 +21,8 @@ use abi::proto::vm::{
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
+/// Pages of a program's data that it gets copies of at once.
+const OWN: u64 = 16 * PAGE;
 /// The most physically contiguous memory one request gets.
 const CONTIGUOUS_MAX: u64 = 16 << 20;
 
@@ -232,6 +234,11 @@ impl Server {
             clear_end: clear_end as u16,
         };
         space.map(pool, region)?;
+        if region.prot.contains(Prot::WRITE) {
+            // The data of a program that is about to run.
+            let some = end.min(r.addr.saturating_add(OWN));
+            space.own(pool, &region, r.addr, some);
+        }
         pool.files.hold(file);
         Ok(())
     }
