@@ -29,12 +29,14 @@ protocol! {
         /// Descriptor.
         fd: i32,
     };
-    /// *Posted*: one mapping reference on (dev, ino) is gone.
+    /// *Posted*: mapping references on (dev, ino) are gone.
     MapClose = 3 {
         /// Device.
         dev: u64,
         /// Inode.
         ino: u64,
+        /// How many.
+        references: u32,
     };
     /// *Posted*: the answer to [`crate::proto::vm::HandleMemory`].
     MemoryHandled = 4 {

@@ -48,6 +48,9 @@ word_flags!(Prot, MapFlags);
 /// process that shares its space (vfork) is detached from it.
 pub const PROCCTL_CLEAR: u64 = 1;
 
+/// The most calls of a [`Batch`].
+pub const BATCH_MAX: u64 = 64;
+
 protocol! {
     base = 0x1000;
 
@@ -386,5 +389,18 @@ protocol! {
         slot: u64,
         /// Frames.
         frames: u64,
+    };
+    /// Calls of this protocol by VFS, made in order up to the first that fails: `count`
+    /// [`crate::Message`]s at `address` of VFS, which is resident and aligned to 8 bytes.
+    Batch = 40 {
+        /// The first.
+        address: u64,
+        /// How many, at most [`BATCH_MAX`].
+        count: u64,
+    } -> BatchDone {
+        /// How many succeeded.
+        done: u64,
+        /// What the next said.
+        status: Result<(), Errno>,
     };
 }

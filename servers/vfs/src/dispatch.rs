@@ -194,7 +194,7 @@ impl Vfs {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
-                    mount.unmap(r.ino);
+                    (0..r.references).for_each(|_| mount.unmap(r.ino));
                 }
             }
             vfs::Interrupt::KIND if from_pm => {

@@ -58,6 +58,9 @@ pub trait Machine {
     fn reply(&self, to: Endpoint, message: Message);
     /// Calls VM, the only server VFS may wait for.
     fn call_vm(&self, message: Message) -> Result<Message, Errno>;
+    /// Makes calls of VM in order, at one go ([`abi::proto::vm::Batch`]): how many were
+    /// done, and what the next said.
+    fn call_vm_all(&self, messages: &[Message]) -> (usize, Result<(), Errno>);
     /// A grant on VFS's own memory.
     fn grant_own(
         &self,

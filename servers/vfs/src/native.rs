@@ -1,8 +1,9 @@
 //! The machine the server runs on: the kernel.
 
-use crate::machine::{Access, Machine, Processor, Sample};
+use crate::machine::{Access, Machine, Processor, Sample, call_vm};
 use abi::boot::names;
 use abi::kernel::{Kcall, KernelNotify};
+use abi::proto::vm;
 use abi::{Endpoint, Errno, Message};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -123,6 +124,17 @@ impl Machine for Native {
     fn call_vm(&self, message: Message) -> Result<Message, Errno> {
         self.send_last();
         ipc::call_raw(Endpoint::VM, message)
+    }
+
+    fn call_vm_all(&self, messages: &[Message]) -> (usize, Result<(), Errno>) {
+        let request = vm::Batch {
+            address: messages.as_ptr() as u64,
+            count: messages.len() as u64,
+        };
+        match call_vm(self, request) {
+            Ok(batch) => (batch.done as usize, batch.status),
+            Err(errno) => (0, Err(errno)),
+        }
     }
 
     fn grant_own(

@@ -11,10 +11,10 @@ use crate::table::{self, OWNER};
 use abi::kernel::USER_END;
 use abi::proto::vfs;
 use abi::proto::vm::{
-    AllocContiguous, AllowPhysical, CacheClean, CacheForget, CacheMap, CacheRelease, CacheSet,
-    CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit, FdLookupDone, Fork,
-    HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace,
-    PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
+    AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
+    CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit,
+    FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap,
+    NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
     ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters, VmFigures,
     VmFrames,
 };
@@ -105,8 +105,43 @@ impl Server {
                 let end = check_range(r.addr, r.len)?;
                 space.protect(pool, r.addr, end, r.prot)
             }),
+            Batch::KIND => self.typed(source, message, Server::batch),
             _ => Message::error(Errno::ENOSYS),
         }
+    }
+
+    /// Several calls.
+    fn batch(&mut self, source: Endpoint, r: Batch) -> Result<BatchDone, Errno> {
+        only(source, &[Endpoint::VFS])?;
+        if r.count > BATCH_MAX || !r.address.is_multiple_of(8) {
+            return Err(Errno::EINVAL);
+        }
+        let mut at = r.address;
+        for done in 0..r.count {
+            let mut next = || -> Result<u64, Errno> {
+                let (space, pool) = self.space(source)?;
+                let word = space.word(pool, at).ok_or(Errno::EFAULT)?;
+                at += 8;
+                Ok(word)
+            };
+            let mut message = Message::new(next()?);
+            for word in &mut message.words {
+                *word = next()?;
+            }
+            // None in another: its replies would have nowhere to go.
+            let reply = match message.kind {
+                Batch::KIND => Message::error(Errno::EINVAL),
+                _ => self.handle_call(source, &message),
+            };
+            if let Err(errno) = abi::errno::result_from_word(reply.kind) {
+                let status = Err(errno);
+                return Ok(BatchDone { done, status });
+            }
+        }
+        Ok(BatchDone {
+            done: r.count,
+            status: Ok(()),
+        })
     }
 
     /// A posted message. Malformed ones have nobody to complain to and are dropped.

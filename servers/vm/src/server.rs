@@ -168,8 +168,13 @@ impl Server {
                 self.pool.cache.forget(self.pool.frames, file, 0);
             }
             let FileId { dev, ino } = file;
-            for _ in 0..references {
-                self.post(Endpoint::VFS, vfs::MapClose { dev, ino });
+            if references > 0 {
+                let close = vfs::MapClose {
+                    dev,
+                    ino,
+                    references,
+                };
+                self.post(Endpoint::VFS, close);
             }
         }
         if self.sanity

@@ -393,6 +393,14 @@ impl Space {
         }
     }
 
+    /// The aligned word at `address`, if its page is present.
+    pub fn word(&self, pool: &Pool, address: u64) -> Option<u64> {
+        let entry = table::get(pool.frames, self.top, address);
+        let usable = address < USER_END && entry & PRESENT != 0 && entry & FOREIGN == 0;
+        let index = (address % PAGE / 8) as usize;
+        usable.then(|| pool.frames.window().entry(table::frame(entry), index))
+    }
+
     /// Whether the page is in memory, for mincore: mapped, or in the cache.
     pub fn is_resident(&self, pool: &Pool, page: u64) -> bool {
         if table::get(pool.frames, self.top, page) != 0 {

@@ -1,6 +1,7 @@
 //! The three ways in which a part of a program's file reaches the process: see
 //! [`ExecBackend`]. One of them is used, the others are what it is measured against.
 
+use super::batch::Batch;
 use super::stages::Trace;
 use super::{buffer, load};
 use crate::state::Caller;
@@ -24,28 +25,46 @@ pub struct Control {
 }
 
 /// Does a [`Step::MapFile`].
-pub async fn file_pages(
+pub async fn file_pages<'a>(
     c: &Caller,
-    vnode: &Rc<Vnode>,
+    batch: &mut Batch<'a>,
+    vnode: &'a Rc<Vnode>,
     step: Step,
-    prot: Prot,
     backend: ExecBackend,
 ) -> Result<(), Errno> {
-    // A mapping that VM refuses is replaced by copies.
-    if backend == ExecBackend::Map && load::map_file(c, vnode, step).is_ok() {
-        return Ok(());
+    match backend {
+        ExecBackend::Map => load::map_file(c, batch, vnode, step),
+        _ => copy(c, batch, vnode, step, backend).await,
     }
+}
+
+/// Does a [`Step::MapFile`] that VM refuses.
+pub async fn copy_instead(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+    let mut batch = Batch::default();
+    copy(c, &mut batch, vnode, step, ExecBackend::Copy).await?;
+    batch.flush(c).await
+}
+
+async fn copy<'a>(
+    c: &Caller,
+    batch: &mut Batch<'a>,
+    vnode: &'a Rc<Vnode>,
+    step: Step,
+    backend: ExecBackend,
+) -> Result<(), Errno> {
+    // Data never went through the buffer.
+    let text = matches!(step, Step::MapFile { prot, .. } if !prot.contains(Prot::WRITE));
     for step in step.instead() {
         match step {
-            // Data never went through the buffer.
             Step::CopyIn {
                 address,
                 offset,
                 len,
-            } if backend == ExecBackend::Buffer && !prot.contains(Prot::WRITE) => {
+            } if text && backend == ExecBackend::Buffer => {
+                batch.flush(c).await?;
                 buffer::copy_in(c, vnode, address, offset, len).await?;
             }
-            step => load::simple_step(c, vnode, step).await?,
+            step => load::simple_step(c, batch, vnode, step).await?,
         }
     }
     Ok(())

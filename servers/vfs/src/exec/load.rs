@@ -1,8 +1,9 @@
 //! The steps of an exec, done to the process.
 
+use super::batch::Batch;
 use super::stages::Stage;
 use super::{Program, backend};
-use crate::machine::{Access, call_vm, post};
+use crate::machine::{Access, post};
 use crate::mount::Mount;
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
@@ -28,52 +29,67 @@ pub async fn replace(
     images: &[(&Rc<Vnode>, Image<'_>)],
     frame: &Frame,
 ) -> Result<bool, Errno> {
-    let mut cleared = false;
-    let mut result = Ok(());
-    let way = c.vfs.exec.backend.get();
-    'all: for (vnode, image) in images {
-        let fill = if vnode.mount.mappable(vnode).await {
-            Fill::Map
-        } else {
-            Fill::Copy
-        };
-        let steps = if cleared {
-            let mut steps = Vec::new();
-            image.steps(fill, &mut steps);
-            steps
-        } else {
-            exec_steps(image, frame, fill)
-        };
-        for step in steps {
-            c.vfs.exec.trace.enter(&*c.vfs.machine, stage(step));
-            result = do_step(c, vnode, step, way).await;
-            if result.is_err() {
-                break 'all;
-            }
-            cleared |= step == Step::Clear;
-        }
+    let mut batch = Batch::default();
+    let mut result = load(c, images, frame, &mut batch).await;
+    if result.is_err() {
+        // What was to be done before the failure.
+        let _ = batch.flush(c).await;
     }
     if result.is_ok() {
-        c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Stack);
         result = c.memory().write(frame.sp, &frame.bytes).await;
     }
-    if result.is_ok() {
-        let start = images.first().map_or(0, |(_, program)| program.end());
-        result = call_vm(
-            &*c.vfs.machine,
-            vm::SetBreak {
-                who: c.who(),
-                start,
-            },
-        );
-    }
     match result {
-        Err(errno) if cleared => {
+        Err(errno) if batch.begun() => {
             failed(c, errno);
             Ok(false)
         }
         result => result.map(|()| true),
     }
+}
+
+/// Does the steps.
+async fn load<'a>(
+    c: &Caller,
+    images: &'a [(&Rc<Vnode>, Image<'_>)],
+    frame: &Frame,
+    batch: &mut Batch<'a>,
+) -> Result<(), Errno> {
+    let way = c.vfs.exec.backend.get();
+    for (n, (vnode, image)) in images.iter().enumerate() {
+        let fill = if vnode.mount.mappable(vnode).await {
+            Fill::Map
+        } else {
+            Fill::Copy
+        };
+        let steps = if n == 0 {
+            exec_steps(image, frame, fill)
+        } else {
+            let mut steps = Vec::new();
+            image.steps(fill, &mut steps);
+            steps
+        };
+        for step in steps {
+            enter(c, batch, stage(step)).await?;
+            do_step(c, batch, vnode, step, way).await?;
+        }
+    }
+    enter(c, batch, Stage::Stack).await?;
+    let start = images.first().map_or(0, |(_, program)| program.end());
+    batch.push(vm::SetBreak {
+        who: c.who(),
+        start,
+    });
+    batch.flush(c).await
+}
+
+/// A stage begins. While somebody looks the stages do not share a batch.
+async fn enter(c: &Caller, batch: &mut Batch<'_>, stage: Stage) -> Result<(), Errno> {
+    let trace = &c.vfs.exec.trace;
+    if trace.is_on() && !trace.is_at(stage) {
+        batch.flush(c).await?;
+        trace.enter(&*c.vfs.machine, stage);
+    }
+    Ok(())
 }
 
 /// The process has no program and must die.
@@ -94,15 +110,26 @@ fn stage(step: Step) -> Stage {
     }
 }
 
-async fn do_step(c: &Caller, vnode: &Rc<Vnode>, step: Step, way: ExecBackend) -> Result<(), Errno> {
+async fn do_step<'a>(
+    c: &Caller,
+    batch: &mut Batch<'a>,
+    vnode: &'a Rc<Vnode>,
+    step: Step,
+    way: ExecBackend,
+) -> Result<(), Errno> {
     match step {
-        Step::MapFile { prot, .. } => backend::file_pages(c, vnode, step, prot, way).await,
-        _ => simple_step(c, vnode, step).await,
+        Step::MapFile { .. } => backend::file_pages(c, batch, vnode, step, way).await,
+        _ => simple_step(c, batch, vnode, step).await,
     }
 }
 
 /// Maps file pages; the mapping holds a reference that VM gives back.
-pub(super) fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+pub(super) fn map_file<'a>(
+    c: &Caller,
+    batch: &mut Batch<'a>,
+    vnode: &'a Rc<Vnode>,
+    step: Step,
+) -> Result<(), Errno> {
     let Step::MapFile {
         address,
         len,
@@ -115,7 +142,6 @@ pub(super) fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), 
         return Err(Errno::EINVAL);
     };
     let mount: &Mount = &vnode.mount;
-    mount.map(vnode);
     let request = vm::VfsMmap {
         target: c.who(),
         dev: mount.dev,
@@ -125,58 +151,53 @@ pub(super) fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), 
         len,
         prot_clearend: prot.bits() | clear_end << 16,
     };
-    let mapped = call_vm(&*c.vfs.machine, request);
-    if mapped.is_err() {
-        mount.unmap(vnode.ino);
-    }
-    mapped
+    batch.push_mapping(vnode, step, request);
+    Ok(())
 }
 
 /// Does a step that needs no choice.
-pub(super) async fn simple_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
-    let machine = &*c.vfs.machine;
+pub(super) async fn simple_step(
+    c: &Caller,
+    batch: &mut Batch<'_>,
+    vnode: &Rc<Vnode>,
+    step: Step,
+) -> Result<(), Errno> {
     let target = c.who();
     match step {
-        Step::Clear => call_vm(
-            machine,
-            vm::ProcCtl {
-                param: vm::PROCCTL_CLEAR,
-                who: target,
-            },
-        ),
+        Step::Clear => batch.push(vm::ProcCtl {
+            param: vm::PROCCTL_CLEAR,
+            who: target,
+        }),
         Step::MapAnonymous {
             address,
             len,
             prot,
             flags,
-        } => call_vm(
-            machine,
-            vm::Mmap {
-                target,
-                addr: address,
-                len,
-                prot,
-                flags,
-            },
-        )
-        .map(|_| ()),
+        } => batch.push(vm::Mmap {
+            target,
+            addr: address,
+            len,
+            prot,
+            flags,
+        }),
         Step::CopyIn {
             address,
             offset,
             len,
-        } => copy_in(c, vnode, address, offset, len).await,
-        Step::Protect { address, len, prot } => call_vm(
-            machine,
-            vm::Protect {
-                target,
-                addr: address,
-                len,
-                prot,
-            },
-        ),
+        } => {
+            batch.flush(c).await?;
+            copy_in(c, vnode, address, offset, len).await?;
+        }
+        Step::Protect { address, len, prot } => batch.push(vm::Protect {
+            target,
+            addr: address,
+            len,
+            prot,
+        }),
         // Done by its own function; there is nothing else to do it with.
-        Step::MapFile { .. } => Err(Errno::EINVAL),
+        Step::MapFile { .. } => return Err(Errno::EINVAL),
     }
+    Ok(())
 }
 
 /// Copies a part of the file straight into the new program.

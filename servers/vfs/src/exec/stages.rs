@@ -63,6 +63,17 @@ impl Trace {
         *self.record.borrow_mut() = Record::default();
     }
 
+    /// Whether somebody looks.
+    pub fn is_on(&self) -> bool {
+        self.on.get()
+    }
+
+    /// Whether this stage is on.
+    pub fn is_at(&self, stage: Stage) -> bool {
+        let open = self.record.borrow().open;
+        open.is_some_and(|(on, _)| on == stage)
+    }
+
     /// An exec begins.
     pub fn begin(&self, machine: &dyn Machine) {
         if self.on.get() {

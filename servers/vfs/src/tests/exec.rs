@@ -178,6 +178,25 @@ fn every_backend_makes_the_same_image() {
 }
 
 #[test]
+fn a_mapping_that_vm_refuses_is_copied_instead() {
+    let mut w = world();
+    w.fake
+        .vm_fails
+        .set(Some((vm::VfsMmap::KIND, Errno::ENOMEM)));
+    assert_eq!(exec(&mut w, "/prog", &["p"]), None);
+    let done = done(&mut w);
+    assert_eq!(arguments(&w, done.sp), ["p"]);
+    let text = w.fake.peek(PROGRAM, 0x400000, PAGE as usize);
+    assert_eq!(text, program()[..PAGE as usize]);
+    let data = w.fake.peek(PROGRAM, 0x401000, 0x800);
+    assert_eq!(data, program()[PAGE as usize..][..0x800]);
+    let mount = w.vfs.root_mount().unwrap();
+    assert!(!mount.is_mapped(0), "references that VM did not take");
+    let calls = w.fake.vm_calls.borrow();
+    assert_eq!(calls.last().unwrap().kind, vm::SetBreak::KIND);
+}
+
+#[test]
 fn a_trace_has_every_stage_and_not_the_looking() {
     let mut w = world();
     let on = vfs::SetExecTrace { on: true };

@@ -48,6 +48,7 @@ fn a_mapping_keeps_the_file_after_unlink_and_close() {
     let close = vfs::MapClose {
         dev: done.dev,
         ino: done.ino,
+        references: 1,
     };
     w.deliver(Endpoint::VM, Class::Post, close.encode());
     assert!(!w.fs.inodes.contains_key(&done.ino));

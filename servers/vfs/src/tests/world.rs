@@ -230,6 +230,15 @@ impl Machine for Fake {
         }
         Ok(Message::new(0))
     }
+    fn call_vm_all(&self, messages: &[Message]) -> (usize, Result<(), Errno>) {
+        for (done, &message) in messages.iter().enumerate() {
+            let reply = self.call_vm(message).unwrap();
+            if let Err(errno) = result_from_word(reply.kind) {
+                return (done, Err(errno));
+            }
+        }
+        (messages.len(), Ok(()))
+    }
     fn grant_own(
         &self,
         to: Endpoint,

@@ -167,7 +167,7 @@ impl Machine {
                 *self
                     .references
                     .get_mut(&(request.dev, request.ino))
-                    .unwrap() -= 1;
+                    .unwrap() -= i64::from(request.references);
             }
             _ => self.seen.push_back(Effect::Post(Endpoint::VFS, message)),
         }

@@ -4,4 +4,5 @@ mod calls;
 mod dropping;
 mod machine;
 mod model;
+mod program;
 mod waiting;
