@@ -390,8 +390,9 @@ protocol! {
         /// Frames.
         frames: u64,
     };
-    /// Calls of this protocol by VFS, made in order up to the first that fails: `count`
-    /// [`crate::Message`]s at `address` of VFS, which is resident and aligned to 8 bytes.
+    /// Calls of this protocol by a service, made in order up to the first that fails:
+    /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
+    /// to 8 bytes. `EFAULT` where it is not.
     Batch = 40 {
         /// The first.
         address: u64,

@@ -55,6 +55,12 @@ pub trait PageStore {
     fn publish(&mut self, _slot: usize, _ino: u32, _offset: u64) -> Result<()> {
         Err(Errno::ENOSYS)
     }
+    /// The same for several `(slot, offset)` of `ino`, in order; how many were shared before
+    /// one could not be.
+    fn publish_all(&mut self, ino: u32, pages: &[(usize, u64)]) -> usize {
+        let failed = |&(slot, offset): &(usize, u64)| self.publish(slot, ino, offset).is_err();
+        pages.iter().position(failed).unwrap_or(pages.len())
+    }
     /// If the other cache has that page, makes the slot show it and returns true.
     fn fetch(&mut self, _slot: usize, _ino: u32, _offset: u64) -> bool {
         false

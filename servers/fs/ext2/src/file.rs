@@ -476,15 +476,13 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.load(ino, &inode, index, 1, ahead, true)?;
         let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
         self.pages.publish(slot)?;
+        // The others are a favour, for which VM may have no room now.
+        let mut along = Vec::new();
         for next in index.saturating_add(1)..=index.saturating_add(around) {
-            if let Some(slot) = self.pages.find(ino, next)
-                && !self.pages.slots[slot].published
-                && self.pages.publish(slot).is_err()
-            {
-                // A favour that VM has no room for now.
-                break;
-            }
+            let slot = self.pages.find(ino, next);
+            along.extend(slot.filter(|&slot| !self.pages.slots[slot].published));
         }
+        self.pages.publish_all(ino, &along);
         Ok(())
     }
 

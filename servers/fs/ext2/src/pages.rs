@@ -283,6 +283,16 @@ impl<P: PageStore> Pages<P> {
         Ok(())
     }
 
+    /// Shares pages of one file, as far as that goes.
+    pub(crate) fn publish_all(&mut self, ino: u32, slots: &[usize]) {
+        let offset = |slot: usize| self.slots[slot].index as u64 * PAGE as u64;
+        let pages: Vec<(usize, u64)> = slots.iter().map(|&slot| (slot, offset(slot))).collect();
+        let done = self.store.publish_all(ino, &pages);
+        for &slot in &slots[..done] {
+            self.slots[slot].published = true;
+        }
+    }
+
     /// Block `sub` of the page was changed.
     pub(crate) fn mark(&mut self, slot: usize, sub: usize) {
         let s = &mut self.slots[slot];

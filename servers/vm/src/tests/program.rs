@@ -101,7 +101,7 @@ fn a_batch_that_makes_no_sense_does_nothing() {
     assert_eq!(crooked, Err(Errno::EINVAL));
     let many = request(0x30_0000, proto::BATCH_MAX + 1);
     assert_eq!(m.call(Endpoint::VFS, many), Err(Errno::EINVAL));
-    let stranger = m.call(Endpoint::PM, request(0x30_0000, 0));
+    let stranger = m.call(INIT, request(0x30_0000, 0));
     assert_eq!(stranger, Err(Errno::EPERM));
 }
 

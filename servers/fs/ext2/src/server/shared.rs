@@ -1,9 +1,10 @@
 //! Cache pages that VM maps into programs.
 
 use abi::proto::vm::{
-    CacheClean, CacheForget, CacheMap, CacheRelease, CacheSet, Discard, Populate,
+    BATCH_MAX, Batch, CacheClean, CacheForget, CacheMap, CacheRelease, CacheSet, Discard, Populate,
 };
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, Message, Request};
+use alloc::vec::Vec;
 use ext2::{PAGE, PageStore};
 use rt::ipc;
 
@@ -109,6 +110,42 @@ impl PageStore for SharedPages {
             }
             other => other,
         }
+    }
+
+    fn publish_all(&mut self, ino: u32, pages: &[(usize, u64)]) -> usize {
+        let Some(dev) = self.device else { return 0 };
+        let mut shared = 0;
+        while shared < pages.len() {
+            let rest = pages[shared..].iter().take(BATCH_MAX as usize);
+            let request = |&(slot, offset): &(usize, u64)| {
+                let (addr, ino) = (self.address(slot), u64::from(ino));
+                CacheSet {
+                    addr,
+                    dev,
+                    ino,
+                    offset,
+                }
+                .encode()
+            };
+            let messages: Vec<Message> = rest.map(request).collect();
+            let batch = Batch {
+                address: messages.as_ptr() as u64,
+                count: messages.len() as u64,
+            };
+            let Ok(batch) = ipc::call(Endpoint::VM, batch) else {
+                break;
+            };
+            shared += batch.done as usize;
+            if batch.status.is_err() {
+                // Alone it can be had in another way.
+                let (slot, offset) = pages[shared];
+                if self.publish(slot, ino, offset).is_err() {
+                    break;
+                }
+                shared += 1;
+            }
+        }
+        shared
     }
 
     fn fetch(&mut self, slot: usize, ino: u32, offset: u64) -> bool {
