@@ -387,4 +387,11 @@ protocol! {
         /// Frames.
         frames: u64,
     };
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`].
+    SyncDone = 31 {
+        /// Transaction.
+        txn: u64,
+        /// Outcome.
+        status: Result<(), Errno>,
+    };
 }
