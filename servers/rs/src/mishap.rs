@@ -40,7 +40,10 @@ mod tests {
     fn words_name_a_service() {
         let line = "x absentia.fail=ext2:read:1:crash absentia.fail=tmpfs:peek:2:5";
         let mishaps = Mishaps::of(line).ok().unwrap();
-        assert_eq!(mishaps.argument("ext2").as_deref(), Some("fail=read:1:crash"));
+        assert_eq!(
+            mishaps.argument("ext2").as_deref(),
+            Some("fail=read:1:crash")
+        );
         assert_eq!(mishaps.argument("tmpfs").as_deref(), Some("fail=peek:2:5"));
         assert_eq!(mishaps.argument("proc"), None);
         assert_eq!(Mishaps::of("absentia.fail=ext2").err(), Some("ext2"));

@@ -89,7 +89,14 @@ mod tests {
         assert_eq!(how("read:1:fault"), Some((7, 1, How::Fault)));
         assert_eq!(how("read:1:5"), Some((7, 1, How::Answer(Errno::EIO))));
         for text in [
-            "", "read", "read:1", "read:0:5", "write:1:5", "read:x:5", "read:1:x", "read:1:5:6",
+            "",
+            "read",
+            "read:1",
+            "read:0:5",
+            "write:1:5",
+            "read:x:5",
+            "read:1:x",
+            "read:1:5:6",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

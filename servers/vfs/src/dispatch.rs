@@ -87,7 +87,11 @@ impl Vfs {
             vfs::Driver::KIND if from_rs => answer(message, |r: vfs::Driver| {
                 let peer = Peer::new(r.driver, &self.machine, &self.questions);
                 let driver = Rc::new(Driver::new(peer, r.major));
-                let drivers = if r.block { &self.block_drivers } else { &self.drivers };
+                let drivers = if r.block {
+                    &self.block_drivers
+                } else {
+                    &self.drivers
+                };
                 drivers.borrow_mut().insert(r.major, driver);
                 Ok(())
             }),
@@ -412,7 +416,11 @@ impl Vfs {
     async fn sync_file(&self, r: vfs::SyncFile) {
         let vfs::SyncFile { txn, dev, ino } = r;
         let status = match self.mount_of(dev) {
-            Some(mount) => mount.peer.ask(|txn| fs::Sync { txn, ino }).await.map(|_| ()),
+            Some(mount) => mount
+                .peer
+                .ask(|txn| fs::Sync { txn, ino })
+                .await
+                .map(|_| ()),
             None => Err(Errno::EIO),
         };
         post(&*self.machine, Endpoint::VM, vm::SyncDone { txn, status });

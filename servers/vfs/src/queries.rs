@@ -14,7 +14,11 @@ use alloc::vec::Vec;
 
 impl Vfs {
     /// The path of a process's file.
-    pub(crate) fn path_of(&self, source: Endpoint, r: vfs::PathOf) -> Result<vfs::PathLength, Errno> {
+    pub(crate) fn path_of(
+        &self,
+        source: Endpoint,
+        r: vfs::PathOf,
+    ) -> Result<vfs::PathLength, Errno> {
         let process = self.process(r.who).ok_or(Errno::ESRCH)?;
         let root = process.root();
         let mut path = match r.which {

@@ -3,8 +3,8 @@
 
 extern crate alloc;
 
-use abi::proto::rs::Started;
 use abi::proto::block;
+use abi::proto::rs::Started;
 use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::collections::VecDeque;
 use rt::abi::kernel::KernelNotify;

@@ -28,12 +28,20 @@ pub fn answer<T: Transport>(
         ReadAt::KIND => {
             let r = ReadAt::decode(message)?;
             let place = (r.position, r.len);
-            (r.txn, r.minor, move_data(disk, grants, Operation::Read, (source, r.grant), place))
+            (
+                r.txn,
+                r.minor,
+                move_data(disk, grants, Operation::Read, (source, r.grant), place),
+            )
         }
         WriteAt::KIND => {
             let r = WriteAt::decode(message)?;
             let place = (r.position, r.len);
-            (r.txn, r.minor, move_data(disk, grants, Operation::Write, (source, r.grant), place))
+            (
+                r.txn,
+                r.minor,
+                move_data(disk, grants, Operation::Write, (source, r.grant), place),
+            )
         }
         Flush::KIND => {
             let r = Flush::decode(message)?;
@@ -45,11 +53,19 @@ pub fn answer<T: Transport>(
         }
         Ioctl::KIND => {
             let r = Ioctl::decode(message)?;
-            (r.txn, r.minor, control(disk, grants, (source, r.grant), r.request as u32))
+            (
+                r.txn,
+                r.minor,
+                control(disk, grants, (source, r.grant), r.request as u32),
+            )
         }
         _ => return None,
     };
-    let result = if minor == DISK_MINOR { result } else { Err(Errno::ENXIO) };
+    let result = if minor == DISK_MINOR {
+        result
+    } else {
+        Err(Errno::ENXIO)
+    };
     Some(Done {
         txn,
         status: result.map(|_| ()),

@@ -194,7 +194,10 @@ fn requests_against_a_device() {
     assert_eq!((memory.0[523], memory.0[524], memory.0[599]), (8, 9, 9));
     assert_eq!(memory.0[600], 0xee);
     let size = SECTORS * 512;
-    assert_eq!(post(&mut disk, memory, read_at(size - 10, 512)), (Ok(()), 10));
+    assert_eq!(
+        post(&mut disk, memory, read_at(size - 10, 512)),
+        (Ok(()), 10)
+    );
     assert_eq!(post(&mut disk, memory, read_at(size, 1)), (Ok(()), 0));
     assert_eq!(post(&mut disk, memory, read_at(u64::MAX, 1)), (Ok(()), 0));
     // Two pieces, and memory for the first only.
@@ -214,7 +217,10 @@ fn requests_against_a_device() {
         who: CALLER,
     };
     let told = post(&mut disk, memory, control(ioctl::BLKGETSIZE64));
-    assert_eq!((told, &memory.0[..8]), ((Ok(()), 0), &size.to_le_bytes()[..]));
+    assert_eq!(
+        (told, &memory.0[..8]),
+        ((Ok(()), 0), &size.to_le_bytes()[..])
+    );
     let told = post(&mut disk, memory, control(ioctl::TCGETS));
     assert_eq!(told, (Err(Errno::ENOTTY), 0));
     memory.0.truncate(100);

@@ -9,14 +9,49 @@ use crate::{ROOT, Result};
 
 /// Devices: name, type and permissions, major, minor.
 const NODES: [(&str, u32, u32, u32); 8] = [
-    ("null", CHAR | 0o666, numbers::MEM_MAJOR, numbers::NULL_MINOR),
-    ("zero", CHAR | 0o666, numbers::MEM_MAJOR, numbers::ZERO_MINOR),
-    ("full", CHAR | 0o666, numbers::MEM_MAJOR, numbers::FULL_MINOR),
-    ("random", CHAR | 0o666, numbers::MEM_MAJOR, numbers::RANDOM_MINOR),
-    ("urandom", CHAR | 0o666, numbers::MEM_MAJOR, numbers::URANDOM_MINOR),
+    (
+        "null",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::NULL_MINOR,
+    ),
+    (
+        "zero",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::ZERO_MINOR,
+    ),
+    (
+        "full",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::FULL_MINOR,
+    ),
+    (
+        "random",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::RANDOM_MINOR,
+    ),
+    (
+        "urandom",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::URANDOM_MINOR,
+    ),
     ("tty", CHAR | 0o666, numbers::TTY_MAJOR, numbers::TTY_MINOR),
-    ("console", CHAR | 0o600, numbers::TTY_MAJOR, numbers::CONSOLE_MINOR),
-    ("vda", BLOCK | 0o600, numbers::DISK_MAJOR, numbers::DISK_MINOR),
+    (
+        "console",
+        CHAR | 0o600,
+        numbers::TTY_MAJOR,
+        numbers::CONSOLE_MINOR,
+    ),
+    (
+        "vda",
+        BLOCK | 0o600,
+        numbers::DISK_MAJOR,
+        numbers::DISK_MINOR,
+    ),
 ];
 
 /// Symbolic links.

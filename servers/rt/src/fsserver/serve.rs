@@ -35,7 +35,9 @@ const REQUESTS: [(&str, u64); 16] = [
 /// Announces to RS what became of the start, and serves VFS for ever.
 pub fn run(made: Result<impl FileSystem>) -> ! {
     let made = made.and_then(|files| Ok((files, Mishap::planned(&REQUESTS)?)));
-    let status = made.as_ref().map_or_else(|errno| -i64::from(errno.0), |_| 0);
+    let status = made
+        .as_ref()
+        .map_or_else(|errno| -i64::from(errno.0), |_| 0);
     outbox::post(Endpoint::RS, rs::Started { status });
     match made {
         Ok((mut files, mishap)) => serve(&mut files, mishap),
@@ -89,7 +91,10 @@ fn accept(
             let message = &received.message;
             // Every request starts with its transaction; 0 wants no answer.
             let txn = message.words[0];
-            let struck = scratch.mishap.as_mut().and_then(|m| m.strikes(message.kind));
+            let struck = scratch
+                .mishap
+                .as_mut()
+                .and_then(|m| m.strikes(message.kind));
             let result = match struck {
                 Some(errno) => Err(errno),
                 None => scratch.dispatch(files, received.source, message),

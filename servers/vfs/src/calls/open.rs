@@ -1,8 +1,8 @@
 //! open(2) and mknod(2): finding, making and opening files.
 
 use super::Args;
-use crate::block::BlockDevice;
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::mount::{major, minor};
 use crate::namei::{Follow, Found, Last, Node, place};

@@ -98,12 +98,7 @@ pub async fn read_file(
 }
 
 /// Reads what has a position.
-async fn read_at(
-    c: &Caller,
-    file: &OpenFile,
-    memory: Memory,
-    position: u64,
-) -> Result<u64, Errno> {
+async fn read_at(c: &Caller, file: &OpenFile, memory: Memory, position: u64) -> Result<u64, Errno> {
     if let Kind::Block(device) = &file.kind {
         return Box::pin(device.read(c, memory, position)).await;
     }

@@ -10,9 +10,7 @@ use abi::fs::{Attributes, SetAttributes, Statistics};
 use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
 use rt::clock::Clock;
-use rt::fsserver::{
-    self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written,
-};
+use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
 
 use crate::disk::Disk;
 use crate::shared::SharedPages;

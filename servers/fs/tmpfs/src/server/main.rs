@@ -8,9 +8,7 @@ extern crate alloc;
 use abi::Endpoint;
 use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
 use rt::clock::Clock;
-use rt::fsserver::{
-    self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written,
-};
+use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
 use tmpfs::{Errno, Limits, New, Piece, ROOT, Tmpfs};
 
 use crate::memory::Memory;
