@@ -3,5 +3,6 @@
 mod calls;
 mod dropping;
 mod machine;
+mod matrix;
 mod model;
 mod waiting;
