@@ -12,6 +12,7 @@ fn run(platform: Platform, policy: CopyPolicy, fail: &str, case: &str) -> Finish
     platform.require();
     let mut run = Run::new(&["/bin/death", case]).timeout(60);
     run.policy = policy;
+    run.sanity = true;
     if !fail.is_empty() {
         run.words = format!("{CMDLINE_FAIL}{fail}");
     }
