@@ -15,8 +15,8 @@ use abi::proto::vm::{
     CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit, FdLookupDone, Fork,
     HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace,
     PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
-    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures,
-    VmFrames,
+    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters,
+    VmFigures, VmFrames,
 };
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
