@@ -194,3 +194,8 @@ pub const CMDLINE_DETERMINISTIC: &str = "absentia.deterministic";
 pub const CMDLINE_TRACE: &str = "absentia.trace";
 /// `absentia.copy=<name>`: the [`crate::policy::CopyPolicy`].
 pub const CMDLINE_COPY: &str = "absentia.copy=";
+/// `absentia.fail=<service>:<request>:<N>:<how>`, for tests: at its `N`th request of that name
+/// (`read`, `peek`, `sync`, ...) the service dies (`crash`: an invalid instruction, `fault`: a
+/// page fault), or answers an error (a Linux error number). May be given more than once, for
+/// different services.
+pub const CMDLINE_FAIL: &str = "absentia.fail=";

@@ -67,8 +67,6 @@ bitflags::bitflags! {
         const MEMREQ = 1 << 2;
         /// To PM: [`Kcall::GetStopped`] has something.
         const STOPPED = 1 << 3;
-        /// To RS: a service died ([`Kcall::GetDead`] names it).
-        const DEAD = 1 << 4;
         /// Interrupt lines bound by [`Kcall::IrqBind`]: line `n` (0..32) is bit `32 + n`.
         const IRQS = 0xffff_ffff << 32;
     }
@@ -179,8 +177,6 @@ pub enum Kcall {
     /// `() -> endpoint` of a process that was `Busy` at `ProcStop` and now is not; `ENOENT`
     /// when there is none (PM).
     GetStopped = 0x10c,
-    /// `() -> endpoint` of a service that died by an exception; `ENOENT` (RS).
-    GetDead = 0x10d,
     /// `(endpoint, priority 0..8)`: 0 is the highest; user processes run at 6.
     ProcPriority = 0x10e,
     /// `(endpoint, name_lo, name_hi)`: what `ProcInfo` shows.

@@ -103,7 +103,6 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
             Ok(0)
         },
         GetStopped => next_flagged(|p| core::mem::take(&mut p.stopped_unread)),
-        GetDead => next_flagged(|p| core::mem::take(&mut p.dead_unread)),
         SetAddressSpace => set_space(who, a2),
         MemreqGet => transfer::next_memory_request(caller, a1),
         MemreqReply => transfer::memory_request_done(who, a2),

@@ -71,8 +71,6 @@ pub struct Process {
     pub tell_when_stopped: bool,
     /// On PM's list of those.
     pub stopped_unread: bool,
-    /// On RS's list of dead services.
-    pub dead_unread: bool,
     /// When its turn ends, TSC.
     pub slice_end: u64,
     /// Its timer, ns; 0 is none.
@@ -142,7 +140,6 @@ const FREE: Process = Process {
     linux: false,
     tell_when_stopped: false,
     stopped_unread: false,
-    dead_unread: false,
     slice_end: 0,
     deadline: 0,
     cr3: 0,

@@ -85,6 +85,18 @@ pub fn host_tool(name: &str, args: &[&OsStr]) -> (i32, String) {
     )
 }
 
+/// Cold files on a disk: c0, c1, ... in `/work`, for the programs in `tests/scenarios`.
+pub fn with_cold_files(mut root: Root, count: usize) -> Root {
+    const LEN: usize = 16 * 4096;
+    for number in 0..count {
+        let bytes: Vec<u8> = (0..LEN)
+            .map(|i| (i * 7 + i / 4096 * 13 + number * 31 + 1) as u8)
+            .collect();
+        root = root.file(&format!("/work/c{number}"), &bytes);
+    }
+    root
+}
+
 /// The static program made from `tests/guest/NAME.rs`, `NAME.c` or `tests/scenarios/NAME.c`.
 pub fn guest_program(name: &str) -> PathBuf {
     static COMPILING: Mutex<()> = Mutex::new(());
@@ -99,7 +111,8 @@ pub fn guest_program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("no source of the guest program {name}"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    if changed(&target) > changed(&source) {
+    let shared = tests.join("scenarios/cold.h");
+    if changed(&target) > changed(&source).max(changed(&shared)) {
         return target;
     }
     let fresh = target.with_extension(format!("{}", std::process::id()));
@@ -249,6 +262,8 @@ pub struct Run {
     pub policy: CopyPolicy,
     /// Whether VM checks its invariants after every request.
     pub sanity: bool,
+    /// More words for the kernel's command line.
+    pub words: String,
     pub report: Option<PathBuf>,
 }
 
@@ -282,6 +297,7 @@ impl Run {
             verbose: false,
             policy: CopyPolicy::Try,
             sanity: false,
+            words: String::new(),
             report: None,
         }
     }
@@ -327,7 +343,7 @@ impl Run {
         let outcome = machine::run(Config {
             kernel,
             archive,
-            cmdline: format!("{CMDLINE_COPY}{}", self.policy.name()),
+            cmdline: format!("{CMDLINE_COPY}{} {}", self.policy.name(), self.words),
             memory: self.memory,
             disk: Some(disk),
             accelerator: platform.accelerator(),

@@ -1,122 +1,21 @@
 /* System calls whose memory is not there: pages mapped from files that nobody has read since
- * the disk was made. Each case ends with "NAME ok", or says what is wrong and exits with 1.
+ * the disk was made.
  *
  * usage: scenario CASE...
- *
- * /work holds c0, c1, ...: cold files of 16 pages; byte i of cN is pattern(N, i).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#define PAGE 4096l
-#define SIZE (16 * PAGE)
-
-extern const char __executable_start[], end[];
-
-static void nothing(void)
-{
-}
-
-/* Brings in the program's own pages, which are a file's, too, before the C library hands a
- * string in one of them to readlink: without failable copies that is where every static
- * program ends. What resolves an indirect function runs before the rest of the library. */
-static void (*touch(void))(void)
-{
-    for (const char *at = __executable_start; at < end; at += 4096)
-        *(const volatile char *)at;
-    return nothing;
-}
-
-void touched(void) __attribute__((ifunc("touch")));
-
-static const char *name;
-static int next_file;
-
-#define CHECK(what)                                                                        \
-    do {                                                                                   \
-        if (!(what)) {                                                                     \
-            printf("%s: line %d: %s (errno %d)\n", name, __LINE__, #what, errno);          \
-            fflush(stdout);                                                                \
-            _exit(1);                                                                      \
-        }                                                                                  \
-    } while (0)
-
-static unsigned char pattern(int file, long i)
-{
-    return (unsigned char)(i * 7 + i / PAGE * 13 + file * 31 + 1);
-}
-
-static void is_pattern(const unsigned char *at, int file, long from, long len)
-{
-    for (long i = 0; i < len; i++)
-        CHECK(at[i] == pattern(file, from + i));
-}
-
-static const char *path_of(int file)
-{
-    static char path[64];
-    snprintf(path, sizeof path, "/work/c%d", file);
-    return path;
-}
-
-/* Maps the next cold file: *number says which. */
-static unsigned char *cold(int *number, int prot, int flags, void *at)
-{
-    int file = next_file++;
-    int fd = open(path_of(file), flags & MAP_SHARED && prot & PROT_WRITE ? O_RDWR : O_RDONLY);
-    CHECK(fd >= 0);
-    unsigned char *m = mmap(at, SIZE, prot, flags, fd, 0);
-    CHECK(m != MAP_FAILED);
-    close(fd);
-    if (number)
-        *number = file;
-    return m;
-}
-
-static unsigned char *cold_ro(int *number)
-{
-    return cold(number, PROT_READ, MAP_PRIVATE, 0);
-}
-
-static unsigned char *cold_rw(int *number)
-{
-    return cold(number, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
-}
-
-/* A file with the pattern of a number that no cold file has. */
-static int warm(const char *path, int number, long len)
-{
-    static unsigned char bytes[2 * SIZE];
-    for (long i = 0; i < len; i++)
-        bytes[i] = pattern(number, i);
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
-    CHECK(fd >= 0);
-    CHECK(write(fd, bytes, len) == len);
-    CHECK(lseek(fd, 0, SEEK_SET) == 0);
-    return fd;
-}
-
-static void file_is(int fd, int number, long from, long len)
-{
-    static unsigned char bytes[2 * SIZE];
-    CHECK(pread(fd, bytes, len, from) == len);
-    is_pattern(bytes, number, 0, len);
-}
+#include "cold.h"
 
 /* D1: the file system copies from a page that only it can bring. */
 static void d1_write(void)
@@ -212,8 +111,7 @@ static void d4(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-/* D5: a driver copies into a page of a file. The driver of the file's disk never copies for
- * anybody but the file system, which gives it memory of its own. */
+/* D5: a driver copies into a page of a file that is on another's disk (its own: devices.c). */
 static void d5(void)
 {
     unsigned char *m = cold_rw(0);
@@ -486,13 +384,10 @@ static void v17(void)
     CHECK(mmap(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED && errno == EACCES);
 }
 
-static const struct {
-    const char *name;
-    void (*run)(void);
-} cases[] = {
+static const struct scenario cases[] = {
     {"d1-write", d1_write}, {"d1-read", d1_read}, {"d2", d2_path},   {"d3", d3_select},
     {"d4", d4},             {"d5", d5},           {"d6-write", d6_write}, {"d6-read", d6_read},
-    {"d7a", d7a},           {"d7c", d7c},         {"d7d", d7d},      {"nothing", nothing},
+    {"d7a", d7a},           {"d7c", d7c},         {"d7d", d7d},
     {"V1", v1},             {"V4", v4},           {"V5", v5},        {"V6", v6},
     {"V7", v7},             {"V8", v8},           {"V9", v9},        {"V10", v10},
     {"V12", v12},           {"V13", v13},         {"V14", v14},      {"V17", v17},
@@ -500,21 +395,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    touched();
-    for (int i = 1; i < argc; i++) {
-        name = argv[i];
-        int known = 0;
-        for (unsigned n = 0; n < sizeof cases / sizeof *cases; n++) {
-            if (!strcmp(cases[n].name, name)) {
-                cases[n].run();
-                known = 1;
-            }
-        }
-        CHECK(known);
-        if (strcmp(name, "nothing")) {
-            printf("%s ok\n", name);
-            fflush(stdout);
-        }
-    }
-    return 0;
+    return run_cases(argc, argv, cases, sizeof cases / sizeof *cases);
 }

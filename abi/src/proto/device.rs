@@ -1,4 +1,4 @@
-//! Requests of VFS to character drivers. All *posted*, answered by
+//! Requests of VFS to drivers of character and block devices. All *posted*, answered by
 //! [`crate::proto::vfs::Done`] when there is something to say. Buffers are magic grants with CPF_TRY: on
 //! `EFAULT` the driver has consumed nothing.
 
@@ -70,6 +70,47 @@ protocol! {
         /// The request's transaction.
         target: u64,
     };
+    /// A block device: done: a = bytes. Ends at the end of the device; any byte may be the
+    /// first.
+    ReadAt = 7 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// First byte.
+        position: u64,
+        /// The buffer.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    };
+    /// A block device: done: a = bytes, likewise; `EROFS`.
+    WriteAt = 8 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+        /// First byte.
+        position: u64,
+        /// The data.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    };
+    /// A block device: everything written before is on stable storage. Done: nothing.
+    Flush = 9 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+    };
+    /// A block device: done: a = its size in bytes. `ENXIO` when there is no such minor.
+    Size = 10 {
+        /// Transaction.
+        txn: u64,
+        /// Minor number.
+        minor: u32,
+    };
     /// First open and last close of a minor, for drivers that care. Done: nothing.
     Open = 6 {
         /// Transaction.
@@ -83,7 +124,7 @@ protocol! {
     };
 }
 
-/// Character device majors and minors served here (Linux numbers where Linux has them).
+/// Device majors and minors served here (Linux numbers where Linux has them).
 pub mod numbers {
     #![allow(missing_docs)]
     /// `mem` driver.
@@ -93,6 +134,10 @@ pub mod numbers {
     pub const FULL_MINOR: u32 = 7;
     pub const RANDOM_MINOR: u32 = 8;
     pub const URANDOM_MINOR: u32 = 9;
+    /// Block major of the `virtio-blk` driver (what Linux gives its own first, as a rule).
+    pub const DISK_MAJOR: u32 = 254;
+    /// /dev/vda.
+    pub const DISK_MINOR: u32 = 0;
     /// `console` driver: /dev/tty (5,0), /dev/console (5,1).
     pub const TTY_MAJOR: u32 = 5;
     pub const TTY_MINOR: u32 = 0;

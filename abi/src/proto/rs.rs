@@ -1,6 +1,6 @@
-//! Requests to RS.
+//! Requests to RS, all posted.
 
-use crate::protocol;
+use crate::{Endpoint, Errno, protocol};
 
 protocol! {
     base = 0x4000;
@@ -9,5 +9,23 @@ protocol! {
     Started = 1 {
         /// 0 or a negated errno: the service gives up.
         status: i64,
+    };
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::Mount`].
+    Mounted = 2 {
+        /// The file system.
+        fs: Endpoint,
+        /// Outcome.
+        status: Result<(), Errno>,
+    };
+    /// *Posted* by VM: a service touched memory that it does not have. It will not go on.
+    Faulted = 3 {
+        /// The service.
+        who: Endpoint,
+        /// What it touched.
+        address: u64,
+        /// The page fault's error code.
+        code: u64,
+        /// The instruction.
+        rip: u64,
     };
 }

@@ -127,8 +127,9 @@ protocol! {
     };
 
     // -- from RS, calls
-    /// Mounts file system server `fs` at an absolute path of at most 16 bytes. The first
-    /// mount must be "/". Answered when it is mounted (RS waits; VFS does not).
+    /// *Posted*: mounts file system server `fs` at an absolute path of at most 16 bytes. The
+    /// first mount must be "/". Answered by [`crate::proto::rs::Mounted`]: RS must hear of a
+    /// death meanwhile.
     Mount = 13 {
         /// The server.
         fs: Endpoint,
@@ -141,10 +142,12 @@ protocol! {
         /// Short name of the type for /proc/mounts ("ext2").
         kind: [u8; 8],
     };
-    /// Character devices of `major` are served by `driver`.
+    /// Devices of `major` are served by `driver`.
     Driver = 14 {
         /// Linux major number.
         major: u32,
+        /// Block devices, whose numbers are others than those of character devices.
+        block: bool,
         /// The server.
         driver: Endpoint,
     };
@@ -293,5 +296,21 @@ protocol! {
     } -> ExecTraceLength {
         /// Bytes written.
         len: u64,
+    };
+    /// *Posted* by RS: a file system or driver died. What is asked of it, and will be, is
+    /// answered `EIO`.
+    Died = 25 {
+        /// The service.
+        who: Endpoint,
+    };
+    /// *Posted* by VM: write a file back to its disk; the pages that shared mappings have
+    /// changed were told of before. Answered by [`crate::proto::vm::SyncDone`].
+    SyncFile = 26 {
+        /// Transaction.
+        txn: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
     };
 }

@@ -390,6 +390,13 @@ protocol! {
         /// Frames.
         frames: u64,
     };
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`].
+    SyncDone = 31 {
+        /// Transaction.
+        txn: u64,
+        /// Outcome.
+        status: Result<(), Errno>,
+    };
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
     /// to 8 bytes. `EFAULT` where it is not.

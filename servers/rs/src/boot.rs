@@ -1,15 +1,17 @@
 //! From nothing to PROGRAM.
 
+use abi::boot::CMDLINE_FAIL;
 use abi::proto::vm::VmCounters;
 use abi::proto::{pm, vfs};
 use abi::{Endpoint, Errno, PAGE};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use rt::{ipc, kernel};
+use rt::{ipc, kernel, outbox};
 
 use crate::devices::{self, Devices};
 use crate::load::Loader;
+use crate::mishap::Mishaps;
 use crate::services::{
     Argument, DRIVERS, Device, Endpoints, Id, MOUNTS, Mount, OWN_PRIORITY, SERVICES, Service,
 };
@@ -28,7 +30,12 @@ pub fn main() -> ! {
     if let Err(errno) = kernel::proc_priority(Endpoint::RS, OWN_PRIORITY) {
         rt::log!("own priority: {errno}");
     }
-    let devices = devices::probe(&command_line());
+    let command_line = command_line();
+    let mishaps = match Mishaps::of(&command_line) {
+        Ok(mishaps) => mishaps,
+        Err(word) => refuse!("{CMDLINE_FAIL}{word}: not SERVICE:REQUEST:N:HOW"),
+    };
+    let devices = devices::probe(&command_line);
     if devices.window(Device::Block).is_none() {
         refuse!("no disk: there is no virtio block device on the kernel command line");
     }
@@ -37,11 +44,11 @@ pub fn main() -> ! {
     }
 
     let endpoints = create();
-    let mut watch = Watch::new(&endpoints);
-    let running = start_all(&endpoints, &devices, &mut watch);
+    let mut watch = Watch::new(&endpoints, &devices);
+    let running = start_all(&endpoints, &devices, &mishaps, &mut watch);
     watch.wait();
     register_drivers(&endpoints);
-    mount_all(&endpoints, &running);
+    mount_all(&endpoints, &running, &mut watch);
     if let Err(errno) = ipc::call(Endpoint::PM, pm::StartInit {}) {
         fail!("PM does not start the program: {errno}");
     }
@@ -77,13 +84,15 @@ fn create() -> Endpoints {
 fn start_all(
     endpoints: &Endpoints,
     devices: &Devices,
+    mishaps: &Mishaps<'_>,
     watch: &mut Watch<'_>,
 ) -> [bool; SERVICES.len()] {
     let mut loader = Loader::new();
     let cache = cache_pages();
     let mut running = [true; SERVICES.len()];
     for (index, service) in SERVICES.iter().enumerate() {
-        match start(service, endpoints, devices, cache, &mut loader) {
+        let mishap = mishaps.argument(service.name);
+        match start(service, endpoints, devices, (cache, mishap), &mut loader) {
             Ok(()) => watch.started(index),
             Err(Errno::ENOENT) if service.optional => {
                 rt::log!("there is no service {} in the boot archive", service.image);
@@ -109,7 +118,7 @@ fn start(
     service: &Service,
     endpoints: &Endpoints,
     devices: &Devices,
-    cache: u64,
+    (cache, mishap): (u64, Option<String>),
     loader: &mut Loader,
 ) -> Result<(), Errno> {
     let who = endpoints[service.id as usize];
@@ -134,6 +143,7 @@ fn start(
             Argument::Cache => arguments.push(format!("cache={cache}")),
         }
     }
+    arguments.extend(mishap);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let start = loader.load(who, service.image, service.stack, &arguments)?;
     // After the load: the address space exists now.
@@ -145,15 +155,19 @@ fn start(
 }
 
 fn register_drivers(endpoints: &Endpoints) {
-    for (major, id) in DRIVERS {
-        let driver = endpoints[id as usize];
-        if let Err(errno) = ipc::call(Endpoint::VFS, vfs::Driver { major, driver }) {
+    for (major, block, id) in DRIVERS {
+        let request = vfs::Driver {
+            major,
+            block,
+            driver: endpoints[id as usize],
+        };
+        if let Err(errno) = ipc::call(Endpoint::VFS, request) {
             fail!("VFS does not take the driver of major {major}: {errno}");
         }
     }
 }
 
-fn mount_all(endpoints: &Endpoints, running: &[bool]) {
+fn mount_all(endpoints: &Endpoints, running: &[bool], watch: &mut Watch<'_>) {
     for mount in MOUNTS {
         let Mount { path, id, kind } = mount;
         if !running[id as usize] {
@@ -168,7 +182,9 @@ fn mount_all(endpoints: &Endpoints, running: &[bool]) {
             flags: 0,
             kind: kind1.to_le_bytes(),
         };
-        match ipc::call(Endpoint::VFS, request) {
+        // Posted: RS must hear of it when the file system, or its disk's driver, dies meanwhile.
+        outbox::post(Endpoint::VFS, request);
+        match watch.mounted(request.fs) {
             Ok(()) => {}
             // Without a root there is nothing to run.
             Err(errno) if path == "/" => refuse!("mounting the root disk: {errno}"),

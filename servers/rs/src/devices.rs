@@ -13,6 +13,9 @@ const REGISTERS: u64 = 0x100;
 /// "virt", little endian, at offset 0.
 const MAGIC: u32 = 0x7472_6976;
 const DEVICE_ID: usize = 0x08;
+const STATUS: usize = 0x70;
+/// Reads of the status that a device may take to stop.
+const RESET_READS: u32 = 100_000;
 /// Interrupt lines that privileges can name.
 const LINES: u32 = 32;
 
@@ -112,6 +115,15 @@ pub fn probe(command_line: &str) -> Devices {
     devices
 }
 
+/// Stops a device whose driver died: whatever it was asked for, it must not write to memory
+/// that others get now.
+pub fn reset(window: &Window) -> Result<(), Errno> {
+    let mut mapped = Mapped::default();
+    let result = mapped.reset(window);
+    mapped.unmap();
+    result
+}
+
 /// Pages of windows that RS has mapped; several windows may share one.
 #[derive(Default)]
 struct Mapped {
@@ -131,23 +143,39 @@ impl Mapped {
         Ok(address)
     }
 
-    /// 0 for an empty window.
-    fn device_id(&mut self, window: &Window) -> Result<u32, Errno> {
+    /// The first register of a window: [`REGISTERS`] bytes from there are mapped.
+    fn registers(&mut self, window: &Window) -> Result<*mut u8, Errno> {
         let page = page_down(window.address);
-        let offset = (window.address - page) as usize;
-        if offset + REGISTERS as usize > PAGE as usize {
+        let offset = window.address - page;
+        if offset + REGISTERS > PAGE {
             return Err(Errno::EINVAL);
         }
-        let base = self.page(page)? as usize as *const u8;
-        // SAFETY: VM mapped the page; both registers are within it (checked above) and
-        // aligned, as the window is; reading these two has no side effects.
+        Ok((self.page(page)? + offset) as usize as *mut u8)
+    }
+
+    /// 0 for an empty window.
+    fn device_id(&mut self, window: &Window) -> Result<u32, Errno> {
+        let base = self.registers(window)?;
+        // SAFETY: VM mapped the registers, and they are aligned, as the window is; reading
+        // these two has no side effects.
         let (magic, id) = unsafe {
             (
-                base.add(offset).cast::<u32>().read_volatile(),
-                base.add(offset + DEVICE_ID).cast::<u32>().read_volatile(),
+                base.cast::<u32>().read_volatile(),
+                base.add(DEVICE_ID).cast::<u32>().read_volatile(),
             )
         };
         Ok(if magic == MAGIC { id } else { 0 })
+    }
+
+    fn reset(&mut self, window: &Window) -> Result<(), Errno> {
+        let status = self.registers(window)?.wrapping_add(STATUS).cast::<u32>();
+        // SAFETY: VM mapped the register, which is aligned; nobody drives the device any more.
+        // It has stopped when it reads as 0.
+        let stopped = unsafe {
+            status.write_volatile(0);
+            (0..RESET_READS).any(|_| status.read_volatile() == 0)
+        };
+        if stopped { Ok(()) } else { Err(Errno::EIO) }
     }
 
     fn unmap(self) {

@@ -4,7 +4,7 @@
 //! All processes are created before the first is started. So the well-known ones get their
 //! slots, and each service can be told the endpoints of those it talks to.
 //!
-//! RS waits for VM and, while it mounts, for VFS; nobody waits for RS.
+//! RS waits for VM only; nobody waits for RS.
 #![no_std]
 
 extern crate alloc;
@@ -14,6 +14,7 @@ extern crate std;
 mod boot;
 mod devices;
 mod load;
+mod mishap;
 mod services;
 mod watch;
 

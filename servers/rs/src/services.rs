@@ -76,6 +76,8 @@ pub struct Service {
     pub device: Option<Device>,
     /// The system runs without it when the boot archive has no such image.
     pub optional: bool,
+    /// The system ends with it. The others' deaths are errors to those who need them.
+    pub core: bool,
     /// Arguments after the name.
     pub arguments: &'static [Argument],
 }
@@ -169,6 +171,7 @@ pub const SERVICES: [Service; 9] = [
         flags: PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
         optional: false,
+        core: true,
         arguments: &[Argument::EndpointOf("console", Id::Console)],
     },
     Service {
@@ -191,6 +194,7 @@ pub const SERVICES: [Service; 9] = [
         ],
         peers: &[
             Peer::Service(Id::Pm),
+            Peer::Service(Id::Disk),
             Peer::Service(Id::Console),
             Peer::Service(Id::Memory),
             Peer::Service(Id::Root),
@@ -201,6 +205,7 @@ pub const SERVICES: [Service; 9] = [
         flags: PRIV_MAGIC | PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
         optional: false,
+        core: true,
         arguments: &[],
     },
     Service {
@@ -210,11 +215,12 @@ pub const SERVICES: [Service; 9] = [
         priority: priority::DRIVER,
         stack: SMALL,
         kcalls: DRIVER_KCALLS,
-        // Only answers its file system.
-        peers: &[],
+        // It answers its file system, which calls.
+        peers: TO_VFS,
         flags: 0,
         device: Some(Device::Block),
         optional: false,
+        core: false,
         arguments: &[Argument::Device],
     },
     Service {
@@ -228,6 +234,7 @@ pub const SERVICES: [Service; 9] = [
         flags: 0,
         device: Some(Device::Console),
         optional: false,
+        core: true,
         arguments: &[Argument::Device],
     },
     Service {
@@ -241,6 +248,7 @@ pub const SERVICES: [Service; 9] = [
         flags: 0,
         device: None,
         optional: false,
+        core: false,
         arguments: &[],
     },
     Service {
@@ -254,6 +262,7 @@ pub const SERVICES: [Service; 9] = [
         flags: 0,
         device: None,
         optional: false,
+        core: false,
         arguments: &[Argument::EndpointOf("driver", Id::Disk), Argument::Cache],
     },
     Service {
@@ -267,6 +276,7 @@ pub const SERVICES: [Service; 9] = [
         flags: 0,
         device: None,
         optional: true,
+        core: false,
         arguments: &[Argument::Text("nodes=dev")],
     },
     Service {
@@ -290,6 +300,7 @@ pub const SERVICES: [Service; 9] = [
         flags: PRIV_COPY_ANY,
         device: None,
         optional: true,
+        core: false,
         arguments: &[],
     },
     Service {
@@ -303,6 +314,7 @@ pub const SERVICES: [Service; 9] = [
         flags: 0,
         device: None,
         optional: true,
+        core: false,
         arguments: &[],
     },
 ];
@@ -338,11 +350,12 @@ impl Service {
     }
 }
 
-/// Character devices and who serves them.
-pub const DRIVERS: [(u32, Id); 3] = [
-    (numbers::MEM_MAJOR, Id::Memory),
-    (numbers::TTY_MAJOR, Id::Console),
-    (numbers::STREAM_MAJOR, Id::Console),
+/// Devices: major number, whether it is one of block devices, who serves it.
+pub const DRIVERS: [(u32, bool, Id); 4] = [
+    (numbers::MEM_MAJOR, false, Id::Memory),
+    (numbers::TTY_MAJOR, false, Id::Console),
+    (numbers::STREAM_MAJOR, false, Id::Console),
+    (numbers::DISK_MAJOR, true, Id::Disk),
 ];
 
 /// A file system in the tree.

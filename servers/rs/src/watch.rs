@@ -1,13 +1,21 @@
-//! Waiting: for services to come up, and then for one to die.
+//! Waiting: for services to come up, for mounts, and then for a service to die.
+//!
+//! A service that dies is not started again. What it held cannot be had back by anybody else:
+//! the references that VFS counts on, tmpfs's files, ext2's unwritten pages, the generator
+//! behind `/dev/urandom`. So its memory is freed, VFS answers `EIO` for it, and the others go
+//! on. Only without the core servers, and the console, there is nothing to go on with.
 
 use abi::kernel::{Exception, KernelNotify};
 use abi::lab::POWEROFF_PANIC;
-use abi::proto::rs::Started;
+use abi::proto::rs::{Faulted, Mounted, Started};
+use abi::proto::{vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Request};
+use core::fmt::Arguments;
 use rt::ipc::{self, Received};
-use rt::kernel;
+use rt::{kernel, outbox};
 
-use crate::services::{Endpoints, SERVICES};
+use crate::devices::{self, Devices};
+use crate::services::{Endpoints, SERVICES, Service};
 
 /// How long the services may take until all serve. A machine that needs longer is as good as
 /// one that hangs, even under emulation.
@@ -17,13 +25,13 @@ const START_TIMEOUT_NS: u64 = 20_000_000_000;
 const POWEROFF_REFUSED: u64 = 1;
 
 /// Says why the system cannot go on and ends the machine.
-pub fn fail(reason: core::fmt::Arguments<'_>) -> ! {
+pub fn fail(reason: Arguments<'_>) -> ! {
     rt::log::line(reason);
     kernel::power_off(POWEROFF_PANIC)
 }
 
 /// Says what is missing and ends the machine. Nothing of the system is broken.
-pub fn refuse(reason: core::fmt::Arguments<'_>) -> ! {
+pub fn refuse(reason: Arguments<'_>) -> ! {
     rt::log::line(reason);
     kernel::power_off(POWEROFF_REFUSED)
 }
@@ -43,16 +51,24 @@ macro_rules! refuse {
 /// The services while they run.
 pub struct Watch<'a> {
     endpoints: &'a Endpoints,
+    devices: &'a Devices,
     /// Those that have not said that they serve, a bit each.
     pending: u32,
+    /// The system comes up: it needs all of them.
+    starting: bool,
+    /// VFS's answer about a mount.
+    mounted: Option<Mounted>,
 }
 
 impl<'a> Watch<'a> {
     /// Nothing is waited for yet.
-    pub const fn new(endpoints: &'a Endpoints) -> Watch<'a> {
+    pub const fn new(endpoints: &'a Endpoints, devices: &'a Devices) -> Watch<'a> {
         Watch {
             endpoints,
+            devices,
             pending: 0,
+            starting: true,
+            mounted: None,
         }
     }
 
@@ -68,17 +84,27 @@ impl<'a> Watch<'a> {
             fail!("setting the start timer: {errno}");
         }
         while self.pending != 0 {
-            self.handle(&self.receive(), true);
+            self.handle(&self.receive());
         }
         // An expiry that is already on its way is ignored once nothing is pending.
         let _ = kernel::set_timer(0);
     }
 
+    /// Waits for the end of the mount of `fs` that VFS was asked for.
+    pub fn mounted(&mut self, fs: Endpoint) -> Result<(), Errno> {
+        loop {
+            if let Some(mounted) = self.mounted.take_if(|mounted| mounted.fs == fs) {
+                return mounted.status;
+            }
+            self.handle(&self.receive());
+        }
+    }
+
     /// Watches for ever.
     pub fn watch(mut self) -> ! {
+        self.starting = false;
         loop {
-            let received = self.receive();
-            self.handle(&received, false);
+            self.handle(&self.receive());
         }
     }
 
@@ -89,30 +115,40 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn handle(&mut self, received: &Received, starting: bool) {
+    fn handle(&mut self, received: &Received) {
         let source = received.source;
+        let message = &received.message;
         match received.class {
             Class::Kernel => {
-                let bits = KernelNotify::from_bits_truncate(received.message.words[0]);
-                if bits.contains(KernelNotify::DEAD) {
-                    self.dead();
+                let bits = KernelNotify::from_bits_truncate(message.words[0]);
+                if bits.contains(KernelNotify::OUTBOX) {
+                    outbox::flush();
                 }
-                if bits.contains(KernelNotify::TIMER) && starting {
+                if bits.contains(KernelNotify::TIMER) && self.pending != 0 {
                     self.late();
                 }
             }
             Class::Exception => {
-                let exception = Exception::from_words(&received.message.words);
-                fail!(
-                    "service {} ({source}) died: exception {} (code {:#x}) at {:#x}",
-                    self.name(source),
-                    exception.vector,
-                    exception.code,
-                    exception.rip
+                let Exception { vector, code, rip } = Exception::from_words(&message.words);
+                self.died(
+                    source,
+                    format_args!("exception {vector} (code {code:#x}) at {rip:#x}"),
                 );
             }
-            Class::Post if received.message.kind == Started::KIND => {
-                self.report(source, &received.message);
+            Class::Post if message.kind == Started::KIND => self.report(source, message),
+            Class::Post if source == Endpoint::VFS && message.kind == Mounted::KIND => {
+                self.mounted = Mounted::decode(message);
+            }
+            Class::Post if source == Endpoint::VM && message.kind == Faulted::KIND => {
+                if let Some(r) = Faulted::decode(message) {
+                    self.died(
+                        r.who,
+                        format_args!(
+                            "page fault at {:#x} (code {:#x}), rip {:#x}",
+                            r.address, r.code, r.rip
+                        ),
+                    );
+                }
             }
             Class::Call => {
                 // RS has no requests that are called.
@@ -121,7 +157,7 @@ impl<'a> Watch<'a> {
             _ => rt::log!(
                 "unexpected {:?} of kind {:#x} from {} ({source})",
                 received.class,
-                received.message.kind,
+                message.kind,
                 self.name(source)
             ),
         }
@@ -142,17 +178,36 @@ impl<'a> Watch<'a> {
         self.pending &= !(1 << index);
     }
 
-    /// Names all dead services and ends the machine.
-    fn dead(&self) {
-        let mut last = None;
-        while let Ok(who) = kernel::get_dead() {
-            let name = self.name(who);
-            rt::log!("service {name} ({who}) is dead");
-            last = Some(name);
+    /// A service died. Ends the machine if that needs it, else tells those that asked it.
+    fn died(&self, who: Endpoint, why: Arguments<'_>) {
+        let name = self.name(who);
+        rt::log!("service {name} ({who}) died: {why}");
+        let Some(index) = self.index(who) else {
+            fail!("the system cannot go on without service {name}");
+        };
+        let service = &SERVICES[index];
+        if self.starting {
+            fail!("the system did not come up: service {name} died");
         }
-        if let Some(name) = last {
+        if service.core {
             fail!("the system cannot go on without service {name}");
         }
+        if let Err(errno) = self.bury(service, who) {
+            // Its memory stays its own.
+            rt::log!("what service {name} leaves behind stays: {errno}");
+        }
+        // From here on nothing of it arrives anywhere any more.
+        outbox::post(Endpoint::VFS, vfs::Died { who });
+    }
+
+    /// Stops the device of a dead service, frees its memory, and wakes who waits for it.
+    fn bury(&self, service: &Service, who: Endpoint) -> Result<(), Errno> {
+        let window = service.device.and_then(|d| self.devices.window(d));
+        let stopped = window.map_or(Ok(()), |window| devices::reset(&window));
+        let freed = stopped.and_then(|()| ipc::call(Endpoint::VM, vm::Exit { who }));
+        // In any case: a process without a space, or a stopped one that keeps it.
+        kernel::proc_exit(who)?;
+        freed
     }
 
     fn late(&self) -> ! {

@@ -146,11 +146,6 @@ pub fn get_stopped() -> Result<Endpoint, Errno> {
     kcall(Kcall::GetStopped, [0; 5]).map(|e| Endpoint(e as u32))
 }
 
-/// See [`Kcall::GetDead`].
-pub fn get_dead() -> Result<Endpoint, Errno> {
-    kcall(Kcall::GetDead, [0; 5]).map(|e| Endpoint(e as u32))
-}
-
 /// See [`Kcall::ProcPriority`].
 pub fn proc_priority(who: Endpoint, priority: u64) -> Result<(), Errno> {
     unit(kcall(

@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod args;
 pub mod cell;
+pub mod clock;
 pub mod copy;
 pub mod entry;
 pub mod fsserver;
@@ -24,6 +25,7 @@ pub mod ipc;
 pub mod kernel;
 pub mod log;
 pub mod memory;
+pub mod mishap;
 pub mod outbox;
 pub mod task;
 pub mod vm;

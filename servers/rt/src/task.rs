@@ -204,6 +204,8 @@ struct AnswerCell<T> {
 struct AnswersInner<K, T> {
     next: Cell<u64>,
     waiting: RefCell<Vec<Waiting<K, T>>>,
+    /// Peers that will not answer any more, and what counts as their answer.
+    closed: RefCell<Vec<(K, T)>>,
 }
 
 /// Questions that wait for an answer, by transaction number *and* the peer that may answer.
@@ -227,23 +229,33 @@ impl<K: Copy + PartialEq, T> Answers<K, T> {
         Answers(Rc::new(AnswersInner {
             next: Cell::new(1),
             waiting: RefCell::new(Vec::new()),
+            closed: RefCell::new(Vec::new()),
         }))
     }
 
     /// A new question to `from`: its number and the future of the answer. Dropping the
     /// future withdraws the question; a late answer is then ignored.
-    pub fn ask(&self, from: K) -> (u64, Answer<K, T>) {
+    pub fn ask(&self, from: K) -> (u64, Answer<K, T>)
+    where
+        T: Clone,
+    {
         let txn = self.0.next.get();
         self.0.next.set(txn + 1);
+        let closed = self.0.closed.borrow();
+        let value = closed.iter().find(|(k, _)| *k == from);
+        let value = value.map(|(_, value)| value.clone());
+        let open = value.is_none();
         let shared = Rc::new(AnswerCell {
-            value: Cell::new(None),
+            value: Cell::new(value),
             waker: Cell::new(None),
         });
-        self.0.waiting.borrow_mut().push(Waiting {
-            txn,
-            from,
-            shared: shared.clone(),
-        });
+        if open {
+            self.0.waiting.borrow_mut().push(Waiting {
+                txn,
+                from,
+                shared: shared.clone(),
+            });
+        }
         (
             txn,
             Answer {
@@ -269,19 +281,24 @@ impl<K: Copy + PartialEq, T> Answers<K, T> {
         true
     }
 
-    /// Answers everything asked of `from` (it died).
-    pub fn answer_all(&self, from: K, mut value: impl FnMut() -> T) {
-        let txns: Vec<u64> = self
-            .0
-            .waiting
-            .borrow()
-            .iter()
-            .filter(|w| w.from == from)
-            .map(|w| w.txn)
-            .collect();
+    /// `from` died: answers everything that it was asked, and whatever it will be.
+    pub fn close(&self, from: K, value: T)
+    where
+        T: Clone,
+    {
+        self.0.closed.borrow_mut().push((from, value.clone()));
+        let waiting = self.0.waiting.borrow();
+        let asked = waiting.iter().filter(|w| w.from == from);
+        let txns: Vec<u64> = asked.map(|w| w.txn).collect();
+        drop(waiting);
         for txn in txns {
-            self.answer(from, txn, value());
+            self.answer(from, txn, value.clone());
         }
+    }
+
+    /// Whether [`Answers::close`] was said of `from`.
+    pub fn is_closed(&self, from: K) -> bool {
+        self.0.closed.borrow().iter().any(|(k, _)| *k == from)
     }
 
     /// The number of a question to `from` that waits, if there is one.
@@ -423,6 +440,31 @@ mod tests {
         assert!(!answers.answer(1, txn, 0));
         executor.run();
         assert!(executor.is_empty());
+    }
+
+    #[test]
+    fn a_closed_peer_has_answered_everything() {
+        let answers: Answers<u32, u32> = Answers::new();
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let mut executor = Executor::new();
+        let ask = |executor: &mut Executor, from| {
+            let (_, answer) = answers.ask(from);
+            let sink = got.clone();
+            executor.spawn(async move {
+                let value = answer.await;
+                sink.borrow_mut().push((from, value));
+            });
+            executor.run();
+        };
+        for from in [1, 2, 1] {
+            ask(&mut executor, from);
+        }
+        answers.close(1, 5);
+        executor.run();
+        ask(&mut executor, 1);
+        assert_eq!(*got.borrow(), [(1, 5); 3]);
+        assert!(answers.is_closed(1) && !answers.is_closed(2));
+        assert_eq!(answers.len(), 1);
     }
 
     #[test]

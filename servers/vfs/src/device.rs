@@ -1,4 +1,4 @@
-//! Character devices: requests to their drivers.
+//! Devices: requests to their drivers. What only block devices have is in [`crate::block`].
 
 use crate::machine::Access;
 use crate::peer::{Answer, Peer};
@@ -10,7 +10,7 @@ use abi::proto::device;
 use abi::{Errno, Request};
 use core::cell::Cell;
 
-/// A character driver.
+/// A driver.
 pub struct Driver {
     /// The server.
     pub peer: Peer,
@@ -162,6 +162,9 @@ pub fn argument(request: u32) -> Option<(Access, u64)> {
         }
         i::TIOCSPGRP | i::TIOCSETD | i::TIOCMSET | i::TIOCMBIS | i::TIOCMBIC => (Access::Read, 4),
         i::TIOCSTI => (Access::Read, 1),
+        i::BLKGETSIZE => (Access::Write, 8),
+        // An int, whatever its number says.
+        i::BLKSSZGET | i::BLKPBSZGET | i::BLKROGET | i::BLKBSZGET => (Access::Write, 4),
         // Old numbers without a size in them whose argument is a value, or nothing.
         _ if request >> 16 == 0 => return None,
         _ => {

@@ -7,10 +7,10 @@
 use crate::calls::{self, Outcome};
 use crate::device::Driver;
 use crate::exec;
-use crate::file::{Kind, OpenFile};
+use crate::file::Kind;
 use crate::machine::{call_vm, post};
 use crate::mount::{Mount, MountOptions, makedev};
-use crate::namei::{Follow, path_of, path_of_place};
+use crate::namei::Follow;
 use crate::peer::Peer;
 use crate::process::{Directories, Ids, Process};
 use crate::sabotage;
@@ -18,10 +18,9 @@ use crate::state::{Caller, Vfs};
 use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
-use abi::proto::{fs, pm, vfs, vm};
+use abi::proto::{fs, pm, rs, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
@@ -85,21 +84,15 @@ impl Vfs {
             vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
             // Sessions matter only to the terminal, which keeps them itself.
             vfs::SetSession::KIND if from_pm => answer(message, |_: vfs::SetSession| Ok(())),
-            vfs::Mount::KIND if from_rs => {
-                let Some(request) = vfs::Mount::decode(message) else {
-                    return Some(Message::error(Errno::EINVAL));
-                };
-                let this = self.clone();
-                self.spawn(async move {
-                    let result = this.mount(request).await;
-                    this.machine.reply(source, reply_message(result));
-                });
-                return None;
-            }
             vfs::Driver::KIND if from_rs => answer(message, |r: vfs::Driver| {
                 let peer = Peer::new(r.driver, &self.machine, &self.questions);
                 let driver = Rc::new(Driver::new(peer, r.major));
-                self.drivers.borrow_mut().insert(r.major, driver);
+                let drivers = if r.block {
+                    &self.block_drivers
+                } else {
+                    &self.drivers
+                };
+                drivers.borrow_mut().insert(r.major, driver);
                 Ok(())
             }),
             vfs::PathOf::KIND => answer(message, |r| self.path_of(source, r)),
@@ -190,6 +183,27 @@ impl Vfs {
                     });
                 }
             }
+            vfs::SyncFile::KIND if from_vm => {
+                if let Some(r) = vfs::SyncFile::decode(message) {
+                    let this = self.clone();
+                    self.spawn(async move { this.sync_file(r).await });
+                }
+            }
+            vfs::Mount::KIND if source == Endpoint::RS => {
+                if let Some(r) = vfs::Mount::decode(message) {
+                    let this = self.clone();
+                    self.spawn(async move {
+                        let status = this.mount(r).await;
+                        let mounted = rs::Mounted { fs: r.fs, status };
+                        post(&*this.machine, Endpoint::RS, mounted);
+                    });
+                }
+            }
+            vfs::Died::KIND if source == Endpoint::RS => {
+                if let Some(r) = vfs::Died::decode(message) {
+                    self.died(r.who);
+                }
+            }
             vfs::MapClose::KIND if from_vm => {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
@@ -227,6 +241,16 @@ impl Vfs {
             }
             _ => {}
         }
+    }
+
+    /// A file system or driver died: whoever waits for it has waited long enough.
+    fn died(&self, who: Endpoint) {
+        self.questions.close(who, Err(Errno::EIO));
+        // Pollers see that its devices are no more.
+        for driver in self.drivers.borrow().values() {
+            driver.readiness.set(driver.readiness.get() + 1);
+        }
+        self.readiness.signal();
     }
 
     fn fork(&self, r: vfs::Fork) -> Result<(), Errno> {
@@ -408,6 +432,20 @@ impl Vfs {
         }
     }
 
+    /// Writes a file back for VM (msync).
+    async fn sync_file(&self, r: vfs::SyncFile) {
+        let vfs::SyncFile { txn, dev, ino } = r;
+        let status = match self.mount_of(dev) {
+            Some(mount) => mount
+                .peer
+                .ask(|txn| fs::Sync { txn, ino })
+                .await
+                .map(|_| ()),
+            None => Err(Errno::EIO),
+        };
+        post(&*self.machine, Endpoint::VM, vm::SyncDone { txn, status });
+    }
+
     async fn sync_all(&self, txn: u64) {
         let mounts = self.mounts.borrow().clone();
         for mount in mounts {
@@ -431,7 +469,8 @@ impl Vfs {
             self.names.clear();
         }
         let mounts = self.mounts.borrow().clone();
-        for mount in mounts.iter().filter(|m| m.peer.endpoint != asker) {
+        let alive = mounts.iter().filter(|m| m.peer.check_alive().is_ok());
+        for mount in alive.filter(|m| m.peer.endpoint != asker) {
             let (data, names) = (r.data, r.names);
             let drop = |txn| fs::DropCaches { txn, data, names };
             mount.peer.ask(drop).await?;
@@ -440,102 +479,6 @@ impl Vfs {
             call_vm(&*self.machine, vm::DropCaches {})?;
         }
         Ok(())
-    }
-
-    fn path_of(&self, source: Endpoint, r: vfs::PathOf) -> Result<vfs::PathLength, Errno> {
-        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-        let root = process.root();
-        let mut path = match r.which {
-            0 => path_of(&process.cwd(), &root),
-            1 => {
-                let program = process.program.borrow();
-                path_of_place(program.as_ref().ok_or(Errno::ENOENT)?, &root)
-            }
-            2 => path_of(&root, &self.root_mount()?.root()?),
-            3 => {
-                let file = process.files().get(r.fd).map_err(|_| Errno::ENOENT)?;
-                path_of_file(&file, &root)
-            }
-            _ => return Err(Errno::EINVAL),
-        };
-        path.truncate(r.len as usize);
-        if !path.is_empty() {
-            self.machine.write_grant(source, r.grant, &path)?;
-        }
-        Ok(vfs::PathLength {
-            len: path.len() as u64,
-        })
-    }
-
-    fn next_fd(&self, r: vfs::NextFd) -> Result<vfs::FoundFd, Errno> {
-        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-        let from = usize::try_from(r.fd).map_err(|_| Errno::ENOENT)?;
-        let (fd, file) = process.files().next(from).ok_or(Errno::ENOENT)?;
-        Ok(vfs::FoundFd {
-            fd: fd as i32,
-            position: file.position(),
-            flags: u64::from(file.flags()),
-        })
-    }
-
-    fn mount_table(
-        &self,
-        source: Endpoint,
-        r: vfs::MountTable,
-    ) -> Result<vfs::MountTableLength, Errno> {
-        let root = self.root_mount()?.root()?;
-        let mut text = String::new();
-        for mount in self.mounts.borrow().iter() {
-            let kind = String::from_utf8_lossy(&mount.kind);
-            let device = match &*kind {
-                "ext2" => "/dev/vda",
-                other => other,
-            };
-            let on = match &mount.on {
-                None => Vec::from(b"/"),
-                Some((directory, name)) => {
-                    let mut path = path_of(directory, &root);
-                    if !path.ends_with(b"/") {
-                        path.push(b'/');
-                    }
-                    path.extend_from_slice(name);
-                    path
-                }
-            };
-            let on = String::from_utf8_lossy(&on);
-            let mode = if mount.check_writable().is_ok() {
-                "rw"
-            } else {
-                "ro"
-            };
-            text += &format!("{device} {on} {kind} {mode},relatime 0 0\n");
-        }
-        let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
-        if !bytes.is_empty() {
-            self.machine.write_grant(source, r.grant, bytes)?;
-        }
-        Ok(vfs::MountTableLength {
-            len: bytes.len() as u64,
-        })
-    }
-
-    fn figures(&self) -> vfs::VfsFigures {
-        // Cached names hold vnodes that nobody uses: not a leak.
-        self.names.clear();
-        vfs::VfsFigures {
-            files: self.counters.files.get(),
-            vnodes: self
-                .mounts
-                .borrow()
-                .iter()
-                .map(|m| m.vnode_count() as u64)
-                .sum(),
-            pipes: self.counters.pipes.get(),
-            tasks: self.counters.tasks.get(),
-            grants: self.machine.grants() as u64,
-            processes: self.processes.borrow().len() as u64,
-            repairs: self.vm.repairs.get(),
-        }
     }
 }
 
@@ -554,29 +497,4 @@ where
 fn trimmed(bytes: &[u8]) -> &[u8] {
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     &bytes[..len]
-}
-
-/// What /proc/PID/fd shows.
-fn path_of_file(file: &OpenFile, root: &Rc<crate::vnode::Vnode>) -> Vec<u8> {
-    if let Some(vnode) = &file.vnode
-        && vnode.is_directory()
-    {
-        return path_of(vnode, root);
-    }
-    if let Some(place) = &file.place {
-        return path_of_place(place, root);
-    }
-    match &file.kind {
-        Kind::Pipe(end) => format!("pipe:[{}]", end.pipe.id).into_bytes(),
-        Kind::Event(_) => Vec::from(b"anon_inode:[eventfd]"),
-        Kind::Device(driver, minor) => match (driver.major, *minor) {
-            (numbers::TTY_MAJOR, numbers::CONSOLE_MINOR) => Vec::from(b"/dev/console"),
-            (numbers::TTY_MAJOR, _) => Vec::from(b"/dev/tty"),
-            (major, minor) => format!("char:[{major},{minor}]").into_bytes(),
-        },
-        Kind::File | Kind::Path => match &file.vnode {
-            Some(vnode) => format!("inode:[{}]", vnode.ino).into_bytes(),
-            None => Vec::new(),
-        },
-    }
 }

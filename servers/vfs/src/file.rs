@@ -1,5 +1,6 @@
 //! Open files: what a descriptor refers to.
 
+use crate::block::BlockDevice;
 use crate::device::Driver;
 use crate::event::Counter;
 use crate::locks::Owner;
@@ -20,6 +21,8 @@ pub enum Kind {
     Pipe(PipeEnd),
     /// A character device.
     Device(Rc<Driver>, u32),
+    /// A block device.
+    Block(Rc<BlockDevice>),
     /// eventfd(2).
     Event(Rc<Counter>),
     /// O_PATH: only a place.

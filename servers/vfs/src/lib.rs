@@ -14,6 +14,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod access;
+pub mod block;
 pub mod calls;
 pub mod device;
 pub mod dispatch;
@@ -30,6 +31,7 @@ pub mod peer;
 pub mod pipe;
 pub mod poll;
 pub mod process;
+mod queries;
 pub mod random;
 pub mod sabotage;
 pub mod state;

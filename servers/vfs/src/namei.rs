@@ -263,6 +263,7 @@ impl Caller {
         if let Some(mount) = directory.mounted(name) {
             return mount.root().map(Some);
         }
+        directory.mount.peer.check_alive()?;
         match directory.cached(name) {
             Some(Cached::Present(vnode)) => return Ok(Some(vnode)),
             Some(Cached::Absent) => return Ok(None),

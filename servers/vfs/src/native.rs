@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt::Arguments;
-use rt::fsserver::Clock;
+use rt::clock::Clock;
 use rt::grants;
 use rt::ipc::{self, Received};
 use rt::kernel;

@@ -8,6 +8,9 @@ use rt::task::Answers;
 
 /// What a posted answer says: its five words, or what went wrong.
 pub type Answer = Result<[u64; 5], Errno>;
+/// Linux's own errno for a call that is to be made again.
+const ERESTART: Errno = Errno(85);
+
 /// The questions VFS has out, by transaction and peer.
 pub type Questions = Answers<Endpoint, Answer>;
 
@@ -38,17 +41,23 @@ impl Peer {
         &self.machine
     }
 
-    /// Asks and waits for the answer. Errors that only VFS itself may give a program become
-    /// `EIO`.
+    /// Asks and waits for the answer. Errors that only VFS itself may give a program, or that
+    /// would have the call made again, become `EIO`.
     pub async fn ask<R: Request>(&self, make: impl FnOnce(u64) -> R) -> Answer {
         let (_, answer) = self.start(make);
-        answer.await.map_err(|errno| {
-            if (1..=133).contains(&errno.0) {
-                errno
-            } else {
-                Errno::EIO
-            }
+        answer.await.map_err(|errno| match errno.0 {
+            1..=133 if errno != ERESTART => errno,
+            _ => Errno::EIO,
         })
+    }
+
+    /// `EIO` when it has died: what VFS remembers of it is of no use without it.
+    pub fn check_alive(&self) -> Result<(), Errno> {
+        if self.questions.is_closed(self.endpoint) {
+            Err(Errno::EIO)
+        } else {
+            Ok(())
+        }
     }
 
     /// Asks: the transaction number and the future of the answer, for who may want to cancel.

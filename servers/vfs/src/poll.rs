@@ -41,7 +41,7 @@ impl Item {
             return;
         };
         let ready = match &file.kind {
-            Kind::File => BOTH,
+            Kind::File | Kind::Block(_) => BOTH,
             Kind::Path => linux::POLLNVAL,
             Kind::Pipe(end) => end.poll(),
             Kind::Event(counter) => counter.poll(),

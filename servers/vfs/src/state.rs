@@ -60,8 +60,10 @@ pub struct Vfs {
     pub processes: RefCell<Processes>,
     /// Mounts, the root first.
     pub mounts: RefCell<Vec<Rc<Mount>>>,
-    /// Character drivers by major number.
+    /// Drivers of character devices, by major number.
     pub drivers: RefCell<BTreeMap<u32, Rc<Driver>>>,
+    /// Drivers of block devices, likewise.
+    pub block_drivers: RefCell<BTreeMap<u32, Rc<Driver>>>,
     /// Bounds the name cache.
     pub names: Rc<NameCache>,
     /// Tasks that wait for a time.
@@ -97,6 +99,7 @@ impl Vfs {
             processes: RefCell::default(),
             mounts: RefCell::default(),
             drivers: RefCell::default(),
+            block_drivers: RefCell::default(),
             names: Rc::default(),
             readiness: Rc::default(),
             random: RefCell::new(Random::new(seed)),
@@ -121,7 +124,12 @@ impl Vfs {
         self.mounts.borrow().first().cloned().ok_or(Errno::ENODEV)
     }
 
-    /// The driver of a major number.
+    /// The driver of a block device's major number.
+    pub fn block_driver(&self, major: u32) -> Option<Rc<Driver>> {
+        self.block_drivers.borrow().get(&major).cloned()
+    }
+
+    /// The driver of a character device's major number.
     pub fn driver(&self, major: u32) -> Option<Rc<Driver>> {
         self.drivers.borrow().get(&major).cloned()
     }

@@ -10,7 +10,7 @@ use crate::cache::Key;
 use crate::fault::{Access, Step, Trouble};
 use crate::server::{Effect, Server};
 use abi::kernel::{MemoryRequest, PageFault, USER_END};
-use abi::proto::{pm, vfs, vm};
+use abi::proto::{pm, rs, vfs, vm};
 use abi::{Endpoint, Errno, Message, PAGE};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -306,7 +306,16 @@ impl Server {
                 fault.address, fault.code, fault.rip
             )));
         }
-        if !service {
+        if service {
+            let PageFault { address, code, rip } = fault;
+            let request = rs::Faulted {
+                who,
+                address,
+                code,
+                rip,
+            };
+            self.post(Endpoint::RS, request);
+        } else {
             let request = pm::FaultSignal {
                 who,
                 signal,

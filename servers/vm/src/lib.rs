@@ -34,6 +34,7 @@ pub mod requests;
 pub mod sanity;
 pub mod server;
 pub mod space;
+mod sync;
 pub mod table;
 pub mod window;
 

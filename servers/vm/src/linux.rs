@@ -91,7 +91,7 @@ impl Server {
                 .map(|(space, pool)| Some(space.set_break(pool, words[0]))),
             linux::__NR_mremap => self.linux_mremap(source, words).map(Some),
             linux::__NR_madvise => self.linux_madvise(source, words),
-            linux::__NR_msync => self.linux_msync(source, words).map(Some),
+            linux::__NR_msync => self.linux_msync(source, words),
             linux::__NR_mincore => self.linux_mincore(source, message),
             linux::__NR_mlock | linux::__NR_mlock2 | linux::__NR_munlock => {
                 self.linux_mlock(source, words).map(Some)
@@ -457,7 +457,7 @@ impl Server {
         Ok(Some(0))
     }
 
-    fn linux_msync(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+    fn linux_msync(&mut self, source: Endpoint, words: &[u64]) -> Result<Option<u64>, Errno> {
         let both = (linux::MS_SYNC | linux::MS_ASYNC) as u64;
         let known = both | linux::MS_INVALIDATE as u64;
         let (start, end) = range(words[0], words[1], Errno::ENOMEM)?;
@@ -465,14 +465,16 @@ impl Server {
             return Err(Errno::EINVAL);
         }
         let (space, pool) = self.space(source)?;
-        // Shared pages are the file system's own: reads of the file see them already. It
-        // writes them to the disk in its time, or before an fsync of the file returns.
-        if start == end || space.regions.covers(start, end) {
-            space.collect_written(pool, start, end);
-            Ok(0)
-        } else {
-            Err(Errno::ENOMEM)
+        if start != end && !space.regions.covers(start, end) {
+            return Err(Errno::ENOMEM);
         }
+        // Shared pages are the file system's own: reads of the file see them already. It
+        // writes them to the disk in its time, or before this call returns.
+        space.collect_written(pool, start, end);
+        if words[2] & linux::MS_SYNC as u64 == 0 {
+            return Ok(Some(0));
+        }
+        self.sync_range(source, start, end)
     }
 
     fn linux_mlock(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {

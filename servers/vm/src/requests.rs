@@ -15,8 +15,8 @@ use abi::proto::vm::{
     CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit,
     FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap,
     NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
-    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, VfsMmap, VmCounters, VmFigures,
-    VmFrames,
+    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters,
+    VmFigures, VmFrames,
 };
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
@@ -171,6 +171,11 @@ impl Server {
             PageInDone::KIND => {
                 if let Some(done) = PageInDone::decode(message) {
                     self.page_in_done(done);
+                }
+            }
+            SyncDone::KIND => {
+                if let Some(done) = SyncDone::decode(message) {
+                    self.sync_done(done);
                 }
             }
             FdLookupDone::KIND => {
@@ -540,7 +545,8 @@ impl Server {
                 .spaces()
                 .map(|s| s.regions.as_slice().len() as u64)
                 .sum(),
-            waiting: (self.page_ins.len() + self.pending_maps.len()) as u64,
+            waiting: (self.page_ins.len() + self.pending_maps.len() + self.pending_syncs.len())
+                as u64,
             used_frames: used - cached.min(used),
         })
     }

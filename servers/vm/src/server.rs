@@ -12,6 +12,7 @@ use crate::pool::Pool;
 use crate::region::Backing;
 use crate::sanity;
 use crate::space::{Limits, Space};
+use crate::sync::PendingSync;
 use crate::table::NoMemory;
 use crate::window::Frame;
 use abi::endpoint::MAX_PROCESSES;
@@ -60,6 +61,7 @@ pub struct Server {
     processes: Vec<Option<Process>>,
     pub(crate) page_ins: PageIns,
     pub(crate) pending_maps: BTreeMap<u64, PendingMap>,
+    pub(crate) pending_syncs: BTreeMap<u64, PendingSync>,
     pub(crate) effects: Vec<Effect>,
     next_txn: u64,
     sanity: bool,
@@ -78,6 +80,7 @@ impl Server {
             processes: (0..MAX_PROCESSES).map(|_| None).collect(),
             page_ins: PageIns::default(),
             pending_maps: BTreeMap::new(),
+            pending_syncs: BTreeMap::new(),
             effects: Vec::new(),
             next_txn: 0,
             sanity,

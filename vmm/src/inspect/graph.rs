@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use abi::kernel::rts;
-use abi::proto::{fs, vfs};
+use abi::proto::{block, fs, vfs};
 use abi::routes::{PM_CALLS, VFS_CALLS, VM_CALLS};
 use abi::{Class, Endpoint, Message, PAGE, Request};
 
@@ -54,8 +54,25 @@ impl Graph {
                 .is_some_and(|p| p.flags & rts::RECEIVING != 0)
         {
             graph.edge(vm, Endpoint::VFS, page_in_under_way(snapshot));
+            graph.serving(snapshot);
         }
         graph
+    }
+
+    /// VFS waits for a page that a file system has been asked for. A request that is in no
+    /// queue any more has been received: by a file system that waits for its disk meanwhile,
+    /// since it serves nobody but VFS.
+    fn serving(&mut self, snapshot: &Snapshot) {
+        let disk = [block::Read::KIND, block::Write::KIND, block::Flush::KIND];
+        let calls = snapshot.processes.iter().filter(|process| {
+            process.flags & (rts::SENDING | rts::AWAIT_REPLY) != 0
+                && process.class == Some(Class::Call)
+                && disk.contains(&process.message.kind)
+        });
+        for process in calls {
+            let why = "a request received, not answered yet".into();
+            self.edge(Endpoint::VFS, process.endpoint, why);
+        }
     }
 
     fn edge(&mut self, from: Endpoint, to: Endpoint, why: String) {
@@ -289,6 +306,25 @@ pub(crate) mod tests {
         );
         let user = graph.edges.iter().find(|e| e.from == USER).unwrap();
         assert!(user.why.starts_with("Linux call write("), "{}", user.why);
+    }
+
+    /// A disk's driver copies into a page that its own file system must bring, and is bringing.
+    #[test]
+    fn the_circle_through_a_disk() {
+        const DISK: Endpoint = Endpoint(8);
+        let mut snapshot = deadlocked();
+        let fs = &mut snapshot.processes[2];
+        fs.queue.clear();
+        let mut disk = process(DISK, "virtio-blk", rts::MEMREQ);
+        disk.wanted = fs.wanted.take();
+        (fs.flags, fs.peer) = (rts::SENDING, DISK);
+        fs.message.kind = block::Read::KIND;
+        snapshot.processes.push(disk);
+        let graph = Graph::new(&snapshot);
+        let cycle = graph.cycle().expect("a circle");
+        let ways: Vec<_> = cycle.iter().map(|e| (e.from, e.to)).collect();
+        let (vm, vfs) = (Endpoint::VM, Endpoint::VFS);
+        assert_eq!(ways, [(vm, vfs), (vfs, FS), (FS, DISK), (DISK, vm)]);
     }
 
     #[test]

@@ -5,14 +5,22 @@ extern crate alloc;
 
 use abi::boot::{RunSpec, names};
 use abi::kernel::KernelNotify;
-use abi::proto::{rs, vfs};
-use abi::{Class, Endpoint, Errno, Message};
+use abi::proto::{device, rs, vfs};
+use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::vec;
 use mem::device::{Grants, answer};
 use mem::random::Random;
+use rt::mishap::Mishap;
 use rt::{copy, ipc, kernel, outbox};
 
 rt::entry!(main);
+
+/// The requests that [`Mishap`] can name.
+const REQUESTS: [(&str, u64); 3] = [
+    ("read", device::Read::KIND),
+    ("write", device::Write::KIND),
+    ("ioctl", device::Ioctl::KIND),
+];
 
 /// Grants of one process.
 struct Of(Endpoint);
@@ -42,8 +50,12 @@ fn seed() -> Result<[u64; 4], Errno> {
 
 fn main() -> ! {
     let seed = seed();
-    let status = seed.map_or_else(|errno| -i64::from(errno.0), |_| 0);
+    let mishap = Mishap::planned(&REQUESTS);
+    let status = seed
+        .and(mishap)
+        .map_or_else(|errno| -i64::from(errno.0), |_| 0);
     outbox::post(Endpoint::RS, rs::Started { status });
+    let mut mishap = mishap.unwrap_or_default();
     let mut random = Random::new(seed.unwrap_or_default());
     // VFS draws from the same seed; this makes the two streams different ones.
     random.mix(b"mem");
@@ -54,8 +66,11 @@ fn main() -> ! {
         let source = received.source;
         match received.class {
             Class::Post => {
+                let kind = received.message.kind;
+                let struck = mishap.as_mut().and_then(|m| m.strikes(kind));
                 let answered = answer(&received.message, &mut random, &mut Of(source));
                 if let Some((txn, result)) = answered {
+                    let result = struck.map_or(result, Err);
                     let status = result.map(|_| ());
                     let a = result.unwrap_or(0);
                     outbox::post(

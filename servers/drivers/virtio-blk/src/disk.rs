@@ -75,6 +75,11 @@ impl<T: Transport> Disk<T> {
         self.sectors
     }
 
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.sectors.saturating_mul(SECTOR)
+    }
+
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
         self.features.contains(Features::BLK_RO)

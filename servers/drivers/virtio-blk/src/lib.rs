@@ -1,7 +1,8 @@
-//! The virtio block driver: serves [`abi::proto::block`] from one virtio-mmio disk.
+//! The virtio block driver: serves [`abi::proto::block`] from one virtio-mmio disk, and the
+//! disk's node in `/dev` ([`special`]).
 //!
 //! One request at a time ([`disk`]), the data through one buffer that the device can reach;
-//! callers wait their turn in arrival order ([`serve`]).
+//! whoever asks waits its turn in arrival order ([`serve`]).
 #![no_std]
 
 #[cfg(test)]
@@ -9,6 +10,7 @@ extern crate std;
 
 pub mod disk;
 pub mod serve;
+pub mod special;
 
 #[cfg(test)]
 mod tests;

@@ -3,17 +3,27 @@
 
 extern crate alloc;
 
+use abi::proto::block;
 use abi::proto::rs::Started;
-use abi::{Class, Endpoint, Errno};
+use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::collections::VecDeque;
 use rt::abi::kernel::KernelNotify;
 use rt::ipc::{self, Received};
+use rt::mishap::Mishap;
 use virtio::window::{self, is_interrupt};
 use virtio::{DeviceType, dma};
 use virtio_blk::disk::{DMA_PAGES, Disk};
 use virtio_blk::serve::{Grants, answer};
+use virtio_blk::special;
 
 rt::entry!(main);
+
+/// The requests that [`Mishap`] can name.
+const REQUESTS: [(&str, u64); 3] = [
+    ("read", block::Read::KIND),
+    ("write", block::Write::KIND),
+    ("flush", block::Flush::KIND),
+];
 
 /// The kernel's copies, and callers that wait for their turn.
 #[derive(Default)]
@@ -22,12 +32,24 @@ struct Host {
 }
 
 impl Grants for Host {
-    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno> {
-        rt::copy::safecopy_from(granter, grant, 0, buffer)
+    fn fetch(
+        &mut self,
+        granter: Endpoint,
+        grant: i32,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Errno> {
+        rt::copy::safecopy_from(granter, grant, offset, buffer)
     }
 
-    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno> {
-        rt::copy::safecopy_to(granter, grant, 0, buffer)
+    fn store(
+        &mut self,
+        granter: Endpoint,
+        grant: i32,
+        offset: u64,
+        buffer: &[u8],
+    ) -> Result<(), Errno> {
+        rt::copy::safecopy_to(granter, grant, offset, buffer)
     }
 
     fn wait(&mut self) {
@@ -54,13 +76,14 @@ fn note(bits: u64) -> bool {
 }
 
 fn main() -> ! {
-    let disk = dma::init(DMA_PAGES)
+    let made = dma::init(DMA_PAGES)
         .and_then(|()| window::open(DeviceType::Block))
-        .and_then(Disk::new);
-    let status = disk.as_ref().map_or_else(|errno| -(errno.0 as i64), |_| 0);
+        .and_then(Disk::new)
+        .and_then(|disk| Ok((disk, Mishap::planned(&REQUESTS)?)));
+    let status = made.as_ref().map_or_else(|errno| -(errno.0 as i64), |_| 0);
     rt::outbox::post(Endpoint::RS, Started { status });
-    let mut disk = match disk {
-        Ok(disk) => disk,
+    let (mut disk, mut mishap) = match made {
+        Ok(made) => made,
         // RS ends a service that gave up.
         Err(_) => loop {
             let _ = ipc::receive();
@@ -70,11 +93,21 @@ fn main() -> ! {
     loop {
         let next = host.waiting.pop_front().map_or_else(ipc::receive, Ok);
         let Ok(received) = next else { continue };
+        let (source, message) = (received.source, &received.message);
         match received.class {
             Class::Call => {
-                let reply = answer(&mut disk, &mut host, received.source, &received.message);
+                let struck = mishap.as_mut().and_then(|m| m.strikes(message.kind));
+                let reply = match struck {
+                    Some(errno) => Message::error(errno),
+                    None => answer(&mut disk, &mut host, source, message),
+                };
                 // A caller that died needs no answer.
-                let _ = ipc::reply_raw(received.source, reply);
+                let _ = ipc::reply_raw(source, reply);
+            }
+            Class::Post if source == Endpoint::VFS => {
+                if let Some(done) = special::answer(&mut disk, &mut host, source, message) {
+                    rt::outbox::post(source, done);
+                }
             }
             Class::Kernel => {
                 let interrupted = note(received.message.words[0]);

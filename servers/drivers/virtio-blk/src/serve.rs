@@ -8,10 +8,22 @@ use virtio::Transport;
 
 /// Where a request's data comes from and goes to.
 pub trait Grants {
-    /// Copies a grant of `granter` into `buffer`.
-    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
-    /// Copies `buffer` into a grant of `granter`.
-    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
+    /// Copies from a grant of `granter`, from `offset` on, into `buffer`.
+    fn fetch(
+        &mut self,
+        granter: Endpoint,
+        grant: i32,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Errno>;
+    /// Copies `buffer` into a grant of `granter`, from `offset` on.
+    fn store(
+        &mut self,
+        granter: Endpoint,
+        grant: i32,
+        offset: u64,
+        buffer: &[u8],
+    ) -> Result<(), Errno>;
     /// Returns when the device has interrupted.
     fn wait(&mut self);
 }
@@ -44,7 +56,7 @@ fn read<T: Transport>(
     let Read { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
     disk.check(Operation::Read, sector, len)?;
     disk.run(Operation::Read, sector, len as usize, |_| grants.wait())?;
-    grants.store(source, grant, &disk.data()[..len as usize])
+    grants.store(source, grant, 0, &disk.data()[..len as usize])
 }
 
 fn write<T: Transport>(
@@ -55,6 +67,6 @@ fn write<T: Transport>(
 ) -> Result<(), Errno> {
     let Write { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
     disk.check(Operation::Write, sector, len)?;
-    grants.fetch(source, grant, &mut disk.data()[..len as usize])?;
+    grants.fetch(source, grant, 0, &mut disk.data()[..len as usize])?;
     disk.run(Operation::Write, sector, len as usize, |_| grants.wait())
 }

@@ -1,8 +1,11 @@
 use crate::disk::{DMA_PAGES, Disk, Operation};
 use crate::serve::{Grants, answer};
+use crate::special;
 use abi::message::reply_result;
 use abi::proto::block::{DiskInfo, Flush, Info, MAX_TRANSFER, Read, Write};
+use abi::proto::device as file;
 use abi::{Endpoint, Errno, Request};
+use linux_raw_sys::ioctl;
 use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
@@ -38,14 +41,22 @@ fn device(_: u16, readable: &[u8], writable: &mut [u8]) -> Option<usize> {
 struct Memory(Vec<u8>);
 
 impl Grants for Memory {
-    fn fetch(&mut self, who: Endpoint, _: i32, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn fetch(
+        &mut self,
+        who: Endpoint,
+        _: i32,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Errno> {
         assert_eq!(who, CALLER);
-        let data = self.0.get(..buffer.len()).ok_or(Errno::EPERM)?;
+        let data = self.0.get(offset as usize..).ok_or(Errno::EPERM)?;
+        let data = data.get(..buffer.len()).ok_or(Errno::EPERM)?;
         buffer.copy_from_slice(data);
         Ok(())
     }
-    fn store(&mut self, _: Endpoint, _: i32, buffer: &[u8]) -> Result<(), Errno> {
-        let room = self.0.get_mut(..buffer.len()).ok_or(Errno::EPERM)?;
+    fn store(&mut self, _: Endpoint, _: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
+        let room = self.0.get_mut(offset as usize..).ok_or(Errno::EPERM)?;
+        let room = room.get_mut(..buffer.len()).ok_or(Errno::EPERM)?;
         room.copy_from_slice(buffer);
         Ok(())
     }
@@ -60,6 +71,17 @@ fn ask<R: Request>(
     request: R,
 ) -> Result<R::Reply, Errno> {
     reply_result(&answer(disk, memory, CALLER, &request.encode()))
+}
+
+/// A posted request: its outcome and first word.
+fn post<R: Request>(
+    disk: &mut Disk<FakeDevice>,
+    memory: &mut Memory,
+    request: R,
+) -> (Result<(), Errno>, u64) {
+    let done = special::answer(disk, memory, CALLER, &request.encode()).unwrap();
+    assert_eq!(done.txn, 9);
+    (done.status, done.a)
 }
 
 // One test: the DMA region is the process's.
@@ -156,6 +178,51 @@ fn requests_against_a_device() {
             refused
         );
     }
+
+    // As a file: any byte may be the first, and what fits is moved.
+    let read_at = |position, len| file::ReadAt {
+        txn: 9,
+        minor: 0,
+        position,
+        grant: 1,
+        len,
+    };
+    memory.0.fill(0xee);
+    let first = post(&mut disk, memory, read_at(7 * 512 + 500, 600));
+    assert_eq!(first, (Ok(()), 600));
+    assert_eq!((memory.0[11], memory.0[12]), (7, 8));
+    assert_eq!((memory.0[523], memory.0[524], memory.0[599]), (8, 9, 9));
+    assert_eq!(memory.0[600], 0xee);
+    let size = SECTORS * 512;
+    assert_eq!(
+        post(&mut disk, memory, read_at(size - 10, 512)),
+        (Ok(()), 10)
+    );
+    assert_eq!(post(&mut disk, memory, read_at(size, 1)), (Ok(()), 0));
+    assert_eq!(post(&mut disk, memory, read_at(u64::MAX, 1)), (Ok(()), 0));
+    // Two pieces, and memory for the first only.
+    let long = read_at(1, all + 100);
+    assert_eq!(post(&mut disk, memory, long), (Ok(()), all - 1));
+    let none = file::ReadAt { minor: 1, ..long };
+    assert_eq!(post(&mut disk, memory, none), (Err(Errno::ENXIO), 0));
+    let (txn, minor) = (9, 0);
+    let asked = post(&mut disk, memory, file::Size { txn, minor });
+    assert_eq!(asked, (Ok(()), size));
+    let control = |request: u32| file::Ioctl {
+        txn,
+        minor,
+        request: request.into(),
+        grant: 1,
+        value: 0,
+        who: CALLER,
+    };
+    let told = post(&mut disk, memory, control(ioctl::BLKGETSIZE64));
+    assert_eq!(
+        (told, &memory.0[..8]),
+        ((Ok(()), 0), &size.to_le_bytes()[..])
+    );
+    let told = post(&mut disk, memory, control(ioctl::TCGETS));
+    assert_eq!(told, (Err(Errno::ENOTTY), 0));
     memory.0.truncate(100);
     assert_eq!(
         ask(

@@ -26,7 +26,8 @@ use core::cell::RefCell;
 use mem::random::Random;
 use proc::files::Proc;
 use proc::source::{PathKind, Source};
-use rt::fsserver::{self, Clock};
+use rt::clock::Clock;
+use rt::fsserver;
 use rt::grants::{self, Access};
 use rt::ipc::call;
 use rt::kernel;
@@ -205,17 +206,5 @@ impl Source for System {
 }
 
 fn main() -> ! {
-    match System::new() {
-        Ok(system) => {
-            fsserver::started(Ok(()));
-            fsserver::serve(&mut Proc::new(system))
-        }
-        Err(errno) => {
-            fsserver::started(Err(errno));
-            // RS ends a service that gave up.
-            loop {
-                let _ = rt::ipc::receive();
-            }
-        }
-    }
+    fsserver::run(System::new().map(Proc::new))
 }

@@ -4,18 +4,54 @@ use abi::proto::device::numbers;
 
 use crate::attr::New;
 use crate::store::PageStore;
-use crate::tree::{CHAR, DIRECTORY, Tmpfs};
+use crate::tree::{BLOCK, CHAR, DIRECTORY, Tmpfs};
 use crate::{ROOT, Result};
 
-/// Character devices: name, permissions, major, minor.
-const NODES: [(&str, u32, u32, u32); 7] = [
-    ("null", 0o666, numbers::MEM_MAJOR, numbers::NULL_MINOR),
-    ("zero", 0o666, numbers::MEM_MAJOR, numbers::ZERO_MINOR),
-    ("full", 0o666, numbers::MEM_MAJOR, numbers::FULL_MINOR),
-    ("random", 0o666, numbers::MEM_MAJOR, numbers::RANDOM_MINOR),
-    ("urandom", 0o666, numbers::MEM_MAJOR, numbers::URANDOM_MINOR),
-    ("tty", 0o666, numbers::TTY_MAJOR, numbers::TTY_MINOR),
-    ("console", 0o600, numbers::TTY_MAJOR, numbers::CONSOLE_MINOR),
+/// Devices: name, type and permissions, major, minor.
+const NODES: [(&str, u32, u32, u32); 8] = [
+    (
+        "null",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::NULL_MINOR,
+    ),
+    (
+        "zero",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::ZERO_MINOR,
+    ),
+    (
+        "full",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::FULL_MINOR,
+    ),
+    (
+        "random",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::RANDOM_MINOR,
+    ),
+    (
+        "urandom",
+        CHAR | 0o666,
+        numbers::MEM_MAJOR,
+        numbers::URANDOM_MINOR,
+    ),
+    ("tty", CHAR | 0o666, numbers::TTY_MAJOR, numbers::TTY_MINOR),
+    (
+        "console",
+        CHAR | 0o600,
+        numbers::TTY_MAJOR,
+        numbers::CONSOLE_MINOR,
+    ),
+    (
+        "vda",
+        BLOCK | 0o600,
+        numbers::DISK_MAJOR,
+        numbers::DISK_MINOR,
+    ),
 ];
 
 /// Symbolic links.
@@ -30,7 +66,7 @@ const LINKS: [(&str, &str); 4] = [
 pub fn populate<P: PageStore>(fs: &mut Tmpfs<P>) -> Result<()> {
     for (name, mode, major, minor) in NODES {
         let new = New {
-            mode: CHAR | mode,
+            mode,
             rdev: (major << 8 | minor) as u64,
             ..New::default()
         };

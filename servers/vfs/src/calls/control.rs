@@ -8,6 +8,7 @@ use crate::vnode::Vnode;
 use crate::wait::{Either, either};
 use abi::Errno;
 use abi::proto::fs;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use linux_raw_sys::{general as linux, ioctl as requests};
 
@@ -204,6 +205,7 @@ pub async fn ioctl(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
     match &file.kind {
         Kind::Device(driver, minor) => driver.ioctl(c, *minor, u64::from(request), a[2]).await,
+        Kind::Block(device) => Box::pin(device.ioctl(c, u64::from(request), a[2])).await,
         Kind::Pipe(end) if request == requests::FIONREAD => c
             .memory()
             .put(a[2], &(end.pipe.len() as i32))
@@ -227,6 +229,7 @@ pub async fn fsync(c: &Caller, a: Args) -> Result<u64, Errno> {
     let file = c.file(a[0])?;
     file.check_not_path()?;
     let vnode = match (&file.kind, &file.vnode) {
+        (Kind::Block(device), _) => return device.flush().await.map(|()| 0),
         (Kind::File, Some(vnode)) => vnode,
         _ => return Err(Errno::EINVAL),
     };

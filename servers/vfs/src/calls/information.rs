@@ -53,6 +53,7 @@ impl Caller {
         let now = time(self.vfs.machine.wall_clock());
         let (mode, rdev) = match &file.kind {
             Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
+            Kind::Block(device) => (linux::S_IFBLK | 0o600, device.number()),
             Kind::Device(driver, minor) => (
                 linux::S_IFCHR | 0o620,
                 crate::mount::makedev(driver.major, *minor),

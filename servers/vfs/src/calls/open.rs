@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::mount::{major, minor};
 use crate::namei::{Follow, Found, Last, Node, place};
@@ -11,6 +12,7 @@ use crate::vnode::{Cached, Place, Vnode, Writing};
 use abi::Errno;
 use abi::fs::{SetAttributes, SetMask};
 use abi::proto::fs;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
@@ -133,6 +135,7 @@ fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFile>, Er
             Kind::Pipe(end.again(access != linux::O_WRONLY, access != linux::O_RDONLY))
         }
         Kind::Device(driver, minor) => Kind::Device(driver.clone(), *minor),
+        Kind::Block(device) => Kind::Block(device.clone()),
         Kind::Event(counter) => Kind::Event(counter.clone()),
         Kind::File | Kind::Path => return Err(Errno::ENXIO),
     };
@@ -146,6 +149,8 @@ async fn open_vnode(
     place: Option<Place>,
     flags: u32,
 ) -> Result<Rc<OpenFile>, Errno> {
+    // Even if its inode is remembered.
+    vnode.mount.peer.check_alive()?;
     let kind = vnode.kind();
     if flags & linux::O_DIRECTORY != 0 && kind != linux::S_IFDIR {
         return Err(Errno::ENOTDIR);
@@ -189,15 +194,22 @@ async fn open_vnode(
             }
             Kind::File
         }
+        linux::S_IFCHR | linux::S_IFBLK
+            if vnode.mount.flags.get() & u64::from(linux::MS_NODEV) != 0 =>
+        {
+            return Err(Errno::EACCES);
+        }
+        linux::S_IFBLK => {
+            let driver = c.vfs.block_driver(major(vnode.rdev()));
+            let device = BlockDevice::open(driver.ok_or(Errno::ENXIO)?, minor(vnode.rdev()));
+            Kind::Block(Rc::new(Box::pin(device).await?))
+        }
         linux::S_IFCHR => {
-            if vnode.mount.flags.get() & u64::from(linux::MS_NODEV) != 0 {
-                return Err(Errno::EACCES);
-            }
             let driver = c.vfs.driver(major(vnode.rdev())).ok_or(Errno::ENXIO)?;
             Kind::Device(driver, minor(vnode.rdev()))
         }
         linux::S_IFIFO => Kind::Pipe(open_fifo(c, &vnode, flags).await?),
-        // No block drivers serve programs, and there are no sockets.
+        // There are no sockets.
         _ => return Err(Errno::ENXIO),
     };
     Ok(OpenFile::new(&c.vfs, opened, Some(vnode), place, flags))

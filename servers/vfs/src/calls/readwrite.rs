@@ -1,6 +1,7 @@
 //! read(2), write(2) and their relatives.
 
 use super::Args;
+use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::machine::Access;
 use crate::state::Caller;
@@ -10,6 +11,7 @@ use crate::vnode::Vnode;
 use abi::Errno;
 use abi::kernel::user_range;
 use abi::proto::fs;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
@@ -73,21 +75,15 @@ pub async fn read_file(
     position: Option<u64>,
 ) -> Result<u64, Errno> {
     match &file.kind {
-        Kind::File => {
-            let vnode = file.vnode.as_ref().ok_or(Errno::EBADF)?;
-            if vnode.is_directory() {
-                return Err(Errno::EISDIR);
+        Kind::File | Kind::Block(_) => match position {
+            Some(position) => read_at(c, file, memory, position).await,
+            None => {
+                let _turn = file.turn.take().await;
+                let n = read_at(c, file, memory, file.position()).await?;
+                file.set_position(file.position() + n);
+                Ok(n)
             }
-            match position {
-                Some(position) => read_vnode(c, vnode, memory, position).await,
-                None => {
-                    let _turn = file.turn.take().await;
-                    let n = read_vnode(c, vnode, memory, file.position()).await?;
-                    file.set_position(file.position() + n);
-                    Ok(n)
-                }
-            }
-        }
+        },
         Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
         Kind::Pipe(end) => end.pipe.read(c, memory, file.nonblocking()).await,
         Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
@@ -99,6 +95,18 @@ pub async fn read_file(
         }
         Kind::Path => Err(Errno::EBADF),
     }
+}
+
+/// Reads what has a position.
+async fn read_at(c: &Caller, file: &OpenFile, memory: Memory, position: u64) -> Result<u64, Errno> {
+    if let Kind::Block(device) = &file.kind {
+        return Box::pin(device.read(c, memory, position)).await;
+    }
+    let vnode = file.vnode.as_ref().ok_or(Errno::EBADF)?;
+    if vnode.is_directory() {
+        return Err(Errno::EISDIR);
+    }
+    read_vnode(c, vnode, memory, position).await
 }
 
 /// Writes `memory` at `position`, or at the file's own and moves it.
@@ -129,6 +137,7 @@ pub async fn write_file(
             Ok(done)
         }
         Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
+        Kind::Block(device) => Box::pin(write_block(c, file, device, memory, position)).await,
         Kind::Pipe(end) => end.written().write(c, memory, file.nonblocking()).await,
         Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
         Kind::Device(driver, minor) => {
@@ -141,6 +150,28 @@ pub async fn write_file(
     }
 }
 
+async fn write_block(
+    c: &Caller,
+    file: &OpenFile,
+    device: &BlockDevice,
+    memory: Memory,
+    position: Option<u64>,
+) -> Result<u64, Errno> {
+    let done = match position {
+        Some(position) => device.write(c, memory, position).await?,
+        None => {
+            let _turn = file.turn.take().await;
+            let done = device.write(c, memory, file.position()).await?;
+            file.set_position(file.position() + done);
+            done
+        }
+    };
+    if file.flags() & linux::O_DSYNC != 0 && done > 0 {
+        device.flush().await?;
+    }
+    Ok(done)
+}
+
 /// Reads a regular file. Short only at its end, or where the memory ends.
 pub async fn read_vnode(
     c: &Caller,
@@ -148,6 +179,7 @@ pub async fn read_vnode(
     memory: Memory,
     position: u64,
 ) -> Result<u64, Errno> {
+    vnode.mount.peer.check_alive()?;
     // What cannot be transferred need not be repaired, nor asked for.
     let there = match vnode.exact_size() {
         Some(size) => size.saturating_sub(position),
@@ -204,6 +236,7 @@ pub async fn write_vnode(
     {
         return Err(Errno::EFBIG);
     }
+    vnode.mount.peer.check_alive()?;
     while done < memory.len() {
         let piece = memory.after(done).first(CHUNK);
         let at = end;
@@ -286,7 +319,7 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
             Ok(n) => {
                 done += n;
                 // Only a file has the rest for sure; elsewhere the next one might wait.
-                if n < len || !matches!(file.kind, Kind::File) {
+                if n < len || !matches!(file.kind, Kind::File | Kind::Block(_)) {
                     break;
                 }
             }
@@ -362,7 +395,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
 pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
     let file = c.file(a[0])?;
     let vnode = match &file.kind {
-        Kind::File => file.vnode.as_ref().ok_or(Errno::ESPIPE)?,
+        Kind::File | Kind::Block(_) => file.vnode.as_ref(),
         // /dev/null and its kin have no position but do not mind.
         Kind::Device(driver, _) if driver.major == abi::proto::device::numbers::MEM_MAJOR => {
             return Ok(0);
@@ -372,9 +405,13 @@ pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
     };
     let by = a[1] as i64;
     let size = match a[2] as u32 {
-        linux::SEEK_END | linux::SEEK_DATA | linux::SEEK_HOLE => match vnode.exact_size() {
-            Some(size) => size,
-            None => c.attributes(vnode).await?.size,
+        linux::SEEK_END | linux::SEEK_DATA | linux::SEEK_HOLE => match (&file.kind, vnode) {
+            (Kind::Block(device), _) => device.size(),
+            (_, Some(vnode)) => match vnode.exact_size() {
+                Some(size) => size,
+                None => c.attributes(vnode).await?.size,
+            },
+            (_, None) => return Err(Errno::ESPIPE),
         },
         _ => 0,
     };

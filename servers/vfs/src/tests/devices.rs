@@ -11,6 +11,7 @@ fn world() -> World {
     let mut w = World::new();
     let driver = vfs::Driver {
         major: MAJOR,
+        block: false,
         driver: DRIVER,
     };
     w.deliver(Endpoint::RS, Class::Call, driver.encode());

@@ -2,6 +2,7 @@
 //! memory, VM, PM).
 
 mod cache;
+mod deaths;
 mod descriptors;
 mod devices;
 mod exec;

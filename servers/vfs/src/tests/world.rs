@@ -6,7 +6,7 @@ use crate::process::{Directories, Ids, Process};
 use crate::state::Vfs;
 use abi::errno::result_from_word;
 use abi::grant::GRANT_INVALID;
-use abi::proto::{vfs, vm};
+use abi::proto::{rs, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request, page_down};
 use rt::task::Executor;
 use std::cell::{Cell, RefCell};
@@ -395,8 +395,10 @@ impl World {
             flags: 0,
             kind: *b"ext2\0\0\0\0",
         };
-        world.deliver(Endpoint::RS, Class::Call, mount.encode());
-        assert_eq!(world.reply_of(Endpoint::RS), Some(Ok(0)));
+        world.deliver(Endpoint::RS, Class::Post, mount.encode());
+        let (fs, status) = (FS, Ok(()));
+        let mounted = rs::Mounted { fs, status };
+        assert_eq!(world.others.pop(), Some((Endpoint::RS, mounted.encode())));
         world.add_process(PROGRAM, 1, Ids::default());
         world
     }

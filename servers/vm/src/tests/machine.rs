@@ -37,6 +37,8 @@ pub struct Machine {
     /// Page-ins wait in `held` instead of being answered.
     pub hold: bool,
     pub held: VecDeque<vfs::PageIn>,
+    /// VFS does not answer that files are on the disk.
+    pub hold_syncs: bool,
     /// Files whose pages cannot be read.
     pub broken: Vec<u64>,
     /// Page-ins answered without a page.
@@ -78,6 +80,7 @@ impl Machine {
             seen: VecDeque::new(),
             hold: false,
             held: VecDeque::new(),
+            hold_syncs: false,
             broken: Vec::new(),
             empty: false,
             page_ins: 0,
@@ -168,6 +171,12 @@ impl Machine {
                     .references
                     .get_mut(&(request.dev, request.ino))
                     .unwrap() -= i64::from(request.references);
+            }
+            vfs::SyncFile::KIND if !self.hold_syncs => {
+                let request = vfs::SyncFile::decode(&message).unwrap();
+                let (txn, status) = (request.txn, Ok(()));
+                let done = proto::SyncDone { txn, status };
+                self.vm().handle(Endpoint::VFS, Class::Post, &done.encode());
             }
             _ => self.seen.push_back(Effect::Post(Endpoint::VFS, message)),
         }

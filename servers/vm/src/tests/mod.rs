@@ -3,6 +3,7 @@
 mod calls;
 mod dropping;
 mod machine;
+mod matrix;
 mod model;
 mod program;
 mod waiting;

@@ -149,7 +149,8 @@ fn main() -> ! {
         kernel::proc_priv(Endpoint::VM, &everything),
     );
     if rows::wanted() {
-        rows::page_for_ever(spawn("helper", false, 1, rows::helper));
+        let helper = spawn("helper", false, 1, rows::helper);
+        rows::page_for_ever(helper, spawn("second", false, 2, rows::second));
     }
     let peer = spawn("echo", false, 1, echo);
     let server = spawn("pm", false, 2, answer);

@@ -3,17 +3,18 @@
 //!
 //! The process in VM's slot is the granter and the pager; a helper in the same address space
 //! copies and checks. "Absent" is a page-table entry without its present bit, which the pager
-//! sets again when the kernel asks. One line a row: `row NAME ok`, or a panic that says what
+//! sets again when the kernel asks. A second helper waits for the rows that need three. One line a row: `row NAME ok`, or a panic that says what
 //! was wrong.
 
 use crate::check;
 use abi::grant::{self, Cpf, GRANT_INVALID, GrantEntry};
-use abi::kernel::{CP_FLAG_TRY, Kcall, KernelNotify, SafeCopy, VM_WINDOW, VirCopy};
-use abi::{Class, Endpoint, Errno, PAGE};
+use abi::kernel::{CP_FLAG_TRY, Kcall, KernelNotify, PageFault, SafeCopy, VM_WINDOW, VirCopy};
+use abi::policy::CopyPolicy;
+use abi::{Class, Endpoint, Errno, Message, PAGE};
 use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use rt::{ipc, kernel, log};
+use rt::{grants, ipc, kernel, log};
 
 const ENTRIES: usize = 8;
 const PAGES: u64 = 8;
@@ -36,17 +37,34 @@ static HELPER_IS: AtomicU32 = AtomicU32::new(0);
 /// Requests that the pager got, and the last one's write flag.
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static WRITE: AtomicU64 = AtomicU64::new(0);
+/// Notifications that came with requests, and page faults.
+static NOTIFIED: AtomicU64 = AtomicU64::new(0);
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+/// The second helper's endpoint, and an address on its stack.
+static SECOND_IS: AtomicU32 = AtomicU32::new(0);
+static SECOND_STACK: AtomicU64 = AtomicU64::new(0);
+/// The grant of row G12.
+static GRANT: AtomicU32 = AtomicU32::new(0);
 /// A page that the pager refuses, an address.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 2;
 
-/// Whether the rows were asked for.
-pub fn wanted() -> bool {
+fn command_line<T>(find: impl FnOnce(&[u8]) -> T) -> T {
     let mut line = [0; 1024];
     let n = kernel::command_line(&mut line).unwrap_or(0).min(line.len());
-    line[..n].split(|&b| b == b' ').any(|word| word == b"rows")
+    find(&line[..n])
+}
+
+/// Whether the rows were asked for.
+pub fn wanted() -> bool {
+    command_line(|line| line.split(|&b| b == b' ').any(|word| word == b"rows"))
+}
+
+/// Whether copies that may fail are parked first: then there is one row only, G12.
+fn parks() -> bool {
+    command_line(CopyPolicy::of_command_line) == CopyPolicy::FileOnly
 }
 
 fn page(n: u64) -> u64 {
@@ -96,22 +114,38 @@ fn reset() {
         change(n, 0, PRESENT | WRITABLE);
         fill(n, n as u8 + 1);
     }
-    REQUESTS.store(0, Ordering::Relaxed);
+    for counter in [&REQUESTS, &NOTIFIED, &FAULTS] {
+        counter.store(0, Ordering::Relaxed);
+    }
     REFUSED.store(0, Ordering::Relaxed);
 }
 
 /// The pager.
-pub fn page_for_ever(helper: Endpoint) -> ! {
+pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
     HELPER_IS.store(helper.0, Ordering::Relaxed);
+    SECOND_IS.store(second.0, Ordering::Relaxed);
+    if parks() {
+        late_marks(helper);
+    }
     let args = [GRANTER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
     check("grants", kernel::kcall(Kcall::SetGrants, args));
     check("go", ipc::notify(helper));
     loop {
         let received = check("receive", ipc::receive());
+        if received.class == Class::PageFault {
+            let fault = PageFault::from_words(&received.message.words);
+            FAULTS.fetch_add(1, Ordering::Relaxed);
+            let at = entry(fault.address);
+            // SAFETY: see `change`.
+            unsafe { at.write_volatile(at.read_volatile() | PRESENT) };
+            check("resume", ipc::reply_status(received.source, Ok(0)));
+            continue;
+        }
         let bits = KernelNotify::from_bits_truncate(received.message.words[0]);
         if received.class != Class::Kernel || !bits.contains(KernelNotify::MEMREQ) {
             continue;
         }
+        NOTIFIED.fetch_add(1, Ordering::Relaxed);
         while let Ok(request) = kernel::memreq_get() {
             REQUESTS.fetch_add(1, Ordering::Relaxed);
             WRITE.store(request.write, Ordering::Relaxed);
@@ -137,6 +171,47 @@ pub fn page_for_ever(helper: Endpoint) -> ! {
             );
         }
     }
+}
+
+/// G12, with the grants of the library that every server uses: a copy through a grant is
+/// parked, the granter revokes the grant and issues its entry again, and only then the copy
+/// fails and leaves its mark there. First without all that: the mark counts.
+fn late_marks(helper: Endpoint) -> ! {
+    reset();
+    change(0, PRESENT, 0);
+    let issue = || {
+        let access = grants::Access::Read;
+        check(
+            "grant",
+            grants::magic(helper, Endpoint::VM, page(0), PAGE, access),
+        )
+    };
+    for reissued in [false, true] {
+        let mut issued = issue();
+        GRANT.store(issued.id() as u32, Ordering::Relaxed);
+        check("go", ipc::notify(helper));
+        let asked = check("receive", ipc::receive());
+        assert!(asked.class == Class::Kernel, "the copy is parked");
+        let request = check("request", kernel::memreq_get());
+        assert!(request.soft != 0, "and may fail");
+        if reissued {
+            let old = issued.id();
+            assert!(!issued.revoke(), "it has not failed yet");
+            issued = issue();
+            assert_eq!(
+                grant::split(issued.id()).map(|id| id.0),
+                grant::split(old).map(|id| id.0)
+            );
+            assert_ne!(issued.id(), old);
+        }
+        let requestor = Endpoint(request.requestor);
+        check("reply", kernel::memreq_reply(requestor, Err(Errno::EFAULT)));
+        let failed = check("receive", ipc::receive());
+        assert!(failed.class == Class::Notify && failed.source == helper);
+        assert_eq!(issued.revoke(), !reissued);
+    }
+    row("G12");
+    kernel::power_off(0)
 }
 
 /// Publishes entry `index` of a table.
@@ -226,6 +301,14 @@ fn row(name: &str) {
 /// The helper: checks row after row and ends the machine.
 pub extern "C" fn helper() -> ! {
     check("wait", ipc::receive());
+    if parks() {
+        loop {
+            let id = GRANT.load(Ordering::Relaxed) as i32;
+            assert_eq!(from(id, 4, 1), Err(Errno::EFAULT));
+            check("failed", ipc::notify(Endpoint::VM));
+            check("wait", ipc::receive());
+        }
+    }
     let me = Endpoint(HELPER_IS.load(Ordering::Relaxed));
     let args = [HELPER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
     check("grants", kernel::kcall(Kcall::SetGrants, args));
@@ -234,7 +317,66 @@ pub extern "C" fn helper() -> ! {
     invalid(me);
     absent(me);
     others(me);
+    together(Endpoint(SECOND_IS.load(Ordering::Relaxed)));
     kernel::power_off(0)
+}
+
+/// What the second helper is told, in all words.
+const TOLD: Message = Message {
+    kind: 0x1234,
+    words: [11, 12, 13, 14, 15, 16, 17],
+};
+
+/// The second helper: for K3 it receives without a stack, for K5 it copies when told.
+pub extern "C" fn second() -> ! {
+    let local = 0u8;
+    SECOND_STACK.store(&raw const local as u64, Ordering::Relaxed);
+    let helper = || Endpoint(HELPER_IS.load(Ordering::Relaxed));
+    let received = check("receive", ipc::receive());
+    assert!(received.class == Class::Call && received.message == TOLD);
+    check("answer", ipc::reply_raw(received.source, received.message));
+    check("wait", ipc::receive());
+    assert_eq!(clear(1), Ok(()));
+    check("done", ipc::notify(helper()));
+    loop {
+        check("wait", ipc::receive());
+    }
+}
+
+/// Fills page `n` with zeroes, by the kernel.
+fn clear(n: u64) -> Result<(), Errno> {
+    let args = [Endpoint::SELF.0 as u64, page(n), PAGE, 0, 0];
+    kernel::kcall(Kcall::Memset, args).map(|_| ())
+}
+
+/// The rows that take a third process.
+fn together(second: Endpoint) {
+    // Messages travel in registers: one is delivered to a process none of whose memory that
+    // it could be written to is there. Only its own next instruction needs the stack.
+    let stack = SECOND_STACK.load(Ordering::Relaxed);
+    assert!(stack != 0, "the second helper waits");
+    let first = abi::page_down(stack) - PAGE;
+    for at in [first, first + PAGE] {
+        let at = entry(at);
+        // SAFETY: see `change`; the process does not run.
+        unsafe { at.write_volatile(at.read_volatile() & !PRESENT) };
+    }
+    check("flush", kernel::kcall(Kcall::FlushSelf, [0; 5]));
+    assert_eq!(ipc::call_raw(second, TOLD), Ok(TOLD));
+    assert_eq!(requests(), 0);
+    assert_eq!(FAULTS.load(Ordering::Relaxed), 1);
+    row("K3");
+
+    // The pager runs when both are parked: its one notification is for both.
+    check("priority", kernel::proc_priority(Endpoint::VM, 5));
+    change(0, PRESENT, 0);
+    change(1, PRESENT, 0);
+    check("go", ipc::notify(second));
+    assert_eq!(clear(0), Ok(()));
+    check("wait", ipc::receive());
+    assert_eq!((requests(), NOTIFIED.load(Ordering::Relaxed)), (2, 1));
+    assert!(holds(0, 0) && holds(1, 0));
+    row("K5");
 }
 
 fn indirect(index: usize, granter: Endpoint, id: i32) -> i32 {

@@ -9,9 +9,8 @@ use abi::Endpoint;
 use abi::fs::{Attributes, SetAttributes, Statistics};
 use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
-use rt::fsserver::{
-    self, Bounce, Clock, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written,
-};
+use rt::clock::Clock;
+use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
 
 use crate::disk::Disk;
 use crate::shared::SharedPages;
@@ -44,19 +43,7 @@ struct Server {
 }
 
 fn main() -> ! {
-    match mount() {
-        Ok(mut server) => {
-            fsserver::started(Ok(()));
-            fsserver::serve(&mut server)
-        }
-        Err(errno) => {
-            fsserver::started(Err(errno));
-            // RS ends a service that gave up.
-            loop {
-                let _ = rt::ipc::receive();
-            }
-        }
-    }
+    fsserver::run(mount())
 }
 
 fn mount() -> Result<Server> {

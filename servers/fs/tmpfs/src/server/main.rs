@@ -7,9 +7,8 @@ extern crate alloc;
 
 use abi::Endpoint;
 use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
-use rt::fsserver::{
-    self, Bounce, Clock, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written,
-};
+use rt::clock::Clock;
+use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
 use tmpfs::{Errno, Limits, New, Piece, ROOT, Tmpfs};
 
 use crate::memory::Memory;
@@ -34,19 +33,7 @@ struct Server {
 }
 
 fn main() -> ! {
-    match make() {
-        Ok(mut server) => {
-            fsserver::started(Ok(()));
-            fsserver::serve(&mut server)
-        }
-        Err(errno) => {
-            fsserver::started(Err(errno));
-            // RS ends a service that gave up.
-            loop {
-                let _ = rt::ipc::receive();
-            }
-        }
-    }
+    fsserver::run(make())
 }
 
 fn make() -> Result<Server> {

@@ -1,0 +1,167 @@
+//! What every file system server has in common: requests of [`abi::proto::fs`] become calls
+//! of a [`FileSystem`], results become answers.
+//!
+//! One request at a time. Names and attribute structures are fetched before the file system
+//! is asked; file data moves through [`UserBuffer`], whose copies may fail with `EFAULT`. A
+//! method that sees such a failure must leave the file system as it found it and return the
+//! error: VFS repairs the page and asks again.
+
+use abi::fs::{Attributes, SetAttributes, Statistics};
+use abi::{Endpoint, Errno};
+
+mod buffer;
+mod serve;
+
+pub use buffer::{Bounce, Dirents, Gather, UserBuffer};
+pub use serve::run;
+
+/// What operations return.
+pub type Result<T> = core::result::Result<T, Errno>;
+
+/// The attributes that an answer carries ("attrs").
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Node {
+    /// Inode number.
+    pub ino: u64,
+    /// Linux `st_mode`.
+    pub mode: u32,
+    /// Links.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Device number of a device node.
+    pub rdev: u64,
+}
+
+impl From<Attributes> for Node {
+    fn from(a: Attributes) -> Node {
+        Node {
+            ino: a.ino,
+            mode: a.mode,
+            nlink: a.nlink,
+            uid: a.uid,
+            gid: a.gid,
+            size: a.size,
+            rdev: a.rdev,
+        }
+    }
+}
+
+/// What a write did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Bytes.
+    pub bytes: u64,
+    /// The file's size afterwards.
+    pub size: u64,
+    /// Where they were written.
+    pub position: u64,
+}
+
+/// What a new inode starts with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewNode {
+    /// Linux `st_mode`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node.
+    pub rdev: u64,
+}
+
+/// A file system. The methods are the requests of [`abi::proto::fs`]; where one is not
+/// implemented the file system is read-only, or cannot map files. Methods that return a
+/// [`Node`] take a reference on it, unless said otherwise.
+#[allow(unused_variables)]
+pub trait FileSystem {
+    /// Mounts; the root.
+    fn read_super(&mut self, dev: u64, flags: u64) -> Result<Node>;
+    /// One name in a directory.
+    fn lookup(&mut self, dir: u64, name: &[u8], who: Endpoint) -> Result<Node>;
+    /// Gives references back.
+    fn put(&mut self, ino: u64, count: u64) -> Result<()>;
+    /// Copies to `to` (at most its length); returns how much.
+    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, who: Endpoint) -> Result<u64>;
+    /// Copies from `from`; no offset appends.
+    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+        Err(Errno::EROFS)
+    }
+    /// Fills `to` from cookie `position` on until an entry does not fit; the next position.
+    fn getdents(&mut self, ino: u64, position: u64, to: &mut Dirents, who: Endpoint)
+    -> Result<u64>;
+    /// The target of a symbolic link; returns how many bytes.
+    fn readlink(&mut self, ino: u64, buffer: &mut [u8], who: Endpoint) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+    /// Creates what the type in the mode says.
+    fn create(&mut self, dir: u64, name: &[u8], new: &NewNode) -> Result<Node> {
+        Err(Errno::EROFS)
+    }
+    /// Creates a symbolic link.
+    fn symlink(
+        &mut self,
+        dir: u64,
+        name: &[u8],
+        target: &[u8],
+        uid: u32,
+        gid: u32,
+    ) -> Result<Node> {
+        Err(Errno::EROFS)
+    }
+    /// Adds a name.
+    fn link(&mut self, ino: u64, dir: u64, name: &[u8]) -> Result<()> {
+        Err(Errno::EROFS)
+    }
+    /// Removes a name; the inode it was of.
+    fn unlink(&mut self, dir: u64, name: &[u8], directory: bool) -> Result<u64> {
+        Err(Errno::EROFS)
+    }
+    /// Renames.
+    fn rename(
+        &mut self,
+        old_dir: u64,
+        old: &[u8],
+        new_dir: u64,
+        new: &[u8],
+        flags: u32,
+    ) -> Result<()> {
+        Err(Errno::EROFS)
+    }
+    /// Changes attributes. Takes no reference.
+    fn set_attributes(&mut self, ino: u64, set: &SetAttributes) -> Result<Node> {
+        Err(Errno::EROFS)
+    }
+    /// All attributes.
+    fn attributes(&mut self, ino: u64, who: Endpoint) -> Result<Attributes>;
+    /// The file system's figures.
+    fn statistics(&mut self) -> Result<Statistics>;
+    /// Writes back one file, or everything.
+    fn sync(&mut self, ino: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+    /// Puts a page into VM's cache.
+    fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
+        Err(Errno::ENOSYS)
+    }
+    /// Pages of a file were changed through a mapping.
+    fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
+        Ok(())
+    }
+    /// Forgets what is on the disk as well: file pages, or what is known of inodes and names;
+    /// returns how many pages.
+    fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {
+        Ok(0)
+    }
+    /// Writes back and forgets.
+    fn unmount(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// The server's timer expired.
+    fn tick(&mut self) {}
+}

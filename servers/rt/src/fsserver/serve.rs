@@ -1,0 +1,355 @@
+//! Serving: messages become calls of a [`FileSystem`], results become answers.
+
+use super::{Dirents, FileSystem, NewNode, Node, Result, UserBuffer};
+use abi::fs::{Attributes, NAME_MAX, PATH_MAX, SetAttributes, Statistics};
+use abi::kernel::KernelNotify;
+use abi::proto::{fs, rs, vfs};
+use abi::{Class, Endpoint, Errno, Message, Request};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::ipc::{self, Received};
+use crate::mishap::Mishap;
+use crate::{copy, outbox};
+
+/// The requests that [`Mishap`] can name.
+const REQUESTS: [(&str, u64); 16] = [
+    ("super", fs::ReadSuper::KIND),
+    ("lookup", fs::Lookup::KIND),
+    ("read", fs::Read::KIND),
+    ("write", fs::Write::KIND),
+    ("getdents", fs::Getdents::KIND),
+    ("readlink", fs::Readlink::KIND),
+    ("create", fs::Create::KIND),
+    ("symlink", fs::Symlink::KIND),
+    ("link", fs::Link::KIND),
+    ("unlink", fs::Unlink::KIND),
+    ("rename", fs::Rename::KIND),
+    ("getattr", fs::GetAttr::KIND),
+    ("setattr", fs::SetAttr::KIND),
+    ("statfs", fs::Statfs::KIND),
+    ("sync", fs::Sync::KIND),
+    ("peek", fs::Peek::KIND),
+];
+
+/// Announces to RS what became of the start, and serves VFS for ever.
+pub fn run(made: Result<impl FileSystem>) -> ! {
+    let made = made.and_then(|files| Ok((files, Mishap::planned(&REQUESTS)?)));
+    let status = made
+        .as_ref()
+        .map_or_else(|errno| -i64::from(errno.0), |_| 0);
+    outbox::post(Endpoint::RS, rs::Started { status });
+    match made {
+        Ok((mut files, mishap)) => serve(&mut files, mishap),
+        // RS ends a service that gave up.
+        Err(_) => loop {
+            let _ = ipc::receive();
+        },
+    }
+}
+
+fn serve(files: &mut dyn FileSystem, mishap: Option<Mishap>) -> ! {
+    let mut scratch = Scratch {
+        name: [0; 2 * NAME_MAX],
+        text: vec![0; PATH_MAX],
+        mishap,
+    };
+    let mut next = ipc::receive();
+    loop {
+        let answer = match next {
+            Ok(received) => accept(files, &mut scratch, &received),
+            Err(_) => None,
+        };
+        next = match answer {
+            Some(answer) if outbox::is_empty() => {
+                let message = answer.encode();
+                match ipc::post_receive(Endpoint::VFS, message) {
+                    Err(Errno::EAGAIN) => {
+                        outbox::post_message(Endpoint::VFS, message);
+                        ipc::receive()
+                    }
+                    other => other,
+                }
+            }
+            Some(answer) => {
+                outbox::post(Endpoint::VFS, answer);
+                ipc::receive()
+            }
+            None => ipc::receive(),
+        };
+    }
+}
+
+/// Deals with one message; the answer to it, if it has one.
+fn accept(
+    files: &mut dyn FileSystem,
+    scratch: &mut Scratch,
+    received: &Received,
+) -> Option<vfs::Done> {
+    match received.class {
+        Class::Post if received.source == Endpoint::VFS => {
+            let message = &received.message;
+            // Every request starts with its transaction; 0 wants no answer.
+            let txn = message.words[0];
+            let struck = scratch
+                .mishap
+                .as_mut()
+                .and_then(|m| m.strikes(message.kind));
+            let result = match struck {
+                Some(errno) => Err(errno),
+                None => scratch.dispatch(files, received.source, message),
+            };
+            (txn != 0).then(|| done(txn, result))
+        }
+        Class::Kernel => {
+            let bits = received.message.words[0];
+            if bits & KernelNotify::OUTBOX.bits() != 0 {
+                outbox::flush();
+            }
+            if bits & KernelNotify::TIMER.bits() != 0 {
+                files.tick();
+            }
+            None
+        }
+        class => {
+            if class.wants_reply() {
+                // Nobody is left waiting for a service that has no calls.
+                let _ = ipc::reply_raw(received.source, Message::error(Errno::ENOSYS));
+            }
+            None
+        }
+    }
+}
+
+fn done(txn: u64, result: Result<[u64; 5]>) -> vfs::Done {
+    let [a, b, c, d, e] = result.unwrap_or_default();
+    vfs::Done {
+        txn,
+        status: result.map(|_| ()),
+        a,
+        b,
+        c,
+        d,
+        e,
+    }
+}
+
+fn attrs(node: Node) -> [u64; 5] {
+    [
+        node.ino,
+        node.mode as u64 | (node.nlink as u64) << 32,
+        node.uid as u64 | (node.gid as u64) << 32,
+        node.size,
+        node.rdev,
+    ]
+}
+
+/// Where names and link targets are fetched to, and what is to go wrong.
+struct Scratch {
+    name: [u8; 2 * NAME_MAX],
+    text: Vec<u8>,
+    mishap: Option<Mishap>,
+}
+
+fn decode<R: Request>(message: &Message) -> Result<R> {
+    R::decode(message).ok_or(Errno::EINVAL)
+}
+
+/// A name's length, checked.
+fn name_len(len: u64) -> Result<usize> {
+    match len {
+        0 => Err(Errno::ENOENT),
+        len if len <= NAME_MAX as u64 => Ok(len as usize),
+        _ => Err(Errno::ENAMETOOLONG),
+    }
+}
+
+impl Scratch {
+    /// Fetches a name.
+    fn name(&mut self, from: Endpoint, grant: i32, len: u64) -> Result<&[u8]> {
+        let name = &mut self.name[..name_len(len)?];
+        copy::safecopy_from(from, grant, 0, name)?;
+        Ok(name)
+    }
+
+    fn dispatch(
+        &mut self,
+        files: &mut dyn FileSystem,
+        from: Endpoint,
+        message: &Message,
+    ) -> Result<[u64; 5]> {
+        let nothing = |()| [0; 5];
+        match message.kind {
+            fs::ReadSuper::KIND => {
+                let r: fs::ReadSuper = decode(message)?;
+                files.read_super(r.dev, r.flags).map(attrs)
+            }
+            fs::Lookup::KIND => {
+                let r: fs::Lookup = decode(message)?;
+                let name = self.name(from, r.grant, r.len)?;
+                files.lookup(r.dir, name, r.who).map(attrs)
+            }
+            fs::Put::KIND => {
+                let r: fs::Put = decode(message)?;
+                files.put(r.ino, r.count).map(nothing)
+            }
+            fs::Read::KIND => {
+                let r: fs::Read = decode(message)?;
+                let to = buffer(from, r.grant, r.len);
+                let bytes = files.read(r.ino, r.offset, &to, r.who)?;
+                Ok([bytes, 0, 0, 0, 0])
+            }
+            fs::Write::KIND => {
+                let r: fs::Write = decode(message)?;
+                let offset = (!r.append).then_some(r.offset);
+                let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len))?;
+                Ok([w.bytes, w.size, w.position, 0, 0])
+            }
+            fs::Getdents::KIND => {
+                let r: fs::Getdents = decode(message)?;
+                // Programs ask for 32 KiB at most; more would only be held here.
+                let mut to = Dirents::new(r.len.min(32 << 10) as usize);
+                let next = files.getdents(r.ino, r.position, &mut to, r.who)?;
+                let bytes = to.finish()?;
+                buffer(from, r.grant, r.len).copy_out(0, bytes)?;
+                Ok([bytes.len() as u64, next, 0, 0, 0])
+            }
+            fs::Readlink::KIND => {
+                let r: fs::Readlink = decode(message)?;
+                let len = self.text.len().min(r.len as usize);
+                let len = files.readlink(r.ino, &mut self.text[..len], r.who)?;
+                buffer(from, r.grant, r.len).copy_out(0, &self.text[..len])?;
+                Ok([len as u64, 0, 0, 0, 0])
+            }
+            fs::GetAttr::KIND => {
+                let r: fs::GetAttr = decode(message)?;
+                let attributes = files.attributes(r.ino, r.who)?;
+                buffer(from, r.grant, 0)
+                    .copy_out(0, plain_bytes(&attributes))
+                    .map(nothing)
+            }
+            fs::Statfs::KIND => {
+                let r: fs::Statfs = decode(message)?;
+                let statistics = files.statistics()?;
+                buffer(from, r.grant, 0)
+                    .copy_out(0, plain_bytes(&statistics))
+                    .map(nothing)
+            }
+            fs::Sync::KIND => {
+                let r: fs::Sync = decode(message)?;
+                files.sync((r.ino != 0).then_some(r.ino)).map(nothing)
+            }
+            fs::Peek::KIND => {
+                let r: fs::Peek = decode(message)?;
+                files.peek(r.ino, r.offset).map(nothing)
+            }
+            fs::PagesWritten::KIND => {
+                let r: fs::PagesWritten = decode(message)?;
+                files.pages_written(r.ino, r.offset, r.len).map(nothing)
+            }
+            fs::DropCaches::KIND => {
+                let r: fs::DropCaches = decode(message)?;
+                let pages = files.drop_caches(r.data, r.names)?;
+                Ok([pages, 0, 0, 0, 0])
+            }
+            fs::Unmount::KIND => files.unmount().map(nothing),
+            _ => self.change(files, from, message),
+        }
+    }
+
+    /// The requests that change names and attributes.
+    fn change(
+        &mut self,
+        files: &mut dyn FileSystem,
+        from: Endpoint,
+        message: &Message,
+    ) -> Result<[u64; 5]> {
+        let nothing = |()| [0; 5];
+        match message.kind {
+            fs::Create::KIND => {
+                let r: fs::Create = decode(message)?;
+                let name = self.name(from, r.grant, r.len)?;
+                let new = NewNode {
+                    mode: r.mode,
+                    uid: r.ids.0,
+                    gid: r.ids.1,
+                    rdev: r.rdev,
+                };
+                files.create(r.dir, name, &new).map(attrs)
+            }
+            fs::Symlink::KIND => {
+                let r: fs::Symlink = decode(message)?;
+                let target = self.text.get_mut(..r.lens.1 as usize);
+                let target = target.ok_or(Errno::ENAMETOOLONG)?;
+                buffer(from, r.grants.1 as i32, 0).copy_in(0, target)?;
+                let name = &mut self.name[..name_len(r.lens.0 as u64)?];
+                copy::safecopy_from(from, r.grants.0 as i32, 0, name)?;
+                files
+                    .symlink(r.dir, name, target, r.ids.0, r.ids.1)
+                    .map(attrs)
+            }
+            fs::Link::KIND => {
+                let r: fs::Link = decode(message)?;
+                let name = self.name(from, r.grant, r.len)?;
+                files.link(r.ino, r.dir, name).map(nothing)
+            }
+            fs::Unlink::KIND => {
+                let r: fs::Unlink = decode(message)?;
+                let name = self.name(from, r.grant, r.len)?;
+                let ino = files.unlink(r.dir, name, r.directory)?;
+                Ok([ino, 0, 0, 0, 0])
+            }
+            fs::Rename::KIND => {
+                let r: fs::Rename = decode(message)?;
+                let old = name_len(r.lens.0 as u64)?;
+                let new = name_len(r.lens.1 as u64)?;
+                let names = &mut self.name[..old + new];
+                copy::safecopy_from(from, r.grant, 0, names)?;
+                let (old, new) = names.split_at(old);
+                files
+                    .rename(r.old_dir, old, r.new_dir, new, r.flags)
+                    .map(nothing)
+            }
+            fs::SetAttr::KIND => {
+                let r: fs::SetAttr = decode(message)?;
+                let mut bytes = [0; size_of::<SetAttributes>()];
+                copy::safecopy_from(from, r.grant, 0, &mut bytes)?;
+                // SAFETY: SetAttributes is plain integers, valid for any bits; the array has
+                // its size, and read_unaligned asks for no alignment.
+                let set = unsafe { bytes.as_ptr().cast::<SetAttributes>().read_unaligned() };
+                files.set_attributes(r.ino, &set).map(attrs)
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+fn buffer(granter: Endpoint, grant: i32, len: u64) -> UserBuffer {
+    UserBuffer {
+        granter,
+        grant,
+        len,
+    }
+}
+
+/// Structures of integers without padding, which may be looked at as bytes.
+trait Plain: Copy {}
+impl Plain for Attributes {}
+impl Plain for Statistics {}
+
+fn plain_bytes<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: `Plain` types are integers without padding, so all their bytes are initialised;
+    // the slice lives as long as the borrow.
+    unsafe { core::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_structures_have_no_padding() {
+        assert_eq!(size_of::<Attributes>(), 3 * 8 + 4 * 4 + 8 + 2 * 4 + 3 * 16);
+        assert_eq!(size_of::<Statistics>(), 9 * 8);
+    }
+}

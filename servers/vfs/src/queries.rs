@@ -1,0 +1,144 @@
+//! What VFS tells other servers about its files.
+
+use crate::file::{Kind, OpenFile};
+use crate::namei::{path_of, path_of_place};
+use crate::state::Vfs;
+use crate::vnode::Vnode;
+use abi::proto::device::numbers;
+use abi::proto::vfs;
+use abi::{Endpoint, Errno};
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+impl Vfs {
+    /// The path of a process's file.
+    pub(crate) fn path_of(
+        &self,
+        source: Endpoint,
+        r: vfs::PathOf,
+    ) -> Result<vfs::PathLength, Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        let root = process.root();
+        let mut path = match r.which {
+            0 => path_of(&process.cwd(), &root),
+            1 => {
+                let program = process.program.borrow();
+                path_of_place(program.as_ref().ok_or(Errno::ENOENT)?, &root)
+            }
+            2 => path_of(&root, &self.root_mount()?.root()?),
+            3 => {
+                let file = process.files().get(r.fd).map_err(|_| Errno::ENOENT)?;
+                path_of_file(&file, &root)
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        path.truncate(r.len as usize);
+        if !path.is_empty() {
+            self.machine.write_grant(source, r.grant, &path)?;
+        }
+        Ok(vfs::PathLength {
+            len: path.len() as u64,
+        })
+    }
+
+    /// An open descriptor.
+    pub(crate) fn next_fd(&self, r: vfs::NextFd) -> Result<vfs::FoundFd, Errno> {
+        let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+        let from = usize::try_from(r.fd).map_err(|_| Errno::ENOENT)?;
+        let (fd, file) = process.files().next(from).ok_or(Errno::ENOENT)?;
+        Ok(vfs::FoundFd {
+            fd: fd as i32,
+            position: file.position(),
+            flags: u64::from(file.flags()),
+        })
+    }
+
+    /// The text of /proc/mounts.
+    pub(crate) fn mount_table(
+        &self,
+        source: Endpoint,
+        r: vfs::MountTable,
+    ) -> Result<vfs::MountTableLength, Errno> {
+        let root = self.root_mount()?.root()?;
+        let mut text = String::new();
+        for mount in self.mounts.borrow().iter() {
+            let kind = String::from_utf8_lossy(&mount.kind);
+            let device = match &*kind {
+                "ext2" => "/dev/vda",
+                other => other,
+            };
+            let on = match &mount.on {
+                None => Vec::from(b"/"),
+                Some((directory, name)) => {
+                    let mut path = path_of(directory, &root);
+                    if !path.ends_with(b"/") {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name);
+                    path
+                }
+            };
+            let on = String::from_utf8_lossy(&on);
+            let mode = if mount.check_writable().is_ok() {
+                "rw"
+            } else {
+                "ro"
+            };
+            text += &format!("{device} {on} {kind} {mode},relatime 0 0\n");
+        }
+        let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
+        if !bytes.is_empty() {
+            self.machine.write_grant(source, r.grant, bytes)?;
+        }
+        Ok(vfs::MountTableLength {
+            len: bytes.len() as u64,
+        })
+    }
+
+    /// Counters for leak checks.
+    pub(crate) fn figures(&self) -> vfs::VfsFigures {
+        // Cached names hold vnodes that nobody uses: not a leak.
+        self.names.clear();
+        vfs::VfsFigures {
+            files: self.counters.files.get(),
+            vnodes: self
+                .mounts
+                .borrow()
+                .iter()
+                .map(|m| m.vnode_count() as u64)
+                .sum(),
+            pipes: self.counters.pipes.get(),
+            tasks: self.counters.tasks.get(),
+            grants: self.machine.grants() as u64,
+            processes: self.processes.borrow().len() as u64,
+            repairs: self.vm.repairs.get(),
+        }
+    }
+}
+
+/// What /proc/PID/fd shows.
+fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Vec<u8> {
+    if let Some(vnode) = &file.vnode
+        && vnode.is_directory()
+    {
+        return path_of(vnode, root);
+    }
+    if let Some(place) = &file.place {
+        return path_of_place(place, root);
+    }
+    match &file.kind {
+        Kind::Pipe(end) => format!("pipe:[{}]", end.pipe.id).into_bytes(),
+        Kind::Event(_) => Vec::from(b"anon_inode:[eventfd]"),
+        Kind::Device(driver, minor) => match (driver.major, *minor) {
+            (numbers::TTY_MAJOR, numbers::CONSOLE_MINOR) => Vec::from(b"/dev/console"),
+            (numbers::TTY_MAJOR, _) => Vec::from(b"/dev/tty"),
+            (major, minor) => format!("char:[{major},{minor}]").into_bytes(),
+        },
+        Kind::File | Kind::Block(_) | Kind::Path => match &file.vnode {
+            Some(vnode) => format!("inode:[{}]", vnode.ino).into_bytes(),
+            None => Vec::new(),
+        },
+    }
+}
