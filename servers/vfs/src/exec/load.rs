@@ -3,6 +3,7 @@
 use super::Program;
 use crate::machine::{Access, call_vm, post};
 use crate::mount::Mount;
+use crate::peer::Peer;
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::vnode::Vnode;
@@ -11,6 +12,7 @@ use abi::proto::{fs, pm, vm};
 use abi::{Endpoint, Errno};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use libexec::layout::Layout;
 use libexec::stack::Frame;
 use libexec::{Fill, Image, Step, exec_steps};
 
@@ -25,50 +27,69 @@ pub async fn replace(
     c: &Caller,
     images: &[(&Rc<Vnode>, Image<'_>)],
     frame: &Frame,
+    layout: &Layout,
 ) -> Result<bool, Errno> {
-    let mut cleared = false;
-    let mut result = Ok(());
-    'all: for (vnode, image) in images {
-        let fill = if vnode.mount.mappable(vnode).await {
-            Fill::Map
-        } else {
-            Fill::Copy
-        };
-        let steps = if cleared {
-            let mut steps = Vec::new();
-            image.steps(fill, &mut steps);
-            steps
-        } else {
-            exec_steps(image, frame, fill)
-        };
-        for step in steps {
-            result = do_step(c, vnode, step).await;
-            if result.is_err() {
-                break 'all;
-            }
-            cleared |= step == Step::Clear;
-        }
-    }
-    if result.is_ok() {
-        result = c.memory().write(frame.sp, &frame.bytes).await;
-    }
-    if result.is_ok() {
-        let start = images.first().map_or(0, |(_, program)| program.end());
-        result = call_vm(
-            &*c.vfs.machine,
-            vm::SetBreak {
-                who: c.who(),
-                start,
-            },
-        );
-    }
-    match result {
-        Err(errno) if cleared => {
+    // The caller's other threads end first: that, too, cannot be undone.
+    let mut gone = alone(c).await?;
+    match load(c, images, frame, layout, &mut gone).await {
+        Err(errno) if gone => {
             failed(c, errno);
             Ok(false)
         }
         result => result.map(|()| true),
     }
+}
+
+/// Does the steps; `gone` says when there is no way back.
+async fn load(
+    c: &Caller,
+    images: &[(&Rc<Vnode>, Image<'_>)],
+    frame: &Frame,
+    layout: &Layout,
+    gone: &mut bool,
+) -> Result<(), Errno> {
+    for (n, (vnode, image)) in images.iter().enumerate() {
+        let fill = if vnode.mount.mappable(vnode).await {
+            Fill::Map
+        } else {
+            Fill::Copy
+        };
+        let steps = if n == 0 {
+            exec_steps(image, frame, fill)
+        } else {
+            let mut steps = Vec::new();
+            image.steps(fill, &mut steps);
+            steps
+        };
+        for step in steps {
+            do_step(c, vnode, step).await?;
+            *gone |= step == Step::Clear;
+        }
+    }
+    c.exec_step()?;
+    c.memory().write(frame.sp, &frame.bytes).await?;
+    c.exec_step()?;
+    let end = images.first().map_or(0, |(_, program)| program.end());
+    let request = vm::SetBreak {
+        who: c.who(),
+        start: end + layout.heap_gap,
+        mmap_top: layout.mmap_top,
+    };
+    call_vm(&*c.vfs.machine, request)?;
+    // What is left cannot fail, but for PM's part of it, which kills as this does.
+    c.exec_step()
+}
+
+/// Ends the caller's other threads; whether there were any.
+async fn alone(c: &Caller) -> Result<bool, Errno> {
+    if !c.vfs.processes.borrow().has_threads(c.process.pid) {
+        return Ok(false);
+    }
+    c.exec_step()?;
+    let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    let who = c.who();
+    pm.ask(|txn| pm::ExecAlone { txn, who }).await?;
+    Ok(true)
 }
 
 /// The process has no program and must die.
@@ -106,6 +127,7 @@ fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
     else {
         return Err(Errno::EINVAL);
     };
+    c.exec_step()?;
     let mount: &Mount = &vnode.mount;
     mount.map(vnode);
     let request = vm::VfsMmap {
@@ -125,6 +147,7 @@ fn map_file(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
 }
 
 async fn simple_step(c: &Caller, vnode: &Rc<Vnode>, step: Step) -> Result<(), Errno> {
+    c.exec_step()?;
     let machine = &*c.vfs.machine;
     let target = c.who();
     match step {
@@ -221,6 +244,9 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted:
     let set_id = adopted != (ids.euid, ids.egid);
     (ids.euid, ids.egid) = adopted;
     c.process.ids.set(ids);
+    if set_id {
+        c.process.fixed_layout.set(false);
+    }
     let (name, name2) = name(program);
     let done = pm::ExecDone {
         who: c.who(),
