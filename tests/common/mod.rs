@@ -249,6 +249,8 @@ pub struct Run {
     pub policy: CopyPolicy,
     /// Whether VM checks its invariants after every request.
     pub sanity: bool,
+    /// Whether programs get the same addresses every time.
+    pub fixed_layout: bool,
     pub report: Option<PathBuf>,
 }
 
@@ -282,6 +284,7 @@ impl Run {
             verbose: false,
             policy: CopyPolicy::Try,
             sanity: false,
+            fixed_layout: false,
             report: None,
         }
     }
@@ -317,7 +320,12 @@ impl Run {
             epoch_ns: now.as_nanos() as u64,
             // The same entropy every time: a test is no place for chance.
             seed: [1, 2, 3, 4],
-            flags: if self.sanity { run_flags::VM_SANITY } else { 0 },
+            flags: if self.sanity { run_flags::VM_SANITY } else { 0 }
+                | if self.fixed_layout {
+                    run_flags::NO_RANDOMIZE
+                } else {
+                    0
+                },
             ..RunSpecification::default()
         };
         let images = GuestImages::load().expect("guest images");

@@ -1,5 +1,6 @@
 // A failure at every step of an exec (/proc/PID/exec-fault), and deaths while one runs. Run as
-// root: exec-faults PROGRAM..., each a path this program (or one like it) can be executed by.
+// root: exec-faults ROUNDS PROGRAM..., each a path this program (or one like it) can be
+// executed by; ROUNDS is how often the steps of each are repeated to see what is lost.
 // Says how the steps of each ended; ends with 0 when all is as it must be:
 //   refused   the caller goes on, with the errno that was asked for and all it had
 //   replaced  a mapping that was refused is copied instead, and the program is the same
@@ -17,7 +18,6 @@
 #include <unistd.h>
 
 #define ERRNO EIO
-#define ROUNDS 50
 #define COLD "/work/cold"
 
 extern char **environ;
@@ -170,12 +170,12 @@ static void same(const char *what, const struct figures *before) {
 }
 
 // Row X10: nothing leaks.
-static void leaks(const char *path) {
+static void leaks(const char *path, int rounds) {
     // The servers' heaps grow to what this takes, once.
     for (int i = 0; i < 3; i++)
         steps(path, i == 0);
     struct figures before = figures();
-    for (int i = 0; i < ROUNDS; i++)
+    for (int i = 0; i < rounds; i++)
         steps(path, 0);
     same(path, &before);
 }
@@ -320,9 +320,11 @@ int main(int argc, char **argv) {
         arm(0);
         return left ? start() : start() == COMPLETE ? REPLACED : BROKEN;
     }
-    CHECK(argc > 1);
-    for (int i = 1; i < argc; i++)
-        leaks(argv[i]);
+    if (argc < 3)
+        return BROKEN;
+    for (int i = 2; i < argc; i++)
+        leaks(argv[i], atoi(argv[1]));
+    argv++;
     for (int orphan = 0; orphan < 2; orphan++) {
         deaths(argv[1], orphan, 120 * orphan);
         struct figures before = figures();
