@@ -10,7 +10,7 @@ use absentia_vmm::root::closure;
 use common::{Finished, Platform, Root, Run, tool};
 
 const SCRIPT: &[u8] = include_bytes!("scripts/real.sh");
-const TOOLS: [&str; 52] = [
+const TOOLS: [&str; 53] = [
     "bash",
     "base64",
     "basename",
@@ -51,6 +51,7 @@ const TOOLS: [&str; 52] = [
     "rm",
     "sed",
     "seq",
+    "sh",
     "sha256sum",
     "sleep",
     "sort",
