@@ -27,10 +27,7 @@ fn copy(root: &Root, path: &Path) {
 
 /// Puts a program of the host in /bin, and its libraries where it looks for them.
 fn add(root: &Root, name: &str) {
-    let Some(path) = tool(name) else {
-        eprintln!("SKIPPED: this host has no {name}");
-        return;
-    };
+    let path = tool(name).unwrap_or_else(|| panic!("the tests need {name}: see .ci/run"));
     let content = std::fs::read(&path).expect("program");
     let at = format!("/bin/{name}");
     std::fs::copy(&path, root.path(&at)).expect("program");
@@ -81,13 +78,103 @@ fn dynamic_tools_under_qemu() {
     tools(Platform::Qemu);
 }
 
-#[test]
-fn execve_does_and_refuses_what_it_should() {
-    Platform::Kvm.require();
+/// Rows X1, X2, X4, X5, X6, X8 and X11 of the matrix: `tests/guest/exec.c` names them.
+fn execve(platform: Platform) {
+    platform.require();
     let root = Root::new().program("exec");
-    let finished = Run::new(&["/bin/exec"]).guest(Platform::Kvm, root.disk());
+    let finished = Run::new(&["/bin/exec"]).guest(platform, root.disk());
+    let text = finished.text();
+    let one_line = text.lines().count() == 1 && text.contains(" bytes copied per exec of ");
+    assert!(one_line, "{text}\n{}", finished.circumstances());
+    println!("{text}");
+    finished.must_exit(0);
+}
+
+#[test]
+fn x1_to_x11_execve_does_and_refuses_what_it_should() {
+    execve(Platform::Kvm);
+}
+
+#[test]
+fn x1_to_x11_execve_under_qemu() {
+    execve(Platform::Qemu);
+}
+
+/// Compiles a guest program dynamically, in the place of the static one.
+fn dynamic(root: &Root, name: &str, at: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/guest")
+        .join(format!("{name}.c"));
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-fPIE", "-pie", "-o"]).arg(root.path(at));
+    let output = cc.arg(source).output().expect("cc");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let content = std::fs::read(root.path(at)).expect("program");
+    add_libraries(root, at, &content);
+}
+
+/// Rows X3, X7 (a mapping that is refused is copied), X9 (PM is asked meanwhile) and X10: a
+/// failure at every step, in the middle of which the caller, its parent or its threads die.
+fn faults(platform: Platform, rounds: &str) {
+    platform.require();
+    let cold: Vec<u8> = (0..240u32 * 4096).map(|i| (i % 251 + 1) as u8).collect();
+    let root = Root::new()
+        .program("exec-faults")
+        .file("/bin/script", b"#!/bin/exec-faults done\n")
+        .file("/work/cold", &cold);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(root.path("/bin/script"), mode).expect("mode");
+    dynamic(&root, "exec-faults", "/bin/dynamic");
+    let args = ["exec-faults", "dynamic", "script"].map(|name| format!("/bin/{name}"));
+    let mut run = Run::new(&["/bin/exec-faults", rounds, &args[0], &args[1], &args[2]]);
+    run.timeout = std::time::Duration::from_secs(600);
+    let finished = run.guest(platform, root.disk());
+    let text = finished.text();
+    println!("{text}");
+    assert!(text.contains("deaths ok"), "{}", finished.circumstances());
+    assert_eq!(text.lines().count(), 6, "{text}");
+    finished.must_exit(0);
+}
+
+#[test]
+fn x3_x10_a_failure_at_every_step_leaves_nothing_behind() {
+    faults(Platform::Kvm, "50");
+}
+
+#[test]
+fn x3_x10_a_failure_at_every_step_under_qemu() {
+    faults(Platform::Qemu, "5");
+}
+
+/// Where the parts of programs are, with chance and without.
+fn layouts(platform: Platform, random: bool) {
+    platform.require();
+    let root = Root::new().program("layout");
+    std::fs::copy(root.path("/bin/layout"), root.path("/bin/fixed-address")).expect("copy");
+    dynamic(&root, "layout", "/bin/anywhere");
+    let word = if random { "random" } else { "fixed" };
+    let args = ["/bin/layout", word, "/bin/fixed-address", "/bin/anywhere"];
+    let mut run = Run::new(&args);
+    run.fixed_layout = !random;
+    let finished = run.guest(platform, root.disk());
     assert_eq!(finished.text(), "", "{}", finished.circumstances());
     finished.must_exit(0);
+}
+
+#[test]
+fn layouts_are_random() {
+    layouts(Platform::Kvm, true);
+}
+
+#[test]
+fn layouts_are_fixed_where_asked_for() {
+    layouts(Platform::Kvm, false);
+}
+
+#[test]
+fn layouts_under_qemu() {
+    layouts(Platform::Qemu, true);
 }
 
 #[test]
@@ -156,6 +243,7 @@ fn starting_a_program_stays_within_its_budget() {
     for (how, budget) in [("fork", 235_000), ("vfork", 185_000)] {
         let mut program = Program::new([path.to_str().expect("UTF-8"), how, "30"]);
         program.accelerator = Some(Accelerator::Qemu);
+        program.flags = abi::boot::run_flags::NO_RANDOMIZE;
         program.qemu_args = vec!["-icount".into(), "shift=0".into()];
         let captured = program.capture(b"").expect("a run");
         let text = String::from_utf8_lossy(&captured.stdout);

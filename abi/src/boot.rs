@@ -121,6 +121,8 @@ pub mod run_flags {
     /// No randomisation of layouts, seeded entropy only, devices are polled, standard input
     /// is at its end.
     pub const DETERMINISTIC: u32 = 1 << 5;
+    /// No randomisation of layouts.
+    pub const NO_RANDOMIZE: u32 = 1 << 6;
 }
 
 /// The run specification, read in place.

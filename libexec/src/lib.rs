@@ -23,6 +23,8 @@
 
 extern crate alloc;
 #[cfg(test)]
+extern crate self as libexec;
+#[cfg(test)]
 extern crate std;
 
 pub mod layout;

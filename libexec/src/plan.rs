@@ -10,7 +10,7 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::{ProgramHeader, SegmentTable};
 
-use crate::layout;
+use crate::layout::{self, Layout};
 
 /// Bytes of an ELF-64 file header.
 const FILE_HEADER: usize = 64;
@@ -221,18 +221,28 @@ impl Plan {
     /// [`Plan::place`] where a program goes when nothing else is asked for: as named, or at
     /// [`layout::DYN_BASE`] rounded up to the program's alignment.
     pub fn place_default(&self) -> Result<Image<'_>, Errno> {
+        self.place_in(&Layout::FIXED)
+    }
+
+    /// [`Plan::place`] where `layout` has programs: as named, or at
+    /// [`Layout::dyn_base`] rounded up to the program's alignment.
+    pub fn place_in(&self, layout: &Layout) -> Result<Image<'_>, Errno> {
         match self.kind {
             Kind::Fixed => self.place(0),
-            // DYN_BASE + MAX_ALIGNMENT is far below 2^64.
             Kind::PositionIndependent => {
-                self.place(layout::DYN_BASE.next_multiple_of(self.alignment))
+                let bias = layout.dyn_base.checked_next_multiple_of(self.alignment);
+                self.place(bias.ok_or(Errno::ENOEXEC)?)
             }
         }
     }
 
-    /// [`Plan::place`] for the dynamic linker of `program`: as high as it may go, or below a
-    /// program that is there already. `ENOEXEC` when the two cannot be had together.
-    pub fn place_interpreter(&self, program: &Image<'_>) -> Result<Image<'_>, Errno> {
+    /// [`Plan::place`] for the dynamic linker of `program`: up to [`Layout::mmap_top`], or
+    /// below a program that is there already. `ENOEXEC` when the two cannot be had together.
+    pub fn place_interpreter(
+        &self,
+        program: &Image<'_>,
+        layout: &Layout,
+    ) -> Result<Image<'_>, Errno> {
         let apart = |image: &Image<'_>| image.end <= program.start || program.end <= image.start;
         let tops = match self.kind {
             Kind::Fixed => {
@@ -240,7 +250,7 @@ impl Plan {
                     .place(0)
                     .and_then(|i| apart(&i).then_some(i).ok_or(Errno::ENOEXEC));
             }
-            Kind::PositionIndependent => [layout::IMAGE_END, program.start],
+            Kind::PositionIndependent => [layout.mmap_top, program.start],
         };
         let last = self.segments.last().map_or(0, Segment::end_page);
         // Alignment is a power of two, and at least a page.
@@ -277,7 +287,8 @@ impl<'a> Image<'a> {
         self.start
     }
 
-    /// One past the last page: where the heap starts.
+    /// One past the last page: the heap starts here or somewhat behind
+    /// ([`Layout::heap_gap`]).
     pub const fn end(&self) -> u64 {
         self.end
     }

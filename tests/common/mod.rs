@@ -264,6 +264,8 @@ pub struct Run {
     pub sanity: bool,
     /// More words for the kernel's command line.
     pub words: String,
+    /// Whether programs get the same addresses every time.
+    pub fixed_layout: bool,
     pub report: Option<PathBuf>,
 }
 
@@ -298,6 +300,7 @@ impl Run {
             policy: CopyPolicy::Try,
             sanity: false,
             words: String::new(),
+            fixed_layout: false,
             report: None,
         }
     }
@@ -333,7 +336,12 @@ impl Run {
             epoch_ns: now.as_nanos() as u64,
             // The same entropy every time: a test is no place for chance.
             seed: [1, 2, 3, 4],
-            flags: if self.sanity { run_flags::VM_SANITY } else { 0 },
+            flags: if self.sanity { run_flags::VM_SANITY } else { 0 }
+                | if self.fixed_layout {
+                    run_flags::NO_RANDOMIZE
+                } else {
+                    0
+                },
             ..RunSpecification::default()
         };
         let images = GuestImages::load().expect("guest images");

@@ -146,6 +146,14 @@ protocol! {
         /// Signals to block.
         mask: u64,
     };
+    /// *Posted* by VFS: `who` executes a program and is about to lose its memory: its other
+    /// threads end. Answered by [`crate::proto::vfs::Done`]; `ESRCH`.
+    ExecAlone = 16 {
+        /// Transaction.
+        txn: u64,
+        /// The thread that stays.
+        who: Endpoint,
+    };
     /// *Posted* by VFS before it answers that call.
     RestoreMask = 15 {
         /// The process.

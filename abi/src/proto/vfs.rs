@@ -249,6 +249,33 @@ protocol! {
         /// How many.
         files: u64,
     };
+    /// Call by PM: whether programs that `who` executes get a fixed layout (personality's
+    /// ADDR_NO_RANDOMIZE). Children inherit it.
+    SetFixedLayout = 27 {
+        /// The process.
+        who: Endpoint,
+        /// No randomisation.
+        fixed: bool,
+    };
+    /// Call by proc: makes a step of an exec of `who` fail with `errno`, for tests: the
+    /// `step`th from now on, whether it comes in the next exec or later. 0: none.
+    SetExecFault = 25 {
+        /// The process.
+        who: Endpoint,
+        /// Which step, counted from 1.
+        step: u32,
+        /// Linux error.
+        errno: i32,
+    };
+    /// Call by proc: how many steps are still to come until the one that fails; 0 when none
+    /// will.
+    ExecFault = 26 {
+        /// The process.
+        who: Endpoint,
+    } -> ExecFaultStep {
+        /// Steps.
+        step: u32,
+    };
     /// *Posted* by VM: a shared mapping changed the pages of `[offset, offset + len)` of a file.
     /// Precedes the [`MapClose`] of that mapping.
     PagesWritten = 23 {
@@ -299,13 +326,13 @@ protocol! {
     };
     /// *Posted* by RS: a file system or driver died. What is asked of it, and will be, is
     /// answered `EIO`.
-    Died = 25 {
+    Died = 29 {
         /// The service.
         who: Endpoint,
     };
     /// *Posted* by VM: write a file back to its disk; the pages that shared mappings have
     /// changed were told of before. Answered by [`crate::proto::vm::SyncDone`].
-    SyncFile = 26 {
+    SyncFile = 28 {
         /// Transaction.
         txn: u64,
         /// Device.

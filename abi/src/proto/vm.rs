@@ -176,12 +176,14 @@ protocol! {
         /// Whether it is a system service.
         service: bool,
     };
-    /// Sets where brk starts (the end of the image) after an exec (VFS only).
+    /// Sets where brk starts and where mappings go after an exec (VFS and RS only).
     SetBreak = 12 {
         /// The process.
         who: Endpoint,
         /// First address of the heap; page aligned up by VM.
         start: u64,
+        /// Mappings go below this page multiple.
+        mmap_top: u64,
     };
     /// Puts the caller's page at `addr` into the cache as page `offset` of (dev, ino), shared
     /// from now on with all who map it. Replaces an older page of that name.

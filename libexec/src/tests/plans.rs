@@ -166,6 +166,41 @@ fn position_independent_programs_keep_their_alignment() {
 }
 
 #[test]
+fn random_layouts_stay_apart() {
+    let segment = load(R | X, 0, 0, 0x1000, 0x1000);
+    let plan = parse(&file(DYN, 0x40, &[segment], 0x1000)).unwrap();
+    for bits in [
+        [0; 4],
+        [!0; 4],
+        [1 << 63, 1 << 20, !0, 0x5555_5555_5555_5555],
+    ] {
+        let layout = layout::Layout::random(bits);
+        let image = plan.place_in(&layout).unwrap();
+        let linker = plan.place_interpreter(&image, &layout).unwrap();
+        assert_eq!(linker.end(), layout.mmap_top);
+        assert!(image.end() + layout.heap_gap < linker.start());
+        assert!(layout.mmap_top + layout::STACK_RESERVE <= layout.stack_top);
+        assert!(layout.stack_top <= layout::STACK_TOP);
+        for place in [
+            layout.stack_top,
+            layout.mmap_top,
+            layout.dyn_base,
+            layout.heap_gap,
+        ] {
+            assert_eq!(place % 4096, 0);
+        }
+    }
+    assert_eq!(layout::Layout::random([0; 4]), layout::Layout::FIXED);
+    let far = layout::Layout::random([!0; 4]);
+    assert_eq!(
+        layout::STACK_TOP - far.stack_top,
+        layout::STACK_RANDOM - 4096
+    );
+    assert_eq!(far.dyn_base - layout::DYN_BASE, layout::MAP_RANDOM - 4096);
+    assert_eq!(far.heap_gap, layout::HEAP_RANDOM - 4096);
+}
+
+#[test]
 fn interpreter_and_stack_headers() {
     let text = load(R | X, 0, 0x40_0000, 0x1000, 0x1000);
     let interp = |offset, file_len| Header {

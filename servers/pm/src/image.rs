@@ -10,13 +10,19 @@ use crate::signal::pending::Pending;
 use crate::signal::set::{SIGCHLD, SIGKILL, SigSet};
 use crate::system::System;
 use crate::table::{AltStack, Halt, PM_PID, PROGRAM_PID, Process, Thread};
-use abi::proto::pm::{ExecDone, ExecFailed};
+use abi::proto::pm::{ExecAlone, ExecDone, ExecFailed};
 use abi::proto::{vfs, vm};
 use abi::{Endpoint, Errno};
 
 /// Exit codes of a shell that cannot execute a command.
 const CANNOT_EXECUTE: u32 = 126;
 const NOT_FOUND: u32 = 127;
+
+/// personality(2): no random layouts.
+const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
+/// What a set-id program does not inherit: that, and READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT,
+/// MMAP_PAGE_ZERO (Linux's PER_CLEAR_ON_SETID).
+const CLEARED_BY_SET_ID: u32 = ADDR_NO_RANDOMIZE | 0x040_0000 | 0x020_0000 | 0x010_0000;
 
 /// The first word of a name and the second.
 fn name_words(name: [u8; 16]) -> [u64; 2] {
@@ -118,7 +124,9 @@ impl<S: System> Pm<S> {
         process.name = name;
         process.space = new_space;
         process.has_execed = true;
-        process.personality = 0;
+        if done.flags & 1 != 0 {
+            process.personality &= !CLEARED_BY_SET_ID;
+        }
         process.ids.user.adopt(done.ids.0);
         process.ids.group.adopt(done.ids.1);
         let stopped = process.stopped.is_some();
@@ -150,6 +158,30 @@ impl<S: System> Pm<S> {
         } else {
             self.attend(slot);
         }
+    }
+
+    /// An exec of one of several threads passes its point of no return.
+    pub fn exec_alone(&mut self, request: ExecAlone) {
+        let slot = self.table.slot_of(request.who);
+        let pid = slot.and_then(|slot| self.table.thread(slot)).map(|t| t.pid);
+        let status = match (slot, pid) {
+            (Some(slot), Some(pid)) => {
+                self.keep_only(pid, slot);
+                Ok(())
+            }
+            // Killed meanwhile.
+            _ => Err(Errno::ESRCH),
+        };
+        let done = vfs::Done {
+            txn: request.txn,
+            status,
+            a: 0,
+            b: 0,
+            c: 0,
+            d: 0,
+            e: 0,
+        };
+        self.sys.post(Endpoint::VFS, done);
     }
 
     /// Ends every thread of the process but this one, which is the process from now on.
@@ -203,6 +235,20 @@ impl<S: System> Pm<S> {
                     uids: (user.real, user.effective),
                     gids: (group.real, group.effective),
                 };
+                let _ = self.sys.call(Endpoint::VFS, request);
+            }
+        }
+    }
+
+    /// Tells VFS whether a process's programs get a fixed layout.
+    pub fn tell_vfs_layout(&mut self, pid: u32) {
+        let Some(process) = self.table.process(pid) else {
+            return;
+        };
+        let fixed = process.personality & ADDR_NO_RANDOMIZE != 0;
+        for slot in process.threads.clone() {
+            if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
+                let request = vfs::SetFixedLayout { who, fixed };
                 let _ = self.sys.call(Endpoint::VFS, request);
             }
         }

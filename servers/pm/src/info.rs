@@ -250,12 +250,13 @@ impl<S: System> Pm<S> {
         Ok(0)
     }
 
-    /// personality(bits): remembered, without effect.
+    /// personality(bits): remembered; ADDR_NO_RANDOMIZE is the one bit with an effect.
     pub fn personality(&mut self, caller: Caller, bits: u64) -> Result<u64, Errno> {
         let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
         let old = process.personality;
         if bits as u32 != u32::MAX {
             process.personality = bits as u32;
+            self.tell_vfs_layout(caller.pid);
         }
         Ok(old as u64)
     }

@@ -168,6 +168,7 @@ impl<S: System> Pm<S> {
     fn posted(&mut self, message: &Message) {
         match message.kind {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
+            pm::ExecAlone::KIND => with(message, |m| self.exec_alone(m)),
             pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
             pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
             pm::Raise::KIND => with(message, |m: pm::Raise| {

@@ -81,6 +81,21 @@ impl Vfs {
                 process.files().set_limit(r.files);
                 Ok(())
             }),
+            vfs::SetFixedLayout::KIND if from_pm => answer(message, |r: vfs::SetFixedLayout| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                process.fixed_layout.set(r.fixed);
+                Ok(())
+            }),
+            vfs::SetExecFault::KIND => answer(message, |r: vfs::SetExecFault| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                process.exec_fault.set(r.step, Errno(r.errno));
+                Ok(())
+            }),
+            vfs::ExecFault::KIND => answer(message, |r: vfs::ExecFault| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                let step = process.exec_fault.left();
+                Ok(vfs::ExecFaultStep { step })
+            }),
             vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
             // Sessions matter only to the terminal, which keeps them itself.
             vfs::SetSession::KIND if from_pm => answer(message, |_: vfs::SetSession| Ok(())),

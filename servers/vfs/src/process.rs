@@ -1,5 +1,6 @@
 //! What VFS knows of a Linux process.
 
+use crate::exec::Fault;
 use crate::fd::FdTable;
 use crate::vnode::{Executing, Place, Vnode};
 use crate::wait::Interrupt;
@@ -56,6 +57,10 @@ pub struct Process {
     pub executing: RefCell<Option<Rc<Executing>>>,
     /// Where arguments and environment are.
     pub figures: Cell<ExecFigures>,
+    /// Programs it executes get no random layout (personality's ADDR_NO_RANDOMIZE).
+    pub fixed_layout: Cell<bool>,
+    /// A failure that a test wants.
+    pub exec_fault: Fault,
 }
 
 /// No strings known.
@@ -80,6 +85,8 @@ impl Process {
             program: RefCell::new(None),
             executing: RefCell::new(None),
             figures: Cell::new(NO_FIGURES),
+            fixed_layout: Cell::new(false),
+            exec_fault: Fault::default(),
         }
     }
 
@@ -114,6 +121,8 @@ impl Process {
             program: RefCell::new(self.program.borrow().clone()),
             executing: RefCell::new(self.executing.borrow().clone()),
             figures: self.figures.clone(),
+            fixed_layout: self.fixed_layout.clone(),
+            exec_fault: Fault::default(),
         }
     }
 
@@ -185,6 +194,16 @@ impl Processes {
     /// The process with this id.
     pub fn by_pid(&self, pid: u32) -> Option<Rc<Process>> {
         self.0.iter().flatten().find(|p| p.pid == pid).cloned()
+    }
+
+    /// Whether a process has more than one thread.
+    pub fn has_threads(&self, pid: u32) -> bool {
+        self.0
+            .iter()
+            .flatten()
+            .filter(|p| p.pid == pid)
+            .nth(1)
+            .is_some()
     }
 
     /// Processes known.

@@ -1,4 +1,4 @@
-//! Random bytes for AT_RANDOM, from the run's seed: xoshiro256++ with its seed mixed.
+//! Random bytes for AT_RANDOM and layouts, from the run's seed: xoshiro256++ with its seed mixed.
 
 /// A generator. Not for keys: the random device is another server's.
 pub struct Random([u64; 4]);
@@ -38,5 +38,10 @@ impl Random {
         bytes[..8].copy_from_slice(&self.word().to_le_bytes());
         bytes[8..].copy_from_slice(&self.word().to_le_bytes());
         bytes
+    }
+
+    /// Four words.
+    pub fn words(&mut self) -> [u64; 4] {
+        core::array::from_fn(|_| self.word())
     }
 }

@@ -9,6 +9,7 @@ use crate::process::{Process, Processes};
 use crate::random::Random;
 use crate::user::UserMemory;
 use crate::wait::Timers;
+use abi::boot::{RunHeader, RunSpec, run_flags};
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -70,10 +71,12 @@ pub struct Vfs {
     pub timers: Timers,
     /// Something a poller may wait for changed.
     pub readiness: Rc<Event>,
-    /// For AT_RANDOM.
+    /// For AT_RANDOM and layouts.
     pub random: RefCell<Random>,
     /// How programs are loaded.
     pub exec: Control,
+    /// Whether programs get random layouts.
+    pub randomize: bool,
     /// Leak checks.
     pub counters: Rc<Counters>,
 }
@@ -82,15 +85,8 @@ impl Vfs {
     /// A VFS without mounts.
     pub fn new(machine: Rc<dyn Machine>, spawner: Spawner) -> Rc<Vfs> {
         let questions = Questions::new();
-        let seed = machine
-            .run_specification()
-            .ok()
-            .and_then(|bytes| {
-                abi::boot::RunSpec::parse(&bytes)
-                    .ok()
-                    .map(|s| s.header.seed)
-            })
-            .unwrap_or_default();
+        let bytes = machine.run_specification().unwrap_or_default();
+        let run = RunSpec::parse(&bytes).map_or_else(|_| RunHeader::default(), |s| s.header);
         Rc::new(Vfs {
             vm: Peer::new(Endpoint::VM, &machine, &questions),
             timers: Timers::new(machine.clone()),
@@ -102,8 +98,9 @@ impl Vfs {
             block_drivers: RefCell::default(),
             names: Rc::default(),
             readiness: Rc::default(),
-            random: RefCell::new(Random::new(seed)),
+            random: RefCell::new(Random::new(run.seed)),
             exec: Control::default(),
+            randomize: run.flags & run_flags::NO_RANDOMIZE == 0,
             counters: Rc::default(),
             machine,
         })

@@ -9,7 +9,7 @@ impl Space {
     /// A copy of this space. Costs time for the pages that are present.
     pub fn fork(&self, pool: &mut Pool) -> Result<Space, NoMemory> {
         let mut child = Space::new(pool, self.limits)?;
-        (child.break_start, child.break_end) = (self.break_start, self.break_end);
+        child.inherit_layout(self);
         match self.copy_into(&mut child, pool) {
             Ok(()) => Ok(child),
             Err(error) => {

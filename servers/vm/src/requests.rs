@@ -63,7 +63,7 @@ impl Server {
             }),
             SetBreak::KIND => self.typed(source, message, |server, source, r: SetBreak| {
                 only(source, &[Endpoint::VFS, Endpoint::RS])?;
-                server.space(r.who)?.0.set_break_start(r.start)
+                server.space(r.who)?.0.set_layout(r.start, r.mmap_top)
             }),
             CacheSet::KIND => self.typed(source, message, Server::cache_set),
             CacheMap::KIND => self.typed(source, message, Server::cache_map),

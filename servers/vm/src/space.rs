@@ -12,8 +12,8 @@ use abi::{Errno, PAGE};
 /// The lowest address that programs may map (Linux's `mmap_min_addr`).
 pub const USER_START: u64 = 64 << 10;
 
-/// The least room left for the stack above mappings, and the most.
-const STACK_ROOM: (u64, u64) = (128 << 20, 1 << 30);
+/// Where mappings end in a space that no exec has laid out.
+const DEFAULT_MMAP_TOP: u64 = USER_END - (1 << 30);
 
 /// Cached pages that a new file mapping gets at once.
 const PRE_ENTER: u64 = 1024 * PAGE;
@@ -53,6 +53,8 @@ pub struct Space {
     pub limits: Limits,
     /// Processes that use this space.
     pub users: u32,
+    /// Mappings go below this address; 0 where no exec has set it.
+    mmap_top: u64,
     /// No gap above this address is expected to be large enough.
     hint: u64,
 }
@@ -86,6 +88,7 @@ impl Space {
             break_end: 0,
             limits,
             users: 1,
+            mmap_top: 0,
             hint: 0,
         })
     }
@@ -100,7 +103,8 @@ impl Space {
     pub fn clear(&mut self, pool: &mut Pool) {
         self.drop_pages(pool, 0, USER_END);
         self.regions.clear(&mut pool.files);
-        (self.break_start, self.break_end, self.hint) = (0, 0, 0);
+        (self.break_start, self.break_end) = (0, 0);
+        (self.mmap_top, self.hint) = (0, 0);
     }
 
     /// Gives back the pages of a range; the regions stay.
@@ -132,8 +136,11 @@ impl Space {
 
     /// Where the search for free addresses starts, downwards.
     fn mmap_top(&self) -> u64 {
-        let room = self.limits.stack.clamp(STACK_ROOM.0, STACK_ROOM.1);
-        abi::page_down(USER_END - room)
+        if self.mmap_top == 0 {
+            DEFAULT_MMAP_TOP
+        } else {
+            self.mmap_top
+        }
     }
 
     /// A free range of `len` bytes, near `wanted` if that is not 0 and free.
@@ -437,14 +444,21 @@ impl Space {
         (resident, shared)
     }
 
-    /// Sets where the heap starts.
-    pub fn set_break_start(&mut self, start: u64) -> Result<(), Errno> {
-        let start = abi::page_up(start).ok_or(Errno::EINVAL)?;
-        if start > USER_END {
+    /// Sets where the heap starts and where mappings go. `EINVAL` beyond user memory.
+    pub fn set_layout(&mut self, heap: u64, mmap_top: u64) -> Result<(), Errno> {
+        let heap = abi::page_up(heap).ok_or(Errno::EINVAL)?;
+        if heap > USER_END || mmap_top > USER_END || !mmap_top.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
-        (self.break_start, self.break_end) = (start, start);
+        (self.break_start, self.break_end) = (heap, heap);
+        (self.mmap_top, self.hint) = (mmap_top, 0);
         Ok(())
+    }
+
+    /// Has the same layout as `parent`.
+    pub fn inherit_layout(&mut self, parent: &Space) {
+        (self.break_start, self.break_end) = (parent.break_start, parent.break_end);
+        self.mmap_top = parent.mmap_top;
     }
 
     /// Linux's brk: the new break, or the old one when it cannot be moved there.

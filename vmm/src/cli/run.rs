@@ -58,6 +58,9 @@ pub struct Run {
     /// Have the memory server check its invariants after every request, which is slow
     #[arg(long)]
     pub vm_sanity: bool,
+    /// Give programs the same addresses every time
+    #[arg(long)]
+    pub no_randomize: bool,
     /// One more argument for QEMU
     #[arg(long, hide = true, allow_hyphen_values = true)]
     pub qemu_arg: Vec<String>,
@@ -111,6 +114,15 @@ impl Run {
             window: terminal::size(),
             signals: Some(Signals::install()?),
         };
+        let mut flags = 0;
+        for (set, bit) in [
+            (self.vm_sanity, run_flags::VM_SANITY),
+            (self.no_randomize, run_flags::NO_RANDOMIZE),
+        ] {
+            if set {
+                flags |= bit;
+            }
+        }
         let program = Program {
             args: self.program,
             env: self.env,
@@ -121,11 +133,7 @@ impl Run {
             accelerator: self.accel,
             gate: self.gate,
             verbose,
-            flags: if self.vm_sanity {
-                run_flags::VM_SANITY
-            } else {
-                0
-            },
+            flags,
             copy_policy: self.copy_policy,
             report: self.report,
             cmdline: self.append,

@@ -46,11 +46,13 @@ impl<S: Source> Proc<S> {
     }
 
     /// `EROFS` for what cannot be written.
-    fn check_writable(&self, ino: u64) -> Result<()> {
-        match self.inode(ino)? {
-            Inode::Global(index) if global_mode(GLOBAL[index].2) & 0o222 != 0 => Ok(()),
-            _ => Err(Errno::EROFS),
-        }
+    fn check_writable(&self, ino: u64) -> Result<Inode> {
+        let inode = self.inode(ino)?;
+        let writable = match inode {
+            Inode::Global(index) => global_mode(GLOBAL[index].2) & 0o222 != 0,
+            Inode::Process(of) => of.item == Item::ExecFault,
+        };
+        writable.then_some(inode).ok_or(Errno::EROFS)
     }
 
     /// Attributes, and a check that it (still) exists.
@@ -62,7 +64,12 @@ impl<S: Source> Proc<S> {
                 if matches!(of.item, Item::Descriptor | Item::DescriptorInfo) {
                     self.descriptor(figures.who, of.fd)?;
                 }
-                (item_mode(of.item), figures.ids.0, figures.ids.1)
+                let (uid, gid) = match of.item {
+                    // Whoever the process is: to break a program is root's business.
+                    Item::ExecFault => (0, 0),
+                    _ => figures.ids,
+                };
+                (item_mode(of.item), uid, gid)
             }
         };
         Ok(Node {
@@ -168,6 +175,10 @@ impl<S: Source> Proc<S> {
             Item::Environ => process::strings(source, of.pid, true),
             Item::Maps => process::maps(source, of.pid),
             Item::Mounts => source.mounts(),
+            Item::ExecFault => {
+                let who = source.process(of.pid)?.who;
+                Ok(format!("{}\n", source.exec_fault(who)?).into_bytes())
+            }
             Item::DescriptorInfo => process::descriptor_info(source, of.pid, of.fd as i32),
             Item::Directory | Item::Descriptors | Item::DescriptorInfos | Item::Tasks => {
                 Err(Errno::EISDIR)
@@ -305,8 +316,22 @@ fn item_mode(item: Item) -> u32 {
         Item::Exe | Item::Cwd | Item::Root => S_IFLNK | 0o777,
         Item::Descriptor => S_IFLNK | 0o700,
         Item::Environ | Item::DescriptorInfo => S_IFREG | 0o400,
+        Item::ExecFault => S_IFREG | 0o600,
         _ => S_IFREG | 0o444,
     }
+}
+
+/// What is written to exec-fault: the step, and the number of an error if it is not to be
+/// ENOMEM.
+fn fault(text: &[u8]) -> Option<(u32, Errno)> {
+    let mut words = text.trim_ascii().split(|&b| b == b' ');
+    let step = decimal(words.next()?)?;
+    let errno = match words.next() {
+        Some(word) => i32::try_from(decimal(word)?).ok()?,
+        None => Errno::ENOMEM.0,
+    };
+    let valid = (1..=133).contains(&errno) && words.next().is_none();
+    valid.then_some((step, Errno(errno)))
 }
 
 /// DT_* of a mode.
@@ -345,17 +370,21 @@ impl<S: Source> FileSystem for Proc<S> {
     }
 
     fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
-        self.check_writable(ino)?;
-        let Inode::Global(index) = self.inode(ino)? else {
-            return Err(Errno::EACCES);
-        };
-        let mut text = [0; 16];
+        let inode = self.check_writable(ino)?;
+        let mut text = [0; 32];
         let text = usize::try_from(from.len())
             .ok()
             .and_then(|n| text.get_mut(..n));
         let text = text.ok_or(Errno::EINVAL)?;
         from.copy_in(0, text)?;
-        global::write(&self.source, GLOBAL[index].2, text)?;
+        match inode {
+            Inode::Process(of) => {
+                let (step, errno) = fault(text).ok_or(Errno::EINVAL)?;
+                let who = self.source.process(of.pid)?.who;
+                self.source.set_exec_fault(who, step, errno)?;
+            }
+            Inode::Global(index) => global::write(&self.source, GLOBAL[index].2, text)?,
+        }
         Ok(Written {
             bytes: from.len(),
             size: 0,
@@ -365,11 +394,12 @@ impl<S: Source> FileSystem for Proc<S> {
 
     fn set_attributes(&mut self, ino: u64, set: &SetAttributes) -> Result<Node> {
         // A shell that writes to a file cuts it first.
-        self.check_writable(ino)?;
-        if set.mask != SetMask::SIZE.bits() || set.size != 0 {
+        let inode = self.check_writable(ino)?;
+        let cut = SetMask::SIZE | SetMask::MTIME;
+        if set.mask & !cut.bits() != 0 || set.size != 0 {
             return Err(Errno::EPERM);
         }
-        self.node(self.inode(ino)?)
+        self.node(inode)
     }
 
     fn getdents(

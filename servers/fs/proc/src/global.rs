@@ -50,6 +50,7 @@ pub fn text(
             source.random(&mut bytes);
             uuid(bytes)
         }
+        Global::Randomize => format!("{}\n", if source.randomize() { 2 } else { 0 }),
         Global::BootId => uuid(*boot_id),
         Global::Counters => counters(source)?,
         Global::Frames => frames(source)?,

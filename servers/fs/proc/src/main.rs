@@ -11,8 +11,8 @@ use abi::proto::pm::{
     NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf,
 };
 use abi::proto::vfs::{
-    DropCaches, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MountTable, NextFd,
-    PathOf, SetExecBackend, SetExecTrace, VfsCounters, VfsFigures,
+    DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MountTable,
+    NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, VfsCounters, VfsFigures,
 };
 use abi::proto::vm::{
     FrameFigures, RegionAt, RegionInfo, ServiceFrames, SpaceFigures, SpaceInfo, VmCounters,
@@ -147,6 +147,13 @@ impl Source for System {
     fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno> {
         call(Endpoint::VFS, ExecInfo { who })
     }
+    fn exec_fault(&self, who: Endpoint) -> Result<u32, Errno> {
+        call(Endpoint::VFS, ExecFault { who }).map(|fault| fault.step)
+    }
+    fn set_exec_fault(&self, who: Endpoint, step: u32, errno: Errno) -> Result<(), Errno> {
+        let errno = errno.0;
+        call(Endpoint::VFS, SetExecFault { who, step, errno })
+    }
     fn mounts(&self) -> Result<Vec<u8>, Errno> {
         self.filled(MOUNTS_MAX, |grant, len| {
             call(Endpoint::VFS, MountTable { grant, len }).map(|table| table.len)
@@ -196,6 +203,9 @@ impl Source for System {
     }
     fn terminal(&self) -> bool {
         self.run.flags & run_flags::STDIN_TTY != 0
+    }
+    fn randomize(&self) -> bool {
+        self.run.flags & run_flags::NO_RANDOMIZE == 0
     }
     fn random(&self, bytes: &mut [u8]) {
         self.random.borrow_mut().fill(bytes);

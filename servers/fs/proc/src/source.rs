@@ -52,6 +52,10 @@ pub trait Source {
     fn next_fd(&self, who: Endpoint, fd: i32) -> Result<FoundFd, Errno>;
     /// VFS: where the argument strings are.
     fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno>;
+    /// VFS: the step of an exec, counted from now, that is to fail; 0 when none is.
+    fn exec_fault(&self, who: Endpoint) -> Result<u32, Errno>;
+    /// VFS: makes that step fail with `errno`; 0 none.
+    fn set_exec_fault(&self, who: Endpoint, step: u32, errno: Errno) -> Result<(), Errno>;
     /// VFS: the text of /proc/mounts.
     fn mounts(&self) -> Result<Vec<u8>, Errno>;
     /// VFS's counters.
@@ -78,6 +82,8 @@ pub trait Source {
     fn command_line(&self) -> Vec<u8>;
     /// Whether PROGRAM has a terminal.
     fn terminal(&self) -> bool;
+    /// Whether programs get random layouts.
+    fn randomize(&self) -> bool;
     /// Random bytes.
     fn random(&self, bytes: &mut [u8]);
     /// Seconds and ns since 1970.

@@ -215,6 +215,15 @@ impl Source for Two {
     fn terminal(&self) -> bool {
         true
     }
+    fn randomize(&self) -> bool {
+        true
+    }
+    fn exec_fault(&self, _: Endpoint) -> Result<u32, Errno> {
+        Ok(3)
+    }
+    fn set_exec_fault(&self, _: Endpoint, _: u32, _: Errno) -> Result<(), Errno> {
+        Ok(())
+    }
     fn random(&self, bytes: &mut [u8]) {
         bytes.fill(0xff);
     }

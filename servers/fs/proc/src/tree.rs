@@ -32,6 +32,7 @@ pub enum Global {
     Version,
     CommandLine,
     Vmstat,
+    Randomize,
     Uuid,
     BootId,
     Counters,
@@ -112,7 +113,7 @@ pub const GLOBAL: &[Entry] = &[
     (SYS_KERNEL, "threads-max", G::Line("256")),
     (SYS_KERNEL, "ngroups_max", G::Line("65536")),
     (SYS_KERNEL, "cap_last_cap", G::Line("40")),
-    (SYS_KERNEL, "randomize_va_space", G::Line("2")),
+    (SYS_KERNEL, "randomize_va_space", G::Randomize),
     (SYS_RANDOM, "uuid", G::Uuid),
     (SYS_RANDOM, "boot_id", G::BootId),
     (SYS_RANDOM, "entropy_avail", G::Line("256")),
@@ -153,6 +154,8 @@ pub enum Item {
     Environ,
     /// The directory of threads.
     Tasks,
+    /// Makes a step of an exec fail.
+    ExecFault,
 }
 
 /// The entries of a process's directory. In task/TID the last is missing.
@@ -170,6 +173,7 @@ pub const PROCESS: &[(&str, Item)] = &[
     ("statm", Item::Statm),
     ("mounts", Item::Mounts),
     ("environ", Item::Environ),
+    ("exec-fault", Item::ExecFault),
     ("task", Item::Tasks),
 ];
 
@@ -191,6 +195,7 @@ const ITEMS: &[Item] = &[
     Item::Mounts,
     Item::Environ,
     Item::Tasks,
+    Item::ExecFault,
 ];
 
 /// An inode number taken apart.

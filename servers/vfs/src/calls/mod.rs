@@ -9,6 +9,7 @@ pub mod names;
 pub mod open;
 pub mod readiness;
 pub mod readwrite;
+pub mod sockets;
 
 use crate::exec;
 use crate::file::Kind;
@@ -164,6 +165,9 @@ async fn plain_call(c: &Caller, number: u32, a: Args) -> Result<u64, Errno> {
         nr::__NR_socketpair => descriptors::socketpair(c, a).await,
         nr::__NR_recvfrom if socket(c, a) => readwrite::read(c, a).await,
         nr::__NR_sendto if socket(c, a) => readwrite::write(c, a).await,
+        nr::__NR_getsockname | nr::__NR_getpeername => sockets::name(c, a).await,
+        nr::__NR_getsockopt => sockets::get_option(c, a).await,
+        nr::__NR_setsockopt => sockets::set_option(c, a),
         nr::__NR_connect
         | nr::__NR_accept
         | nr::__NR_accept4
@@ -175,11 +179,7 @@ async fn plain_call(c: &Caller, number: u32, a: Args) -> Result<u64, Errno> {
         | nr::__NR_recvmmsg
         | nr::__NR_shutdown
         | nr::__NR_bind
-        | nr::__NR_listen
-        | nr::__NR_getsockname
-        | nr::__NR_getpeername
-        | nr::__NR_setsockopt
-        | nr::__NR_getsockopt => {
+        | nr::__NR_listen => {
             // There are no sockets but pairs, and those do no more than above.
             c.process.files().get(fd(a[0]))?;
             Err(Errno::ENOTSOCK)

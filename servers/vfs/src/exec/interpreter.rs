@@ -45,11 +45,15 @@ pub async fn find(
     }
     let end = path.iter().position(|&b| b == 0).unwrap_or(len);
     path.truncate(end);
+    c.exec_step()?;
     let start = c.start(linux::AT_FDCWD as u64, &path)?;
     let found = c.walk(&start, &path, Follow::Yes).await?;
     let vnode = found.existing()?.vnode().map_err(|_| Errno::EACCES)?;
+    c.exec_step()?;
     let attributes = check(c, &vnode).await?;
+    c.exec_step()?;
     let first = header(c, &vnode, attributes.size).await?;
+    c.exec_step()?;
     let plan = Plan::parse(&first, attributes.size).map_err(|_| Errno::ELIBBAD)?;
     Ok(Some(Interpreter { vnode, plan }))
 }

@@ -5,6 +5,7 @@ use super::stages::Stage;
 use super::{Program, backend};
 use crate::machine::{Access, post};
 use crate::mount::Mount;
+use crate::peer::Peer;
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::vnode::Vnode;
@@ -14,6 +15,7 @@ use abi::proto::{fs, pm, vm};
 use abi::{Endpoint, Errno};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use libexec::layout::Layout;
 use libexec::stack::Frame;
 use libexec::{Fill, Image, Step, exec_steps};
 
@@ -28,18 +30,20 @@ pub async fn replace(
     c: &Caller,
     images: &[(&Rc<Vnode>, Image<'_>)],
     frame: &Frame,
+    layout: &Layout,
 ) -> Result<bool, Errno> {
+    // The caller's other threads end first: that, too, cannot be undone.
+    let gone = alone(c).await?;
     let mut batch = Batch::default();
-    let mut result = load(c, images, frame, &mut batch).await;
+    let mut result = load(c, images, frame, layout, &mut batch).await;
     if result.is_err() {
         // What was to be done before the failure.
         let _ = batch.flush(c).await;
-    }
-    if result.is_ok() {
-        result = c.memory().write(frame.sp, &frame.bytes).await;
+    } else {
+        result = finish_stack(c, frame).await;
     }
     match result {
-        Err(errno) if batch.begun() => {
+        Err(errno) if gone || batch.begun() => {
             failed(c, errno);
             Ok(false)
         }
@@ -52,6 +56,7 @@ async fn load<'a>(
     c: &Caller,
     images: &'a [(&Rc<Vnode>, Image<'_>)],
     frame: &Frame,
+    layout: &Layout,
     batch: &mut Batch<'a>,
 ) -> Result<(), Errno> {
     let way = c.vfs.exec.backend.get();
@@ -74,12 +79,22 @@ async fn load<'a>(
         }
     }
     enter(c, batch, Stage::Stack).await?;
-    let start = images.first().map_or(0, |(_, program)| program.end());
+    c.exec_step()?;
+    let end = images.first().map_or(0, |(_, program)| program.end());
     batch.push(vm::SetBreak {
         who: c.who(),
-        start,
+        start: end + layout.heap_gap,
+        mmap_top: layout.mmap_top,
     });
     batch.flush(c).await
+}
+
+/// Fills the stack.
+async fn finish_stack(c: &Caller, frame: &Frame) -> Result<(), Errno> {
+    c.exec_step()?;
+    c.memory().write(frame.sp, &frame.bytes).await?;
+    // What is left cannot fail, but for PM's part of it, which kills as this does.
+    c.exec_step()
 }
 
 /// A stage begins. While somebody looks the stages do not share a batch.
@@ -90,6 +105,18 @@ async fn enter(c: &Caller, batch: &mut Batch<'_>, stage: Stage) -> Result<(), Er
         trace.enter(&*c.vfs.machine, stage);
     }
     Ok(())
+}
+
+/// Ends the caller's other threads; whether there were any.
+async fn alone(c: &Caller) -> Result<bool, Errno> {
+    if !c.vfs.processes.borrow().has_threads(c.process.pid) {
+        return Ok(false);
+    }
+    c.exec_step()?;
+    let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    let who = c.who();
+    pm.ask(|txn| pm::ExecAlone { txn, who }).await?;
+    Ok(true)
 }
 
 /// The process has no program and must die.
@@ -141,6 +168,7 @@ pub(super) fn map_file<'a>(
     else {
         return Err(Errno::EINVAL);
     };
+    c.exec_step()?;
     let mount: &Mount = &vnode.mount;
     let request = vm::VfsMmap {
         target: c.who(),
@@ -162,6 +190,7 @@ pub(super) async fn simple_step(
     vnode: &Rc<Vnode>,
     step: Step,
 ) -> Result<(), Errno> {
+    c.exec_step()?;
     let target = c.who();
     match step {
         Step::Clear => batch.push(vm::ProcCtl {
@@ -251,6 +280,9 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted:
     let set_id = adopted != (ids.euid, ids.egid);
     (ids.euid, ids.egid) = adopted;
     c.process.ids.set(ids);
+    if set_id {
+        c.process.fixed_layout.set(false);
+    }
     let (name, name2) = name(program);
     let done = pm::ExecDone {
         who: c.who(),

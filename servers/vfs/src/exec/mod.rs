@@ -8,12 +8,14 @@ mod arguments;
 mod backend;
 mod batch;
 mod buffer;
+mod fault;
 mod init;
 mod interpreter;
 mod load;
 pub mod stages;
 
 pub use backend::Control;
+pub use fault::Fault;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE};
@@ -28,8 +30,9 @@ use abi::fs::Attributes;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use arguments::Strings;
+use libexec::layout::{Layout, STACK_SIZE};
 use libexec::stack::{self, Auxiliary, Frame};
-use libexec::{Plan, layout, script};
+use libexec::{Plan, script};
 use linux_raw_sys::general as linux;
 use stages::Stage;
 
@@ -58,12 +61,16 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     }
     let trace = &c.vfs.exec.trace;
     trace.begin(&*c.vfs.machine);
+    c.exec_step()?;
     let path = c.path(path).await?;
     let mut pages = Pages::new(c.memory());
-    let mut budget = stack::Budget::new(layout::STACK_SIZE);
+    let mut budget = stack::Budget::new(STACK_SIZE);
+    c.exec_step()?;
     let arguments = Strings::read(&mut pages, argv, &mut budget).await?;
+    c.exec_step()?;
     let environment = Strings::read(&mut pages, envp, &mut budget).await?;
     drop(pages);
+    c.exec_step()?;
 
     let (vnode, place) = if path.is_empty() && flags & u64::from(linux::AT_EMPTY_PATH) != 0 {
         let file = c.file(dirfd)?;
@@ -103,12 +110,15 @@ pub async fn run(c: &Caller, mut program: Program) -> Result<(), Errno> {
     // The path of the script that is looked at.
     let mut script = program.path.clone();
     for _ in 0..=SCRIPTS_MAX {
+        c.exec_step()?;
         let attributes = check(c, &program.vnode).await?;
+        c.exec_step()?;
         let header = header(c, &program.vnode, attributes.size).await?;
         let Some(line) = script::parse(&header) else {
             let executing = Executing::start(&program.vnode)?;
             return run_image(c, program, &header, &attributes, set_id, executing).await;
         };
+        c.exec_step()?;
         let line = line?;
         // The interpreter gets its argument and the script's path instead of argv[0].
         let mut front: Vec<&[u8]> = Vec::with_capacity(3);
@@ -164,13 +174,10 @@ async fn run_image(
     set_id: bool,
     executing: Executing,
 ) -> Result<(), Errno> {
+    c.exec_step()?;
     let plan = Plan::parse(header, attributes.size)?;
-    let image = plan.place_default()?;
+    c.exec_step()?;
     let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
-    let linker = match &interpreter {
-        Some(interpreter) => Some(interpreter.plan.place_interpreter(&image)?),
-        None => None,
-    };
     let ids = c.process.ids.get();
     let mut adopted = (ids.euid, ids.egid);
     if set_id && program.vnode.mount.honours_set_id() {
@@ -181,22 +188,36 @@ async fn run_image(
             adopted.1 = attributes.gid;
         }
     }
+    let secure = adopted != (ids.uid, ids.gid);
+    // A program with other ids than its caller's cannot be made predictable.
+    let layout = if c.vfs.randomize && (secure || !c.process.fixed_layout.get()) {
+        Layout::random(c.vfs.random.borrow_mut().words())
+    } else {
+        Layout::FIXED
+    };
+    c.exec_step()?;
+    let image = plan.place_in(&layout)?;
+    let linker = match &interpreter {
+        Some(interpreter) => Some(interpreter.plan.place_interpreter(&image, &layout)?),
+        None => None,
+    };
     let processor = c.vfs.machine.processor();
     let auxiliary = Auxiliary {
         uid: ids.uid,
         euid: adopted.0,
         gid: ids.gid,
         egid: adopted.1,
-        secure: adopted != (ids.uid, ids.gid),
+        secure,
         random: c.vfs.random.borrow_mut().bytes(),
         hwcap: processor.hwcap,
         min_signal_stack: processor.min_signal_stack,
         base: linker.map_or(0, |linker| linker.bias()),
         ..Auxiliary::of(&image)
     };
+    c.exec_step()?;
     let frame: Frame = stack::build(
-        layout::STACK_TOP,
-        layout::STACK_SIZE,
+        layout.stack_top,
+        STACK_SIZE,
         program.arguments.iter(),
         program.environment.iter(),
         &program.path,
@@ -207,7 +228,7 @@ async fn run_image(
     if let (Some(interpreter), Some(linker)) = (&interpreter, linker) {
         images.push((&interpreter.vnode, linker));
     }
-    if load::replace(c, &images, &frame).await? {
+    if load::replace(c, &images, &frame, &layout).await? {
         let entry = linker.unwrap_or(image).entry();
         c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
         let old = c.process.executing.replace(Some(Rc::new(executing)));

@@ -138,6 +138,7 @@ fn the_break_moves_both_ways() {
     let set = proto::SetBreak {
         who: INIT,
         start: start - 5,
+        mmap_top: 0x6000_0000,
     };
     m.call(Endpoint::VFS, set).unwrap();
     assert_eq!(call(m, linux::__NR_brk, &[0]), Ok(start));
