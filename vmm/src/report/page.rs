@@ -167,8 +167,10 @@ fn scenario(campaign: &Campaign, name: &str) -> Markup {
             h3 { "Every point, in order" }
             (strips(campaign, &headers, &rows))
             h3 { "What came of it" }
-            @for header in &headers { (table(header, &Summary::of(campaign.rows_of(header)))) }
-            @if headers.len() > 1 { (comparison(campaign, &headers)) }
+            div.tables {
+                @for header in &headers { (table(header, &Summary::of(campaign.rows_of(header)))) }
+                @if headers.len() > 1 { (comparison(campaign, &headers)) }
+            }
             h3 { @if groups.is_empty() { "No violations" } @else { "Violations" } }
             @if groups.is_empty() { p { "Whatever page was taken away, the system did what it should." } }
             @for group in groups.iter().take(CARDS) { (card(campaign, group, baseline(&group.first().policy))) }
@@ -340,3 +342,6 @@ fn duration(micros: u64) -> String {
         _ => format!("{:.0} min", micros as f64 / 60e6),
     }
 }
+
+#[cfg(test)]
+mod tests;

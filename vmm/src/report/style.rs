@@ -60,6 +60,7 @@ pre{background:var(--code);border-radius:8px;padding:.8rem 1rem;margin:.4rem 0;o
 .figures .bad b{color:var(--deadlock)}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4rem 0}
 .scroll{overflow-x:auto}
+.tables{display:flex;flex-wrap:wrap;gap:1.2rem 3rem;align-items:flex-start}
 caption{text-align:left;color:var(--soft);font-size:.9rem;padding-bottom:.4rem}
 th,td{padding:.34rem .9rem;border-bottom:1px solid var(--line);text-align:right}
 th:first-child{text-align:left;padding-left:0}

@@ -113,7 +113,9 @@ pub mod tests {
         message.bytes(2, b"testing");
         assert_eq!(message.clone().into_bytes()[3..], *b"\x12\x07testing");
         let mut outer = Message::default();
-        outer.message(3, |inner| drop(inner.varint(1, 150)));
+        outer.message(3, |inner| {
+            inner.varint(1, 150);
+        });
         assert_eq!(outer.into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
     }
 

@@ -155,6 +155,8 @@ pub fn describe(record: &Record, names: &Names) -> String {
 
 #[cfg(test)]
 mod tests {
+    use abi::Request;
+
     use super::*;
 
     fn record(kind: Kind, first: u64) -> Record {
