@@ -219,6 +219,8 @@ pub(super) mod tests {
         Process {
             endpoint,
             name: name.into(),
+            registers: abi::kernel::Registers::default(),
+            registers_at: 0,
             flags,
             peer: Endpoint::NONE,
             filter: Endpoint::ANY,
