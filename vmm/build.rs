@@ -69,6 +69,8 @@ struct Built {
     name: &'static str,
     data: Vec<u8>,
     flat: Option<(u64, u64, u64)>,
+    /// The file with symbols and line tables.
+    file: PathBuf,
 }
 
 fn main() {
@@ -113,12 +115,14 @@ fn build() -> Result<()> {
     if wanted(KERNEL) {
         let flags = target.flags(KERNEL_FLAGS);
         cargo_build(&root, &out.join("kernel"), &target, &flags, &[KERNEL])?;
-        let file = read(&target.binary(&out.join("kernel"), KERNEL))?;
+        let path = target.binary(&out.join("kernel"), KERNEL);
+        let file = read(&path)?;
         gate_check::check(&file).context("guest image guest-kernel")?;
         images.push(Built {
             name: KERNEL,
             data: flatten::strip(&file)?,
             flat: None,
+            file: path,
         });
     }
     let servers: Vec<&'static str> = SERVERS
@@ -135,8 +139,8 @@ fn build() -> Result<()> {
         cargo_build(&root, &out.join("servers"), &target, &flags, &servers)?;
     }
     for name in servers {
-        let file = read(&target.binary(&out.join("servers"), name))?;
-        images.push(server(name, &file).with_context(|| format!("guest image {name}"))?);
+        let path = target.binary(&out.join("servers"), name);
+        images.push(server(name, path).with_context(|| format!("guest image {name}"))?);
     }
     let program = if skip == "all" {
         None
@@ -146,12 +150,14 @@ fn build() -> Result<()> {
     generate(&out, &images, program.as_deref())
 }
 
-fn server(name: &'static str, file: &[u8]) -> Result<Built> {
+fn server(name: &'static str, path: PathBuf) -> Result<Built> {
+    let file = &read(&path)?;
     if !FLAT.contains(&name) {
         return Ok(Built {
             name,
             data: flatten::strip(file)?,
             flat: None,
+            file: path,
         });
     }
     let flatten::Flat {
@@ -164,6 +170,7 @@ fn server(name: &'static str, file: &[u8]) -> Result<Built> {
         name,
         data: bytes,
         flat: Some((address, memory_len, entry)),
+        file: path,
     })
 }
 
@@ -328,6 +335,11 @@ fn generate(out: &Path, images: &[Built], program: Option<&Path>) -> Result<()> 
             "({:?}, include_bytes!({path:?}), {:?}),",
             image.name, image.flat
         )?;
+    }
+    source += "];\n/// The images' files with symbols and line tables, where the build left them.\n\
+               pub static SYMBOLS: &[(&str, &str)] = &[\n";
+    for image in images {
+        writeln!(source, "({:?}, {:?}),", image.name, image.file)?;
     }
     source += "];\n/// Programs of the embedded root: path and content.\n\
                pub static PROGRAMS: &[(&str, &[u8])] = &[\n";

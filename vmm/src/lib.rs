@@ -16,6 +16,7 @@ pub mod control;
 pub mod counters;
 pub mod devices;
 pub mod explore;
+pub mod gdb;
 pub mod hostlink;
 pub mod images;
 pub mod inject;

@@ -176,6 +176,11 @@ impl Player {
         &mut self.machine
     }
 
+    /// The frames that are missing.
+    pub fn withdrawals(&self) -> &Withdrawals {
+        &self.withdrawals
+    }
+
     /// The trace so far.
     pub fn records(&self) -> &[Record] {
         self.machine.records()

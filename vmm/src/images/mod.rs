@@ -196,6 +196,27 @@ fn embedded_image(name: &str) -> Result<Image> {
     })
 }
 
+/// The files with symbols and line tables of the built-in kernel and servers, where the build
+/// left them; `None` for those that are gone or were built anew since.
+pub fn symbol_files() -> Vec<(&'static str, Option<&'static Path>)> {
+    let intact = |name: &str, path: &Path| {
+        let (Ok(file), Ok(image)) = (std::fs::read(path), embedded_image(name)) else {
+            return false;
+        };
+        let data = if image.flat.is_some() {
+            flatten::flatten(&file).map(|flat| flat.bytes)
+        } else {
+            flatten::strip(&file)
+        };
+        data.is_ok_and(|data| *data == *image.data)
+    };
+    let files = embedded::SYMBOLS.iter();
+    files
+        .filter(|file| file.0 != BENCH)
+        .map(|&(name, path)| (name, Some(Path::new(path)).filter(|p| intact(name, p))))
+        .collect()
+}
+
 /// The programs of the embedded root: path and content.
 pub fn default_programs() -> &'static [(&'static str, &'static [u8])] {
     embedded::PROGRAMS

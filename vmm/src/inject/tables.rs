@@ -58,6 +58,25 @@ pub fn leaf(ram: &Ram, cr3: u64, address: u64) -> Option<Leaf> {
     None
 }
 
+/// The physical address of a linear one, in either half, large pages included; `None` where
+/// nothing is mapped. It may lie outside RAM.
+pub fn translate(ram: &Ram, cr3: u64, address: u64) -> Option<u64> {
+    let mut table = cr3 & ADDRESS;
+    for shift in [39, 30, 21, 12] {
+        let at = GuestAddress(table + (address >> shift & 511) * 8);
+        let entry: u64 = ram.read_obj(at).ok()?;
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        if shift == 12 || (shift < 39 && entry & LARGE != 0) {
+            let size = 1u64 << shift;
+            return Some(entry & ADDRESS & !(size - 1) | address & (size - 1));
+        }
+        table = entry & ADDRESS;
+    }
+    None
+}
+
 /// Where `frame` is mapped below the table at `cr3`: the first address at which it is.
 pub fn find(ram: &Ram, cr3: u64, frame: u64) -> Option<u64> {
     /// Tables that are looked at: more than any guest needs, and an end to forged ones.
@@ -117,6 +136,12 @@ mod tests {
         assert_eq!(leaf.evicted() & 1, 0);
         assert_eq!(find(&ram, 0x1000, 0x9000), Some(0x40_2000));
         assert_eq!(find(&ram, 0x1000, 0xa000), None);
+        assert_eq!(translate(&ram, 0x1000, 0x40_2abc), Some(0x9abc));
+        assert_eq!(translate(&ram, 0x1000, 0x40_3abc), None);
+        // A page of 2 MiB.
+        ram.write_obj(0x40_0000u64 | 0x87, GuestAddress(0x3000))
+            .unwrap();
+        assert_eq!(translate(&ram, 0x1000, 0x1234), Some(0x40_1234));
     }
 
     #[test]

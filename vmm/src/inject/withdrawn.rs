@@ -14,6 +14,7 @@ use kvm_bindings::{kvm_regs, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::plan::Give;
+use super::tables;
 use crate::kvm::vcpu::Vcpu;
 use crate::lab::Absences;
 use crate::memory::GuestRam;
@@ -36,6 +37,10 @@ struct State {
     /// Page faults made.
     injected: u64,
 }
+
+/// What was missing at one moment.
+#[derive(Clone, Debug)]
+pub struct Saved(State);
 
 /// The frames that are missing: one handle for who takes them away, one inside the machine.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +66,16 @@ impl Withdrawals {
         *self.lock() = State::default();
     }
 
+    /// What is missing now, for [`Withdrawals::put`].
+    pub fn saved(&self) -> Saved {
+        Saved(self.lock().clone())
+    }
+
+    /// Makes it what it was.
+    pub fn put(&self, saved: &Saved) {
+        *self.lock() = saved.0.clone();
+    }
+
     /// Page faults made, and accesses completed behind the accessor's back.
     pub fn counts(&self) -> (u64, u64) {
         let state = self.lock();
@@ -82,7 +97,7 @@ impl Absences for Withdrawals {
         let regs = vcpu.fd().get_regs().context("KVM_GET_REGS")?;
         let sregs = vcpu.fd().get_sregs().context("KVM_GET_SREGS")?;
         let found = uses(ram, &regs, &sregs).into_iter().find_map(|used| {
-            let frame = translate(ram, sregs.cr3, used.address)? & !(abi::PAGE - 1);
+            let frame = tables::translate(&ram.map, sregs.cr3, used.address)? & !(abi::PAGE - 1);
             state.frames.contains_key(&frame).then_some(used)
         });
         let kernel = regs.rip >= 1 << 63;
@@ -161,7 +176,7 @@ fn uses(ram: &GuestRam, regs: &kvm_regs, sregs: &kvm_sregs) -> Vec<Use> {
     let mut found = vec![fetch(regs.rip)];
     let mut code = Vec::new();
     for at in (0..LONGEST).map(|n| regs.rip.wrapping_add(n)) {
-        let byte = translate(ram, sregs.cr3, at)
+        let byte = tables::translate(&ram.map, sregs.cr3, at)
             .and_then(|physical| ram.map.read_obj::<u8>(GuestAddress(physical)).ok());
         match byte {
             Some(byte) => code.push(byte),
@@ -236,27 +251,6 @@ fn value_of(register: Register, regs: &kvm_regs, sregs: &kvm_sregs) -> Option<u6
         // Vector indices and the like: the access is completed behind the accessor's back.
         _ => None,
     }
-}
-
-/// The physical address of a linear one, large pages included.
-fn translate(ram: &GuestRam, cr3: u64, address: u64) -> Option<u64> {
-    const PRESENT: u64 = 1;
-    const LARGE: u64 = 1 << 7;
-    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-    let mut table = cr3 & ADDRESS;
-    for shift in [39, 30, 21, 12] {
-        let at = GuestAddress(table + (address >> shift & 511) * 8);
-        let entry: u64 = ram.map.read_obj(at).ok()?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        if shift == 12 || (shift < 39 && entry & LARGE != 0) {
-            let size = 1u64 << shift;
-            return Some(entry & ADDRESS & !(size - 1) | address & (size - 1));
-        }
-        table = entry & ADDRESS;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -236,6 +236,8 @@ pub(crate) mod tests {
         Process {
             endpoint,
             name: name.into(),
+            registers: abi::kernel::Registers::default(),
+            registers_at: 0,
             flags,
             peer: Endpoint::NONE,
             filter: Endpoint::ANY,

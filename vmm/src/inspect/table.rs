@@ -41,6 +41,10 @@ pub struct Process {
     pub endpoint: Endpoint,
     /// Its name.
     pub name: String,
+    /// Its registers while it does not run.
+    pub registers: Registers,
+    /// Physical address of them.
+    pub registers_at: u64,
     /// Why it does not run.
     pub flags: u32,
     /// Whom it sends to or awaits a reply from.
@@ -182,9 +186,12 @@ fn process(ram: &Ram, layout: &Inspection, base: u64) -> Option<Process> {
     let mut name = [0u8; 16];
     ram.read_slice(&mut name, GuestAddress(at(layout.name)?))
         .ok()?;
+    let registers_at = at(layout.regs)?;
     Some(Process {
         endpoint,
         name: printable(&name),
+        registers: registers(ram, registers_at)?,
+        registers_at,
         flags,
         peer: Endpoint(half(layout.peer)?),
         filter: Endpoint(half(layout.filter)?),
@@ -196,6 +203,25 @@ fn process(ram: &Ram, layout: &Inspection, base: u64) -> Option<Process> {
         wanted,
         queue: queue(ram, layout, object::<u16>(ram, at(layout.queue)?)?),
     })
+}
+
+const REGISTER_WORDS: usize = size_of::<Registers>() / 8;
+
+fn registers(ram: &Ram, at: u64) -> Option<Registers> {
+    let mut words = [0u64; REGISTER_WORDS];
+    for (n, word) in words.iter_mut().enumerate() {
+        *word = object(ram, at.checked_add(n as u64 * 8)?)?;
+    }
+    // SAFETY: the structure consists of exactly these words, and any bits are valid.
+    Some(unsafe { std::mem::transmute::<[u64; REGISTER_WORDS], Registers>(words) })
+}
+
+/// Writes the registers of a process that does not run; `None` when they do not lie in RAM.
+pub fn set_registers(ram: &Ram, at: u64, registers: &Registers) -> Option<()> {
+    // SAFETY: the structure consists of exactly these words.
+    let words: [u64; REGISTER_WORDS] = unsafe { std::mem::transmute(*registers) };
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    ram.write_slice(&bytes, GuestAddress(at)).ok()
 }
 
 fn printable(name: &[u8]) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use abi::trace::{Control, Record};
 use anyhow::{Context, Result, bail};
+use kvm_bindings::{kvm_regs, kvm_sregs};
 use kvm_ioctls::Kvm;
 
 use super::control::{self, Trace};
@@ -414,6 +415,20 @@ impl Machine {
     /// The registers, for a person.
     pub fn describe(&self) -> String {
         self.board.vcpu.describe()
+    }
+
+    /// General and special registers of the vCPU. The last exit must be complete
+    /// ([`Machine::settle`]).
+    pub fn registers(&self) -> Result<(kvm_regs, kvm_sregs)> {
+        let fd = self.board.vcpu.fd();
+        let regs = fd.get_regs().context("KVM_GET_REGS")?;
+        Ok((regs, fd.get_sregs().context("KVM_GET_SREGS")?))
+    }
+
+    /// Sets the general registers, likewise.
+    pub fn set_registers(&mut self, regs: &kvm_regs) -> Result<()> {
+        let fd = self.board.vcpu.fd();
+        fd.set_regs(regs).context("KVM_SET_REGS")
     }
 
     /// Completes the last exit, so that registers can be read and written.
