@@ -183,8 +183,8 @@ impl Absences for AllBack {
         ram.restrict(&Default::default())
     }
 
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> anyhow::Result<()> {
-        ram.give_back(physical)
+    fn restore(&mut self, ram: &GuestRam, physical: u64) -> anyhow::Result<bool> {
+        ram.give_back(physical).map(|()| true)
     }
 }
 
