@@ -192,8 +192,14 @@ pub const CMDLINE_TSC: &str = "absentia.tsc_khz=";
 /// `absentia.deterministic`: time is a function of work done, nothing is preempted by a clock,
 /// and devices complete where they are asked.
 pub const CMDLINE_DETERMINISTIC: &str = "absentia.deterministic";
-/// `absentia.trace`: hash what happens, where no VMM turns the laboratory on.
+/// `absentia.trace`: hash what happens, where no VMM turns the laboratory on. With
+/// [`TRACE_RECORDS`] after it every record is logged, too ([`crate::lab::RECORD_LINE`]).
 pub const CMDLINE_TRACE: &str = "absentia.trace";
+/// See [`CMDLINE_TRACE`].
+pub const TRACE_RECORDS: &str = "=records";
+/// `absentia.plan=POINT.SIDEPAGE.pte[+...]`: pages that the kernel makes absent where no VMM
+/// does. Points ascend; the side is [`crate::point::Side::letter`].
+pub const CMDLINE_PLAN: &str = "absentia.plan=";
 /// `absentia.copy=<name>`: the [`crate::policy::CopyPolicy`].
 pub const CMDLINE_COPY: &str = "absentia.copy=";
 /// `absentia.fail=<service>:<request>:<N>:<how>`, for tests: at its `N`th request of that name

@@ -101,9 +101,24 @@ pub const ACCOUNTS: &str = "accounts:";
 /// Start of the line on [`SERIAL_PORT`] with the trace's hash where there is no lab device.
 pub const TRACE_LINE: &str = "trace:";
 
+/// Start of a line on [`SERIAL_PORT`] that is a record of the trace: the eight words of
+/// [`crate::trace::Record`] in hexadecimal.
+pub const RECORD_LINE: &str = "record:";
+/// Start of the line that says what became of a fault of [`crate::boot::CMDLINE_PLAN`]: its
+/// point, then [`PLAN_DONE`] with address and frame in hexadecimal, or why there was nothing to
+/// do.
+pub const PLAN_LINE: &str = "plan:";
+/// See [`PLAN_LINE`].
+pub const PLAN_DONE: &str = "absent";
+/// Start of the line that says where the kernel's [`Inspection`] is, where nobody can run any
+/// more and there is no lab device: a physical address in hexadecimal.
+pub const INSPECTION_LINE: &str = "inspection:";
+
 /// What [`DEBUG_EXIT_PORT`] gets after a kernel panic or a dead core server: with QEMU's own
 /// failures at status 1, a death needs a number of its own.
 pub const DEBUG_EXIT_PANIC: u32 = 0x7f;
+/// What it gets when nobody can run any more.
+pub const DEBUG_EXIT_STUCK: u32 = 0x7e;
 /// What it gets otherwise: this, with the low five bits of the status added.
 pub const DEBUG_EXIT_STATUS: u32 = 0x40;
 /// Start of the line on [`SERIAL_PORT`] that stands for [`PROGRAM_STARTED`] where there is no

@@ -25,6 +25,7 @@ pub mod hostlink;
 pub mod kernel;
 pub mod lab;
 pub mod message;
+pub mod point;
 pub mod policy;
 pub mod proto;
 pub mod routes;

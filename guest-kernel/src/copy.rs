@@ -9,11 +9,13 @@ use crate::sched;
 use abi::kernel::user_range;
 use abi::{Errno, PAGE, page_down};
 
-const PRESENT: u64 = 1;
+/// The page may be accessed.
+pub const PRESENT: u64 = 1;
 const WRITABLE: u64 = 2;
 const USER: u64 = 4;
 const LARGE: u64 = 0x80;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Where it is.
+pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// A range of some address space, or of physical memory.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +76,26 @@ pub fn translate(operand: &Operand, address: u64, write: bool) -> Option<(u64, u
         table = entry & ADDRESS;
         shift -= 9;
     }
+}
+
+/// The present entry that maps the 4 KiB page at `address`, and where it lies.
+pub fn leaf(cr3: u64, address: u64) -> Option<(u64, u64)> {
+    if address >= abi::kernel::USER_END {
+        return None;
+    }
+    let mut table = cr3 & ADDRESS;
+    for shift in [39, 30, 21, 12] {
+        let at = table + (address >> shift & 511) * 8;
+        let entry = memory::read_word(at)?;
+        if entry & PRESENT == 0 || shift > 12 && entry & LARGE != 0 {
+            return None;
+        }
+        if shift == 12 {
+            return Some((at, entry));
+        }
+        table = entry & ADDRESS;
+    }
+    None
 }
 
 /// Checks an operand of `len` bytes before anything moves.

@@ -37,6 +37,11 @@ fn parked_offset() -> u64 {
     }
 }
 
+/// Where the layout lies.
+pub fn physical_address() -> u64 {
+    physical(&raw const INSPECTION)
+}
+
 /// Announces the layout to the VMM, if there is one. Boot.
 pub fn publish() {
     let (links, posts) = ipc::tables();

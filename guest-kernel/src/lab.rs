@@ -6,9 +6,13 @@ use crate::arch::layout::KERNEL_BASE;
 use crate::arch::{guard, machine};
 use crate::clock;
 use crate::global::Global;
+use crate::inspect;
+use crate::plan;
 use crate::process::{self, Process};
 use crate::sched;
+use abi::boot::TRACE_RECORDS;
 use abi::kernel::rts;
+use abi::lab::{INSPECTION_LINE, POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::{CHOICES, Control, Decision, Kind, Mode, NEVER, RING, Record, mix, pair, random};
 use abi::{Class, Endpoint, Message};
 
@@ -21,6 +25,8 @@ static mut TRACE: [Record; RING] = [Record {
 static ON: Global<bool> = Global::new(false);
 /// [`ON`], or time is virtual.
 static PRESENT: Global<bool> = Global::new(false);
+/// Records are logged, where no VMM reads them.
+static TOLD: Global<bool> = Global::new(false);
 static MODE: Global<u64> = Global::new(Mode::First as u64);
 static SABOTAGE: Global<u64> = Global::new(0);
 /// Moments at which [`Mode::Priorities`] changes a priority: one decision in this many.
@@ -46,11 +52,12 @@ macro_rules! field {
 }
 
 /// Announces the laboratory to the VMM, which may turn it on; without a VMM the kernel command
-/// line does (`trace`: only to hash what happens).
-pub fn init(trace: bool, sabotage: u64) {
+/// line does (`trace`: to hash what happens, and how much to say of it).
+pub fn init(trace: Option<&[u8]>, sabotage: u64) {
     field!(ring = (&raw const TRACE) as u64 - KERNEL_BASE);
     field!(guarded = guard::range());
-    field!(on = trace as u64);
+    field!(on = trace.is_some() as u64);
+    TOLD.set(trace == Some(TRACE_RECORDS.as_bytes()) && !machine::has_lab());
     field!(sabotage = sabotage);
     machine::announce_control(control() as u64 - KERNEL_BASE);
     ON.set(field!(on) != 0);
@@ -130,9 +137,39 @@ fn write(kind: Kind, words: [u64; 6]) {
     if (records + 1).is_multiple_of(RING as u64) {
         machine::trace_full();
     }
-    if kind.is_point() && number == field!(ask) {
-        machine::point(number);
+    if TOLD.get() {
+        let [a, b, c, d, e, f] = words;
+        let (time, what) = (record.time, record.what);
+        crate::say(format_args!(
+            "{RECORD_LINE} {time:x} {what:x} {a:x} {b:x} {c:x} {d:x} {e:x} {f:x}"
+        ));
     }
+    if kind.is_point() && number == field!(ask) {
+        match machine::has_lab() {
+            true => machine::point(number),
+            false => plan::carry_out(number, &record),
+        }
+    }
+}
+
+/// The next point to stop at ([`NEVER`]).
+pub fn ask(number: u64) {
+    field!(ask = number);
+}
+
+/// The records that the ring still has, without the newest.
+pub fn before() -> impl DoubleEndedIterator<Item = Record> {
+    let records = field!(records);
+    let first = records.saturating_sub(RING as u64);
+    (first..records.saturating_sub(1)).map(|number| {
+        // SAFETY: single thread of control; the index is in range.
+        unsafe {
+            (&raw const TRACE)
+                .cast::<Record>()
+                .add(number as usize % RING)
+                .read_volatile()
+        }
+    })
 }
 
 /// Gives a withdrawn frame back; the VMM decides whether it really does.
@@ -248,15 +285,25 @@ fn listed(number: u64) -> usize {
 
 /// Ends the machine; says what the trace was where nobody else can.
 pub fn power_off(status: u64) -> ! {
-    if on() {
-        machine::trace_hash(field!(records), field!(hash));
+    if on() && !machine::has_lab() {
+        let (records, hash) = (field!(records), field!(hash));
+        crate::say(format_args!(
+            "{TRACE_LINE} {records} records, hash {hash:016x}"
+        ));
     }
     machine::power_off(status)
 }
 
 /// Nobody can run, no timer is set, and time is not real: nothing will ever happen.
 pub fn stuck() {
-    machine::stuck();
+    if !machine::stuck() {
+        crate::say(format_args!(
+            "{INSPECTION_LINE} {:x}",
+            inspect::physical_address()
+        ));
+        crate::say(format_args!("{STUCK_LINE}"));
+        power_off(POWEROFF_STUCK);
+    }
 }
 
 /// The ready processes, best first, for a decision about who runs.

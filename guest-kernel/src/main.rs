@@ -19,6 +19,7 @@ mod ipc;
 mod kcall;
 mod lab;
 mod memory;
+mod plan;
 mod process;
 mod sched;
 mod transfer;
@@ -54,6 +55,16 @@ pub fn die(why: core::fmt::Arguments<'_>) -> ! {
     };
     let _ = text.write_fmt(why);
     trap::panic(&text.bytes[..text.len])
+}
+
+/// Logs a line.
+pub fn say(what: core::fmt::Arguments<'_>) {
+    let mut text = Text {
+        bytes: [0; 384],
+        len: 0,
+    };
+    let _ = text.write_fmt(what);
+    arch::machine::log(&[&text.bytes[..text.len]]);
 }
 
 /// The machine cannot go on: says why and ends it.

@@ -457,6 +457,16 @@ pub fn set_task_cr3(gate: Gate, cr3: u64) {
     }
 }
 
+/// Forgets the tasks' translations. The deprivileged gate does so on every way out.
+pub fn forget(gate: Gate) {
+    if gate == Gate::Direct {
+        // SAFETY: the kernel runs at CPL0 here, and CR3 keeps its value.
+        unsafe {
+            asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
+        }
+    }
+}
+
 /// Leaves to the current process.
 #[inline(always)]
 pub fn resume_current() -> ! {

@@ -111,26 +111,9 @@ pub fn restore(physical: u64) {
     lab_store(lab::RESTORE, physical);
 }
 
-/// Nobody will ever run again. Ends the machine, unless the VMM has another idea.
-pub fn stuck() {
-    if !lab_store(lab::STUCK, 1) {
-        log(&[lab::STUCK_LINE.as_bytes()]);
-        power_off(lab::POWEROFF_STUCK);
-    }
-}
-
-/// What the trace of the run was, where there is no VMM that reads it.
-pub fn trace_hash(records: u64, hash: u64) {
-    if !has_lab() {
-        let (mut first, mut second) = ([0; 20], [0; 20]);
-        log(&[
-            lab::TRACE_LINE.as_bytes(),
-            b" ",
-            decimal(records, &mut first),
-            b" records, hash ",
-            decimal(hash, &mut second),
-        ]);
-    }
+/// Nobody will ever run again: the VMM may have another idea. `false` without one.
+pub fn stuck() -> bool {
+    lab_store(lab::STUCK, 1)
 }
 
 /// Ends the machine.
@@ -138,6 +121,7 @@ pub fn power_off(status: u64) -> ! {
     if !lab_store(lab::POWEROFF, status) {
         let value = match status {
             lab::POWEROFF_PANIC => lab::DEBUG_EXIT_PANIC,
+            lab::POWEROFF_STUCK => lab::DEBUG_EXIT_STUCK,
             status => lab::DEBUG_EXIT_STATUS | status as u32 & 0x1f,
         };
         // SAFETY: as `out`; the debug-exit device ends QEMU.

@@ -139,6 +139,9 @@ fn start(
                 let window = window.ok_or(Errno::ENODEV)?;
                 arguments.push(format!("mmio={:#x}", window.address));
                 arguments.push(format!("irq={}", window.irq));
+                if devices.polled {
+                    arguments.push("poll=1".into());
+                }
             }
             Argument::Cache => arguments.push(format!("cache={cache}")),
         }

@@ -1,6 +1,6 @@
 //! The virtio-mmio windows that the kernel command line names, and which device is in each.
 
-use abi::boot::CMDLINE_VIRTIO;
+use abi::boot::{CMDLINE_DETERMINISTIC, CMDLINE_VIRTIO};
 use abi::proto::vm::{AllowPhysical, MapPhysical, Munmap};
 use abi::{Endpoint, Errno, PAGE, page_down};
 use alloc::vec::Vec;
@@ -83,6 +83,8 @@ fn number(text: &str) -> Option<u64> {
 pub struct Devices {
     block: Option<Window>,
     console: Option<Window>,
+    /// Drivers ask their devices instead of waiting for interrupts.
+    pub polled: bool,
 }
 
 impl Devices {
@@ -97,7 +99,11 @@ impl Devices {
 
 /// Looks into each window.
 pub fn probe(command_line: &str) -> Devices {
-    let mut devices = Devices::default();
+    let mut words = command_line.split_ascii_whitespace();
+    let mut devices = Devices {
+        polled: words.any(|word| word == CMDLINE_DETERMINISTIC),
+        ..Devices::default()
+    };
     let mut mapped = Mapped::default();
     for window in windows(command_line) {
         let found = match mapped.device_id(&window) {

@@ -1,71 +1,28 @@
-//! What a fault point is about: the memory of its sides.
+//! What a fault point is about: the memory of its sides ([`abi::point`]).
 
-use abi::proto::{vfs, vm};
+use abi::point;
 use abi::trace::{Kind, Record};
-use abi::{Endpoint, Request, page_down};
+
+pub use abi::point::Range;
 
 use super::plan::Side;
 
-/// A range of a process's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// Whose.
-    pub who: Endpoint,
-    /// First byte.
-    pub address: u64,
-    /// Bytes, at least one.
-    pub len: u64,
-}
-
-impl Range {
-    /// Nothing can be made absent in memory of nobody (physical addresses), of VM, which owns
-    /// all page tables, or in none at all.
-    fn of(who: u32, address: u64, len: u64) -> Option<Range> {
-        let who = Endpoint(who);
-        let end = address.checked_add(len)?;
-        let sound = len > 0 && end <= abi::kernel::USER_END;
-        (sound && who.is_process() && who != Endpoint::VM).then_some(Range { who, address, len })
-    }
-
-    /// Pages it touches.
-    pub fn pages(&self) -> u64 {
-        (page_down(self.address + self.len - 1) - page_down(self.address)) / abi::PAGE + 1
-    }
-
-    /// Address of its page number `n`.
-    pub fn page(&self, n: u32) -> Option<u64> {
-        (u64::from(n) < self.pages()).then(|| page_down(self.address) + u64::from(n) * abi::PAGE)
+impl From<Side> for point::Side {
+    fn from(side: Side) -> point::Side {
+        match side {
+            Side::Source => point::Side::Source,
+            Side::Target => point::Side::Target,
+            Side::Range => point::Side::Range,
+            Side::Instruction => point::Side::Instruction,
+            Side::Data => point::Side::Data,
+        }
     }
 }
 
 /// The memory of one side of the point `record`; `before` is the trace up to it. `None` when the
 /// point has no such side.
 pub fn range(record: &Record, side: Side, before: &[Record]) -> Option<Range> {
-    let w = &record.words;
-    let (first, second) = record.pair();
-    match (record.kind()?, side) {
-        (Kind::Copy, Side::Source) => Range::of(first, w[2], w[4]),
-        (Kind::Copy | Kind::Fill, Side::Target) => Range::of(second, w[3], w[4]),
-        (Kind::Fault, Side::Data) => Range::of(w[0] as u32, w[2], 1),
-        (Kind::Fault, Side::Instruction) => Range::of(w[0] as u32, w[4], 1),
-        (Kind::Request, Side::Range) => match record.message().1 {
-            vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
-            vfs::MemoryHandled::KIND => handled(w[2], before),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The range of the latest request to VM with this transaction number.
-fn handled(txn: u64, before: &[Record]) -> Option<Range> {
-    let asked = before.iter().rev().find(|record| {
-        record.kind() == Some(Kind::Request)
-            && record.message().1 == vm::HandleMemory::KIND
-            && record.words[2] == txn
-    })?;
-    let w = &asked.words;
-    Range::of(w[3] as u32, w[4], w[5])
+    point::range(record, side.into(), before.iter().copied())
 }
 
 /// All sides that a point of this kind can have.
@@ -82,14 +39,23 @@ pub fn sides(kind: Kind) -> &'static [Side] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::Class;
+    use abi::proto::{vfs, vm};
     use abi::trace::pair;
+    use abi::{Class, Endpoint, Request};
 
     fn record(kind: Kind, words: [u64; 6]) -> Record {
         Record {
             time: 0,
             what: kind as u64,
             words,
+        }
+    }
+
+    #[test]
+    fn letters_are_the_same_on_both_sides() {
+        for &side in <Side as super::super::plan::Named>::ALL {
+            let theirs = point::Side::from(side);
+            assert_eq!(side.letter(), char::from(theirs.letter()));
         }
     }
 

@@ -96,7 +96,10 @@ fn run_header() -> Result<RunHeader, Errno> {
 fn main() -> ! {
     let start = || {
         dma::init(DMA_PAGES)?;
-        let port = VirtioPort::new(window::open(DeviceType::Console)?)?;
+        let mut port = VirtioPort::new(window::open(DeviceType::Console)?)?;
+        if window::polled() {
+            port = port.polled();
+        }
         Ok((port, Box::new(Server::new(&run_header()?))))
     };
     let started: Result<_, Errno> = start();

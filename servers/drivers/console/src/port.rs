@@ -86,6 +86,8 @@ pub struct VirtioPort<T: Transport> {
     untold: bool,
     /// The device broke the protocol: nothing comes any more, and output goes nowhere.
     broken: bool,
+    /// See [`VirtioPort::polled`].
+    polled: bool,
 }
 
 impl<T: Transport> VirtioPort<T> {
@@ -108,7 +110,15 @@ impl<T: Transport> VirtioPort<T> {
             free: (0..SIZE).collect(),
             untold: false,
             broken: false,
+            polled: false,
         })
+    }
+
+    /// From now on it waits in [`Port::push`] until the device is done, without an interrupt,
+    /// and nothing is received.
+    pub fn polled(mut self) -> VirtioPort<T> {
+        self.polled = true;
+        self
     }
 
     /// The device.
@@ -140,7 +150,7 @@ impl<T: Transport> VirtioPort<T> {
     /// Passes everything that has arrived to `f`.
     pub fn receive(&mut self, mut f: impl FnMut(&[u8])) {
         let mut again = false;
-        while !self.broken {
+        while !self.broken && !self.polled {
             match self.receive.take_back(true) {
                 Ok(None) => break,
                 Ok(Some((buffer, len))) => {
@@ -203,6 +213,10 @@ impl<T: Transport> Port for VirtioPort<T> {
             }
         }
         self.reclaim();
+        while self.polled && !self.drained() {
+            core::hint::spin_loop();
+            self.reclaim();
+        }
         if !self.drained() {
             self.transmit.queue.set_dev_notify(true);
             // It may have finished before it saw the flag.

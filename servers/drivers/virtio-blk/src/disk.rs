@@ -121,7 +121,7 @@ impl<T: Transport> Disk<T> {
     }
 
     /// Carries out a checked request with the first `len` bytes of the buffer. `wait`
-    /// returns when the device has interrupted.
+    /// returns when it is time to look at the device again.
     pub fn run(
         &mut self,
         operation: Operation,

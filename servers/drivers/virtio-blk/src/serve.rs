@@ -24,7 +24,7 @@ pub trait Grants {
         offset: u64,
         buffer: &[u8],
     ) -> Result<(), Errno>;
-    /// Returns when the device has interrupted.
+    /// Returns when the device has interrupted, or some time after the last look at it.
     fn wait(&mut self);
 }
 

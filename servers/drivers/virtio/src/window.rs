@@ -14,8 +14,14 @@ const BLOCK: u64 = 0x200;
 /// every host can emulate for a user-mode driver.
 pub type Registers = MmioTransport<'static>;
 
+/// Whether this run wants the device to be asked, again and again, whether it is done: an
+/// interrupt would come at no particular moment.
+pub fn polled() -> bool {
+    rt::args::number("poll").is_some_and(|poll| poll != 0)
+}
+
 /// Maps the register block that the arguments name, checks that it is a `kind`, and binds
-/// the interrupt. Logs what is wrong.
+/// the interrupt unless the device is [`polled`]. Logs what is wrong.
 pub fn open(kind: DeviceType) -> Result<Registers, Errno> {
     let base = rt::args::number("mmio").ok_or(Errno::EINVAL)?;
     let irq = rt::args::number("irq").ok_or(Errno::EINVAL)?;
@@ -38,7 +44,9 @@ pub fn open(kind: DeviceType) -> Result<Registers, Errno> {
         rt::log!("{base:#x}: a {:?}, not a {kind:?}", registers.device_type());
         return Err(Errno::ENODEV);
     }
-    rt::kernel::irq_bind(irq as u32)?;
+    if !polled() {
+        rt::kernel::irq_bind(irq as u32)?;
+    }
     Ok(registers)
 }
 

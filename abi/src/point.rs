@@ -1,0 +1,109 @@
+//! What a fault point is about: the memory of its sides. Whoever carries out a plan of faults,
+//! the VMM or the kernel, finds the pages here.
+
+use crate::proto::{vfs, vm};
+use crate::trace::{Kind, Record};
+use crate::{Endpoint, Request, page_down};
+
+/// Whose page goes away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The page a copy reads.
+    Source,
+    /// The page a copy or fill writes.
+    Target,
+    /// A page of the range that VM is asked to repair.
+    Range,
+    /// The page of the faulting instruction.
+    Instruction,
+    /// The page of the faulting access.
+    Data,
+}
+
+impl Side {
+    /// All of them.
+    pub const ALL: [Side; 5] = [
+        Side::Source,
+        Side::Target,
+        Side::Range,
+        Side::Instruction,
+        Side::Data,
+    ];
+
+    /// Its letter in a plan.
+    pub const fn letter(self) -> u8 {
+        match self {
+            Side::Source => b's',
+            Side::Target => b't',
+            Side::Range => b'r',
+            Side::Instruction => b'i',
+            Side::Data => b'd',
+        }
+    }
+}
+
+/// A range of a process's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Whose.
+    pub who: Endpoint,
+    /// First byte.
+    pub address: u64,
+    /// Bytes, at least one.
+    pub len: u64,
+}
+
+impl Range {
+    /// Nothing can be made absent in memory of nobody (physical addresses), of VM, which owns
+    /// all page tables, or in none at all.
+    fn of(who: u32, address: u64, len: u64) -> Option<Range> {
+        let who = Endpoint(who);
+        let end = address.checked_add(len)?;
+        let sound = len > 0 && end <= crate::kernel::USER_END;
+        (sound && who.is_process() && who != Endpoint::VM).then_some(Range { who, address, len })
+    }
+
+    /// Pages it touches.
+    pub fn pages(&self) -> u64 {
+        (page_down(self.address + self.len - 1) - page_down(self.address)) / crate::PAGE + 1
+    }
+
+    /// Address of its page number `n`.
+    pub fn page(&self, n: u32) -> Option<u64> {
+        (u64::from(n) < self.pages()).then(|| page_down(self.address) + u64::from(n) * crate::PAGE)
+    }
+}
+
+/// The memory of one side of the point `record`; `before` is the trace up to it, or as much of
+/// it as is known. `None` when the point has no such side.
+pub fn range(
+    record: &Record,
+    side: Side,
+    before: impl DoubleEndedIterator<Item = Record>,
+) -> Option<Range> {
+    let w = &record.words;
+    let (first, second) = record.pair();
+    match (record.kind()?, side) {
+        (Kind::Copy, Side::Source) => Range::of(first, w[2], w[4]),
+        (Kind::Copy | Kind::Fill, Side::Target) => Range::of(second, w[3], w[4]),
+        (Kind::Fault, Side::Data) => Range::of(w[0] as u32, w[2], 1),
+        (Kind::Fault, Side::Instruction) => Range::of(w[0] as u32, w[4], 1),
+        (Kind::Request, Side::Range) => match record.message().1 {
+            vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
+            vfs::MemoryHandled::KIND => handled(w[2], before),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The range of the latest request to VM with this transaction number.
+fn handled(txn: u64, before: impl DoubleEndedIterator<Item = Record>) -> Option<Range> {
+    let asked = before.rev().find(|record| {
+        record.kind() == Some(Kind::Request)
+            && record.message().1 == vm::HandleMemory::KIND
+            && record.words[2] == txn
+    })?;
+    let w = &asked.words;
+    Range::of(w[3] as u32, w[4], w[5])
+}
