@@ -27,10 +27,13 @@ impl Trigger for NoInterrupt {
     }
 }
 
+/// Gets each line; true when it is not for the log.
+pub type Listener = Box<dyn FnMut(&str) -> bool + Send>;
+
 /// Cuts what is written into log lines.
-#[derive(Debug)]
 pub struct Lines {
     line: Vec<u8>,
+    listener: Option<Listener>,
     log: Arc<Log>,
     /// When the line came that stands for [`abi::lab::PROGRAM_STARTED`].
     pub started: Arc<OnceLock<Instant>>,
@@ -41,9 +44,21 @@ impl Lines {
     pub fn new(log: Arc<Log>) -> Lines {
         Lines {
             line: Vec::new(),
+            listener: None,
             log,
             started: Arc::default(),
         }
+    }
+
+    /// From now on `listener` gets every line first.
+    pub fn listen(&mut self, listener: impl FnMut(&str) -> bool + Send + 'static) {
+        self.listener = Some(Box::new(listener));
+    }
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines").finish_non_exhaustive()
     }
 }
 
@@ -57,7 +72,12 @@ impl Write for Lines {
                 if self.line.starts_with(STARTED_LINE.as_bytes()) {
                     self.started.get_or_init(Instant::now);
                 }
-                self.log.line("serial", &self.line);
+                let heard = self.listener.as_mut().is_some_and(|listener| {
+                    listener(String::from_utf8_lossy(&self.line).trim_end())
+                });
+                if !heard {
+                    self.log.line("serial", &self.line);
+                }
                 self.line.clear();
             }
         }
@@ -108,6 +128,7 @@ pub fn restore(uart: &mut Uart, state: &UartState) -> io::Result<()> {
     before.line.clear();
     let lines = Lines {
         line: state.line.clone(),
+        listener: None,
         log: before.log.clone(),
         started: before.started.clone(),
     };

@@ -25,7 +25,7 @@ use crate::lab::{Machine, Setup, Snapshot, Stop};
 use crate::log::{KEPT, Log};
 
 /// Wall clock of every laboratory machine at boot, ns since 1970 (2026-01-01).
-const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
+pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 /// Entropy of every laboratory machine.
 const SEED: [u64; 4] = [1, 2, 3, 4];
 /// A stay in the guest without an exit for so long is a hang.

@@ -182,8 +182,20 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that is about to run its first instruction.
+    /// A machine that is about to run its first instruction. What its program writes is kept.
     pub fn boot(setup: &Setup) -> Result<Machine> {
+        Machine::assemble(setup, Stream::new(), Stream::new())
+    }
+
+    /// Likewise; what its program writes goes to these sinks as it comes, and is not put back
+    /// with the machine.
+    pub fn boot_to(setup: &Setup, stdout: Sink, stderr: Sink) -> Result<Machine> {
+        let (_, kept) = Stream::new();
+        let (_, kept_errors) = Stream::new();
+        Machine::assemble(setup, (stdout, kept), (stderr, kept_errors))
+    }
+
+    fn assemble(setup: &Setup, stdout: (Sink, Stream), stderr: (Sink, Stream)) -> Result<Machine> {
         install_kick()?;
         let kvm = Kvm::new().context("opening /dev/kvm")?;
         let gate = match setup.gate {
@@ -193,8 +205,7 @@ impl Machine {
         let ram = GuestRam::with_slot(setup.memory)?;
         let vm = Vm::new(&kvm, &ram)?;
         let request = StopRequest::new()?;
-        let (out, stdout) = Stream::new();
-        let (err, stderr) = Stream::new();
+        let ((out, stdout), (err, stderr)) = (stdout, stderr);
         let plan = Plan {
             kernel: &setup.kernel,
             archive: &setup.archive,
@@ -364,6 +375,17 @@ impl Machine {
 
     fn write_control(&self) -> Option<()> {
         control::write(&self.ram.map, self.host.control?, &self.wanted)
+    }
+
+    /// The records that came since the last time. Who takes them keeps them: snapshots of the
+    /// machine do not have them.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.trace.records)
+    }
+
+    /// Ends the run from another thread.
+    pub fn stop(&self) -> Arc<StopRequest> {
+        self.request.clone()
     }
 
     /// The trace of the run so far.

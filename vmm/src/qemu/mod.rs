@@ -24,6 +24,10 @@ use crate::kvm::exits::Counts;
 use crate::kvm::gate::Gate;
 use crate::machine::{Config, Ended, Ending, Outcome, spawn, supervise};
 
+pub mod watch;
+
+use watch::Watch;
+
 /// The program, and the Debian package that has it.
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
@@ -35,6 +39,7 @@ struct Files {
     disk: Option<File>,
     link: OwnedFd,
     serial: OwnedFd,
+    ram: Option<Arc<File>>,
 }
 
 impl Files {
@@ -43,12 +48,18 @@ impl Files {
             .map(AsRawFd::as_raw_fd)
             .to_vec();
         all.extend(self.disk.as_ref().map(AsRawFd::as_raw_fd));
+        all.extend(self.ram.as_ref().map(AsRawFd::as_raw_fd));
         all
     }
 }
 
 /// Runs a machine under QEMU to its end.
 pub fn run(config: Config) -> Result<Outcome> {
+    run_watched(config, None)
+}
+
+/// Likewise; `watch` hears what a deterministic guest says.
+pub fn run_watched(config: Config, watch: Option<Watch>) -> Result<Outcome> {
     let begun = Instant::now();
     let log = config.log;
     if config.gate == Some(Gate::Deprivileged) {
@@ -67,6 +78,7 @@ pub fn run(config: Config) -> Result<Outcome> {
         disk: config.disk.map(|disk| disk.file),
         link: link_there.into(),
         serial: serial_there.into(),
+        ram: watch.as_ref().map(|watch| watch.ram.clone()),
     };
     let command = arguments(&files, config.memory, &config.cmdline, &config.qemu_args);
     let mut child = start(&command, &files)?;
@@ -76,7 +88,10 @@ pub fn run(config: Config) -> Result<Outcome> {
     let stop = Stop::new()?;
     let input = Input::new()?;
     let ended = Arc::new(Ended::new()?);
-    let lines = Lines::new(log.clone());
+    let mut lines = Lines::new(log.clone());
+    if let Some(watch) = watch {
+        lines.listen(move |line| watch.lock().line(line));
+    }
     let started = lines.started.clone();
     let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
     let link = Arc::new(Mutex::new(link));
@@ -183,6 +198,12 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
         add("-accel", "tcg".into());
     }
     add("-m", format!("{}K", memory >> 10));
+    if let Some(ram) = &files.ram {
+        let path = path(ram.as_raw_fd());
+        let backend = format!("memory-backend-file,id=ram,share=on,size={memory},mem-path={path}");
+        add("-object", backend);
+        add("-machine", "memory-backend=ram".into());
+    }
     add("-kernel", path(files.kernel.as_raw_fd()));
     add("-initrd", path(files.archive.as_raw_fd()));
     if !cmdline.is_empty() {
@@ -284,6 +305,9 @@ fn copy_log(mut stream: UnixStream, mut lines: Lines) {
 /// How QEMU ended, in terms of the guest.
 fn describe(status: ExitStatus) -> String {
     match status.code() {
+        Some(code) if code == (lab::DEBUG_EXIT_STUCK << 1 | 1) as i32 => {
+            "ended: nobody in the guest can run any more".into()
+        }
         // isa-debug-exit makes 2 * n + 1 of what the guest writes.
         Some(code) if code == (lab::DEBUG_EXIT_PANIC << 1 | 1) as i32 => {
             "ended: the guest's kernel or a core server died".into()
@@ -315,6 +339,7 @@ mod tests {
             kernel: null(),
             archive: null(),
             disk: Some(null().into()),
+            ram: None,
             link: null(),
             serial: null(),
         };
