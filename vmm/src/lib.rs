@@ -14,6 +14,7 @@ pub mod boot;
 pub mod cli;
 pub mod control;
 pub mod counters;
+pub mod deterministic;
 pub mod devices;
 pub mod explore;
 pub mod gdb;

@@ -263,7 +263,8 @@ impl Program {
             .next_back()
     }
 
-    fn accelerator(&self) -> Accelerator {
+    /// What executes the guest.
+    pub fn accelerator(&self) -> Accelerator {
         if let Some(chosen) = self.accelerator {
             return chosen;
         }

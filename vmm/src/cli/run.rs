@@ -1,6 +1,7 @@
 //! `absentia run`.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,15 +13,18 @@ use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::isatty;
 
 use crate::control::{Reason, Signals};
+use crate::deterministic::{self, Trail};
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
 use crate::kvm::gate::Gate;
 use crate::log::complain;
-use crate::machine::{Accelerator, Ending, Outcome};
+use crate::machine::{Accelerator, Ending, FAILED, Outcome};
 use crate::program::{Program, Streams};
 use crate::{memory, terminal};
 
 #[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("same_every_time").args(["deterministic", "check_determinism"]).multiple(true))]
 pub struct Run {
     /// Root file system: a directory (copied for this run) or an ext2 disk image (used in place)
     #[arg(long, value_name = "DIR|IMAGE")]
@@ -67,6 +71,16 @@ pub struct Run {
     /// Added to the kernel's command line
     #[arg(long, hide = true, default_value = "")]
     pub append: String,
+    /// Make the run the same every time: virtual time that starts on 2026-01-01, seeded
+    /// entropy, no standard input. A disk image stays as it is
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Seed of a deterministic run's entropy
+    #[arg(long, default_value = "1", requires = "same_every_time")]
+    pub seed: u64,
+    /// Run the program twice and say where the two runs part: status 125 when they do
+    #[arg(long)]
+    pub check_determinism: bool,
     /// The program and its arguments [default: the embedded root's own]
     #[arg(value_name = "PROGRAM", trailing_var_arg = true)]
     pub program: Vec<OsString>,
@@ -140,6 +154,17 @@ impl Run {
             qemu_args: self.qemu_arg,
             ..Program::new::<OsString>([])
         };
+        if self.check_determinism {
+            return check(&program, self.seed);
+        }
+        if self.deterministic {
+            let run = deterministic::run(program, streams, self.seed, None)?;
+            report(&run.outcome, verbose);
+            if verbose {
+                tell_trail(run.trail);
+            }
+            return Ok(run.outcome.ending.code());
+        }
         let raw = terminal::Raw::enter();
         let outcome = program.run(streams);
         drop(raw);
@@ -147,6 +172,33 @@ impl Run {
         report(&outcome, verbose);
         Ok(outcome.ending.code())
     }
+}
+
+/// Runs twice; 125 when the runs differ.
+fn check(program: &Program, seed: u64) -> Result<u8> {
+    let (run, difference) = deterministic::check(program, seed, |stdout, stderr| {
+        std::io::stdout().write_all(stdout)?;
+        std::io::stdout().flush()?;
+        Ok(std::io::stderr().write_all(stderr)?)
+    })?;
+    report(&run.outcome, program.verbose);
+    tell_trail(run.trail);
+    match difference {
+        None => Ok(run.outcome.ending.code()),
+        Some(difference) => {
+            complain(&format!("absentia: the runs differ: {}", difference.what));
+            Ok(FAILED)
+        }
+    }
+}
+
+fn tell_trail(trail: Option<Trail>) {
+    complain(&match trail {
+        Some(Trail { records, hash }) => {
+            format!("absentia: trace: {records} records, hash {hash:016x}")
+        }
+        None => "absentia: the guest did not say what its trace was".into(),
+    });
 }
 
 /// Tells a person what there is to tell about the end of a run.
