@@ -8,6 +8,7 @@ pub mod expect;
 pub mod filter;
 pub mod judge;
 pub mod minimize;
+pub mod qemu;
 pub mod row;
 pub mod run;
 pub mod scenario;

@@ -1,0 +1,119 @@
+//! Runs that are the same every time, on KVM and under QEMU.
+
+use std::path::Path;
+
+use abi::policy::CopyPolicy;
+use absentia_vmm::deterministic::{self, Trail};
+use absentia_vmm::explore::engine::{Event, Options};
+use absentia_vmm::explore::qemu;
+use absentia_vmm::explore::row::{Give, Layer, Named, PointKind, Verdict};
+use absentia_vmm::explore::run::Stage;
+use absentia_vmm::explore::scenario::{self, Scenario};
+use absentia_vmm::hostlink::input::Source;
+use absentia_vmm::hostlink::output::Sink;
+use absentia_vmm::machine::{Accelerator, Ending};
+use absentia_vmm::program::{Program, Streams};
+
+fn scenario() -> Scenario {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
+    scenario::find(&directory, "d1-read").unwrap()
+}
+
+fn program(accelerator: Accelerator) -> Program {
+    Program {
+        accelerator: Some(accelerator),
+        ..Program::new(["/bin/welcome"])
+    }
+}
+
+fn trail(accelerator: Accelerator, seed: u64) -> (Trail, Vec<u8>) {
+    let ((stdout, kept), (stderr, _)) = (Sink::capture(), Sink::capture());
+    let streams = Streams {
+        stdin: Source::Bytes(Vec::new()),
+        stdout,
+        stderr,
+        terminals: 0,
+        window: None,
+        signals: None,
+    };
+    let run = deterministic::run(program(accelerator), streams, seed, None).unwrap();
+    assert_eq!(run.outcome.ending, Ending::Program(0));
+    let output = kept.lock().unwrap().clone();
+    assert!(!output.is_empty());
+    (run.trail.unwrap(), output)
+}
+
+#[test]
+fn runs_on_kvm_are_equal() {
+    let first = trail(Accelerator::Kvm, 1);
+    assert!(first.0.records > 1000);
+    (0..20).for_each(|_| assert_eq!(trail(Accelerator::Kvm, 1), first));
+}
+
+#[test]
+fn runs_under_qemu_are_equal() {
+    let first = trail(Accelerator::Qemu, 1);
+    assert!(first.0.records > 1000);
+    (0..9).for_each(|_| assert_eq!(trail(Accelerator::Qemu, 1), first));
+}
+
+#[test]
+fn a_check_compares_two_runs() {
+    for accelerator in [Accelerator::Kvm, Accelerator::Qemu] {
+        let (run, difference) = deterministic::check(&program(accelerator), 7, |stdout, _| {
+            assert!(!stdout.is_empty());
+            Ok(())
+        })
+        .unwrap();
+        assert!(difference.is_none(), "{}", difference.unwrap().what);
+        assert!(run.trail.unwrap().records > 1000);
+    }
+}
+
+/// The verdicts of D1 with every page of every point, under QEMU.
+fn explored(policy: CopyPolicy) -> Vec<Verdict> {
+    let (scenario, cache) = (scenario(), scenario::root::cache());
+    let stage = Stage {
+        scenario: &scenario,
+        policy,
+        gate: None,
+        sabotage: String::new(),
+        cache: &cache,
+    };
+    let options = Options {
+        layers: vec![Layer::Pte],
+        kinds: PointKind::ALL.to_vec(),
+        give: Give::Asked,
+        pairs: 0,
+        schedules: 0,
+        seed: 1,
+        jobs: 1,
+        limit: None,
+        shard: (0, 1),
+    };
+    let mut verdicts = Vec::new();
+    qemu::campaign(&stage, &options, |event| {
+        if let Event::Row(row) = event {
+            eprintln!("{} {} {}", row.token, row.verdict, row.detail);
+            if row.verdict == Verdict::Deadlock {
+                assert!(!row.cycle.is_empty());
+            }
+            verdicts.push(row.verdict);
+        }
+        Ok(())
+    })
+    .unwrap();
+    verdicts
+}
+
+#[test]
+fn the_kernel_itself_makes_pages_absent_and_try_survives() {
+    let verdicts = explored(CopyPolicy::Try);
+    assert!(!verdicts.is_empty());
+    assert!(verdicts.iter().all(|verdict| !verdict.is_violation()));
+}
+
+#[test]
+fn the_kernel_itself_makes_pages_absent_and_transparent_deadlocks() {
+    assert!(explored(CopyPolicy::Transparent).contains(&Verdict::Deadlock));
+}
