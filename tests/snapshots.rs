@@ -109,6 +109,24 @@ fn any_moment_can_be_returned_to() {
     }
 }
 
+/// A program that is in its system calls most of the time, so that the watchdog finds it on
+/// its way into the kernel, where KVM does not tell the whole state.
+#[test]
+fn system_calls_are_neither_lost_nor_repeated() {
+    let script = "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo $i; done";
+    let mut machine = started(&["/bin/busybox", "sh", "-c", script]);
+    let snapshots = moments(&mut machine, Duration::from_millis(2));
+    let expected = to_the_end(&mut machine);
+    let lines: String = (1..=1500).map(|i| format!("{i}\n")).collect();
+    assert_eq!(String::from_utf8_lossy(&expected.1.stdout), lines);
+    eprintln!("{} moments", snapshots.len());
+    assert!(snapshots.len() > 20);
+    for (index, snapshot) in snapshots.iter().enumerate() {
+        machine.restore(snapshot).unwrap();
+        assert!(to_the_end(&mut machine) == expected, "moment {index}");
+    }
+}
+
 #[test]
 fn a_snapshot_is_good_for_another_machine() {
     let setup = setup(&["/bin/busybox", "sh", "-c", BUSY]);

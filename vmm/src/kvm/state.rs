@@ -1,6 +1,7 @@
 //! The processor's and the interrupt controllers' state, saved and put back.
 //!
 //! Not saved: the time-stamp counter, which goes on, and with it what the guest knows of time.
+//! Not to be saved: a vCPU that has just executed `int3` or `int $4` ([`Vcpu::may_trap`]).
 
 use anyhow::{Context, Result, ensure};
 use kvm_bindings::{
@@ -9,9 +10,11 @@ use kvm_bindings::{
     kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::Vm;
 use super::vcpu::Vcpu;
+use crate::memory::Ram;
 
 /// Model-specific registers that a guest's kernel can change and that are nowhere else in the
 /// state. IA32_TSC_DEADLINE comes last: it depends on the local APIC.
@@ -96,6 +99,26 @@ impl Vcpu {
             lapic: Box::new(fd.get_lapic().context("KVM_GET_LAPIC")?),
             msrs: buffer.as_slice().to_vec(),
         })
+    }
+
+    /// Whether the vCPU may have executed `int3` or `int $4` and not yet arrived at the handler.
+    /// KVM does not tell of such an exception (KVM_GET_VCPU_EVENTS leaves the software ones
+    /// out), expecting that the instruction is repeated; kvm-pvm has passed it already. Only a
+    /// signal stops a vCPU there, never an exit of its own. Exits must have been completed.
+    pub fn may_trap(&self, ram: &Ram) -> Result<bool> {
+        const INT3: u8 = 0xcc;
+        const INT_4: [u8; 2] = [0xcd, 4];
+        let rip = self.fd.get_regs().context("KVM_GET_REGS")?.rip;
+        let byte = |back: u64| -> Result<Option<u8>> {
+            let at = self.fd.translate_gva(rip.wrapping_sub(back));
+            let at = at.context("KVM_TRANSLATE")?;
+            let there = at.valid != 0;
+            Ok(there
+                .then(|| ram.read_obj(GuestAddress(at.physical_address)).ok())
+                .flatten())
+        };
+        let last = byte(1)?;
+        Ok(last == Some(INT3) || last == Some(INT_4[1]) && byte(2)? == Some(INT_4[0]))
     }
 
     /// Puts the state back. Exits must have been completed.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use abi::trace::{Control, Record};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use kvm_ioctls::Kvm;
 
@@ -36,6 +36,10 @@ use crate::snapshot::tape::Tape;
 /// Exits that completing one exit may bring: an instruction with `rep` has as many as it has
 /// elements, of which KVM does this many at most before it looks up.
 const COMPLETIONS: usize = 1 << 12;
+
+/// How often a machine that is to stop is let run a little further, because it could not be
+/// saved where it is.
+const ATTEMPTS: usize = 100;
 
 /// Everything a machine needs. The same setup makes the same machine any number of times.
 #[derive(Debug)]
@@ -179,6 +183,8 @@ pub struct Machine {
     stderr: Stream,
     /// The vCPU is between two instructions.
     settled: bool,
+    /// And nothing is pending that KVM does not tell.
+    savable: bool,
 }
 
 impl Machine {
@@ -239,6 +245,7 @@ impl Machine {
             stdout,
             stderr,
             settled: true,
+            savable: true,
         })
     }
 
@@ -255,6 +262,7 @@ impl Machine {
     }
 
     fn run_to_stop(&mut self, watchdog: &Watchdog) -> Result<Stop> {
+        let mut attempts = ATTEMPTS;
         loop {
             if let Some(ended) = &self.host.ended {
                 return Ok(ended.clone());
@@ -263,7 +271,7 @@ impl Machine {
                 return Ok(Stop::Died(describe(reason)));
             }
             let step = if self.host.pending.is_empty() {
-                self.settled = false;
+                (self.settled, self.savable) = (false, true);
                 self.board.step()
             } else {
                 Step::Request(self.host.pending.remove(0))
@@ -282,10 +290,19 @@ impl Machine {
             if let Some(stop) = stop {
                 return Ok(stop);
             }
-            if watchdog.expired() {
+            if watchdog.expired() && self.may_stop_here(&mut attempts)? {
                 return Ok(Stop::Hang);
             }
         }
+    }
+
+    /// Whether what a watchdog interrupted could be saved here. A guest that makes many
+    /// attempts fail is stopped all the same, and cannot be saved.
+    fn may_stop_here(&mut self, attempts: &mut usize) -> Result<bool> {
+        self.settle()?;
+        self.savable = !self.board.vcpu.may_trap(&self.ram.map)?;
+        *attempts -= 1;
+        Ok(self.savable || *attempts == 0)
     }
 
     /// Does what a doorbell asks for.
@@ -473,6 +490,10 @@ impl Machine {
     /// Everything as it is now.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         self.settle()?;
+        ensure!(
+            self.savable,
+            "the guest cannot be saved where it was interrupted"
+        );
         let host = Host {
             seen: self.trace.seen,
             lost: self.trace.lost,
@@ -505,6 +526,7 @@ impl Machine {
         self.board.bus.restore(&snapshot.bus)?;
         self.request.rewind(snapshot.host.stop.clone());
         self.host = snapshot.host.clone();
+        self.savable = true;
         (self.trace.seen, self.trace.lost) = (self.host.seen, self.host.lost);
         self.stdout.rewind(&snapshot.stdout);
         self.stderr.rewind(&snapshot.stderr);

@@ -8,7 +8,7 @@ use crate::control::kick_signal;
 
 /// How often the thread is kicked once the time is over: a signal that comes just before
 /// KVM_RUN does not interrupt it.
-const AGAIN: Duration = Duration::from_millis(10);
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// A timer of the calling thread, which must be the one that drops it.
 #[derive(Debug)]
