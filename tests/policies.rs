@@ -29,6 +29,8 @@ fn measure(platform: Platform, policy: CopyPolicy, cases: &[&str]) -> Vec<[u64; 
     let args = ["/bin/policies", "nothing"].iter().chain(cases).copied();
     let mut run = Run::new(&args.collect::<Vec<_>>());
     run.policy = policy;
+    // The file system's cache is to hold all of the file.
+    run.memory = 128 << 20;
     let finished = run.guest(platform, root.disk());
     let text = finished.text();
     assert_eq!(

@@ -105,7 +105,7 @@ static void operation(const char *name, int fd, char *to)
     static char *nothing[] = {"busybox", "true", 0};
     static char *script[] = {
         "busybox", "sh", "-c",
-        "for i in 1 2 3 4 5 6 7 8 9 10; do ls /bin | wc -l; done > /dev/null", 0,
+        "for i in 1 2 3 4 5 6 7 8 9 10; do ls /work | wc -l; done > /dev/null", 0,
     };
     if (to)
         read_file(fd, to);
