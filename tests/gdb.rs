@@ -93,7 +93,8 @@ impl Client {
                 byte => text.push(byte),
             }
         }
-        (self.byte(), self.byte());
+        self.byte();
+        self.byte();
         self.0.write_all(b"+").unwrap();
         String::from_utf8(text).unwrap()
     }

@@ -263,7 +263,7 @@ fn copied(disk: Overlay) -> Result<std::fs::File> {
     let mut at = 0;
     while at < sectors {
         let now = (sectors - at).min(buffer.len() as u64 / SECTOR as u64);
-        let bytes = &mut buffer[..now as usize * SECTOR as usize];
+        let bytes = &mut buffer[..now as usize * SECTOR];
         disk.read(at, bytes)
             .map_err(|errno| anyhow::anyhow!("reading the disk: {errno:?}"))?;
         if bytes.iter().all(|&byte| byte == 0) {

@@ -56,7 +56,7 @@ pub fn serve(player: &mut Player, plan: &Plan, listener: &TcpListener) -> Result
         let (stream, _) = listener.accept().context("waiting for gdb")?;
         match converse(&mut session, stream) {
             Ok(Some(DisconnectReason::Kill)) => return Ok(None),
-            Ok(Some(_)) => return session.to_the_end().map(Some),
+            Ok(Some(_)) => return session.go_on().map(Some),
             Ok(None) => complain("absentia: gdb is gone without a word; waiting for another"),
             Err(error) => {
                 if let Some(failure) = session.failure.take() {

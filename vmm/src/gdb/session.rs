@@ -258,7 +258,7 @@ impl<'a> Session<'a> {
     }
 
     /// The rest of the run, if there is any.
-    pub fn to_the_end(&mut self) -> Result<Served> {
+    pub fn go_on(&mut self) -> Result<Served> {
         while self.ended.is_none() {
             self.resume = Resume::Continue;
             self.resume()?;

@@ -140,8 +140,7 @@ impl Drawing {
         at: u64,
         kind: u64,
         track: u64,
-        category: &str,
-        name: &str,
+        (category, name): (&str, &str),
         flow: Option<(u32, u64)>,
         arguments: &[Argument],
     ) {
@@ -181,15 +180,15 @@ impl Drawing {
 
     fn instant(&mut self, who: u32, category: &str, name: &str, arguments: &[Argument]) {
         let track = self.track(who, Track::Own);
-        self.event(self.now, INSTANT, track, category, name, None, arguments);
+        self.event(self.now, INSTANT, track, (category, name), None, arguments);
     }
 
     fn begin(&mut self, track: u64, category: &str, name: &str, arguments: &[Argument]) {
-        self.event(self.now, BEGIN, track, category, name, None, arguments);
+        self.event(self.now, BEGIN, track, (category, name), None, arguments);
     }
 
     fn end(&mut self, track: u64) {
-        self.event(self.now, END, track, "", "", None, &[]);
+        self.event(self.now, END, track, ("", ""), None, &[]);
     }
 
     fn record(&mut self, record: &Record) {
@@ -274,7 +273,7 @@ impl Drawing {
                 self.tracks
                     .entry(IDLE)
                     .or_insert(("nobody can run".into(), None));
-                self.event(since, BEGIN, IDLE, "idle", "time passes", None, &[]);
+                self.event(since, BEGIN, IDLE, ("idle", "time passes"), None, &[]);
                 self.end(IDLE);
             }
             Some(Kind::Process) | None => {}
@@ -334,7 +333,14 @@ impl Drawing {
         let name = format!("→ {what}");
         let flow = Some((field::EVENT_FLOW, self.flows));
         let track = self.track(from, Track::Own);
-        self.event(self.now, INSTANT, track, category, &name, flow, &arguments);
+        self.event(
+            self.now,
+            INSTANT,
+            track,
+            (category, &name),
+            flow,
+            &arguments,
+        );
         let received = format!("← {what}, from {sender}");
         self.sent
             .entry(to)
@@ -347,7 +353,7 @@ impl Drawing {
             self.now += 1;
             let track = self.track(who, Track::Own);
             let flow = Some((field::EVENT_FLOW_END, flow));
-            self.event(self.now, INSTANT, track, "message", &name, flow, &[]);
+            self.event(self.now, INSTANT, track, ("message", &name), flow, &[]);
         }
     }
 
