@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(of(Class::Linux, 0), "read");
         assert_eq!(of(Class::Linux, 9999), "call 9999");
         assert_eq!(of(Class::Post, abi::proto::vfs::PageIn::KIND), "PageIn");
-        assert_eq!(of(Class::Call, 0xdead_00), "message 0xdead00");
+        assert_eq!(of(Class::Call, 0x00de_ad00), "message 0xdead00");
         assert_eq!(linux_call(&record(Kind::Message, 6 | 3 << 8)), Some(3));
         assert_eq!(linux_call(&record(Kind::Reply, 6 | 3 << 8)), None);
     }

@@ -354,7 +354,7 @@ fn any_records_make_a_file() {
     for i in 0..5000 {
         let random = |index| abi::trace::random(7, i * 16 + index);
         let words = std::array::from_fn(|w| random(w as u64) >> (random(9) % 64));
-        let what = random(10) % 16 | (random(11) >> 40) << 8;
+        let what = (random(10) % 16) | ((random(11) >> 40) << 8);
         records.push(Record {
             time: random(12) >> 30,
             what,
