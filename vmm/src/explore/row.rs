@@ -303,15 +303,17 @@ impl Row {
         self.faults.first().map(|fault| fault.point.kind)
     }
 
-    /// The token without the policy: the same experiment under another policy has the same.
+    /// What was done, without the policy: the same under two policies where their points are the
+    /// same. They need not be, for a copy that is tried again passes more of them.
     pub fn experiment(&self) -> String {
         let rest = self.token.strip_prefix(&self.scenario);
         let rest = rest.and_then(|rest| rest.strip_prefix('@'));
         let rest = rest.and_then(|rest| rest.strip_prefix(self.policy.as_str()));
-        rest.map_or_else(
-            || self.token.clone(),
-            |rest| format!("{}@{rest}", self.scenario),
-        )
+        let mut text = format!("{}@{}", self.scenario, rest.unwrap_or(&self.token));
+        for fault in &self.faults {
+            text += &format!(" {} {}", fault.point.kind, fault.point.what);
+        }
+        text
     }
 }
 
@@ -464,7 +466,13 @@ pub mod tests {
         let a = row("try", 5, Side::Target, 0, Verdict::Ok);
         let b = row("transparent", 5, Side::Target, 0, Verdict::Deadlock);
         assert_eq!(a.experiment(), b.experiment());
-        assert_eq!(a.experiment(), "d1-read@+5.t0.pte~first");
+        assert!(
+            a.experiment()
+                .starts_with("d1-read@+5.t0.pte~first copy ext2")
+        );
+        let mut other = b.clone();
+        other.faults[0].point.what = "vfs asks vm".into();
+        assert_ne!(a.experiment(), other.experiment());
         assert!(b.verdict.is_violation() && !a.verdict.is_violation());
     }
 }

@@ -1,11 +1,11 @@
 //! All points of a run in their order, coloured by what came of them: a lane for each kind of
 //! point, a column for each point, the worst verdict of a point's runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::style;
-use crate::explore::row::{Named, PointKind, Row, Verdict};
+use crate::explore::row::{PointKind, Row, Verdict};
 
 /// The drawing's width; where lanes begin; a lane's height and what lies between two.
 const WIDTH: f64 = 1000.0;
@@ -20,16 +20,19 @@ const COLUMNS: usize = 450;
 /// point under every policy.
 #[derive(Clone, Debug, Default)]
 pub struct Axis {
-    points: BTreeMap<u64, PointKind>,
+    points: BTreeSet<u64>,
+    kinds: BTreeSet<PointKind>,
 }
 
 impl Axis {
     /// Of all these rows' points.
     pub fn of<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Axis {
-        let firsts = rows.into_iter().filter_map(|row| row.faults.first());
-        Axis {
-            points: firsts.map(|f| (f.point.number, f.point.kind)).collect(),
+        let mut axis = Axis::default();
+        for fault in rows.into_iter().filter_map(|row| row.faults.first()) {
+            axis.points.insert(fault.point.number);
+            axis.kinds.insert(fault.point.kind);
         }
+        axis
     }
 
     /// How many points.
@@ -39,19 +42,19 @@ impl Axis {
 
     /// The drawing, as SVG, of rows whose points are on the axis. `title` says what it shows.
     pub fn draw<'a>(&self, title: &str, rows: impl IntoIterator<Item = &'a Row>) -> String {
-        let mut worst: BTreeMap<u64, (Verdict, u64)> = BTreeMap::new();
+        // A number may be another kind of point under another policy.
+        let mut worst: BTreeMap<u64, (PointKind, Verdict, u64)> = BTreeMap::new();
         for row in rows {
             if let Some(fault) = row.faults.first() {
-                let entry = worst.entry(fault.point.number).or_insert((row.verdict, 0));
-                entry.0 = entry.0.max(row.verdict);
-                entry.1 += 1;
+                let point = &fault.point;
+                let entry = worst
+                    .entry(point.number)
+                    .or_insert((point.kind, row.verdict, 0));
+                entry.1 = entry.1.max(row.verdict);
+                entry.2 += 1;
             }
         }
-        let kinds: Vec<PointKind> = PointKind::ALL
-            .iter()
-            .copied()
-            .filter(|kind| self.points.values().any(|k| k == kind))
-            .collect();
+        let kinds: Vec<PointKind> = self.kinds.iter().copied().collect();
         let columns = self.points.len().clamp(1, COLUMNS);
         let step = (WIDTH - LEFT - 12.0) / columns as f64;
         let height = TOP + kinds.len() as f64 * (LANE + GAP) + 22.0;
@@ -70,8 +73,8 @@ impl Axis {
             );
         }
         let mut cells: BTreeMap<(usize, PointKind), (Verdict, u64, u64, u64)> = BTreeMap::new();
-        for (place, (&number, &kind)) in self.points.iter().enumerate() {
-            let Some(&(verdict, runs)) = worst.get(&number) else {
+        for (place, &number) in self.points.iter().enumerate() {
+            let Some(&(kind, verdict, runs)) = worst.get(&number) else {
                 continue;
             };
             let column = place * columns / self.points.len();
@@ -110,9 +113,7 @@ impl Axis {
             );
         }
         let y = height - 8.0;
-        if let (Some(first), Some(last)) =
-            (self.points.keys().next(), self.points.keys().next_back())
-        {
+        if let (Some(first), Some(last)) = (self.points.first(), self.points.last()) {
             let _ = write!(
                 svg,
                 "<text x=\"{LEFT}\" y=\"{y}\">point {first}</text>\
@@ -159,6 +160,20 @@ mod tests {
                 .map(|rest| rest[..6].to_string())
         };
         assert_eq!(x(&svg), x(&other));
+    }
+
+    #[test]
+    fn a_point_is_in_the_lane_of_its_kind() {
+        let mut rows = ["transparent", "try"].map(|p| row(p, 5, Side::Target, 0, Verdict::Ok));
+        rows[1].faults[0].point.kind = PointKind::Request;
+        let axis = Axis::of(&rows);
+        let place = |row: &Row| {
+            let svg = axis.draw("", [row]);
+            svg.split("class=\"ok\"")
+                .nth(1)
+                .map(|rest| rest[..40].to_string())
+        };
+        assert_ne!(place(&rows[0]), place(&rows[1]));
     }
 
     #[test]
