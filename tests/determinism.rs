@@ -79,6 +79,7 @@ fn explored(policy: CopyPolicy) -> Vec<Verdict> {
         gate: None,
         sabotage: String::new(),
         cache: &cache,
+        emulated: true,
     };
     let options = Options {
         layers: vec![Layer::Pte],

@@ -32,6 +32,7 @@ fn stage<'a>(scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Sta
         gate: None,
         sabotage: String::new(),
         cache,
+        emulated: false,
     }
 }
 

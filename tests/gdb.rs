@@ -32,6 +32,7 @@ fn started<'a>(scenario: &'a Scenario, cache: &'a Path) -> (Player, u64) {
         gate: None,
         sabotage: String::new(),
         cache,
+        emulated: false,
     };
     let mut player = Player::new(&stage, &Default::default(), false).expect("a machine");
     let first = player.start().expect("the program");

@@ -12,6 +12,7 @@ use crate::explore::row::{Give, Header, Layer, Line, Named, PointKind, Row};
 use crate::explore::run::Stage;
 use crate::explore::scenario::{self, Scenario};
 use crate::log::complain;
+use crate::machine::Accelerator;
 use crate::report;
 use crate::report::terminal::{self, Progress};
 
@@ -62,6 +63,10 @@ pub struct Explore {
     /// Read these files instead of exploring, and report on them as one
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["scenarios", "out"])]
     pub merge: Vec<PathBuf>,
+    /// What executes the guest; under qemu the kernel itself makes pages absent, in the layer pte
+    /// only, and every run boots
+    #[arg(long, default_value = "kvm")]
+    pub accel: Accelerator,
     /// Deliberate defects in the guest, to see that they are found
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
@@ -89,6 +94,11 @@ pub fn check_sabotage(names: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether the guest runs under QEMU.
+pub fn emulated(accel: Accelerator) -> bool {
+    accel == Accelerator::Qemu
+}
+
 /// The scenario of this name, or in this file. Names are looked for below the working directory,
 /// then where this binary was built.
 pub fn find(name: &str) -> Result<Scenario> {
@@ -109,6 +119,7 @@ impl Explore {
         ensure!(self.jobs != Some(0), "at least one job is needed");
         let mut campaigner = Campaigner::new(self.out.as_deref())?;
         campaigner.sabotage = self.sabotage.clone();
+        campaigner.emulated = emulated(self.accel);
         for name in &self.scenarios {
             let scenario = find(name)?;
             let policies = or_else(&self.policies, &scenario.explore.policies);
@@ -155,6 +166,8 @@ pub fn defaults(scenario: &Scenario) -> Options {
 pub struct Campaigner {
     /// Deliberate defects.
     pub sabotage: String,
+    /// Under QEMU.
+    pub emulated: bool,
     writer: Option<Writer>,
     headers: Vec<Header>,
     rows: Vec<Row>,
@@ -165,6 +178,7 @@ impl Campaigner {
     pub fn new(out: Option<&Path>) -> Result<Campaigner> {
         Ok(Campaigner {
             sabotage: String::new(),
+            emulated: false,
             writer: out.map(Writer::create).transpose()?,
             headers: Vec::new(),
             rows: Vec::new(),
@@ -185,6 +199,7 @@ impl Campaigner {
             gate: None,
             sabotage: self.sabotage.clone(),
             cache: &cache,
+            emulated: self.emulated,
         };
         let mut progress = None;
         engine::campaign(&stage, options, |event| {

@@ -9,8 +9,9 @@ use super::explore::{check_sabotage, find};
 use crate::explore::engine::{self, Base};
 use crate::explore::judge;
 use crate::explore::minimize;
-use crate::explore::run::{Stage, play};
+use crate::explore::run::{Player, Stage, play};
 use crate::explore::scenario;
+use crate::gdb;
 use crate::inject::{Applied, Plan, Schedule};
 use crate::log::complain;
 use crate::trace::perfetto;
@@ -22,6 +23,9 @@ pub struct Replay {
     /// Write the run as a Perfetto timeline (ui.perfetto.dev)
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Stop before the first fault and wait for gdb on this port of 127.0.0.1 (0: any)
+    #[arg(long, value_name = "PORT", conflicts_with = "trace")]
+    pub gdb: Option<u16>,
     /// Print the guest's log
     #[arg(long, short)]
     pub verbose: bool,
@@ -50,7 +54,11 @@ impl Replay {
             gate: None,
             sabotage: self.sabotage,
             cache: &cache,
+            emulated: false,
         };
+        if let Some(port) = self.gdb {
+            return under_gdb(&stage, &self.token, port, self.verbose);
+        }
         let base = engine::base(&stage, &Schedule::First, false)?;
         let played = play(&stage, &self.token, base.budget(), self.verbose)?;
         let records = played.player.records();
@@ -101,6 +109,24 @@ impl Replay {
     }
 }
 
+/// The run with gdb in between; its verdict in one line.
+fn under_gdb(stage: &Stage<'_>, plan: &Plan, port: u16, verbose: bool) -> Result<u8> {
+    let base = engine::base(stage, &Schedule::First, false)?;
+    let listener = gdb::listen(port)?;
+    let mut player = Player::new(stage, &plan.schedule, verbose)?;
+    player.set_budget(base.budget());
+    player.start()?;
+    let Some(served) = gdb::serve(&mut player, plan, &listener)? else {
+        complain("absentia: gdb killed the run");
+        return Ok(0);
+    };
+    let reference = base.reference.as_ref().ok();
+    let expect = &stage.scenario.expect;
+    let judged = judge::judge(expect, reference, &served.ended, &plan.faults);
+    super::print(&format!("this run: {} {}\n", judged.verdict, judged.detail))?;
+    Ok(u8::from(judged.verdict.is_violation()))
+}
+
 /// The run without a fault in one line.
 fn without(base: &Base) -> String {
     match &base.reference {
@@ -124,6 +150,7 @@ impl Minimize {
             gate: None,
             sabotage: self.sabotage,
             cache: &cache,
+            emulated: false,
         };
         let smaller = minimize::minimize(&stage, &self.token)?;
         complain(&format!(

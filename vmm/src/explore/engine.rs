@@ -19,6 +19,11 @@ use crate::trace::words::{Names, describe};
 /// What executes laboratory machines.
 pub const PLATFORM: &str = "kvm";
 
+/// What executes the machines of a stage.
+pub fn platform(stage: &Stage<'_>) -> &'static str {
+    if stage.emulated { "qemu" } else { PLATFORM }
+}
+
 /// What to explore, beside what the scenario says.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -107,7 +112,7 @@ impl Base {
             scenario: stage.scenario.name.clone(),
             description: stage.scenario.description.clone(),
             policy: stage.policy.name().into(),
-            platform: PLATFORM.into(),
+            platform: platform(stage).into(),
             build: build(),
             baseline: Baseline {
                 output: Hash(output ^ u64::from(status)),
@@ -141,11 +146,11 @@ pub fn build() -> String {
 
 /// A point to explore.
 #[derive(Clone, Copy, Debug)]
-struct Spot {
+pub(super) struct Spot {
     /// Its number.
-    number: u64,
+    pub number: u64,
     /// Its place in the trace.
-    at: usize,
+    pub at: usize,
 }
 
 /// Runs a whole campaign over one scenario under one policy. `tell` gets every event in turn.
@@ -154,6 +159,9 @@ pub fn campaign(
     options: &Options,
     mut tell: impl FnMut(Event) -> Result<()>,
 ) -> Result<()> {
+    if stage.emulated {
+        return super::qemu::campaign(stage, options, tell);
+    }
     let base = base(stage, &Schedule::First, false)?;
     let spots = spots(stage, options, &base);
     let mut header = base.header(stage);
@@ -212,7 +220,7 @@ pub fn campaign(
 }
 
 /// The points of the run without a fault that are to be explored.
-fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
+pub(super) fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
     let explore = &stage.scenario.explore;
     let mut filter = Filter::new(explore);
     let mut spots = Vec::new();
@@ -317,7 +325,7 @@ impl Shared<'_> {
             spot.number
         );
         let before = player.snapshot()?;
-        for fault in self.faults(spot.number, &self.base.records[..=spot.at]) {
+        for fault in faults(self.stage, self.options, &self.base.records[..=spot.at]) {
             if !self.stopped() {
                 self.side_trip(player, &[fault], send)?;
                 player.restore(&before)?;
@@ -328,36 +336,6 @@ impl Shared<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The faults that a point allows; `records` end with it.
-    fn faults(&self, number: u64, records: &[Record]) -> Vec<Fault> {
-        let Some((record, before)) = records.split_last() else {
-            return Vec::new();
-        };
-        let mut faults = Vec::new();
-        let sides = record.kind().map_or(&[][..], point::sides);
-        let wanted = &self.stage.scenario.explore.sides;
-        for &side in sides.iter().filter(|side| wanted.contains(side)) {
-            let pages = point::range(record, side, before).map_or(0, |range: Range| range.pages());
-            for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
-                for &layer in &self.options.layers {
-                    let give = if layer == Layer::Slot {
-                        self.options.give
-                    } else {
-                        Give::Asked
-                    };
-                    faults.push(Fault {
-                        point: number,
-                        side,
-                        page,
-                        layer,
-                        give,
-                    });
-                }
-            }
-        }
-        faults
     }
 
     /// Applies the last of `faults`, of which the others are in effect already, and runs to the
@@ -392,7 +370,7 @@ impl Shared<'_> {
                 .iter()
                 .rposition(|r| r.kind().is_some_and(Kind::is_point));
             let upto = at.map_or(&[][..], |at| &records[..=at]);
-            for second in self.faults(number, upto) {
+            for second in faults(self.stage, self.options, upto) {
                 if self.stopped() {
                     return Ok(());
                 }
@@ -425,7 +403,7 @@ impl Shared<'_> {
     fn scheduled(&self, schedule: &Schedule, seed: u64) -> Result<Row> {
         let mut player = Player::new(self.stage, schedule, false)?;
         player.set_budget(self.base.budget());
-        let mut faults = Vec::new();
+        let mut with = Vec::new();
         let start = player.start()?;
         if seed.is_multiple_of(2) {
             // Somewhere in the run; the order of things decides what is there.
@@ -433,17 +411,17 @@ impl Shared<'_> {
             let number = start + random(seed, 1) % span;
             if player.reach(number)? {
                 let records = player.records().to_vec();
-                let all = self.faults(number, &records);
+                let all = faults(self.stage, self.options, &records);
                 let fault = all.get((random(seed, 2) % all.len().max(1) as u64) as usize);
                 if let Some(fault) = fault
                     && matches!(player.apply(fault)?, Applied::Done { .. })
                 {
-                    faults = told(&records, &[*fault]);
+                    with = told(&records, &[*fault]);
                 }
             }
         }
         let ended = player.finish()?;
-        Ok(self.row(&ended, &faults, schedule))
+        Ok(self.row(&ended, &with, schedule))
     }
 
     fn row(&self, ended: &Ended, told: &[(Fault, row::Point)], schedule: &Schedule) -> Row {
@@ -452,6 +430,36 @@ impl Shared<'_> {
         let judged = judge::judge(&self.stage.scenario.expect, reference, ended, &faults);
         row_of(self.stage, ended, judged, told, schedule)
     }
+}
+
+/// The faults that a point allows; `records` end with it.
+pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<Fault> {
+    let Some((record, before)) = records.split_last() else {
+        return Vec::new();
+    };
+    let mut faults = Vec::new();
+    let sides = record.kind().map_or(&[][..], point::sides);
+    let wanted = &stage.scenario.explore.sides;
+    for &side in sides.iter().filter(|side| wanted.contains(side)) {
+        let pages = point::range(record, side, before).map_or(0, |range: Range| range.pages());
+        for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
+            for &layer in &options.layers {
+                let give = if layer == Layer::Slot {
+                    options.give
+                } else {
+                    Give::Asked
+                };
+                faults.push(Fault {
+                    point: record.number(),
+                    side,
+                    page,
+                    layer,
+                    give,
+                });
+            }
+        }
+    }
+    faults
 }
 
 /// Faults with their points in words. `records` is a trace that has the points.
@@ -498,7 +506,7 @@ pub fn row_of(
         token: plan.to_string(),
         scenario: plan.scenario,
         policy: plan.policy.name().into(),
-        platform: PLATFORM.into(),
+        platform: platform(stage).into(),
         faults: faults
             .iter()
             .map(|(fault, point)| row::Fault {

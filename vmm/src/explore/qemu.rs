@@ -8,17 +8,16 @@ use std::time::Duration;
 use abi::trace::{Kind, Record};
 use anyhow::{Result, ensure};
 
-use super::engine::{Event, Options, row_of, told};
+use super::engine::{self, Base, Event, Options, row_of, told};
 use super::expect::Observed;
-use super::filter::{Filter, kind_of, spread};
 use super::judge;
-use super::row::{Give, Layer};
+use super::row::Layer;
 use super::run::{Ended, Finish, Stage};
 use crate::control::Reason;
 use crate::deterministic::{Qemu, under_qemu};
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
-use crate::inject::{Fault, Schedule, point};
+use crate::inject::{Fault, Schedule};
 use crate::inspect::graph::Graph;
 use crate::inspect::render;
 use crate::lab::disk;
@@ -143,31 +142,40 @@ pub fn campaign(
     options: &Options,
     mut tell: impl FnMut(Event) -> Result<()>,
 ) -> Result<()> {
-    let base = play(stage, &[], false)?;
-    let expect = &stage.scenario.expect;
-    let reference = match judge::reference(expect, &base.ended) {
+    ensure!(
+        options.pairs == 0 && options.schedules == 0,
+        "under QEMU there are neither pairs nor schedules"
+    );
+    let options = &Options {
+        layers: vec![Layer::Pte],
+        ..options.clone()
+    };
+    let plain = play(stage, &[], false)?;
+    let base = Base {
+        reference: judge::reference(&stage.scenario.expect, &plain.ended),
+        first: first(&plain.records),
+        records: plain.records,
+        ended: plain.ended,
+    };
+    let spots = engine::spots(stage, options, &base);
+    let header = Box::new(base.header(stage));
+    tell(Event::Begun(header, spots.len() as u64))?;
+    let reference = match &base.reference {
         Ok(reference) => reference,
         Err(judged) => {
-            let row = row_of(stage, &base.ended, *judged, &[], &Schedule::First);
+            let row = row_of(
+                stage,
+                &base.ended,
+                (**judged).clone(),
+                &[],
+                &Schedule::First,
+            );
             return tell(Event::Row(Box::new(row)));
         }
     };
-    let (explore, first) = (&stage.scenario.explore, first(&base.records));
-    let mut filter = Filter::new(explore);
-    let mut spots = Vec::new();
-    for (at, record) in base.records.iter().enumerate() {
-        let wanted = filter.wants(record) && record.number() >= first;
-        if wanted && kind_of(record).is_some_and(|kind| options.kinds.contains(&kind)) {
-            spots.push(at);
-        }
-    }
-    let (shard, shards) = options.shard;
     let mut left = options.limit.unwrap_or(u64::MAX);
-    for (index, at) in spread(spots, explore.limit).into_iter().enumerate() {
-        if index as u64 % shards.max(1) != shard {
-            continue;
-        }
-        for fault in faults(stage, &base.records[..=at]) {
+    for spot in spots {
+        for fault in engine::faults(stage, options, &base.records[..=spot.at]) {
             if left == 0 {
                 return Ok(());
             }
@@ -178,7 +186,8 @@ pub fn campaign(
                 tell(Event::Nothing)?;
                 continue;
             }
-            let judged = judge::judge(expect, Some(&reference), &played.ended, &[fault]);
+            let expect = &stage.scenario.expect;
+            let judged = judge::judge(expect, Some(reference), &played.ended, &[fault]);
             let told = told(&base.records, &[fault]);
             let row = row_of(stage, &played.ended, judged, &told, &Schedule::First);
             tell(Event::Row(Box::new(row)))?;
@@ -186,29 +195,6 @@ pub fn campaign(
         tell(Event::PointDone)?;
     }
     Ok(())
-}
-
-/// The faults of the point with which `records` end.
-fn faults(stage: &Stage<'_>, records: &[Record]) -> Vec<Fault> {
-    let Some((record, before)) = records.split_last() else {
-        return Vec::new();
-    };
-    let mut faults = Vec::new();
-    let sides = record.kind().map_or(&[][..], point::sides);
-    let wanted = &stage.scenario.explore.sides;
-    for &side in sides.iter().filter(|side| wanted.contains(side)) {
-        let pages = point::range(record, side, before).map_or(0, |range| range.pages());
-        for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
-            faults.push(Fault {
-                point: record.number(),
-                side,
-                page,
-                layer: Layer::Pte,
-                give: Give::Asked,
-            });
-        }
-    }
-    faults
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

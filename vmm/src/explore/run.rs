@@ -44,6 +44,8 @@ pub struct Stage<'a> {
     pub sabotage: String,
     /// Where compiled programs are kept.
     pub cache: &'a Path,
+    /// Under QEMU ([`super::qemu`]) and not on KVM.
+    pub emulated: bool,
 }
 
 impl Stage<'_> {
