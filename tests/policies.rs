@@ -110,12 +110,14 @@ fn failing_first_is_free(platform: Platform) {
     let cases = ["read-present"];
     let rows = POLICIES.map(|policy| measure(platform, policy, &cases)[0]);
     for row in &rows[1..] {
-        for counter in [MESSAGES, COPIES, BYTES, FAILED, PARKED, REPAIRS] {
+        for counter in [MESSAGES, COPIES, FAILED, PARKED, REPAIRS] {
             assert_eq!(
                 row[counter], rows[0][counter],
                 "counter {counter} of {rows:?}"
             );
         }
+        // The text of the counters themselves is longer or shorter by some digits.
+        assert!(row[BYTES].abs_diff(rows[0][BYTES]) < 100, "{rows:?}");
         // Clock and disk are not the policy's.
         let entries = |row: &[u64; 9]| row[VISITS] - row[INTERRUPTS];
         assert_eq!(entries(row), entries(&rows[0]), "{rows:?}");
