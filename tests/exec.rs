@@ -118,7 +118,9 @@ fn dynamic(root: &Root, name: &str, at: &str) {
 /// failure at every step, in the middle of which the caller, its parent or its threads die.
 fn faults(platform: Platform, rounds: &str) {
     platform.require();
-    let cold: Vec<u8> = (0..240u32 * 4096).map(|i| (i % 251 + 1) as u8).collect();
+    // A string a page: it must end where the mapping does.
+    let byte = |i: u32| if i % 4096 == 4095 { 0 } else { (i % 251 + 1) as u8 };
+    let cold: Vec<u8> = (0..240 * 4096).map(byte).collect();
     let root = Root::new()
         .program("exec-faults")
         .file("/bin/script", b"#!/bin/exec-faults done\n")

@@ -10,7 +10,7 @@ use absentia_vmm::root::closure;
 use common::{Finished, Platform, Root, Run, tool};
 
 const SCRIPT: &[u8] = include_bytes!("scripts/real.sh");
-const TOOLS: [&str; 53] = [
+const TOOLS: [&str; 54] = [
     "bash",
     "base64",
     "basename",
@@ -25,6 +25,7 @@ const TOOLS: [&str; 53] = [
     "date",
     "dd",
     "diff",
+    "echo",
     "env",
     "expr",
     "factor",

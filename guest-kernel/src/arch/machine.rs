@@ -35,6 +35,22 @@ fn out(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
 }
 
+/// One byte to the serial port, once it has taken the one before.
+fn serial(byte: u8) {
+    const LINE_STATUS: u16 = lab::SERIAL_PORT + 5;
+    const EMPTY: u8 = 1 << 5;
+    loop {
+        let status: u8;
+        // SAFETY: as `out`.
+        unsafe {
+            asm!("in al, dx", in("dx") LINE_STATUS, out("al") status, options(nostack, preserves_flags))
+        };
+        if status & EMPTY != 0 {
+            return out(lab::SERIAL_PORT, byte);
+        }
+    }
+}
+
 /// Writes one line to the host's log.
 pub fn log(parts: &[&[u8]]) {
     // SAFETY: single processor, and log does not call itself.
@@ -52,9 +68,7 @@ pub fn log(parts: &[&[u8]]) {
     if lab_store(lab::LOG_ADDRESS, line.as_ptr() as u64 - KERNEL_BASE) {
         lab_store(lab::LOG_DOORBELL, n as u64);
     } else {
-        line[..n]
-            .iter()
-            .for_each(|&byte| out(lab::SERIAL_PORT, byte));
+        line[..n].iter().for_each(|&byte| serial(byte));
     }
 }
 
