@@ -139,7 +139,7 @@ static struct figures figures(void) {
     static const char *const wanted[] = {"vm.spaces",   "vm.regions",  "vm.waiting",
                                          "vfs.files",   "vfs.vnodes",  "vfs.pipes",
                                          "vfs.tasks",   "vfs.grants",  "vfs.processes",
-                                         "pm.processes", "pm.zombies", "vm.used_frames"};
+                                         "pm.processes", "pm.zombies", "vm.program_frames"};
     struct figures all = {.count = 0};
     FILE *file = fopen("/proc/absentia/counters", "r");
     char name[64];
@@ -160,7 +160,7 @@ static void same(const char *what, const struct figures *before) {
     CHECK(before->count == 12 && after.count == 12);
     for (int i = 0; i < after.count; i++)
         // Frames that a file system's cache takes over count no more.
-        if (!strcmp(after.names[i], "vm.used_frames")
+        if (!strcmp(after.names[i], "vm.program_frames")
                 ? after.values[i] > before->values[i]
                 : after.values[i] != before->values[i]) {
             printf("%s: %s was %ld, is %ld\n", what, after.names[i], before->values[i],
