@@ -87,6 +87,7 @@ fn explored(policy: CopyPolicy) -> Vec<Verdict> {
         give: Give::Asked,
         pairs: 0,
         schedules: 0,
+        deviations: 0,
         seed: 1,
         jobs: 1,
         limit: None,

@@ -119,7 +119,13 @@ fn dynamic(root: &Root, name: &str, at: &str) {
 fn faults(platform: Platform, rounds: &str) {
     platform.require();
     // A string a page: it must end where the mapping does.
-    let byte = |i: u32| if i % 4096 == 4095 { 0 } else { (i % 251 + 1) as u8 };
+    let byte = |i: u32| {
+        if i % 4096 == 4095 {
+            0
+        } else {
+            (i % 251 + 1) as u8
+        }
+    };
     let cold: Vec<u8> = (0..240 * 4096).map(byte).collect();
     let root = Root::new()
         .program("exec-faults")

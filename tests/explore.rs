@@ -43,6 +43,7 @@ fn options(layers: &[Layer]) -> Options {
         give: Give::Asked,
         pairs: 0,
         schedules: 0,
+        deviations: 0,
         seed: 1,
         jobs: 2,
         limit: None,
@@ -130,6 +131,13 @@ fn the_order_of_things_does_not_matter() {
     for name in ["two-repairs", "pipe"] {
         all_is_well(name, &options, 24);
     }
+}
+
+#[test]
+fn every_single_other_choice_is_well() {
+    let mut options = options(&[Layer::Pte]);
+    (options.deviations, options.kinds) = (16, Vec::new());
+    all_is_well("two-repairs", &options, 16);
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub struct Explore {
     /// Runs in which processes, messages and tasks go in another order
     #[arg(long, value_name = "N", default_value = "0")]
     pub schedules: u64,
+    /// Every other choice at each of this many decisions about what goes next, one at a time
+    #[arg(long, value_name = "DECISIONS", default_value = "0")]
+    pub deviations: u64,
     /// Seed of the schedules
     #[arg(long, default_value = "1")]
     pub seed: u64,
@@ -130,6 +133,7 @@ impl Explore {
             options.shard = self.shard.unwrap_or(options.shard);
             (options.give, options.pairs, options.limit) = (self.give, self.pairs, self.limit);
             (options.schedules, options.seed) = (self.schedules, self.seed);
+            options.deviations = self.deviations;
             for policy in policies {
                 campaigner.explore(&scenario, policy, &options)?;
             }
@@ -155,6 +159,7 @@ pub fn defaults(scenario: &Scenario) -> Options {
         give: Give::Asked,
         pairs: 0,
         schedules: 0,
+        deviations: 0,
         seed: 1,
         jobs: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         limit: None,

@@ -37,6 +37,9 @@ pub struct Options {
     pub pairs: u64,
     /// Runs with other schedules.
     pub schedules: u64,
+    /// Every other choice at each of this many decisions after the program's start, one at a
+    /// time.
+    pub deviations: u64,
     /// Seed of whatever is left to chance.
     pub seed: u64,
     /// Machines at once.
@@ -181,11 +184,14 @@ pub fn campaign(
         );
         return tell(Event::Row(Box::new(row)));
     }
+    let deviations = deviations(stage, options)?;
     let shared = Shared {
         stage,
         options,
         base: &base,
         spots: &spots,
+        deviations: &deviations,
+        next_deviation: AtomicUsize::new(0),
         next: AtomicUsize::new(0),
         next_schedule: AtomicUsize::new(0),
         runs: AtomicUsize::new(0),
@@ -217,6 +223,35 @@ pub fn campaign(
         }
         told
     })
+}
+
+/// All single deviations from the first choice, at the decisions that the options want: this
+/// shard's part of them.
+fn deviations(stage: &Stage<'_>, options: &Options) -> Result<Vec<(u32, u32)>> {
+    if options.deviations == 0 {
+        return Ok(Vec::new());
+    }
+    let mut player = Player::new(stage, &Schedule::List(Vec::new()), false)?;
+    player.start()?;
+    let first = player.machine().control().map_or(0, |c| c.decisions);
+    player.finish()?;
+    let decisions = player
+        .records()
+        .iter()
+        .filter(|r| r.kind() == Some(Kind::Decision) && r.number() >= first)
+        .take(usize::try_from(options.deviations).unwrap_or(usize::MAX));
+    let (shard, shards) = options.shard;
+    let mut all = Vec::new();
+    for record in decisions {
+        let number = u32::try_from(record.number()).context("so many decisions")?;
+        all.extend((1..record.words[2] as u32).map(|choice| (number, choice)));
+    }
+    let mut index = 0;
+    all.retain(|_| {
+        index += 1;
+        (index - 1) % shards.max(1) == shard
+    });
+    Ok(all)
 }
 
 /// The points of the run without a fault that are to be explored.
@@ -254,6 +289,8 @@ struct Shared<'a> {
     options: &'a Options,
     base: &'a Base,
     spots: &'a [Spot],
+    deviations: &'a [(u32, u32)],
+    next_deviation: AtomicUsize,
     next: AtomicUsize,
     next_schedule: AtomicUsize,
     runs: AtomicUsize,
@@ -267,7 +304,27 @@ const BLOCK: usize = 8;
 impl Shared<'_> {
     fn work(&self, send: &Sender<Event>) -> Result<()> {
         self.points(send)?;
+        self.deviations(send)?;
         self.schedules(send)
+    }
+
+    /// Runs in which one decision is another.
+    fn deviations(&self, send: &Sender<Event>) -> Result<()> {
+        loop {
+            let next = self.next_deviation.fetch_add(1, Ordering::Relaxed);
+            let Some(&deviation) = self.deviations.get(next) else {
+                return Ok(());
+            };
+            if self.stopped() || !self.may_run() {
+                return Ok(());
+            }
+            let schedule = Schedule::List(vec![deviation]);
+            let mut player = Player::new(self.stage, &schedule, false)?;
+            player.set_budget(self.base.budget());
+            player.start()?;
+            let ended = player.finish()?;
+            let _ = send.send(Event::Row(Box::new(self.row(&ended, &[], &schedule))));
+        }
     }
 
     /// Whether another run may begin.

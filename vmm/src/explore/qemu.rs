@@ -143,8 +143,8 @@ pub fn campaign(
     mut tell: impl FnMut(Event) -> Result<()>,
 ) -> Result<()> {
     ensure!(
-        options.pairs == 0 && options.schedules == 0,
-        "under QEMU there are neither pairs nor schedules"
+        options.pairs == 0 && options.schedules == 0 && options.deviations == 0,
+        "under QEMU there are neither pairs nor schedules nor deviations"
     );
     let options = &Options {
         layers: vec![Layer::Pte],
