@@ -201,7 +201,7 @@ fn a_client_looks_and_goes_on() {
         assert!(client.monitor("symbols").contains("guest-kernel"));
         assert!(client.monitor("trace 20").lines().count() == 20);
         for wrong in [
-            "",
+            " ",
             "nonsense",
             "until x",
             "next x",
