@@ -114,7 +114,7 @@ fn dynamic(root: &Root, name: &str, at: &str) {
     add_libraries(root, at, &content);
 }
 
-/// Rows X3, X7 (a mapping that is refused is copied), X9 (PM is asked meanwhile) and X10: a
+/// Rows X3, X7 (a mapping that is refused is copied) and X10: a
 /// failure at every step, in the middle of which the caller, its parent or its threads die.
 fn faults(platform: Platform, rounds: &str) {
     platform.require();

@@ -100,7 +100,7 @@ impl Vfs {
             readiness: Rc::default(),
             random: RefCell::new(Random::new(run.seed)),
             exec: Control::default(),
-            randomize: run.flags & run_flags::NO_RANDOMIZE == 0,
+            randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             counters: Rc::default(),
             machine,
         })

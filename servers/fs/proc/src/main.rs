@@ -205,7 +205,7 @@ impl Source for System {
         self.run.flags & run_flags::STDIN_TTY != 0
     }
     fn randomize(&self) -> bool {
-        self.run.flags & run_flags::NO_RANDOMIZE == 0
+        self.run.flags & run_flags::FIXED_LAYOUT == 0
     }
     fn random(&self, bytes: &mut [u8]) {
         self.random.borrow_mut().fill(bytes);
