@@ -18,12 +18,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// Where a guest here keeps its control.
 const AT: u32 = 0x20_0000;
 
-/// A machine; `None` where there is no KVM.
-fn machine(code: &[u8], control: Control) -> Option<Machine> {
-    if kvm_ioctls::Kvm::new().is_err() {
-        eprintln!("skipped: no usable /dev/kvm");
-        return None;
-    }
+/// A machine; without KVM this fails.
+fn machine(code: &[u8], control: Control) -> Machine {
     let setup = Setup {
         kernel: kernel(code).into(),
         archive: Archive::default(),
@@ -34,7 +30,7 @@ fn machine(code: &[u8], control: Control) -> Option<Machine> {
         control,
         log: Arc::new(Log::new(false, KEPT)),
     };
-    Some(Machine::boot(&setup).expect("a machine"))
+    Machine::boot(&setup).expect("a machine")
 }
 
 /// mov $value, %ebx:%ecx; xor %eax, %eax; xor %edx, %edx; cmpxchg8b register: the one store of
@@ -84,9 +80,7 @@ fn doorbells_stop_the_machine_in_order() {
         withdrawn: [0x5000, 0x3000, 0x9000, 0, 0, 0, 0, 0],
         ..control::traced(Mode::Random, 99)
     };
-    let Some(mut machine) = machine(&code, asked) else {
-        return;
-    };
+    let mut machine = machine(&code, asked);
     assert!(machine.control().is_none());
     let mut stops = Vec::new();
     for _ in 0..4 {
@@ -136,9 +130,7 @@ fn a_guest_that_lies_about_its_control_has_none() {
             POWER_OFF.to_vec(),
         ]
         .concat();
-        let Some(mut machine) = machine(&code, control::traced(Mode::First, 0)) else {
-            return;
-        };
+        let mut machine = machine(&code, control::traced(Mode::First, 0));
         assert_eq!(machine.run(LONG).unwrap(), Stop::Point(3), "{at:#x}");
         assert!(machine.control().is_none());
         assert!(
@@ -184,9 +176,7 @@ fn records_come_once_and_are_rewound() {
         POWER_OFF.to_vec(),
     ]
     .concat();
-    let Some(mut machine) = machine(&code, control::traced(Mode::First, 0)) else {
-        return;
-    };
+    let mut machine = machine(&code, control::traced(Mode::First, 0));
     let times = |machine: &Machine| -> Vec<u64> {
         machine.records().iter().map(|record| record.time).collect()
     };
@@ -234,9 +224,7 @@ fn must_equal(a: &Snapshot, b: &Snapshot) {
 
 #[test]
 fn ram_is_put_back_to_the_byte() {
-    let Some(mut machine) = machine(&scribble(20_000), Control::OFF) else {
-        return;
-    };
+    let mut machine = machine(&scribble(20_000), Control::OFF);
     let mut snapshots = vec![machine.snapshot().unwrap()];
     while machine.run(Duration::from_millis(20)).unwrap() == Stop::Hang && snapshots.len() < 100 {
         snapshots.push(machine.snapshot().unwrap());
@@ -255,9 +243,7 @@ fn ram_is_put_back_to_the_byte() {
 
 #[test]
 fn what_the_vmm_wrote_is_put_back_too() {
-    let Some(mut machine) = machine(&[0xeb, 0xfe], Control::OFF) else {
-        return;
-    };
+    let mut machine = machine(&[0xeb, 0xfe], Control::OFF);
     let snapshot = machine.snapshot().unwrap();
     let write = |machine: &Machine, page| {
         machine.ram().put_page(page, Some(&[1; 4096])).unwrap();
@@ -281,9 +267,7 @@ fn what_the_vmm_wrote_is_put_back_too() {
 fn the_dead_stay_dead_until_they_are_put_back() {
     // ud2 without an IDT.
     let code = [ring(lab::POINT, 1), vec![0x0f, 0x0b]].concat();
-    let Some(mut machine) = machine(&code, Control::OFF) else {
-        return;
-    };
+    let mut machine = machine(&code, Control::OFF);
     assert_eq!(machine.run(LONG).unwrap(), Stop::Point(1));
     let alive = machine.snapshot().unwrap();
     for _ in 0..3 {
@@ -313,9 +297,7 @@ fn guests_that_do_not_stop_hang() {
             0x66, 0xba, 0x80, 0, 0xb9, 255, 255, 255, 127, 0xfc, 0xf3, 0x6e, 0xeb, 0xf3,
         ],
     ] {
-        let Some(mut machine) = machine(code, Control::OFF) else {
-            return;
-        };
+        let mut machine = machine(code, Control::OFF);
         let snapshot = machine.snapshot().unwrap();
         for _ in 0..3 {
             assert_eq!(machine.run(Duration::from_millis(30)).unwrap(), Stop::Hang);

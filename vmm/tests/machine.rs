@@ -35,29 +35,9 @@ fn config(code: &[u8], accelerator: Accelerator) -> Config {
     }
 }
 
-fn kvm_is_here() -> bool {
-    let here = kvm_ioctls::Kvm::new().is_ok();
-    if !here {
-        eprintln!("skipped: no usable /dev/kvm");
-    }
-    here
-}
-
-fn qemu_is_here() -> bool {
-    let here = std::process::Command::new("qemu-system-x86_64")
-        .arg("--version")
-        .stdout(std::process::Stdio::null())
-        .status()
-        .is_ok();
-    if !here {
-        eprintln!("skipped: no qemu-system-x86_64");
-    }
-    here
-}
-
-/// Runs code on KVM; `None` where there is none.
-fn on_kvm(code: &[u8]) -> Option<Outcome> {
-    kvm_is_here().then(|| run(config(code, Accelerator::Kvm)).unwrap())
+/// Runs code on KVM, without which this fails.
+fn on_kvm(code: &[u8]) -> Outcome {
+    run(config(code, Accelerator::Kvm)).unwrap()
 }
 
 fn guest_ended(outcome: &Outcome) -> &str {
@@ -69,18 +49,13 @@ fn guest_ended(outcome: &Outcome) -> &str {
 
 #[test]
 fn a_guest_can_power_off() {
-    let Some(outcome) = on_kvm(&POWER_OFF) else {
-        return;
-    };
+    let outcome = on_kvm(&POWER_OFF);
     assert!(guest_ended(&outcome).contains("status 9"));
     assert!(outcome.exits.total() >= 1);
 }
 
 #[test]
 fn qemu_boots_the_same_image() {
-    if !qemu_is_here() {
-        return;
-    }
     // mov $0x3f8, %edx; mov $'x', %al; out %al, (%dx)
     let mut code = vec![0xba, 0xf8, 3, 0, 0, 0xb0, b'x', 0xee];
     code.extend(POWER_OFF);
@@ -100,9 +75,6 @@ fn a_spinning_guest_is_stopped_in_time() {
         &[0xfa, 0xf4, 0xeb, 0xfd],
         &[0xe6, 0x80, 0xeb, 0xfc],
     ] {
-        if !kvm_is_here() {
-            return;
-        }
         let begun = Instant::now();
         let timeout = Some(Duration::from_millis(200));
         let outcome = run(Config {
@@ -122,9 +94,6 @@ fn a_spinning_guest_is_stopped_in_time() {
 
 #[test]
 fn qemu_is_stopped_in_time() {
-    if !qemu_is_here() {
-        return;
-    }
     let begun = Instant::now();
     let timeout = Some(Duration::from_millis(500));
     let outcome = run(Config {
@@ -143,9 +112,7 @@ fn qemu_is_stopped_in_time() {
 #[test]
 fn a_triple_fault_is_told_with_registers() {
     // mov $0x12345678, %ebx; ud2, without an IDT
-    let Some(outcome) = on_kvm(&[0xbb, 0x78, 0x56, 0x34, 0x12, 0x0f, 0x0b]) else {
-        return;
-    };
+    let outcome = on_kvm(&[0xbb, 0x78, 0x56, 0x34, 0x12, 0x0f, 0x0b]);
     let text = guest_ended(&outcome);
     assert!(text.contains("KVM_EXIT_SHUTDOWN"), "{text}");
     assert!(text.contains("rbx 0000000012345678"), "{text}");
@@ -156,7 +123,7 @@ fn an_instruction_that_kvm_cannot_emulate_is_shown() {
     // popcnt %eax, %eax; then power off.
     let mut code = vec![0xf3, 0x0f, 0xb8, 0xc0];
     code.extend(POWER_OFF);
-    let Some(outcome) = on_kvm(&code) else { return };
+    let outcome = on_kvm(&code);
     if outcome.gate == Some(Gate::Deprivileged) {
         let text = guest_ended(&outcome);
         assert!(text.contains("KVM_EXIT_INTERNAL_ERROR"), "{text}");
@@ -178,7 +145,7 @@ fn wild_accesses_are_harmless_and_named_once() {
     code.extend([0xa3, 0, 0, 0, 0xe0, 0xe2, 0xf9]);
     code.extend(POWER_OFF);
     code.extend([0x90, 0x90, 0x0f, 0x0b]);
-    let Some(outcome) = on_kvm(&code) else { return };
+    let outcome = on_kvm(&code);
     assert!(guest_ended(&outcome).contains("status 9"), "{outcome:?}");
     let named = outcome
         .log
@@ -190,9 +157,6 @@ fn wild_accesses_are_harmless_and_named_once() {
 
 #[test]
 fn endless_serial_output_is_bounded() {
-    if !kvm_is_here() {
-        return;
-    }
     // mov $0x3f8, %edx; again: out %al, (%dx); jmp again
     let code = [0xba, 0xf8, 3, 0, 0, 0xee, 0xeb, 0xfd];
     let timeout = Some(Duration::from_millis(300));
@@ -212,9 +176,6 @@ fn the_guest_learns_its_gate() {
         0xb8, 0, 1, 0, 0x40, 0x0f, 0xa2, 0x25, 0xff, 0, 0, 0, 0xe7, 0xf4,
     ];
     for (gate, status) in [(Gate::Deprivileged, Some(0x50)), (Gate::Direct, None)] {
-        if !kvm_is_here() {
-            return;
-        }
         let outcome = run(Config {
             gate: Some(gate),
             ..config(&code, Accelerator::Kvm)
@@ -228,9 +189,6 @@ fn the_guest_learns_its_gate() {
 
 #[test]
 fn a_machine_that_cannot_be_built_is_an_error() {
-    if !kvm_is_here() {
-        return;
-    }
     for memory in [0, 4096, 4 << 30] {
         assert!(
             run(Config {
