@@ -79,8 +79,9 @@ calls! {
             __NR_inotify_rm_watch __NR_epoll_create __NR_epoll_create1 __NR_epoll_ctl
             __NR_epoll_wait __NR_epoll_pwait __NR_epoll_pwait2 __NR_signalfd
             __NR_signalfd4 __NR_timerfd_create __NR_timerfd_settime __NR_timerfd_gettime
-            __NR_socket __NR_connect __NR_accept __NR_accept4 __NR_sendmsg __NR_recvmsg __NR_sendmmsg __NR_recvmmsg
-            __NR_shutdown __NR_bind __NR_listen __NR_getxattr __NR_lgetxattr __NR_fgetxattr
+            __NR_socket __NR_connect __NR_accept __NR_accept4 __NR_sendmsg __NR_recvmsg
+            __NR_sendmmsg __NR_recvmmsg __NR_shutdown __NR_bind __NR_listen
+            __NR_getxattr __NR_lgetxattr __NR_fgetxattr
             __NR_setxattr __NR_lsetxattr __NR_fsetxattr __NR_listxattr __NR_llistxattr
             __NR_flistxattr __NR_removexattr __NR_lremovexattr __NR_fremovexattr
             __NR_pivot_root __NR_io_setup __NR_io_uring_setup __NR_fanotify_init

@@ -11,9 +11,8 @@ use crate::plan;
 use crate::process::{self, Process};
 use crate::sched;
 use abi::boot::TRACE_RECORDS;
-use abi::kernel::rts;
 use abi::lab::{INSPECTION_LINE, POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
-use abi::trace::{CHOICES, Control, Decision, Kind, Mode, NEVER, RING, Record, mix, pair, random};
+use abi::trace::{CHOICES, Control, Decision, Kind, Mode, RING, Record, mix, pair, random};
 use abi::{Class, Endpoint, Message};
 
 static mut CONTROL: Control = Control::OFF;
@@ -152,7 +151,7 @@ fn write(kind: Kind, words: [u64; 6]) {
     }
 }
 
-/// The next point to stop at ([`NEVER`]).
+/// The next point to stop at ([`abi::trace::NEVER`]).
 pub fn ask(number: u64) {
     field!(ask = number);
 }
@@ -333,8 +332,6 @@ pub fn choose_process() -> Option<&'static mut Process> {
     });
     nth(choice)
 }
-
-const _: () = assert!(NEVER == u64::MAX && rts::FREE != 0);
 
 /// Tells the laboratory who runs now.
 #[inline(always)]
