@@ -12,6 +12,7 @@ use absentia_vmm::lab::{Absences, Machine, Output, Setup, Snapshot, Stop, disk};
 use absentia_vmm::memory::GuestRam;
 use absentia_vmm::program::Program;
 use common::{Platform, guest_program, host_tool};
+use vm_memory::{Bytes, GuestAddress};
 
 /// Nothing here takes as long.
 const LONG: Duration = Duration::from_secs(60);
@@ -242,6 +243,73 @@ fn pages_can_be_taken_away_and_are_missed() {
     let (status, output, _) = to_the_end(&mut machine);
     assert_eq!((status, output.stdout), (Some(0), b"there\n".to_vec()));
     assert_eq!(missed.load(Ordering::Relaxed), 1);
+}
+
+/// A page whose words count up from `first`.
+fn frame_of(snapshot: &Snapshot, first: u64) -> u64 {
+    let bytes: Vec<u8> = (first..first + 512).flat_map(u64::to_le_bytes).collect();
+    let mut frames = (0..snapshot.memory().pages()).filter(|&number| {
+        snapshot
+            .memory()
+            .page(number)
+            .is_some_and(|page| page[..] == bytes)
+    });
+    let frame = frames.next().expect("the program's page");
+    frame as u64 * abi::PAGE
+}
+
+/// Makes every user's page-table entry of one frame one of the other.
+fn remap(machine: &Machine, snapshot: &Snapshot, from: u64, to: u64) -> usize {
+    /// Present and the user's; whatever else is in the lowest bits, and no execution.
+    const WANTED: u64 = 5;
+    const FREE: u64 = 1 << 63 | 0xfff;
+    let mut entries = 0;
+    for number in 0..snapshot.memory().pages() {
+        let Some(page) = snapshot.memory().page(number) else {
+            continue;
+        };
+        for (index, bytes) in page.as_chunks().0.iter().enumerate() {
+            let entry = u64::from_le_bytes(*bytes);
+            if entry & !FREE == from && entry & WANTED == WANTED {
+                let at = number as u64 * abi::PAGE + index as u64 * 8;
+                let changed = (entry & FREE | to).to_le_bytes();
+                let memory = &machine.ram().map;
+                memory.write_slice(&changed, GuestAddress(at)).unwrap();
+                entries += 1;
+            }
+        }
+    }
+    machine.ram().toggle(from).unwrap();
+    entries
+}
+
+/// The processor must not go on with translations of page tables that were put back.
+#[test]
+fn translations_are_forgotten() {
+    let program = guest_program("page");
+    let mut machine = started(&[program.to_str().unwrap(), "200000000"]);
+    while machine.output().stdout.is_empty() {
+        assert_eq!(machine.run(Duration::from_millis(5)).unwrap(), Stop::Hang);
+    }
+    let snapshot = machine.snapshot().unwrap();
+    let (one, two) = [0x1111_1111_1111_1100, 0x2222_2222_2222_2200]
+        .map(|first| frame_of(&snapshot, first))
+        .into();
+    for _ in 0..2 {
+        assert!(remap(&machine, &snapshot, one, two) > 0);
+        assert_eq!(machine.run(Duration::from_millis(20)).unwrap(), Stop::Hang);
+        machine.restore(&snapshot).unwrap();
+        let (_, output, _) = to_the_end(&mut machine);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\nnone\n");
+        // It would have seen the difference (and VM ends the machine when it finds its page
+        // tables changed).
+        machine.restore(&snapshot).unwrap();
+        remap(&machine, &snapshot, one, two);
+        let stop = machine.run(LONG).unwrap();
+        let output = machine.output();
+        assert!(output.stdout.ends_with(b"others\n"), "{stop:?} {output:?}");
+        machine.restore(&snapshot).unwrap();
+    }
 }
 
 #[test]
