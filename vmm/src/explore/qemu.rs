@@ -19,7 +19,7 @@ use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
 use crate::inject::{Fault, Schedule};
 use crate::inspect::graph::Graph;
-use crate::inspect::render;
+use crate::inspect::{drawing, render};
 use crate::lab::disk;
 use crate::machine::Ending;
 use crate::program::Streams;
@@ -115,7 +115,7 @@ fn stuck(watch: &Watch) -> Finish {
     let graph = watch.table().map(|table| Graph::new(&table));
     Finish::Stuck {
         text: graph.as_ref().map(render::text).unwrap_or_default(),
-        picture: graph.as_ref().map(render::svg).unwrap_or_default(),
+        picture: graph.as_ref().map(drawing::svg).unwrap_or_default(),
         circle: graph.is_some_and(|graph| graph.cycle().is_some()),
     }
 }

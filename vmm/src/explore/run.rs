@@ -18,7 +18,7 @@ use crate::images::{GuestImages, RunSpecification};
 use crate::inject::withdrawn::Withdrawals;
 use crate::inject::{Applied, Fault, Plan, Schedule, apply};
 use crate::inspect::graph::Graph;
-use crate::inspect::render;
+use crate::inspect::{drawing, render};
 use crate::kvm::gate::Gate;
 use crate::lab::disk::{self, Node};
 use crate::lab::{Machine, Setup, Snapshot, Stop};
@@ -284,7 +284,7 @@ impl Player {
                 let graph = Graph::new(&table);
                 Finish::Stuck {
                     text: render::text(&graph),
-                    picture: render::svg(&graph),
+                    picture: drawing::svg(&graph),
                     circle: graph.cycle().is_some(),
                 }
             }

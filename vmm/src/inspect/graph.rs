@@ -134,6 +134,14 @@ impl Graph {
             .min_by_key(Vec::len)
     }
 
+    /// The edges of the circle from its first process on, and the others.
+    pub fn in_order(&self) -> (Vec<&Edge>, Vec<&Edge>) {
+        let cycle = self.cycle().unwrap_or_default();
+        let others = self.edges.iter().filter(|edge| !cycle.contains(edge));
+        let others = others.collect();
+        (cycle, others)
+    }
+
     fn way_back(&self, start: Endpoint) -> Option<Vec<&Edge>> {
         let mut came: HashMap<u32, &Edge> = HashMap::new();
         let mut queue = VecDeque::from([start]);

@@ -5,6 +5,7 @@
 //! can do nothing any more can still be looked at. What is read is the guest's word: nothing
 //! in it is trusted further than to be printed.
 
+pub mod drawing;
 pub mod graph;
 pub mod render;
 pub mod table;

@@ -48,7 +48,7 @@ pub fn card(campaign: &Campaign, group: &Group<'_>, baseline: Option<&Baseline>)
                         img.picture src=(data_uri(&row.picture)) alt=(alternative(row));
                     }
                     @if !row.cycle.is_empty() {
-                        pre aria-label="who waits for whom" { (trimmed(&row.cycle)) }
+                        (reasons(&row.cycle))
                     }
                 }
             }
@@ -106,7 +106,7 @@ fn with(row: &Row) -> &'static str {
         Verdict::Leak => "the result is right, and something is left over that must not be",
         Verdict::Hang => "it did not end in time",
         Verdict::Livelock => "it goes on for ever without getting anywhere",
-        Verdict::Deadlock => "nobody can run, and nothing will ever change that",
+        Verdict::Deadlock => "the system stands still for ever",
         Verdict::ServerCrash => "a server died",
         Verdict::KernelCrash => "the kernel died",
     }
@@ -142,12 +142,25 @@ fn alternative(row: &Row) -> String {
     }
 }
 
-/// Without the common indentation.
-fn trimmed(cycle: &str) -> String {
-    let lines = cycle.trim_end().lines();
-    lines
-        .map(|line| line.strip_prefix("  ").unwrap_or(line).to_string() + "\n")
-        .collect()
+/// Who waits for whom, with the numbers of the picture's arrows.
+fn reasons(cycle: &str) -> Markup {
+    let (edges, headings): (Vec<&str>, Vec<&str>) =
+        cycle.lines().partition(|line| line.starts_with(' '));
+    // The circle's edges stand before the heading of the others.
+    let circle = cycle
+        .lines()
+        .take_while(|line| line.starts_with(' '))
+        .count();
+    let (circle, others) = edges.split_at(circle);
+    html! {
+        div aria-label="who waits for whom" {
+            ol { @for edge in circle { li { (edge.trim()) } } }
+            @if !others.is_empty() {
+                @for heading in headings { p { (heading) } }
+                ol start=(circle.len() + 1) { @for edge in others { li { (edge.trim()) } } }
+            }
+        }
+    }
 }
 
 /// The beginning of an output.

@@ -51,9 +51,8 @@ a{color:var(--accent)}
 .eyebrow{font-size:.8rem;letter-spacing:.08em;text-transform:uppercase;color:var(--soft);margin:0 0 .4rem}
 .lead{font-size:1.15rem}
 .soft{color:var(--soft)}
-code,pre,.mono{font:.86em/1.5 ui-monospace,'SF Mono','DejaVu Sans Mono',monospace}
+code,.mono{font:.86em/1.5 ui-monospace,'SF Mono','DejaVu Sans Mono',monospace}
 code{overflow-wrap:anywhere}
-pre{background:var(--code);border-radius:8px;padding:.8rem 1rem;margin:.4rem 0;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 .figures{display:flex;flex-wrap:wrap;gap:1rem;margin:1.6rem 0 0;padding:0;list-style:none}
 .figures li{flex:1 1 13rem;background:var(--panel);border:1px solid var(--line);border-radius:12px;padding:1rem 1.2rem}
 .figures b{display:block;font-size:2rem;line-height:1.15;font-variant-numeric:tabular-nums;letter-spacing:-.02em}
@@ -87,7 +86,8 @@ dt{color:var(--soft);font-size:.9rem;padding-top:.06rem}
 dd{margin:0;overflow-wrap:anywhere;min-width:0}
 dd p{margin:0}
 .wait{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem;align-items:start;margin:.6rem 0}
-.wait pre{margin:0}
+.wait ol{margin:0;padding-left:1.5rem}
+.wait p{margin:.5rem 0 .2rem;color:var(--soft)}
 .picture{background:#fff;border:1px solid var(--line);border-radius:8px;padding:.5rem;display:block;width:100%;height:auto}
 .replay{display:block;background:var(--code);border-radius:8px;padding:.5rem .8rem;user-select:all}
 details{margin-top:.6rem}

@@ -4,7 +4,7 @@ use crate::explore::row::tests::row;
 use crate::explore::row::{PointKind, Side, Surfaced};
 use crate::inspect::graph::Graph;
 use crate::inspect::graph::tests::deadlocked;
-use crate::inspect::render;
+use crate::inspect::{drawing, render};
 
 /// A campaign as `d1-read` could have had it.
 fn campaign() -> Campaign {
@@ -23,7 +23,7 @@ fn campaign() -> Campaign {
             if policy == "transparent" && number % 5 == 1 {
                 row.verdict = Verdict::Deadlock;
                 row.cycle = render::text(&graph);
-                row.picture = render::svg(&graph);
+                row.picture = drawing::svg(&graph);
             }
             if policy == "transparent" && number == 207 {
                 row.verdict = Verdict::WrongData;
