@@ -1,12 +1,13 @@
-//! The rows G and K of the test matrix at the kernel's own interface: the image `ipc-bench`
-//! boots in VM's place and checks grants and copies against a pager of its own.
+//! The rows G, K and M of the test matrix at the interfaces of kernel and VM. For G and K the
+//! image `ipc-bench` boots in VM's place and checks grants and copies against a pager of its
+//! own; for M and K4 VM is the real one, and the image its neighbours: RS, VFS and others.
 
 mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use abi::boot::CMDLINE_COPY;
+use abi::boot::{CMDLINE_COPY, names, run_flags};
 use abi::policy::CopyPolicy;
 use absentia_vmm::hostlink::input::Source;
 use absentia_vmm::hostlink::output::Sink;
@@ -22,18 +23,37 @@ const ROWS: [&str; 17] = [
 /// Those where a copy that may fail is parked first (policy `file-only`).
 const PARKED_ROWS: [&str; 1] = ["G12"];
 
+/// Those between VM and its neighbours.
+const MEMORY_ROWS: [&str; 10] = ["M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "M9", "K4"];
+
 fn all_rows(accelerator: Accelerator) {
-    rows(accelerator, CopyPolicy::Try, &ROWS);
-    rows(accelerator, CopyPolicy::FileOnly, &PARKED_ROWS);
+    rows(accelerator, bench(), CopyPolicy::Try, &ROWS);
+    rows(accelerator, bench(), CopyPolicy::FileOnly, &PARKED_ROWS);
 }
 
-fn rows(accelerator: Accelerator, policy: CopyPolicy, rows: &[&str]) {
+fn bench() -> GuestImages {
+    GuestImages::bench().expect("the image")
+}
+
+/// VM, and the test's image in RS's place.
+fn neighbours() -> GuestImages {
+    let mut images = GuestImages::load().expect("the images");
+    images.servers.retain(|image| image.name == names::VM);
+    let mut bench = bench().servers;
+    for image in &mut bench {
+        image.name = names::RS.into();
+    }
+    images.servers.append(&mut bench);
+    images
+}
+
+fn rows(accelerator: Accelerator, images: GuestImages, policy: CopyPolicy, rows: &[&str]) {
     let specification = RunSpecification {
         args: vec![b"rows".to_vec()],
         cwd: b"/".to_vec(),
+        flags: run_flags::VM_SANITY,
         ..RunSpecification::default()
     };
-    let images = GuestImages::bench().expect("the image");
     let (kernel, archive) = images.archive(specification.encode().expect("run specification"));
     let outcome = machine::run(Config {
         kernel,
@@ -69,4 +89,26 @@ fn matrix_g_and_k_under_kvm() {
 fn matrix_g_and_k_under_qemu() {
     Platform::Qemu.require();
     all_rows(Accelerator::Qemu);
+}
+
+#[test]
+fn matrix_m_under_kvm() {
+    Platform::Kvm.require();
+    rows(
+        Accelerator::Kvm,
+        neighbours(),
+        CopyPolicy::Try,
+        &MEMORY_ROWS,
+    );
+}
+
+#[test]
+fn matrix_m_under_qemu() {
+    Platform::Qemu.require();
+    rows(
+        Accelerator::Qemu,
+        neighbours(),
+        CopyPolicy::Try,
+        &MEMORY_ROWS,
+    );
 }

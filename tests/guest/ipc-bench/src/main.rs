@@ -9,6 +9,7 @@
 #![cfg_attr(guest_image, no_std, no_main)]
 
 mod loops;
+mod memory;
 mod rows;
 
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
@@ -138,6 +139,9 @@ extern "C" fn linux() -> ! {
 }
 
 fn main() -> ! {
+    if memory::wanted() {
+        memory::direct();
+    }
     let everything = Privileges {
         kcalls: !0,
         peers: [!0; 4],
