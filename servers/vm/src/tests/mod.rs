@@ -3,7 +3,7 @@
 mod calls;
 mod dropping;
 mod machine;
-mod matrix;
 mod model;
+mod msync;
 mod program;
 mod waiting;
