@@ -1,6 +1,7 @@
 //! Services that die, or answer nonsense: row V16 of the matrix and its relatives, and what of
-//! msync(MS_SYNC) only a failing or a raw disk can show. `tests/scenarios/death.c` sees it from
-//! inside; the word `absentia.fail` on the kernel's command line makes it happen.
+//! msync(MS_SYNC) only a failing or a raw disk can show; services that do not come to life.
+//! `tests/scenarios/death.c` sees it from inside; the word `absentia.fail` on the kernel's command
+//! line makes it happen.
 
 mod common;
 
@@ -27,7 +28,11 @@ fn log(finished: &Finished) -> String {
 
 /// The case must hold, and the machine must end by itself, after the service's death if `dead`.
 fn holds(fail: &str, case: &str, dead: bool) {
-    let finished = run(Platform::Kvm, CopyPolicy::Try, fail, case);
+    holds_on(Platform::Kvm, CopyPolicy::Try, fail, case, dead);
+}
+
+fn holds_on(platform: Platform, policy: CopyPolicy, fail: &str, case: &str, dead: bool) {
+    let finished = run(platform, policy, fail, case);
     assert_eq!(
         finished.text(),
         format!("{case} ok\n"),
@@ -59,25 +64,13 @@ fn v16_a_file_system_that_dies_with_the_data_gives_eio() {
 #[test]
 fn v16_likewise_under_file_only() {
     let fail = "ext2:peek:35:crash";
-    let finished = run(Platform::Kvm, CopyPolicy::FileOnly, fail, "V16-crash");
-    assert_eq!(
-        finished.text(),
-        "V16-crash ok\n",
-        "{}",
-        finished.circumstances()
-    );
+    holds_on(Platform::Kvm, CopyPolicy::FileOnly, fail, "V16-crash", true);
 }
 
 #[test]
 fn v16_likewise_under_qemu() {
     let fail = "ext2:peek:35:crash";
-    let finished = run(Platform::Qemu, CopyPolicy::Try, fail, "V16-crash");
-    assert_eq!(
-        finished.text(),
-        "V16-crash ok\n",
-        "{}",
-        finished.circumstances()
-    );
+    holds_on(Platform::Qemu, CopyPolicy::Try, fail, "V16-crash", true);
 }
 
 /// The first page only finds out whether files of this file system can be mapped.
@@ -103,7 +96,17 @@ fn a_dead_character_driver_is_an_io_error() {
     holds("mem:read:2:fault", "memory-driver", true);
 }
 
-/// At once: nothing waits for the timeout.
+/// The boot ends at once, nothing waits for the timeout, and its last word is `said`.
+fn ends_the_boot(finished: &Finished, said: &str) {
+    let log = log(finished);
+    finished.must_exit(125);
+    assert!(!finished.timed_out(), "{log}");
+    assert!(
+        log.contains(said) && !log.contains("panic"),
+        "{said}:\n{log}"
+    );
+}
+
 #[test]
 fn a_death_while_mounting_ends_the_boot() {
     for fail in [
@@ -112,13 +115,86 @@ fn a_death_while_mounting_ends_the_boot() {
         "virtio-blk:read:1:crash",
     ] {
         let finished = run(Platform::Kvm, CopyPolicy::Try, fail, "nothing");
-        let log = log(&finished);
-        finished.must_exit(125);
-        assert!(!finished.timed_out(), "{log}");
         let service = fail.split(':').next().unwrap_or_default();
         let said = format!("the system did not come up: service {service} died");
-        assert!(log.contains(&said), "{log}");
+        ends_the_boot(&finished, &said);
     }
+}
+
+/// The steps of RS's exec of a service, until one more makes no difference.
+fn each_step(service: &str, mut check: impl FnMut(u32) -> bool) {
+    let steps = (1..100).take_while(|&step| check(step)).count();
+    // At least: image, header, plan, arguments, privileges, priority, space, a mapping and a
+    // copy, stack, its contents, start.
+    assert!((12..99).contains(&steps), "{service}: {steps} steps");
+}
+
+/// Whether there is such a step: then the boot ends with it.
+fn step_ends_the_boot(platform: Platform, service: &str, step: u32) -> bool {
+    let fail = format!("{service}:exec:{step}:12");
+    let finished = run(platform, CopyPolicy::Try, &fail, "nothing");
+    if finished.code == 0 {
+        return false;
+    }
+    ends_the_boot(
+        &finished,
+        &format!("starting service {service}: step {step} of its exec, "),
+    );
+    assert!(log(&finished).contains(": ENOMEM"));
+    true
+}
+
+#[test]
+fn a_failing_step_of_a_service_exec_ends_the_boot() {
+    for service in ["pm", "vfs", "virtio-blk", "console", "mem", "ext2"] {
+        each_step(service, |step| {
+            step_ends_the_boot(Platform::Kvm, service, step)
+        });
+    }
+}
+
+#[test]
+fn a_failing_step_of_a_service_exec_ends_the_boot_under_qemu() {
+    for step in [1, 7, 9, 12] {
+        assert!(step_ends_the_boot(Platform::Qemu, "ext2", step));
+    }
+}
+
+/// The system goes on without what it can do without, and has all its frames: as many are free
+/// after every step, the first of which is before there is anything to give back.
+#[test]
+fn a_failing_step_of_an_optional_service_exec_leaves_nothing_behind() {
+    let root = Root::new().busybox();
+    for service in ["devfs", "tmpfs"] {
+        let mut frames: Option<String> = None;
+        each_step(service, |step| {
+            let mut run = Run::new(&["/bin/busybox", "cat", "/proc/absentia/frames"]).timeout(60);
+            run.sanity = true;
+            run.fixed_layout = true;
+            run.words = format!("{CMDLINE_FAIL}{service}:exec:{step}:12");
+            let finished = run.guest(Platform::Kvm, root.disk());
+            finished.must_exit(0);
+            let said = format!("going on without service {service}: step {step} of its exec, ");
+            if !log(&finished).contains(&said) {
+                return false;
+            }
+            let now = finished.text();
+            assert!(now.contains("vfs ") && !now.contains(service), "{now}");
+            let first = frames.get_or_insert_with(|| now.clone());
+            assert_eq!(*first, now, "step {step}");
+            true
+        });
+    }
+}
+
+#[test]
+fn without_proc_the_system_goes_on_too() {
+    each_step("proc", |step| {
+        let fail = format!("proc:exec:{step}:12");
+        let finished = run(Platform::Kvm, CopyPolicy::Try, &fail, "nothing");
+        finished.must_exit(0);
+        log(&finished).contains("going on without service proc")
+    });
 }
 
 #[test]
@@ -135,6 +211,8 @@ fn a_failure_of_nobody_is_refused() {
         "ext3:read:1:crash",
         "ext2:reed:1:crash",
         "ext2:read:0:5",
+        "ext2:exec:0:5",
+        "ext2:exec:3:crash",
         "ext2",
     ] {
         let finished = run(Platform::Kvm, CopyPolicy::Try, fail, "nothing");

@@ -3,14 +3,14 @@
 use abi::boot::CMDLINE_FAIL;
 use abi::proto::vm::VmCounters;
 use abi::proto::{pm, vfs};
-use abi::{Endpoint, Errno, PAGE};
+use abi::{Endpoint, PAGE};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use rt::{ipc, kernel, outbox};
 
 use crate::devices::{self, Devices};
-use crate::load::Loader;
+use crate::load::{Failure, Loader, Order, System};
 use crate::mishap::Mishaps;
 use crate::services::{
     Argument, DRIVERS, Device, Endpoints, Id, MOUNTS, Mount, OWN_PRIORITY, SERVICES, Service,
@@ -87,19 +87,24 @@ fn start_all(
     mishaps: &Mishaps<'_>,
     watch: &mut Watch<'_>,
 ) -> [bool; SERVICES.len()] {
-    let mut loader = Loader::new();
+    let mut loader = Loader::new(System);
     let cache = cache_pages();
     let mut running = [true; SERVICES.len()];
     for (index, service) in SERVICES.iter().enumerate() {
-        let mishap = mishaps.argument(service.name);
-        match start(service, endpoints, devices, (cache, mishap), &mut loader) {
-            Ok(()) => watch.started(index),
-            Err(Errno::ENOENT) if service.optional => {
-                rt::log!("there is no service {} in the boot archive", service.image);
-                running[index] = false;
+        match start(service, endpoints, devices, mishaps, cache, &mut loader) {
+            Ok(()) => {
+                watch.started(index);
+                continue;
             }
-            Err(errno) => fail!("starting service {}: {errno}", service.name),
+            Err(failure) if service.optional && failure.is_missing() => {
+                rt::log!("there is no service {} in the boot archive", service.image);
+            }
+            Err(failure) if service.optional => {
+                rt::log!("going on without service {}: {failure}", service.name);
+            }
+            Err(failure) => fail!("starting service {}: {failure}", service.name),
         }
+        running[index] = false;
     }
     running
 }
@@ -118,15 +123,11 @@ fn start(
     service: &Service,
     endpoints: &Endpoints,
     devices: &Devices,
-    (cache, mishap): (u64, Option<String>),
-    loader: &mut Loader,
-) -> Result<(), Errno> {
-    let who = endpoints[service.id as usize];
+    mishaps: &Mishaps<'_>,
+    cache: u64,
+    loader: &mut Loader<System>,
+) -> Result<(), Failure> {
     let window = service.device.and_then(|device| devices.window(device));
-    let privileges = service.privileges(endpoints, window.map(|window| window.irq));
-    kernel::proc_priv(who, &privileges)?;
-    kernel::proc_priority(who, service.priority)?;
-
     let mut arguments: Vec<String> = Vec::new();
     arguments.push(service.name.into());
     for argument in service.arguments {
@@ -136,9 +137,11 @@ fn start(
                 arguments.push(format!("{key}={}", endpoints[id as usize].0));
             }
             Argument::Device => {
-                let window = window.ok_or(Errno::ENODEV)?;
-                arguments.push(format!("mmio={:#x}", window.address));
-                arguments.push(format!("irq={}", window.irq));
+                // Without it the boot has ended before this.
+                if let Some(window) = window {
+                    arguments.push(format!("mmio={:#x}", window.address));
+                    arguments.push(format!("irq={}", window.irq));
+                }
                 if devices.polled {
                     arguments.push("poll=1".into());
                 }
@@ -146,15 +149,18 @@ fn start(
             Argument::Cache => arguments.push(format!("cache={cache}")),
         }
     }
-    arguments.extend(mishap);
+    arguments.extend(mishaps.argument(service.name));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let start = loader.load(who, service.image, service.stack, &arguments)?;
-    // After the load: the address space exists now.
-    if let Some(window) = window {
-        let (first, len) = window.pages();
-        devices::allow(who, first, len)?;
-    }
-    kernel::proc_start(who, start.pc, start.sp, 0)
+    let order = Order {
+        who: endpoints[service.id as usize],
+        image: service.image,
+        stack: service.stack,
+        arguments: &arguments,
+        privileges: service.privileges(endpoints, window.map(|window| window.irq)),
+        priority: service.priority,
+        window: window.map(|window| window.pages()),
+    };
+    loader.exec(&order, mishaps.exec(service.name))
 }
 
 fn register_drivers(endpoints: &Endpoints) {

@@ -142,7 +142,8 @@ impl Mapped {
         if let Some(&(_, address)) = self.pages.iter().find(|page| page.0 == phys) {
             return Ok(address);
         }
-        allow(Endpoint::RS, phys, PAGE)?;
+        let (target, len) = (Endpoint::RS, PAGE);
+        ipc::call(Endpoint::VM, AllowPhysical { target, phys, len })?;
         let map = MapPhysical { phys, len: PAGE };
         let address = ipc::call(Endpoint::VM, map)?.addr;
         self.pages.push((phys, address));
@@ -196,11 +197,6 @@ impl Mapped {
             }
         }
     }
-}
-
-/// Lets `target` map physical memory.
-pub fn allow(target: Endpoint, phys: u64, len: u64) -> Result<(), Errno> {
-    ipc::call(Endpoint::VM, AllowPhysical { target, phys, len })
 }
 
 #[cfg(test)]
