@@ -187,6 +187,14 @@ fn matrix_v_with_file_only() {
     completes(CopyPolicy::FileOnly, Platform::Kvm, ROWS);
 }
 
+/// It wants the disk's files for itself.
+#[test]
+fn matrix_x9_completes() {
+    completes(CopyPolicy::Try, Platform::Kvm, &["X9"]);
+    completes(CopyPolicy::FileOnly, Platform::Kvm, &["X9"]);
+    completes(CopyPolicy::Try, Platform::Qemu, &["X9"]);
+}
+
 #[test]
 fn a_deadlock_is_reported_as_text_and_drawing() {
     Platform::Kvm.require();

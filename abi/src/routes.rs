@@ -72,9 +72,9 @@ calls! {
             __NR_preadv2 __NR_pwritev2 __NR_openat2 __NR_fcntl __NR_ioctl __NR_ppoll
             __NR_pselect6 __NR_fallocate __NR_execve __NR_execveat __NR_sync_file_range
             __NR_fchmodat2 __NR_socketpair __NR_sendto __NR_recvfrom __NR_getsockname
-            __NR_getpeername __NR_setsockopt __NR_getsockopt;
+            __NR_getpeername __NR_setsockopt __NR_getsockopt __NR_mount __NR_umount2;
         Missing:
-            __NR_splice __NR_tee __NR_vmsplice __NR_memfd_create __NR_mount __NR_umount2
+            __NR_splice __NR_tee __NR_vmsplice __NR_memfd_create
             __NR_inotify_init __NR_inotify_init1 __NR_inotify_add_watch
             __NR_inotify_rm_watch __NR_epoll_create __NR_epoll_create1 __NR_epoll_ctl
             __NR_epoll_wait __NR_epoll_pwait __NR_epoll_pwait2 __NR_signalfd

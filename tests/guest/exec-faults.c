@@ -6,16 +6,16 @@
 //   replaced  a mapping that was refused is copied instead, and the program is the same
 //   killed    the old program is gone: SIGKILL, reaped by the parent
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "check.h"
 
 #define ERRNO EIO
 #define COLD "/work/cold"
@@ -23,17 +23,6 @@
 extern char **environ;
 
 enum { REFUSED = 20, REPLACED, COMPLETE, BROKEN };
-
-static int failures;
-
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            printf("%d: %s (errno %d)\n", __LINE__, #what, errno); \
-            fflush(stdout); \
-            failures++; \
-        } \
-    } while (0)
 
 static void arm(int step) {
     char text[32];

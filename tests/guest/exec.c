@@ -2,11 +2,9 @@
 // from; ends with 0 when all is as on Linux.
 #define _GNU_SOURCE
 #include <elf.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -15,17 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-static int failures;
-static int alarm_child;
+#include "check.h"
 
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            printf("%d: %s (errno %d)\n", __LINE__, #what, errno); \
-            failures++; \
-        } \
-    } while (0)
+extern char **environ;
+static int alarm_child;
 
 // The exit code of a child that executes `path`, or 128 + signal, or 200 + errno of execve.
 static int run_at(int dir, const char *path, int flags, char *const argv[], unsigned uid) {

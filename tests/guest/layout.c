@@ -2,10 +2,8 @@
 // system is to do; ends with 0 when all is as it must be.
 #define _GNU_SOURCE
 #include <elf.h>
-#include <errno.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -16,20 +14,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #define RUNS 12
 #define MIB (1l << 20)
 
 extern char **environ;
-static int failures;
-
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            printf("%d: %s (errno %d)\n", __LINE__, #what, errno); \
-            fflush(stdout); \
-            failures++; \
-        } \
-    } while (0)
 
 enum { STACK, MAPPING, HEAP, PROGRAM, LINKER, PARTS };
 static const char *const names[] = {"stack", "mapping", "heap", "program", "linker"};

@@ -15,7 +15,8 @@ protocol! {
     base = 0x5000;
 
     /// Mount: device number `dev` names this file system in VM's cache. Done: attrs of the
-    /// root.
+    /// root. Some servers have another file system for every device number; inode numbers tell
+    /// them apart. `EINVAL` for options that make no sense.
     ReadSuper = 1 {
         /// Transaction.
         txn: u64,
@@ -23,6 +24,10 @@ protocol! {
         dev: u64,
         /// MS_RDONLY and friends.
         flags: u64,
+        /// The text of the type's own options (`size=1m`); not looked at when it is empty.
+        grant: i32,
+        /// Its length, at most [`crate::fs::PATH_MAX`].
+        len: u64,
     };
     /// One name in a directory. Done: attrs.
     Lookup = 2 {
@@ -204,6 +209,8 @@ protocol! {
     Statfs = 15 {
         /// Transaction.
         txn: u64,
+        /// Root inode of the file system.
+        root: u64,
         /// The structure.
         grant: i32,
     };
@@ -236,10 +243,25 @@ protocol! {
         /// Bytes, page multiple.
         len: u64,
     };
-    /// Writes back, marks clean, forgets all.
+    /// Writes back, marks clean, forgets all. VFS has given back every reference.
     Unmount = 18 {
         /// Transaction.
         txn: u64,
+        /// Root inode of the file system.
+        root: u64,
+    };
+    /// Changes what [`ReadSuper`] has set. Read-only: everything is written back first.
+    Remount = 21 {
+        /// Transaction.
+        txn: u64,
+        /// Root inode of the file system.
+        root: u64,
+        /// MS_RDONLY and friends.
+        flags: u64,
+        /// As [`ReadSuper`]'s. What is not named stays.
+        grant: i32,
+        /// Its length.
+        len: u64,
     };
     /// Forgets what is on the disk as well: clean pages with `data`, clean metadata with `names`.
     /// Done: a = pages.

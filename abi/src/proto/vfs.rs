@@ -190,8 +190,10 @@ protocol! {
         /// Linux open flags.
         flags: u64,
     };
-    /// Writes the text of /proc/mounts into `grant`.
+    /// Writes the text of /proc/PID/mounts into `grant`, or with `long` of mountinfo.
     MountTable = 18 {
+        /// mountinfo.
+        long: bool,
         /// proc's grant.
         grant: i32,
         /// Its length.

@@ -9,10 +9,9 @@ use crate::device::Driver;
 use crate::exec;
 use crate::file::Kind;
 use crate::machine::{call_vm, post};
-use crate::mount::{Mount, MountOptions, makedev};
-use crate::namei::Follow;
+use crate::mount::Mount;
 use crate::peer::Peer;
-use crate::process::{Directories, Ids, Process};
+use crate::process::Ids;
 use crate::sabotage;
 use crate::state::{Caller, Vfs};
 use abi::errno::result_to_word;
@@ -321,62 +320,6 @@ impl Vfs {
         Ok(())
     }
 
-    /// Mounts a file system.
-    async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<(), Errno> {
-        let mut path = [0; 16];
-        path[..8].copy_from_slice(&r.path);
-        path[8..].copy_from_slice(&r.path2);
-        let path = trimmed(&path);
-        let is_root = path == b"/";
-        let on = match self.root_mount() {
-            Err(_) if is_root => None,
-            Err(errno) => return Err(errno),
-            Ok(_) if is_root => return Err(Errno::EBUSY),
-            Ok(root) => Some(self.mount_point(root.root()?, path).await?),
-        };
-        // Numbers of unnamed devices start at (0, 16); never reused.
-        let dev = makedev(0, 16 + self.counters.unique() as u32);
-        let options = MountOptions {
-            fs: r.fs,
-            dev,
-            flags: r.flags,
-            kind: trimmed(&r.kind).into(),
-            on: on.clone(),
-        };
-        let mount = Mount::new(options, &self.machine, &self.questions, &self.names).await?;
-        if let Some((directory, name)) = on {
-            directory.forget(&name);
-            directory.mount_at(&name, mount.clone());
-        }
-        self.mounts.borrow_mut().push(mount);
-        Ok(())
-    }
-
-    /// The directory and name of a mount point. The name need not exist.
-    async fn mount_point(
-        self: &Rc<Self>,
-        root: Rc<crate::vnode::Vnode>,
-        path: &[u8],
-    ) -> Result<(Rc<crate::vnode::Vnode>, Box<[u8]>), Errno> {
-        // No process asks: walk as one that is root.
-        let at = Directories {
-            cwd: root.clone(),
-            root: root.clone(),
-            umask: 0,
-        };
-        let files = crate::fd::FdTable::new(self.counters.unique());
-        let nobody = Process::new(Endpoint::VFS, 0, Ids::default(), files, at);
-        let c = Caller {
-            vfs: self.clone(),
-            process: Rc::new(nobody),
-        };
-        let found = c.walk(&root, path, Follow::No).await?;
-        if found.name.is_empty() || found.directory.mounted(&found.name).is_some() {
-            return Err(Errno::EBUSY);
-        }
-        Ok((found.directory, found.name))
-    }
-
     /// Brings a file page into VM's cache.
     async fn page_in(&self, r: vfs::PageIn) {
         sabotage::before_page_in(self).await;
@@ -506,10 +449,4 @@ where
         Some(request) => reply_message(make(request)),
         None => Message::error(Errno::EINVAL),
     }
-}
-
-/// Without the zero padding.
-fn trimmed(bytes: &[u8]) -> &[u8] {
-    let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    &bytes[..len]
 }

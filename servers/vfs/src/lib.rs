@@ -25,6 +25,7 @@ pub mod file;
 pub mod locks;
 pub mod machine;
 pub mod mount;
+pub mod mounting;
 pub mod namei;
 pub mod native;
 pub mod peer;

@@ -4,7 +4,7 @@
 
 use crate::machine::Machine;
 use crate::peer::{Peer, Questions};
-use crate::vnode::{Brief, Vnode};
+use crate::vnode::{Brief, Place, Vnode};
 use abi::proto::fs;
 use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
@@ -62,8 +62,12 @@ pub struct Mount {
     pub flags: Cell<u64>,
     /// The type's name for /proc/mounts.
     pub kind: Box<[u8]>,
-    /// What it is mounted on; `None` for "/".
-    pub on: Option<(Rc<Vnode>, Box<[u8]>)>,
+    /// What was mounted, for /proc/mounts.
+    pub source: Box<[u8]>,
+    /// The type's own options.
+    pub options: RefCell<Box<[u8]>>,
+    on: RefCell<Option<Place>>,
+    root_ino: Cell<Option<u64>>,
     names: Rc<NameCache>,
     root: RefCell<Option<Rc<Vnode>>>,
     vnodes: RefCell<BTreeMap<u64, Weak<Vnode>>>,
@@ -84,8 +88,12 @@ pub struct MountOptions {
     pub flags: u64,
     /// Type.
     pub kind: Box<[u8]>,
-    /// Mount point.
-    pub on: Option<(Rc<Vnode>, Box<[u8]>)>,
+    /// What is mounted.
+    pub source: Box<[u8]>,
+    /// The type's own options.
+    pub options: Box<[u8]>,
+    /// Mount point; `None` for "/".
+    pub on: Option<Place>,
 }
 
 impl Mount {
@@ -101,7 +109,10 @@ impl Mount {
             dev: options.dev,
             flags: Cell::new(options.flags),
             kind: options.kind,
-            on: options.on,
+            source: options.source,
+            options: RefCell::new(options.options.clone()),
+            on: RefCell::new(options.on),
+            root_ino: Cell::new(None),
             names: names.clone(),
             root: RefCell::new(None),
             vnodes: RefCell::default(),
@@ -110,15 +121,20 @@ impl Mount {
             graves: RefCell::default(),
             burying: Cell::new(false),
         });
+        let grant = mount.peer.lend(&options.options)?;
         let words = mount
             .peer
             .ask(|txn| fs::ReadSuper {
                 txn,
                 dev: options.dev,
                 flags: options.flags,
+                grant: grant.id(),
+                len: options.options.len() as u64,
             })
             .await?;
+        drop(grant);
         let root = mount.adopt(words);
+        mount.root_ino.set(Some(root.ino));
         *mount.root.borrow_mut() = Some(root);
         Ok(mount)
     }
@@ -126,6 +142,53 @@ impl Mount {
     /// The root directory.
     pub fn root(&self) -> Result<Rc<Vnode>, Errno> {
         self.root.borrow().clone().ok_or(Errno::EIO)
+    }
+
+    /// The root's inode number; `EIO` before it is known.
+    pub fn root_ino(&self) -> Result<u64, Errno> {
+        self.root_ino.get().ok_or(Errno::EIO)
+    }
+
+    /// What it is mounted on; `None` for "/" and what is mounted nowhere.
+    pub fn on(&self) -> Option<Place> {
+        self.on.borrow().clone()
+    }
+
+    /// Whether it is in the tree.
+    pub fn is_attached(&self) -> bool {
+        self.root.borrow().is_some()
+    }
+
+    /// It is in the tree no more: lets go of what it hangs on, and of its root. It goes with
+    /// its last vnode.
+    pub fn detach(&self) {
+        let (root, on) = (self.root.take(), self.on.take());
+        drop(on);
+        drop(root);
+    }
+
+    /// Forgets cached names, which keep vnodes that nobody uses.
+    pub fn forget_names(&self) {
+        let vnodes: Vec<Rc<Vnode>> = {
+            let vnodes = self.vnodes.borrow();
+            vnodes.values().filter_map(Weak::upgrade).collect()
+        };
+        vnodes.iter().for_each(|vnode| vnode.forget_all());
+    }
+
+    /// Whether anybody uses a file of it. Cached names count.
+    pub fn is_used(&self) -> bool {
+        let root = self.root.borrow();
+        self.vnodes.borrow().len() > 1 || root.as_ref().is_some_and(|r| Rc::strong_count(r) > 1)
+    }
+
+    /// Whether a file of it is open for writing.
+    pub fn is_written(&self) -> bool {
+        let vnodes = self.vnodes.borrow();
+        vnodes
+            .values()
+            .filter_map(Weak::upgrade)
+            .any(|v| v.is_written())
     }
 
     /// The vnode of an answer with attributes, which came with one reference.
@@ -269,6 +332,15 @@ impl Mount {
         drop(mapped);
         // The vnode may go now, with `mapped` unborrowed.
         drop(last);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Some(root) = self.root_ino.get() {
+            // Not a transaction anybody waits for.
+            self.peer.tell(fs::Unmount { txn: 0, root });
+        }
     }
 }
 

@@ -378,8 +378,8 @@ pub fn above(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Rc<Vnode> {
     if let Some(place) = directory.place() {
         return place.parent;
     }
-    match &directory.mount.on {
-        Some((parent, _)) => parent.clone(),
+    match directory.mount.on() {
+        Some(place) => place.parent,
         None => directory.clone(),
     }
 }
@@ -389,18 +389,11 @@ pub fn path_of(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Vec<u8> {
     let mut names: Vec<Box<[u8]>> = Vec::new();
     let mut at = directory.clone();
     while !Rc::ptr_eq(&at, root) {
-        let next = match (at.place(), &at.mount.on) {
-            (Some(place), _) => {
-                names.push(place.name);
-                place.parent
-            }
-            (None, Some((parent, name))) => {
-                names.push(name.clone());
-                parent.clone()
-            }
-            (None, None) => break,
+        let Some(place) = at.place().or_else(|| at.mount.on()) else {
+            break;
         };
-        at = next;
+        names.push(place.name);
+        at = place.parent;
     }
     let mut path = Vec::new();
     for name in names.iter().rev() {

@@ -1,6 +1,7 @@
 //! What VFS tells other servers about its files.
 
 use crate::file::{Kind, OpenFile};
+use crate::mount::{Mount, minor};
 use crate::namei::{path_of, path_of_place};
 use crate::state::Vfs;
 use crate::vnode::Vnode;
@@ -8,9 +9,10 @@ use abi::proto::device::numbers;
 use abi::proto::vfs;
 use abi::{Endpoint, Errno};
 use alloc::format;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::string::String;
 use alloc::vec::Vec;
+use linux_raw_sys::general as linux;
 
 impl Vfs {
     /// The path of a process's file.
@@ -55,40 +57,36 @@ impl Vfs {
         })
     }
 
-    /// The text of /proc/mounts.
+    /// The text of /proc/PID/mounts or mountinfo.
     pub(crate) fn mount_table(
         &self,
         source: Endpoint,
         r: vfs::MountTable,
     ) -> Result<vfs::MountTableLength, Errno> {
         let root = self.root_mount()?.root()?;
-        let mut text = String::new();
+        let mut text = Vec::new();
         for mount in self.mounts.borrow().iter() {
-            let kind = String::from_utf8_lossy(&mount.kind);
-            let device = match &*kind {
-                "ext2" => "/dev/vda",
-                other => other,
-            };
-            let on = match &mount.on {
+            let on = match mount.on() {
                 None => Vec::from(b"/"),
-                Some((directory, name)) => {
-                    let mut path = path_of(directory, &root);
-                    if !path.ends_with(b"/") {
-                        path.push(b'/');
-                    }
-                    path.extend_from_slice(name);
-                    path
-                }
+                Some(place) => path_of_place(&place, &root),
             };
-            let on = String::from_utf8_lossy(&on);
-            let mode = if mount.check_writable().is_ok() {
-                "rw"
+            let on = escaped(&on);
+            let (kind, device) = (escaped(&mount.kind), escaped(&mount.source));
+            let flags = flags_text(mount.flags.get());
+            let line = if r.long {
+                let id = minor(mount.dev);
+                // "/" hangs on itself.
+                let above = mount.on().map_or(id, |place| minor(place.parent.mount.dev));
+                let mode = &flags[..2];
+                let more = own_options(mount);
+                format!("{id} {above} 0:{id} / {on} {flags} - {kind} {device} {mode}{more}\n")
             } else {
-                "ro"
+                let more = own_options(mount);
+                format!("{device} {on} {kind} {flags}{more} 0 0\n")
             };
-            text += &format!("{device} {on} {kind} {mode},relatime 0 0\n");
+            text.extend_from_slice(line.as_bytes());
         }
-        let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
+        let bytes = &text[..text.len().min(r.len as usize)];
         if !bytes.is_empty() {
             self.machine.write_grant(source, r.grant, bytes)?;
         }
@@ -103,18 +101,67 @@ impl Vfs {
         self.names.clear();
         vfs::VfsFigures {
             files: self.counters.files.get(),
-            vnodes: self
-                .mounts
-                .borrow()
-                .iter()
-                .map(|m| m.vnode_count() as u64)
-                .sum(),
+            vnodes: {
+                let detached = self.detached.borrow();
+                let detached = detached.iter().filter_map(Weak::upgrade);
+                let mounts = self.mounts.borrow();
+                let mounts = mounts.iter().cloned().chain(detached);
+                mounts.map(|m| m.vnode_count() as u64).sum()
+            },
             pipes: self.counters.pipes.get(),
             tasks: self.counters.tasks.get(),
             grants: self.machine.grants() as u64,
             processes: self.processes.borrow().len() as u64,
             repairs: self.vm.repairs.get(),
         }
+    }
+}
+
+/// What separates the fields of a line stands as a number.
+fn escaped(text: &[u8]) -> String {
+    let mut out = Vec::new();
+    for &byte in text {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => {
+                out.extend_from_slice(format!("\\{byte:03o}").as_bytes())
+            }
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A mount's flags in Linux's words and order.
+fn flags_text(flags: u64) -> String {
+    let mut text = String::from(if flags & u64::from(linux::MS_RDONLY) != 0 {
+        "ro"
+    } else {
+        "rw"
+    });
+    for (flag, name) in [
+        (linux::MS_NOSUID, ",nosuid"),
+        (linux::MS_NODEV, ",nodev"),
+        (linux::MS_NOEXEC, ",noexec"),
+        (linux::MS_NOATIME, ",noatime"),
+        (linux::MS_NODIRATIME, ",nodiratime"),
+    ] {
+        if flags & u64::from(flag) != 0 {
+            text += name;
+        }
+    }
+    if flags & u64::from(linux::MS_NOATIME | linux::MS_STRICTATIME) == 0 {
+        text += ",relatime";
+    }
+    text
+}
+
+/// The type's own options behind the flags.
+fn own_options(mount: &Mount) -> String {
+    let options = mount.options.borrow();
+    if options.is_empty() {
+        String::new()
+    } else {
+        format!(",{}", escaped(&options))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::device::Driver;
 use crate::exec::Control;
 use crate::machine::Machine;
 use crate::mount::{Mount, NameCache};
+use crate::mounting::Types;
 use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
 use crate::random::Random;
@@ -12,7 +13,7 @@ use crate::wait::Timers;
 use abi::boot::{RunHeader, RunSpec, run_flags};
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeMap;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use rt::task::{Event, Spawner};
@@ -61,6 +62,10 @@ pub struct Vfs {
     pub processes: RefCell<Processes>,
     /// Mounts, the root first.
     pub mounts: RefCell<Vec<Rc<Mount>>>,
+    /// Mounts that are in the tree no more, while somebody uses them.
+    pub detached: RefCell<Vec<Weak<Mount>>>,
+    /// Who serves which type of file system.
+    pub types: RefCell<Types>,
     /// Drivers of character devices, by major number.
     pub drivers: RefCell<BTreeMap<u32, Rc<Driver>>>,
     /// Drivers of block devices, likewise.
@@ -94,6 +99,8 @@ impl Vfs {
             questions,
             processes: RefCell::default(),
             mounts: RefCell::default(),
+            detached: RefCell::default(),
+            types: RefCell::default(),
             drivers: RefCell::default(),
             block_drivers: RefCell::default(),
             names: Rc::default(),
@@ -113,7 +120,12 @@ impl Vfs {
 
     /// The mount with this device number.
     pub fn mount_of(&self, dev: u64) -> Option<Rc<Mount>> {
-        self.mounts.borrow().iter().find(|m| m.dev == dev).cloned()
+        let attached = self.mounts.borrow().iter().find(|m| m.dev == dev).cloned();
+        attached.or_else(|| {
+            let detached = self.detached.borrow();
+            let mut detached = detached.iter().filter_map(Weak::upgrade);
+            detached.find(|m| m.dev == dev)
+        })
     }
 
     /// The root file system.

@@ -301,11 +301,12 @@ impl Vnode {
         drop(entries);
     }
 
-    /// What is mounted on `name` in this directory.
+    /// What is mounted on `name` in this directory, on top.
     pub fn mounted(&self, name: &[u8]) -> Option<Rc<Mount>> {
         let mounted = self.mounted.borrow();
         mounted
             .iter()
+            .rev()
             .find(|(n, _)| **n == *name)
             .map(|(_, mount)| mount.clone())
     }
@@ -313,6 +314,17 @@ impl Vnode {
     /// Mounts on `name`.
     pub fn mount_at(&self, name: &[u8], mount: Rc<Mount>) {
         self.mounted.borrow_mut().push((name.into(), mount));
+    }
+
+    /// `mount` is on `name` no more.
+    pub fn unmount_at(&self, name: &[u8], mount: &Rc<Mount>) {
+        let mut mounted = self.mounted.borrow_mut();
+        mounted.retain(|(n, m)| **n != *name || !Rc::ptr_eq(m, mount));
+    }
+
+    /// Whether it is open for writing.
+    pub fn is_written(&self) -> bool {
+        self.writers.get() > 0
     }
 
     /// Names on which something is mounted here.

@@ -174,7 +174,8 @@ impl<S: Source> Proc<S> {
             Item::Cmdline => process::strings(source, of.pid, false),
             Item::Environ => process::strings(source, of.pid, true),
             Item::Maps => process::maps(source, of.pid),
-            Item::Mounts => source.mounts(),
+            Item::Mounts => source.mounts(false),
+            Item::MountInfo => source.mounts(true),
             Item::ExecFault => {
                 let who = source.process(of.pid)?.who;
                 Ok(format!("{}\n", source.exec_fault(who)?).into_bytes())
@@ -340,7 +341,10 @@ fn dirent_kind(mode: u32) -> u8 {
 }
 
 impl<S: Source> FileSystem for Proc<S> {
-    fn read_super(&mut self, _: u64, _: u64) -> Result<Node> {
+    fn read_super(&mut self, _: u64, _: u64, options: &[u8]) -> Result<Node> {
+        if !options.is_empty() {
+            return Err(Errno::EINVAL);
+        }
         self.node(Inode::Global(0))
     }
 
@@ -462,7 +466,7 @@ impl<S: Source> FileSystem for Proc<S> {
         })
     }
 
-    fn statistics(&mut self) -> Result<Statistics> {
+    fn statistics(&mut self, _: u64) -> Result<Statistics> {
         Ok(Statistics {
             kind: MAGIC,
             block_size: PAGE,

@@ -154,9 +154,9 @@ impl Source for System {
         let errno = errno.0;
         call(Endpoint::VFS, SetExecFault { who, step, errno })
     }
-    fn mounts(&self) -> Result<Vec<u8>, Errno> {
+    fn mounts(&self, long: bool) -> Result<Vec<u8>, Errno> {
         self.filled(MOUNTS_MAX, |grant, len| {
-            call(Endpoint::VFS, MountTable { grant, len }).map(|table| table.len)
+            call(Endpoint::VFS, MountTable { long, grant, len }).map(|table| table.len)
         })
     }
     fn vfs(&self) -> Result<VfsFigures, Errno> {

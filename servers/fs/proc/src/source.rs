@@ -56,8 +56,8 @@ pub trait Source {
     fn exec_fault(&self, who: Endpoint) -> Result<u32, Errno>;
     /// VFS: makes that step fail with `errno`; 0 none.
     fn set_exec_fault(&self, who: Endpoint, step: u32, errno: Errno) -> Result<(), Errno>;
-    /// VFS: the text of /proc/mounts.
-    fn mounts(&self) -> Result<Vec<u8>, Errno>;
+    /// VFS: the text of /proc/PID/mounts, or of mountinfo.
+    fn mounts(&self, long: bool) -> Result<Vec<u8>, Errno>;
     /// VFS's counters.
     fn vfs(&self) -> Result<VfsFigures, Errno>;
     /// Memory of a process; `EFAULT` when it is not present.

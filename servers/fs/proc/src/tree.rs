@@ -151,6 +151,7 @@ pub enum Item {
     Maps,
     Statm,
     Mounts,
+    MountInfo,
     Environ,
     /// The directory of threads.
     Tasks,
@@ -172,6 +173,7 @@ pub const PROCESS: &[(&str, Item)] = &[
     ("maps", Item::Maps),
     ("statm", Item::Statm),
     ("mounts", Item::Mounts),
+    ("mountinfo", Item::MountInfo),
     ("environ", Item::Environ),
     ("exec-fault", Item::ExecFault),
     ("task", Item::Tasks),
@@ -196,6 +198,7 @@ const ITEMS: &[Item] = &[
     Item::Environ,
     Item::Tasks,
     Item::ExecFault,
+    Item::MountInfo,
 ];
 
 /// An inode number taken apart.

@@ -2,10 +2,10 @@
 
 use abi::proto::device::numbers;
 
+use crate::Result;
 use crate::attr::New;
 use crate::store::PageStore;
 use crate::tree::{BLOCK, CHAR, DIRECTORY, Tmpfs};
-use crate::{ROOT, Result};
 
 /// Devices: name, type and permissions, major, minor.
 const NODES: [(&str, u32, u32, u32); 8] = [
@@ -64,21 +64,22 @@ const LINKS: [(&str, &str); 4] = [
 
 /// Fills an empty file system with device nodes.
 pub fn populate<P: PageStore>(fs: &mut Tmpfs<P>) -> Result<()> {
+    let root = fs.root();
     for (name, mode, major, minor) in NODES {
         let new = New {
             mode,
             rdev: (major << 8 | minor) as u64,
             ..New::default()
         };
-        fs.create(ROOT, name.as_bytes(), new)?;
+        fs.create(root, name.as_bytes(), new)?;
     }
     for (name, target) in LINKS {
-        fs.symlink(ROOT, name.as_bytes(), target.as_bytes(), New::default())?;
+        fs.symlink(root, name.as_bytes(), target.as_bytes(), New::default())?;
     }
     let shm = New {
         mode: DIRECTORY | 0o1777,
         ..New::default()
     };
-    fs.create(ROOT, b"shm", shm)?;
+    fs.create(root, b"shm", shm)?;
     Ok(())
 }

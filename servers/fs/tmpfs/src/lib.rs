@@ -1,4 +1,4 @@
-//! A file system in memory: `/tmp`, and with device nodes `/dev`.
+//! A file system in memory: `/tmp` and what mount(2) makes, and with device nodes `/dev`.
 //!
 //! No privilege and no unsafe code: a [`Tmpfs`] keeps names and attributes on the heap and
 //! contents in pages of a [`PageStore`], which the server shares with VM's cache. Inode
@@ -15,6 +15,7 @@ pub mod dev;
 mod dir;
 mod file;
 mod name;
+mod options;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use abi::Errno;
 pub use attr::New;
 pub use dir::Entry;
 pub use file::Piece;
+pub use options::Options;
 pub use store::{HeapPages, PageStore};
 pub use tree::{Limits, Tmpfs};
 

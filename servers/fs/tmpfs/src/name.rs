@@ -9,7 +9,7 @@ use crate::store::PageStore;
 use crate::tree::{
     BLOCK, CHAR, DIRECTORY, Data, FIFO, Node, REGULAR, SOCKET, SYMLINK, TYPE, Tmpfs, entry_cost,
 };
-use crate::{Errno, ROOT, Result};
+use crate::{Errno, Result};
 
 /// Most links of an inode.
 const LINK_MAX: u32 = 65_000;
@@ -261,7 +261,7 @@ impl<P: PageStore> Tmpfs<P> {
     fn is_below(&self, dir: u64, ancestor: u64) -> Result<bool> {
         let mut at = dir;
         while at != ancestor {
-            if at == ROOT {
+            if at == self.root() {
                 return Ok(false);
             }
             at = self.directory(at)?.parent;

@@ -94,13 +94,19 @@ pub struct Tmpfs<P> {
     pub(crate) now: (i64, i64),
     pub(crate) no_atime: bool,
     pub(crate) read_only: bool,
+    root: u64,
     next: u64,
 }
 
 impl<P: PageStore> Tmpfs<P> {
-    /// An empty file system whose root has permissions `mode`.
+    /// An empty file system whose root is inode [`ROOT`] with permissions `mode`.
     pub fn new(store: P, limits: Limits, mode: u32, now: (i64, i64)) -> Tmpfs<P> {
-        let root = Node {
+        Tmpfs::with_root(ROOT, store, limits, mode, now)
+    }
+
+    /// [`Tmpfs::new`] whose root is inode `root`; the others follow.
+    pub fn with_root(root: u64, store: P, limits: Limits, mode: u32, now: (i64, i64)) -> Tmpfs<P> {
+        let node = Node {
             mode: DIRECTORY | mode & !TYPE,
             uid: 0,
             gid: 0,
@@ -110,19 +116,42 @@ impl<P: PageStore> Tmpfs<P> {
             mtime: now,
             ctime: now,
             references: 0,
-            data: Data::Directory(Directory::new(ROOT)),
+            data: Data::Directory(Directory::new(root)),
         };
         Tmpfs {
             store,
-            nodes: BTreeMap::from([(ROOT, root)]),
+            nodes: BTreeMap::from([(root, node)]),
             limits,
             pages_used: 0,
             heap_used: 0,
             now,
             no_atime: false,
             read_only: false,
-            next: ROOT + 1,
+            root,
+            next: root + 1,
         }
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Sets how much may be kept from now on. `EINVAL` when there is more already.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<()> {
+        if limits.pages < self.pages_used
+            || limits.nodes < self.nodes.len() as u64
+            || limits.heap < self.heap_used
+        {
+            return Err(Errno::EINVAL);
+        }
+        self.limits = limits;
+        Ok(())
+    }
+
+    /// How much may be kept.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Sets the time that operations stamp.

@@ -81,7 +81,15 @@ pub struct NewNode {
 #[allow(unused_variables)]
 pub trait FileSystem {
     /// Mounts; the root.
-    fn read_super(&mut self, dev: u64, flags: u64) -> Result<Node>;
+    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node>;
+    /// Changes flags and options of the file system with this root.
+    fn remount(&mut self, root: u64, flags: u64, options: &[u8]) -> Result<()> {
+        if options.is_empty() {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
     /// One name in a directory.
     fn lookup(&mut self, dir: u64, name: &[u8], who: Endpoint) -> Result<Node>;
     /// Gives references back.
@@ -139,8 +147,8 @@ pub trait FileSystem {
     }
     /// All attributes.
     fn attributes(&mut self, ino: u64, who: Endpoint) -> Result<Attributes>;
-    /// The file system's figures.
-    fn statistics(&mut self) -> Result<Statistics>;
+    /// The figures of the file system with this root.
+    fn statistics(&mut self, root: u64) -> Result<Statistics>;
     /// Writes back one file, or everything.
     fn sync(&mut self, ino: Option<u64>) -> Result<()> {
         Ok(())
@@ -159,7 +167,7 @@ pub trait FileSystem {
         Ok(0)
     }
     /// Writes back and forgets.
-    fn unmount(&mut self) -> Result<()> {
+    fn unmount(&mut self, root: u64) -> Result<()> {
         Ok(())
     }
     /// The server's timer expired.

@@ -172,6 +172,16 @@ impl Scratch {
         Ok(name)
     }
 
+    /// Fetches a mount's options.
+    fn options(&mut self, from: Endpoint, grant: i32, len: u64) -> Result<&[u8]> {
+        let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+        let options = self.text.get_mut(..len).ok_or(Errno::EINVAL)?;
+        if len > 0 {
+            copy::safecopy_from(from, grant, 0, options)?;
+        }
+        Ok(options)
+    }
+
     fn dispatch(
         &mut self,
         files: &mut dyn FileSystem,
@@ -182,7 +192,13 @@ impl Scratch {
         match message.kind {
             fs::ReadSuper::KIND => {
                 let r: fs::ReadSuper = decode(message)?;
-                files.read_super(r.dev, r.flags).map(attrs)
+                let options = self.options(from, r.grant, r.len)?;
+                files.read_super(r.dev, r.flags, options).map(attrs)
+            }
+            fs::Remount::KIND => {
+                let r: fs::Remount = decode(message)?;
+                let options = self.options(from, r.grant, r.len)?;
+                files.remount(r.root, r.flags, options).map(nothing)
             }
             fs::Lookup::KIND => {
                 let r: fs::Lookup = decode(message)?;
@@ -230,7 +246,7 @@ impl Scratch {
             }
             fs::Statfs::KIND => {
                 let r: fs::Statfs = decode(message)?;
-                let statistics = files.statistics()?;
+                let statistics = files.statistics(r.root)?;
                 buffer(from, r.grant, 0)
                     .copy_out(0, plain_bytes(&statistics))
                     .map(nothing)
@@ -252,7 +268,10 @@ impl Scratch {
                 let pages = files.drop_caches(r.data, r.names)?;
                 Ok([pages, 0, 0, 0, 0])
             }
-            fs::Unmount::KIND => files.unmount().map(nothing),
+            fs::Unmount::KIND => {
+                let r: fs::Unmount = decode(message)?;
+                files.unmount(r.root).map(nothing)
+            }
             _ => self.change(files, from, message),
         }
     }

@@ -239,7 +239,12 @@ async fn put_statfs(c: &Caller, node: &Node, out: u64) -> Result<u64, Errno> {
         ),
     };
     // ST_VALID, and the mount flags that have the same bits here.
-    let shown = linux::MS_RDONLY | linux::MS_NOSUID | linux::MS_NODEV | linux::MS_NOEXEC;
+    let shown = linux::MS_RDONLY
+        | linux::MS_NOSUID
+        | linux::MS_NODEV
+        | linux::MS_NOEXEC
+        | linux::MS_NOATIME
+        | linux::MS_NODIRATIME;
     let statfs = linux::statfs {
         f_type: figures.kind as i64,
         f_bsize: figures.block_size as i64,
@@ -262,11 +267,13 @@ async fn put_statfs(c: &Caller, node: &Node, out: u64) -> Result<u64, Errno> {
 
 async fn statistics(mount: &Mount) -> Result<Statistics, Errno> {
     let mut figures = Statistics::default();
+    let root = mount.root_ino()?;
     let grant = mount.peer.lend_mut(bytes_of_mut(&mut figures))?;
     mount
         .peer
         .ask(|txn| fs::Statfs {
             txn,
+            root,
             grant: grant.id(),
         })
         .await?;
@@ -314,6 +321,9 @@ pub async fn access(
     );
     if mode & WRITE != 0 && on_disk {
         vnode.mount.check_writable()?;
+    }
+    if mode & EXECUTE != 0 && vnode.is_regular() && !vnode.mount.may_execute() {
+        return Err(Errno::EACCES);
     }
     credentials.check(&vnode, mode)?;
     Ok(0)

@@ -5,6 +5,7 @@ pub mod control;
 pub mod descriptors;
 pub mod directories;
 pub mod information;
+pub mod mounts;
 pub mod names;
 pub mod open;
 pub mod readiness;
@@ -193,7 +194,9 @@ async fn plain_call(c: &Caller, number: u32, a: Args) -> Result<u64, Errno> {
         | nr::__NR_removexattr
         | nr::__NR_lremovexattr
         | nr::__NR_fremovexattr => Err(Errno::EOPNOTSUPP),
-        nr::__NR_mount | nr::__NR_umount2 | nr::__NR_pivot_root => {
+        nr::__NR_mount => Box::pin(mounts::mount(c, a)).await,
+        nr::__NR_umount2 => Box::pin(mounts::umount(c, a)).await,
+        nr::__NR_pivot_root => {
             if c.process.ids.get().euid == 0 {
                 Err(Errno::ENOSYS)
             } else {

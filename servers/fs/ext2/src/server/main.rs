@@ -126,7 +126,10 @@ impl Server {
 }
 
 impl FileSystem for Server {
-    fn read_super(&mut self, dev: u64, flags: u64) -> Result<Node> {
+    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node> {
+        if !options.is_empty() {
+            return Err(Errno::EINVAL);
+        }
         self.stamp();
         self.volume.store_mut().set_device(dev);
         self.volume.set_no_atime(flags & MS_NOATIME != 0);
@@ -137,6 +140,20 @@ impl FileSystem for Server {
             other => other?,
         }
         self.node(ext2::ROOT)
+    }
+
+    fn remount(&mut self, _root: u64, flags: u64, options: &[u8]) -> Result<()> {
+        if !options.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        self.stamp();
+        let read_only = flags & MS_RDONLY != 0;
+        if !read_only && self.volume.device().read_only() {
+            return Err(Errno::EROFS);
+        }
+        self.volume.set_read_only(read_only)?;
+        self.volume.set_no_atime(flags & MS_NOATIME != 0);
+        Ok(())
     }
 
     fn lookup(&mut self, dir: u64, name: &[u8], _who: Endpoint) -> Result<Node> {
@@ -291,7 +308,7 @@ impl FileSystem for Server {
         self.volume.attributes(inode(ino)?)
     }
 
-    fn statistics(&mut self) -> Result<Statistics> {
+    fn statistics(&mut self, _root: u64) -> Result<Statistics> {
         Ok(self.volume.statistics())
     }
 
@@ -335,7 +352,7 @@ impl FileSystem for Server {
         })
     }
 
-    fn unmount(&mut self) -> Result<()> {
+    fn unmount(&mut self, _root: u64) -> Result<()> {
         self.stamp();
         self.volume.set_read_only(true)?;
         self.volume.store_mut().forget_device();

@@ -1,15 +1,17 @@
-//! The tmpfs server's image: messages in front of a [`Tmpfs`].
+//! The tmpfs server's image: messages in front of a [`Tmpfs`] for every mount.
 //!
-//! Arguments: `size=<bytes>` (default: half of the memory), `nodes=dev` for `/dev`.
+//! Arguments: `size=<bytes>` (default: half of the memory), `nodes=dev` for `/dev`. Further
+//! file systems come and go with mount(2) and umount(2).
 #![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 
 use abi::Endpoint;
 use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
+use alloc::collections::BTreeMap;
 use rt::clock::Clock;
 use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
-use tmpfs::{Errno, Limits, New, Piece, ROOT, Tmpfs};
+use tmpfs::{Errno, Limits, New, Options, Piece, ROOT, Tmpfs};
 
 use crate::memory::Memory;
 
@@ -26,8 +28,20 @@ const DEFAULT_SIZE: u64 = 16 << 20;
 const MS_RDONLY: u64 = 1;
 const MS_NOATIME: u64 = 1024;
 
+/// Each file system's inode numbers have its own number from this bit on.
+const NUMBER: u32 = 40;
+
 struct Server {
-    files: Tmpfs<Memory>,
+    /// The mounted file systems.
+    mounted: BTreeMap<u64, Tmpfs<Memory>>,
+    /// The next one's number; none has an earlier one's.
+    next: u64,
+    /// It is `/dev`, of which there is one.
+    dev: bool,
+    /// Bytes that a file system may have unless an option says otherwise.
+    size: u64,
+    /// Bytes of the machine's memory.
+    memory: u64,
     clock: Clock,
     bounce: Bounce,
 }
@@ -37,7 +51,6 @@ fn main() -> ! {
 }
 
 fn make() -> Result<Server> {
-    let clock = Clock::new();
     let dev = match rt::args::value("nodes") {
         None => false,
         Some("dev") => true,
@@ -46,35 +59,48 @@ fn make() -> Result<Server> {
             return Err(Errno::EINVAL);
         }
     };
-    let size = rt::args::number("size").unwrap_or_else(|| {
-        let half = rt::kernel::boot_info().map_or(DEFAULT_SIZE, |info| info.ram_bytes / 2);
-        if dev { DEV_SIZE } else { half }
-    });
-    let mode = if dev { 0o755 } else { 0o1777 };
-    let limits = Limits::of_size(size);
-    let mut files = Tmpfs::new(Memory::default(), limits, mode, clock.now());
-    if dev {
-        tmpfs::dev::populate(&mut files)?;
-    }
+    let memory = rt::kernel::boot_info().map_or(2 * DEFAULT_SIZE, |info| info.ram_bytes);
+    let size = rt::args::number("size");
     Ok(Server {
-        files,
-        clock,
+        mounted: BTreeMap::new(),
+        next: 0,
+        dev,
+        size: size.unwrap_or(if dev { DEV_SIZE } else { memory / 2 }),
+        memory,
+        clock: Clock::new(),
         bounce: Bounce::default(),
     })
 }
 
 impl Server {
-    /// Sets the time that the operation stamps.
-    fn stamp(&mut self) {
-        self.files.set_time(self.clock.now());
+    /// The file system that an inode is in.
+    fn files(&mut self, ino: u64) -> Result<&mut Tmpfs<Memory>> {
+        self.mounted.get_mut(&(ino >> NUMBER)).ok_or(Errno::ESTALE)
     }
 
-    /// The attributes of an inode, with a reference on it.
-    fn node(&mut self, ino: u64) -> Result<Node> {
-        let attributes = self.files.attributes(ino)?;
-        self.files.hold(ino);
-        Ok(attributes.into())
+    /// [`Server::files`] for an operation that stamps the time.
+    fn stamped(&mut self, ino: u64) -> Result<&mut Tmpfs<Memory>> {
+        let now = self.clock.now();
+        let files = self.files(ino)?;
+        files.set_time(now);
+        Ok(files)
     }
+
+    /// `EXDEV` for inodes of two file systems.
+    fn same(&self, a: u64, b: u64) -> Result<()> {
+        if a >> NUMBER == b >> NUMBER {
+            Ok(())
+        } else {
+            Err(Errno::EXDEV)
+        }
+    }
+}
+
+/// The attributes of an inode, with a reference on it.
+fn node(files: &mut Tmpfs<Memory>, ino: u64) -> Result<Node> {
+    let attributes = files.attributes(ino)?;
+    files.hold(ino);
+    Ok(attributes.into())
 }
 
 fn new_node(new: &NewNode) -> New {
@@ -87,41 +113,81 @@ fn new_node(new: &NewNode) -> New {
 }
 
 impl FileSystem for Server {
-    fn read_super(&mut self, dev: u64, flags: u64) -> Result<Node> {
-        self.files.store_mut().set_device(dev);
-        self.files
-            .set_options(flags & MS_RDONLY != 0, flags & MS_NOATIME != 0);
-        self.node(ROOT)
+    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node> {
+        let options = Options::parse(options, self.memory)?;
+        if self.dev && !self.mounted.is_empty() {
+            return Err(Errno::EBUSY);
+        }
+        let number = self.next;
+        let mode = options
+            .mode
+            .unwrap_or(if self.dev { 0o755 } else { 0o1777 });
+        let limits = options.limits(Limits::of_size(self.size));
+        let mut memory = Memory::default();
+        memory.set_device(dev);
+        let root = (number << NUMBER) + ROOT;
+        let mut files = Tmpfs::with_root(root, memory, limits, mode, self.clock.now());
+        if self.dev {
+            tmpfs::dev::populate(&mut files)?;
+        }
+        let owner = SetAttributes {
+            mask: (SetMask::UID | SetMask::GID).bits(),
+            uid: options.uid.unwrap_or(0),
+            gid: options.gid.unwrap_or(0),
+            ..SetAttributes::default()
+        };
+        files.set_attributes(root, &owner)?;
+        files.set_options(flags & MS_RDONLY != 0, flags & MS_NOATIME != 0);
+        let node = node(&mut files, root)?;
+        self.mounted.insert(number, files);
+        self.next += 1;
+        Ok(node)
+    }
+
+    fn remount(&mut self, root: u64, flags: u64, options: &[u8]) -> Result<()> {
+        let options = Options::parse(options, self.memory)?;
+        let files = self.files(root)?;
+        let limits = options.limits(files.limits());
+        files.set_limits(limits)?;
+        files.set_options(flags & MS_RDONLY != 0, flags & MS_NOATIME != 0);
+        Ok(())
+    }
+
+    fn unmount(&mut self, root: u64) -> Result<()> {
+        let files = self.mounted.remove(&(root >> NUMBER));
+        files.map(drop).ok_or(Errno::ESTALE)
     }
 
     fn lookup(&mut self, dir: u64, name: &[u8], _who: Endpoint) -> Result<Node> {
-        let ino = self.files.lookup(dir, name)?;
-        self.node(ino)
+        let files = self.files(dir)?;
+        let ino = files.lookup(dir, name)?;
+        node(files, ino)
     }
 
     fn put(&mut self, ino: u64, count: u64) -> Result<()> {
-        self.files.put(ino, count)
+        self.files(ino)?.put(ino, count)
     }
 
     fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, _who: Endpoint) -> Result<u64> {
-        self.stamp();
+        let files = self.stamped(ino)?;
         let mut gather = to.gather(0);
-        let bytes = self
-            .files
-            .read(ino, offset, to.len(), &mut |piece| match piece {
-                Piece::Data(data) => gather.data(data),
-                Piece::Zero(len) => gather.zero(len),
-            })?;
+        let bytes = files.read(ino, offset, to.len(), &mut |piece| match piece {
+            Piece::Data(data) => gather.data(data),
+            Piece::Zero(len) => gather.zero(len),
+        })?;
         gather.flush()?;
-        self.files.touch(ino);
+        files.touch(ino);
         Ok(bytes)
     }
 
     fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
-        self.stamp();
-        let before = self.files.attributes(ino)?.size;
+        let files = self
+            .mounted
+            .get_mut(&(ino >> NUMBER))
+            .ok_or(Errno::ESTALE)?;
+        files.set_time(self.clock.now());
+        let before = files.attributes(ino)?.size;
         let position = offset.unwrap_or(before);
-        let files = &mut self.files;
         let (done, ended) = self
             .bounce
             .write(from, position, |at, data| files.write(ino, at, data));
@@ -130,13 +196,13 @@ impl FileSystem for Server {
             Err(errno) => {
                 // What was overwritten is what VFS writes again when the page is there; what
                 // was appended must not be there twice.
-                if done > 0 && self.files.attributes(ino)?.size > before {
+                if done > 0 && files.attributes(ino)?.size > before {
                     let set = SetAttributes {
                         mask: SetMask::SIZE.bits(),
                         size: before,
                         ..SetAttributes::default()
                     };
-                    self.files.set_attributes(ino, &set)?;
+                    files.set_attributes(ino, &set)?;
                 }
                 return Err(errno);
             }
@@ -144,7 +210,7 @@ impl FileSystem for Server {
         }
         Ok(Written {
             bytes: done,
-            size: self.files.attributes(ino)?.size,
+            size: files.attributes(ino)?.size,
             position,
         })
     }
@@ -156,27 +222,27 @@ impl FileSystem for Server {
         to: &mut Dirents,
         _who: Endpoint,
     ) -> Result<u64> {
-        self.stamp();
-        let next = self.files.read_dir(ino, position, &mut |entry| {
+        let files = self.stamped(ino)?;
+        let next = files.read_dir(ino, position, &mut |entry| {
             to.push(entry.ino, entry.next, entry.kind, entry.name)
         })?;
-        self.files.touch(ino);
+        files.touch(ino);
         Ok(next)
     }
 
     fn readlink(&mut self, ino: u64, buffer: &mut [u8], _who: Endpoint) -> Result<usize> {
-        let target = self.files.readlink(ino)?;
+        let files = self.stamped(ino)?;
+        let target = files.readlink(ino)?;
         let len = target.len().min(buffer.len());
         buffer[..len].copy_from_slice(&target[..len]);
-        self.stamp();
-        self.files.touch(ino);
+        files.touch(ino);
         Ok(len)
     }
 
     fn create(&mut self, dir: u64, name: &[u8], new: &NewNode) -> Result<Node> {
-        self.stamp();
-        let ino = self.files.create(dir, name, new_node(new))?;
-        self.node(ino)
+        let files = self.stamped(dir)?;
+        let ino = files.create(dir, name, new_node(new))?;
+        node(files, ino)
     }
 
     fn symlink(
@@ -187,24 +253,23 @@ impl FileSystem for Server {
         uid: u32,
         gid: u32,
     ) -> Result<Node> {
-        self.stamp();
         let new = New {
             uid,
             gid,
             ..New::default()
         };
-        let ino = self.files.symlink(dir, name, target, new)?;
-        self.node(ino)
+        let files = self.stamped(dir)?;
+        let ino = files.symlink(dir, name, target, new)?;
+        node(files, ino)
     }
 
     fn link(&mut self, ino: u64, dir: u64, name: &[u8]) -> Result<()> {
-        self.stamp();
-        self.files.link(ino, dir, name)
+        self.same(ino, dir)?;
+        self.stamped(ino)?.link(ino, dir, name)
     }
 
     fn unlink(&mut self, dir: u64, name: &[u8], directory: bool) -> Result<u64> {
-        self.stamp();
-        self.files.unlink(dir, name, directory)
+        self.stamped(dir)?.unlink(dir, name, directory)
     }
 
     fn rename(
@@ -215,31 +280,33 @@ impl FileSystem for Server {
         new: &[u8],
         flags: u32,
     ) -> Result<()> {
-        self.stamp();
-        self.files.rename(old_dir, old, new_dir, new, flags)
+        self.same(old_dir, new_dir)?;
+        self.stamped(old_dir)?
+            .rename(old_dir, old, new_dir, new, flags)
     }
 
     fn set_attributes(&mut self, ino: u64, set: &SetAttributes) -> Result<Node> {
-        self.stamp();
-        self.files.set_attributes(ino, set)?;
-        Ok(self.files.attributes(ino)?.into())
+        let files = self.stamped(ino)?;
+        files.set_attributes(ino, set)?;
+        Ok(files.attributes(ino)?.into())
     }
 
     fn attributes(&mut self, ino: u64, _who: Endpoint) -> Result<Attributes> {
-        self.files.attributes(ino)
+        self.files(ino)?.attributes(ino)
     }
 
-    fn statistics(&mut self) -> Result<Statistics> {
-        Ok(self.files.statistics())
+    fn statistics(&mut self, root: u64) -> Result<Statistics> {
+        Ok(self.files(root)?.statistics())
     }
 
     fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
-        self.files.publish(ino, offset)
+        self.files(ino)?.publish(ino, offset)
     }
 
     fn drop_caches(&mut self, data: bool, _names: bool) -> Result<u64> {
         if data {
-            self.files.store_mut().trim(0);
+            let mounted = self.mounted.values_mut();
+            mounted.for_each(|files| files.store_mut().trim(0));
         }
         Ok(0)
     }

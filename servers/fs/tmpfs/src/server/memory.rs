@@ -1,6 +1,6 @@
 //! Pages from VM, in chunks, that VM maps into programs.
 
-use abi::proto::vm::{CacheForget, CacheRelease, CacheSet, Discard, Populate};
+use abi::proto::vm::{CacheForget, CacheRelease, CacheSet, Discard, Munmap, Populate};
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ const CHUNK: usize = 64;
 /// Freed pages kept for the next file; programs may need the memory of more.
 const SPARE: usize = 64;
 
-/// The pages of the file system. Chunks stay; pages in them are reused.
+/// The pages of one file system. Chunks stay as long as it; pages in them are reused.
 #[derive(Default)]
 pub struct Memory {
     chunks: Vec<*mut u8>,
@@ -90,6 +90,24 @@ impl Memory {
     fn release(&self, page: u32) -> Result<(), Errno> {
         let addr = self.address(page) as u64;
         ipc::call(Endpoint::VM, CacheRelease { addr })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(device) = self.device {
+            self.forget_all(device);
+        }
+        for chunk in &self.chunks {
+            let unmap = Munmap {
+                target: Endpoint::SELF,
+                addr: *chunk as u64,
+                len: (CHUNK * PAGE) as u64,
+            };
+            if let Err(errno) = ipc::call(Endpoint::VM, unmap) {
+                rt::log!("memory of an unmounted file system: {errno}");
+            }
+        }
     }
 }
 

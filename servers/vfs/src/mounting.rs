@@ -1,0 +1,162 @@
+//! The tree of mounts: what is mounted where, by RS at boot and by mount(2).
+
+use crate::mount::{Mount, MountOptions, makedev};
+use crate::namei::Follow;
+use crate::process::{Directories, Ids, Process};
+use crate::state::{Caller, Vfs};
+use crate::vnode::{Place, Vnode};
+use abi::proto::vfs;
+use abi::{Endpoint, Errno};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+/// What mount(2) says of a new mount.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Device or another word, for /proc/mounts only.
+    pub source: &'a [u8],
+    /// MS_* flags.
+    pub flags: u64,
+    /// The type's own options.
+    pub options: &'a [u8],
+}
+
+impl Vfs {
+    /// Mounts a file system for RS.
+    pub(crate) async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<(), Errno> {
+        let mut path = [0; 16];
+        path[..8].copy_from_slice(&r.path);
+        path[8..].copy_from_slice(&r.path2);
+        let path = trimmed(&path);
+        let is_root = path == b"/";
+        let on = match self.root_mount() {
+            Err(_) if is_root => None,
+            Err(errno) => return Err(errno),
+            Ok(_) if is_root => return Err(Errno::EBUSY),
+            Ok(root) => Some(self.mount_point(root.root()?, path).await?),
+        };
+        let kind = trimmed(&r.kind);
+        let wanted = Wanted {
+            source: if is_root { b"/dev/vda" } else { kind },
+            flags: r.flags,
+            options: b"",
+        };
+        self.attach(r.fs, kind, &wanted, on).await?;
+        self.types.borrow_mut().insert(kind.into(), r.fs);
+        Ok(())
+    }
+
+    /// Mounts what `server` makes of it, on top of what may be mounted there already.
+    pub(crate) async fn attach(
+        self: &Rc<Self>,
+        server: Endpoint,
+        kind: &[u8],
+        wanted: &Wanted<'_>,
+        on: Option<Place>,
+    ) -> Result<(), Errno> {
+        let options = MountOptions {
+            fs: server,
+            // Numbers of unnamed devices start at (0, 16); never reused.
+            dev: makedev(0, 16 + self.counters.unique() as u32),
+            flags: wanted.flags,
+            kind: kind.into(),
+            source: wanted.source.into(),
+            options: wanted.options.into(),
+            on: on.clone(),
+        };
+        let mount = Mount::new(options, &self.machine, &self.questions, &self.names).await?;
+        if let Some(Place { parent, name }) = on {
+            // It may have gone meanwhile.
+            if parent.is_removed() || !parent.mount.is_attached() {
+                mount.detach();
+                return Err(Errno::ENOENT);
+            }
+            parent.names_change(&name);
+            parent.mount_at(&name, mount.clone());
+        }
+        self.mounts.borrow_mut().push(mount);
+        Ok(())
+    }
+
+    /// The directory and name of a mount point. The name need not exist.
+    async fn mount_point(self: &Rc<Self>, root: Rc<Vnode>, path: &[u8]) -> Result<Place, Errno> {
+        // No process asks: walk as one that is root.
+        let at = Directories {
+            cwd: root.clone(),
+            root: root.clone(),
+            umask: 0,
+        };
+        let files = crate::fd::FdTable::new(self.counters.unique());
+        let nobody = Process::new(Endpoint::VFS, 0, Ids::default(), files, at);
+        let c = Caller {
+            vfs: self.clone(),
+            process: Rc::new(nobody),
+        };
+        let found = c.walk(&root, path, Follow::No).await?;
+        if found.name.is_empty() || found.directory.mounted(&found.name).is_some() {
+            return Err(Errno::EBUSY);
+        }
+        Ok(Place {
+            parent: found.directory,
+            name: found.name,
+        })
+    }
+
+    /// What is mounted somewhere in `mount`, directly.
+    fn mounted_in(&self, mount: &Rc<Mount>) -> Vec<Rc<Mount>> {
+        let mounts = self.mounts.borrow();
+        let inside = |m: &&Rc<Mount>| {
+            m.on()
+                .is_some_and(|place| Rc::ptr_eq(&place.parent.mount, mount))
+        };
+        mounts.iter().filter(inside).cloned().collect()
+    }
+
+    /// Takes a mount out of the tree, with `lazy` even if it is in use, and what is mounted in
+    /// it as well. Its file system goes with the last who uses it. `EBUSY`; `EINVAL` for one
+    /// that is in no tree.
+    pub(crate) fn unmount(&self, mount: &Rc<Mount>, lazy: bool) -> Result<(), Errno> {
+        if !mount.is_attached() {
+            return Err(Errno::EINVAL);
+        }
+        if mount.on().is_none() {
+            // Nothing would be left.
+            return Err(Errno::EBUSY);
+        }
+        let inside = self.mounted_in(mount);
+        mount.forget_names();
+        if !lazy && (!inside.is_empty() || mount.is_used()) {
+            return Err(Errno::EBUSY);
+        }
+        for below in inside {
+            self.unmount(&below, true)?;
+        }
+        if let Some(Place { parent, name }) = mount.on() {
+            parent.unmount_at(&name, mount);
+            parent.names_change(&name);
+        }
+        self.mounts.borrow_mut().retain(|m| !Rc::ptr_eq(m, mount));
+        let mut detached = self.detached.borrow_mut();
+        detached.retain(|m| m.strong_count() > 0);
+        detached.push(Rc::downgrade(mount));
+        drop(detached);
+        mount.detach();
+        Ok(())
+    }
+}
+
+/// Where a directory hangs that can be mounted on: on the root of a mount what covers it goes
+/// where that is. `None` for "/".
+pub fn point(directory: &Rc<Vnode>) -> Option<Place> {
+    directory.place().or_else(|| directory.mount.on())
+}
+
+/// Without the zero padding.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    &bytes[..len]
+}
+
+/// A file system's type by name: its server.
+pub type Types = alloc::collections::BTreeMap<Box<[u8]>, Endpoint>;
