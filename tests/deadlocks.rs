@@ -1,4 +1,4 @@
-//! The deadlocks that failable copies avoid, and the rows of the matrix that programs can
+//! The deadlocks that failable copies avoid, and the rows of the matrix (V and X9) that programs can
 //! show: `tests/scenarios/scenario.c` and `devices.c` under the three copy policies.
 //!
 //! Under `transparent` D1, D2, D3, D5 and D6 must deadlock, in the expected circle; under `try`

@@ -261,6 +261,12 @@ static void flags(void) {
     CHECK(run("d/program", "uid") == 100 + EACCES);
     FAILS(access("d/program", X_OK), EACCES);
     CHECK(access("d", X_OK) == 0);
+    int text = open("d/program", O_RDONLY);
+    FAILS((long)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, text, 0), EPERM);
+    char *map = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, text, 0);
+    CHECK(map != MAP_FAILED && close(text) == 0);
+    FAILS(mprotect(map, 4096, PROT_READ | PROT_EXEC), EACCES);
+    CHECK(munmap(map, 4096) == 0);
     CHECK(remount(MS_NODEV) == 0 && shown() == ST_NODEV);
     FAILS(open("d/null", O_RDWR), EACCES);
     CHECK(run("d/program", "uid") == SOMEBODY % 100);

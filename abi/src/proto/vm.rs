@@ -242,7 +242,7 @@ protocol! {
         dev: u64,
         /// Inode.
         ino: u64,
-        /// Bit 0 open for reading, bit 1 for writing.
+        /// Bit 0 open for reading, bit 1 for writing, bit 2 never to be executed.
         access: u64,
     };
     /// Size of a process's memory.

@@ -375,8 +375,9 @@ impl Vfs {
         if !vnode.is_regular() || !vnode.mount.mappable(vnode).await {
             return Err(Errno::ENODEV);
         }
+        let no_exec = u64::from(!vnode.mount.may_execute()) << 2;
         vnode.mount.map(vnode);
-        Ok((vnode.mount.dev, vnode.ino, access))
+        Ok((vnode.mount.dev, vnode.ino, access | no_exec))
     }
 
     /// Has VM tell the file system what shared mappings have changed of a file, or with

@@ -198,9 +198,14 @@ impl Server {
         if !read || (map.shared() && map.prot.contains(Prot::WRITE) && !write) {
             return Err(Errno::EACCES);
         }
+        let no_exec = access & 4 != 0;
+        if no_exec && map.prot.contains(Prot::EXEC) {
+            return Err(Errno::EPERM);
+        }
         let mut flags = Flags::empty();
         flags.set(Flags::SHARED, map.shared());
         flags.set(Flags::MAY_WRITE, !map.shared() || write);
+        flags.set(Flags::NO_EXEC, no_exec);
         let backing = Backing::File {
             file,
             offset: map.offset,

@@ -22,6 +22,8 @@ bitflags::bitflags! {
         const NO_FORK = 16;
         /// Empty after `fork` (MADV_WIPEONFORK).
         const WIPE_ON_FORK = 32;
+        /// Never executable: the file is on a mount without programs (MS_NOEXEC).
+        const NO_EXEC = 64;
     }
 }
 

@@ -308,7 +308,8 @@ impl Space {
     }
 
     /// Changes the access of a range. Like Linux: `ENOMEM` at the first hole, after changing
-    /// what lies before it; `EACCES` where writing can never be allowed.
+    /// what lies before it; `EACCES` where writing or executing can never be
+    /// allowed.
     pub fn protect(
         &mut self,
         pool: &mut Pool,
@@ -321,7 +322,10 @@ impl Space {
             if region.start > mapped {
                 break;
             }
-            if prot.contains(Prot::WRITE) && !region.flags.contains(Flags::MAY_WRITE) {
+            let flags = region.flags;
+            if prot.contains(Prot::WRITE) && !flags.contains(Flags::MAY_WRITE)
+                || prot.contains(Prot::EXEC) && flags.contains(Flags::NO_EXEC)
+            {
                 return Err(Errno::EACCES);
             }
             mapped = region.end;
