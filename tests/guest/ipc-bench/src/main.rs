@@ -6,6 +6,9 @@
 //! the same instructions at user level without their traps: TICKS less USER is the kernel's
 //! part, the trap instructions included. VISITS are those of a batch. Under QEMU's
 //! `-icount shift=0` a tick of the TSC is one guest instruction.
+//!
+//! The test matrix lives here as well: its rows G and K in VM's place ([`rows`]), its rows M in
+//! RS's ([`memory`]).
 #![cfg_attr(guest_image, no_std, no_main)]
 
 mod loops;
