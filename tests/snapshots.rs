@@ -312,20 +312,74 @@ fn translations_are_forgotten() {
     }
 }
 
+/// Prints what many restores took, by parts; returns what the quickest of those took that
+/// copied 64 pages at least, microseconds.
+fn costs(machine: &mut Machine, snapshot: &Snapshot, run: Duration, rounds: usize) -> f64 {
+    let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
+    let mut parts: Vec<(&str, Vec<f64>)> = Vec::new();
+    let (mut totals, mut sizes, mut best) = (Vec::new(), Vec::new(), f64::MAX);
+    for _ in 0..rounds {
+        machine.run(run).unwrap();
+        let restored = machine.restore(snapshot).unwrap();
+        for (index, (name, time)) in restored.laps.iter().enumerate() {
+            if parts.len() == index {
+                parts.push((name, Vec::new()));
+            }
+            parts[index].1.push(micros(*time));
+        }
+        let total: Duration = restored.laps.iter().map(|lap| lap.1).sum();
+        totals.push(micros(total));
+        if restored.copied >= 64 {
+            best = best.min(micros(total));
+        }
+        sizes.push((restored.dirty, restored.copied, restored.touched));
+    }
+    sizes.sort_unstable();
+    let (dirty, copied, touched) = sizes[rounds / 2];
+    eprintln!(
+        "after {run:?}: {dirty} pages dirty, {copied} copied, {} touched",
+        touched.map_or_else(|| "all".into(), |touched| touched.to_string())
+    );
+    parts.push(("all of it", totals));
+    for (name, mut times) in parts {
+        times.sort_unstable_by(f64::total_cmp);
+        let median = times[rounds / 2];
+        eprintln!(
+            "  {name:26} best {:7.2} us, median {median:7.2} us",
+            times[0]
+        );
+    }
+    best
+}
+
+/// A program that writes to 64 pages and nothing else, once it has come to that.
+fn writer(what: &str) -> (Machine, Snapshot) {
+    let program = guest_program("dirty");
+    let mut machine = started(&[program.to_str().unwrap(), "64", what]);
+    while machine.output().stdout.is_empty() {
+        assert_eq!(machine.run(Duration::from_millis(5)).unwrap(), Stop::Hang);
+    }
+    let snapshot = machine.snapshot().unwrap();
+    (machine, snapshot)
+}
+
 #[test]
 fn what_a_restore_costs() {
+    let short = Duration::from_millis(2);
+    let (mut machine, snapshot) = writer("text");
+    eprintln!("A word of text in each of 64 pages");
+    let best = costs(&mut machine, &snapshot, short, 300);
+    let (mut machine, snapshot) = writer("numbers");
+    eprintln!("Numbers that look like page-table entries all over 64 pages");
+    costs(&mut machine, &snapshot, short, 100);
+    eprintln!("A shell and its children");
     let mut machine = started(&["/bin/busybox", "sh", "-c", BUSY]);
     // After some time the working set is there.
     assert_eq!(machine.run(Duration::from_millis(100)).unwrap(), Stop::Hang);
     let snapshot = machine.snapshot().unwrap();
-    for run in [0u64, 1, 3, 10, 30, 100] {
-        let mut best = (Duration::MAX, 0);
-        for _ in 0..15 {
-            machine.run(Duration::from_millis(run)).unwrap();
-            let begun = Instant::now();
-            let pages = machine.restore(&snapshot).unwrap();
-            best = best.min((begun.elapsed(), pages));
-        }
-        eprintln!("after {run} ms: {} pages in {:?}", best.1, best.0);
+    for run in [0u64, 1, 3, 10, 30] {
+        costs(&mut machine, &snapshot, Duration::from_millis(run), 100);
     }
+    // The goal is of a machine that does nothing else; there the median is below it, too.
+    assert!(best < 100.0, "{best} us for 64 pages");
 }

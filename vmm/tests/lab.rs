@@ -246,13 +246,16 @@ fn what_the_vmm_wrote_is_put_back_too() {
     let mut machine = machine(&[0xeb, 0xfe], Control::OFF);
     let snapshot = machine.snapshot().unwrap();
     let write = |machine: &Machine, page| {
-        machine.ram().put_page(page, Some(&[1; 4096])).unwrap();
+        machine
+            .ram()
+            .put_page(page, &[1; 4096], |_, _, _| {})
+            .unwrap();
         use vm_memory::{Bytes, GuestAddress};
         let at = GuestAddress(page * 4096 + 4095);
         machine.ram().map.write_slice(&[2, 3], at).unwrap();
     };
     write(&machine, 0x900);
-    assert_eq!(machine.restore(&snapshot).unwrap(), 2);
+    assert_eq!(machine.restore(&snapshot).unwrap().dirty, 2);
     must_equal(&machine.snapshot().unwrap(), &snapshot);
     // And what was withdrawn is back, what was not is there.
     machine.ram().withdraw(0x5000).unwrap();

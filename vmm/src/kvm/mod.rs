@@ -1,6 +1,7 @@
 //! The KVM virtual machine: one vCPU, one memory slot, the in-kernel interrupt controllers.
 
 pub mod exits;
+pub mod forget;
 pub mod gate;
 pub mod state;
 pub mod vcpu;
@@ -9,11 +10,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_cpuid_entry2,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_cpuid_entry2,
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VmFd};
-use vm_memory::mmap::MmapRegion;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::memory::GuestRam;
@@ -25,11 +25,8 @@ const KVM_TSS: usize = 0xfffb_d000;
 /// CPUID leaf with KVM's signature and the highest hypervisor leaf.
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
 
-/// Memory slot of RAM, and of the page that [`Vm::forget_translations`] moves.
+/// Memory slot of RAM.
 const RAM_SLOT: u32 = 0;
-const SPARE_SLOT: u32 = 1;
-/// Where the spare page lies by turns: beyond all RAM and devices.
-const SPARE: [u64; 2] = [0xf_0000_0000, 0xf_0000_1000];
 
 /// A machine that has its RAM and interrupt controllers, but no vCPU yet.
 #[derive(Debug)]
@@ -37,14 +34,7 @@ pub struct Vm {
     fd: Arc<VmFd>,
     cpuid: CpuId,
     ram_size: u64,
-    spare: Option<Spare>,
-}
-
-/// A page of zeros in a slot of its own.
-#[derive(Debug)]
-struct Spare {
-    page: MmapRegion<()>,
-    place: usize,
+    page: Option<forget::Page>,
 }
 
 impl Vm {
@@ -75,12 +65,12 @@ impl Vm {
             fd: Arc::new(fd),
             cpuid,
             ram_size: ram.size,
-            spare: None,
+            page: None,
         };
         if ram.has_slot() {
-            let page = MmapRegion::new(abi::PAGE_SIZE).context("a spare page")?;
-            vm.place_spare(&page, 0)?;
-            vm.spare = Some(Spare { page, place: 0 });
+            let page = forget::Page::new()?;
+            vm.place(&page)?;
+            vm.page = Some(page);
         }
         Ok(vm)
     }
@@ -90,33 +80,6 @@ impl Vm {
         self.fd
             .get_dirty_log(RAM_SLOT, self.ram_size as usize)
             .context("KVM_GET_DIRTY_LOG")
-    }
-
-    /// Makes KVM forget every translation it made of the guest's page tables, after the VMM
-    /// changed them. Taking a memory slot away does that, whichever it is, so a page that
-    /// nobody uses moves to and fro.
-    pub fn forget_translations(&mut self) -> Result<()> {
-        let Some(mut spare) = self.spare.take() else {
-            return Ok(());
-        };
-        spare.place ^= 1;
-        let result = self.place_spare(&spare.page, spare.place);
-        self.spare = Some(spare);
-        result
-    }
-
-    fn place_spare(&self, page: &MmapRegion<()>, place: usize) -> Result<()> {
-        let slot = kvm_userspace_memory_region {
-            slot: SPARE_SLOT,
-            guest_phys_addr: SPARE[place],
-            memory_size: abi::PAGE,
-            userspace_addr: page.as_ptr() as u64,
-            flags: KVM_MEM_READONLY,
-        };
-        // SAFETY: the region is the mapping of `page`, which this value keeps; the vCPU's owner
-        // drops it before this value.
-        unsafe { self.fd.set_user_memory_region(slot) }
-            .context("KVM_SET_USER_MEMORY_REGION of the spare page")
     }
 
     /// The edge-triggered interrupt input `gsi`, pulsed by whoever runs the vCPU.

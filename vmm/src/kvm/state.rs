@@ -5,14 +5,16 @@
 
 use anyhow::{Context, Result, ensure};
 use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, Msrs, kvm_debugregs,
-    kvm_irqchip, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs,
-    kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MP_STATE_RUNNABLE,
+    KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, Msrs, kvm_debugregs, kvm_irqchip,
+    kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    kvm_xsave,
 };
 use kvm_ioctls::{Cap, Kvm};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::Vm;
+use super::forget::Forgotten;
 use super::vcpu::Vcpu;
 use crate::memory::Ram;
 
@@ -56,6 +58,25 @@ impl VcpuState {
     pub fn regs(&self) -> &kvm_regs {
         &self.regs
     }
+
+    /// The special registers.
+    pub(super) fn sregs(&self) -> &kvm_sregs {
+        &self.sregs
+    }
+
+    /// Whether the guest has 64-bit page tables: it may not page in another way without
+    /// changing EFER, which no kernel does that has come so far.
+    pub(super) fn pages_in_64_bit(&self) -> bool {
+        const CR0_PG: u64 = 1 << 31;
+        const EFER_LMA: u64 = 1 << 10;
+        self.sregs.cr0 & CR0_PG != 0 && self.sregs.efer & EFER_LMA != 0
+    }
+
+    /// The extended control register, where it is the only one of its kind.
+    pub(super) fn xcr0(&self) -> Option<u64> {
+        let [first, ..] = self.xcrs.xcrs;
+        (self.xcrs.nr_xcrs == 1 && first.xcr == 0).then_some(first.value)
+    }
 }
 
 /// The registers of [`MSRS`] that this host has.
@@ -64,6 +85,11 @@ pub fn saved_msrs(kvm: &Kvm) -> Result<Vec<u32>> {
     ensure!(
         kvm.check_extension_int(Cap::Xsave2) as usize <= size_of::<kvm_xsave>(),
         "this host's extended processor state is larger than KVM_GET_XSAVE can tell"
+    );
+    let all = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+    ensure!(
+        kvm.check_extension_int(Cap::SyncRegs) as u32 & all == all,
+        "this host's KVM does not take registers with KVM_RUN (KVM_CAP_SYNC_REGS)"
     );
     let list = kvm.get_msr_index_list().context("KVM_GET_MSR_INDEX_LIST")?;
     let there = |msr: &u32| list.as_slice().contains(msr);
@@ -121,19 +147,25 @@ impl Vcpu {
         Ok(last == Some(INT3) || last == Some(INT_4[1]) && byte(2)? == Some(INT_4[0]))
     }
 
-    /// Puts the state back. Exits must have been completed.
-    pub fn restore(&self, state: &VcpuState) -> Result<()> {
+    /// Puts the state back, after [`Vm::forget`], which says what was `forgotten`. Registers and
+    /// events are in effect from the next run or completion on.
+    pub fn restore(&mut self, state: &VcpuState, forgotten: Forgotten) -> Result<()> {
         let fd = &self.fd;
-        // The special registers hold the base and mode of the local APIC, the events come
-        // after what clears them.
-        fd.set_sregs(&state.sregs).context("KVM_SET_SREGS")?;
-        fd.set_regs(&state.regs).context("KVM_SET_REGS")?;
-        fd.set_xcrs(&state.xcrs).context("KVM_SET_XCRS")?;
+        let touched = forgotten == Forgotten::Touched;
+        if !touched {
+            // They hold the mode of the local APIC.
+            fd.set_sregs(&state.sregs).context("KVM_SET_SREGS")?;
+        }
+        if !touched || state.xcr0().is_none() {
+            fd.set_xcrs(&state.xcrs).context("KVM_SET_XCRS")?;
+        }
         // SAFETY: the state has the size that KVM reads, see `saved_msrs`.
         unsafe { fd.set_xsave(&state.xsave) }.context("KVM_SET_XSAVE")?;
         fd.set_debug_regs(&state.debug)
             .context("KVM_SET_DEBUGREGS")?;
-        fd.set_mp_state(state.mp).context("KVM_SET_MP_STATE")?;
+        if !touched || state.mp.mp_state != KVM_MP_STATE_RUNNABLE {
+            fd.set_mp_state(state.mp).context("KVM_SET_MP_STATE")?;
+        }
         fd.set_lapic(&state.lapic).context("KVM_SET_LAPIC")?;
         let msrs = Msrs::from_entries(&state.msrs).context("MSR list")?;
         let written = fd.set_msrs(&msrs).context("KVM_SET_MSRS")?;
@@ -142,8 +174,9 @@ impl Vcpu {
             "KVM_SET_MSRS: register {:#x} cannot be written",
             state.msrs[written].index
         );
-        fd.set_vcpu_events(&state.events)
-            .context("KVM_SET_VCPU_EVENTS")
+        self.may_be_halted = state.mp.mp_state != KVM_MP_STATE_RUNNABLE;
+        self.stage(&state.regs, &state.sregs, &state.events);
+        Ok(())
     }
 }
 

@@ -1,15 +1,18 @@
 //! The vCPU: its state at boot, running it, and describing it when it dies.
 
 use anyhow::{Context, Result};
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_bindings::{
+    KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events,
+};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
+use super::forget::LIMIT;
 use crate::boot::Entry;
 
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;
 /// Bit 1 of rflags always reads one.
-const RFLAGS_RESERVED: u64 = 2;
+pub(super) const RFLAGS_RESERVED: u64 = 2;
 
 /// What a run of the vCPU ended with, as far as the caller has to act on it.
 #[derive(Debug)]
@@ -43,12 +46,20 @@ pub enum Death {
 #[derive(Debug)]
 pub struct Vcpu {
     pub(super) fd: VcpuFd,
+    /// It waits for an interrupt, as far as is known.
+    pub(super) may_be_halted: bool,
+    /// The guest may have a translation of something beyond [`LIMIT`].
+    pub(super) went_beyond: bool,
 }
 
 impl Vcpu {
     /// A vCPU that has its CPUID table.
     pub fn new(fd: VcpuFd) -> Vcpu {
-        Vcpu { fd }
+        Vcpu {
+            fd,
+            may_be_halted: true,
+            went_beyond: false,
+        }
     }
 
     /// The bare descriptor.
@@ -70,30 +81,7 @@ impl Vcpu {
     /// off, ebx at the start info.
     pub fn enter_pvh(&self, entry: Entry) -> Result<()> {
         let mut sregs: kvm_sregs = self.fd.get_sregs().context("KVM_GET_SREGS")?;
-        let flat = |selector, type_| kvm_segment {
-            base: 0,
-            limit: 0xffff_ffff,
-            selector,
-            type_,
-            present: 1,
-            dpl: 0,
-            db: 1,
-            s: 1,
-            l: 0,
-            g: 1,
-            ..Default::default()
-        };
-        let (code, data) = (flat(0x08, 0xb), flat(0x10, 0x3));
-        sregs.cs = code;
-        (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-        // A busy 32-bit TSS with the smallest limit.
-        sregs.tr = kvm_segment {
-            limit: 0x67,
-            s: 0,
-            db: 0,
-            g: 0,
-            ..flat(0x18, 0xb)
-        };
+        flat_segments(&mut sregs);
         (
             sregs.gdt.base,
             sregs.gdt.limit,
@@ -115,6 +103,7 @@ impl Vcpu {
     /// Runs until something needs attention.
     pub fn run(&mut self) -> Exit<'_> {
         self.fd.set_kvm_immediate_exit(0);
+        self.may_be_halted = true;
         self.enter()
     }
 
@@ -126,8 +115,47 @@ impl Vcpu {
         self.enter()
     }
 
+    /// Sets registers and pending events for the next run, or completion.
+    pub(super) fn stage(&mut self, regs: &kvm_regs, sregs: &kvm_sregs, events: &kvm_vcpu_events) {
+        let staged = self.fd.sync_regs_mut();
+        (staged.regs, staged.sregs, staged.events) = (*regs, *sregs, *events);
+        for which in [
+            SyncReg::Register,
+            SyncReg::SystemRegister,
+            SyncReg::VcpuEvents,
+        ] {
+            self.fd.set_sync_dirty_reg(which);
+        }
+    }
+
+    /// Makes sure that it does not wait for an interrupt.
+    pub(super) fn wake(&mut self) -> Result<()> {
+        if self.may_be_halted {
+            let running = kvm_mp_state {
+                mp_state: KVM_MP_STATE_RUNNABLE,
+            };
+            self.fd.set_mp_state(running).context("KVM_SET_MP_STATE")?;
+            self.may_be_halted = false;
+        }
+        Ok(())
+    }
+
     fn enter(&mut self) -> Exit<'_> {
-        match self.fd.run() {
+        let result = self.fd.run();
+        // Only one that executes instructions has these exits.
+        self.may_be_halted &= !matches!(
+            result,
+            Ok(VcpuExit::IoIn(..)
+                | VcpuExit::IoOut(..)
+                | VcpuExit::MmioRead(..)
+                | VcpuExit::MmioWrite(..))
+        );
+        self.went_beyond |= match &result {
+            Ok(VcpuExit::MmioRead(at, _) | VcpuExit::MmioWrite(at, _)) => *at >= LIMIT,
+            Ok(VcpuExit::InternalError) => true,
+            _ => false,
+        };
+        match result {
             Ok(VcpuExit::IoIn(port, data)) => Exit::PortRead(port, data),
             Ok(VcpuExit::IoOut(port, data)) => Exit::PortWrite(port, data),
             Ok(VcpuExit::MmioRead(at, data)) => Exit::MmioRead(at, data),
@@ -236,4 +264,32 @@ impl Vcpu {
             s.gs.base,
         )
     }
+}
+
+/// Flat 32-bit segments, and a task register that KVM accepts.
+pub(super) fn flat_segments(sregs: &mut kvm_sregs) {
+    let flat = |selector, type_| kvm_segment {
+        base: 0,
+        limit: 0xffff_ffff,
+        selector,
+        type_,
+        present: 1,
+        dpl: 0,
+        db: 1,
+        s: 1,
+        l: 0,
+        g: 1,
+        ..Default::default()
+    };
+    let (code, data) = (flat(0x08, 0xb), flat(0x10, 0x3));
+    sregs.cs = code;
+    (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
+    // A busy 32-bit TSS with the smallest limit.
+    sregs.tr = kvm_segment {
+        limit: 0x67,
+        s: 0,
+        db: 0,
+        g: 0,
+        ..flat(0x18, 0xb)
+    };
 }

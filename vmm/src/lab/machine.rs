@@ -10,6 +10,7 @@ use kvm_bindings::{kvm_regs, kvm_sregs};
 use kvm_ioctls::Kvm;
 
 use super::control::{self, Trace};
+use super::restored::{Restored, Stopwatch};
 use super::watchdog::Watchdog;
 use super::{Absences, GiveBack};
 use crate::board::{Board, Completion, Drive, Interrupts, Plan, Step};
@@ -23,6 +24,7 @@ use crate::images::Archive;
 use crate::inspect::table;
 use crate::kvm::Vm;
 use crate::kvm::exits::Counts;
+use crate::kvm::forget::Forgotten;
 use crate::kvm::gate::{self, Gate};
 use crate::kvm::state::{Irqchips, VcpuState, saved_msrs};
 use crate::kvm::vcpu::Death;
@@ -513,16 +515,24 @@ impl Machine {
         })
     }
 
-    /// Puts everything back; says how many pages of RAM that took. The VMM's half of the
-    /// control is the snapshot's, too. After an error the machine is good for nothing.
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<usize> {
+    /// Puts everything back. The VMM's half of the control is the snapshot's, too. After an
+    /// error the machine is good for nothing.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Restored> {
+        let mut watch = Stopwatch::new();
         self.settle()?;
+        watch.lap("completing the last exit");
         self.ram.restrict(&snapshot.restrictions)?;
-        let pages = self
-            .memory
-            .restore(&mut self.vm, &self.ram, &snapshot.memory)?;
+        let ram = self.memory.restore(&self.vm, &self.ram, &snapshot.memory)?;
+        watch.lap("RAM");
+        let vcpu = &mut self.board.vcpu;
+        let forgotten = self.vm.forget(vcpu, &snapshot.vcpu, ram.touches.list())?;
+        watch.lap("translations");
         self.vm.restore_irqchips(&snapshot.irqchips)?;
-        self.board.vcpu.restore(&snapshot.vcpu)?;
+        watch.lap("interrupt controllers");
+        // Registers are in effect only from the next run or completion on.
+        self.settled = false;
+        vcpu.restore(&snapshot.vcpu, forgotten)?;
+        watch.lap("processor");
         self.board.bus.restore(&snapshot.bus)?;
         self.request.rewind(snapshot.host.stop.clone());
         self.host = snapshot.host.clone();
@@ -535,7 +545,16 @@ impl Machine {
         if let Some(control) = self.control() {
             self.wanted = control;
         }
-        Ok(pages)
+        watch.lap("devices and records");
+        Ok(Restored {
+            dirty: ram.dirty,
+            copied: ram.copied,
+            touched: match forgotten {
+                Forgotten::Touched => Some(ram.touches.list().len()),
+                Forgotten::Everything => None,
+            },
+            laps: watch.laps(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod control;
 pub mod disk;
 pub mod machine;
+pub mod restored;
 pub mod watchdog;
 
 use anyhow::{Result, bail};
@@ -12,6 +13,7 @@ use crate::kvm::vcpu::Vcpu;
 use crate::memory::GuestRam;
 
 pub use machine::{Machine, Output, Setup, Snapshot, Stop};
+pub use restored::Restored;
 
 /// Answers the guest where pages were taken away from it ([`GuestRam::withdraw`]).
 pub trait Absences: Send {

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::bitmap::AtomicBitmap;
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use slot::{Access, SlotMapping};
 
@@ -24,6 +24,10 @@ pub type Ram = GuestMemoryMmap<AtomicBitmap>;
 pub const MINIMUM: u64 = 16 << 20;
 /// RAM ends below the hole in which devices and interrupt controllers live.
 pub const MAXIMUM: u64 = 3 << 30;
+/// Bytes of a page that are compared at once.
+pub const LINE: usize = 128;
+/// As many bytes.
+pub type Line = [u8; LINE];
 /// What `--mem` is when it is not given.
 pub const DEFAULT: u64 = 128 << 20;
 
@@ -100,26 +104,44 @@ impl GuestRam {
 
     /// Reads a whole page.
     pub fn read_page(&self, number: u64, page: &mut [u8; abi::PAGE_SIZE]) -> Result<()> {
-        self.map
-            .read_slice(page, GuestAddress(number * abi::PAGE))
-            .with_context(|| format!("reading page {number:#x}"))
+        let from = self.host_page(number)?;
+        // SAFETY: a page of the mapping, and one that is nobody else's. The guest may write the
+        // former meanwhile: bytes are read that have any value.
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(page).cast(), abi::PAGE_SIZE) };
+        Ok(())
     }
 
-    /// Makes a page what it is said to have been, `None` for zeros: no write that
-    /// [`GuestRam::written`] tells.
-    pub fn put_page(&self, number: u64, page: Option<&[u8; abi::PAGE_SIZE]>) -> Result<()> {
-        const ZERO: [u8; abi::PAGE_SIZE] = [0; abi::PAGE_SIZE];
-        let at = number * abi::PAGE;
-        self.map
-            .write_slice(page.unwrap_or(&ZERO), GuestAddress(at))
-            .with_context(|| format!("writing page {number:#x}"))?;
-        for region in self.map.iter() {
-            let bitmap = region.get_mmap();
-            bitmap
-                .bitmap()
-                .reset_addr_range(at as usize, abi::PAGE_SIZE);
+    /// Makes a page what it is said to have been, and tells of each line that was another: its
+    /// offset, what was there and what is now. This is no write that [`GuestRam::written`]
+    /// tells. Says whether the page was another. The guest must not run.
+    pub fn put_page(
+        &self,
+        number: u64,
+        page: &[u8; abi::PAGE_SIZE],
+        mut changed: impl FnMut(usize, &Line, &Line),
+    ) -> Result<bool> {
+        let lines = self.host_page(number)?.cast::<Line>();
+        let mut another = false;
+        for (index, line) in page.as_chunks::<LINE>().0.iter().enumerate() {
+            // SAFETY: inside the page, of which nobody has a reference.
+            let old = unsafe { lines.add(index).read() };
+            if old != *line {
+                // SAFETY: as above.
+                unsafe { lines.add(index).write(*line) };
+                changed(index * LINE, &old, line);
+                another = true;
+            }
         }
-        Ok(())
+        Ok(another)
+    }
+
+    fn host_page(&self, number: u64) -> Result<NonNull<u8>> {
+        ensure!(
+            number < self.size / abi::PAGE,
+            "RAM has no page {number:#x}"
+        );
+        // SAFETY: inside the mapping, which is as long as RAM.
+        Ok(unsafe { self.host()?.byte_add((number * abi::PAGE) as usize) })
     }
 
     /// Makes KVM forget what it knows of the page at this guest-physical address, after a
@@ -204,6 +226,8 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use vm_memory::Bytes;
+
     use super::*;
 
     #[test]
@@ -237,8 +261,15 @@ mod tests {
             .unwrap();
         assert_eq!(ram.written()[0], 0b1100);
         assert_eq!(ram.written()[0], 0);
-        ram.put_page(3, Some(&[7; abi::PAGE_SIZE])).unwrap();
-        ram.put_page(4, None).unwrap();
+        let mut changed = Vec::new();
+        let note = |offset, old: &Line, new: &Line| changed.push((offset, old[LINE - 1], new[0]));
+        assert!(ram.put_page(2, &[0; abi::PAGE_SIZE], note).unwrap());
+        assert_eq!(changed, [(abi::PAGE_SIZE - LINE, 1, 0)]);
+        let put = |number, byte| ram.put_page(number, &[byte; abi::PAGE_SIZE], |_, _, _| {});
+        assert!(put(3, 7).unwrap());
+        assert!(!put(3, 7).unwrap());
+        assert!(!put(4, 0).unwrap());
+        assert!(put(MINIMUM / abi::PAGE, 0).is_err());
         assert_eq!(ram.written()[0], 0);
         let mut bytes = [9; 2];
         ram.map

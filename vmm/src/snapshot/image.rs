@@ -6,6 +6,9 @@ use std::sync::Arc;
 /// A page's bytes.
 pub type Page = [u8; abi::PAGE_SIZE];
 
+/// A page of zeros.
+pub const ZERO: Page = [0; abi::PAGE_SIZE];
+
 /// Pages that are shared together while none of them changes.
 const CHUNK: usize = 512;
 
@@ -41,7 +44,6 @@ impl Image {
 
     /// Changes a page; says whether it was another.
     pub fn set(&mut self, number: usize, contents: &Page) -> bool {
-        const ZERO: Page = [0; abi::PAGE_SIZE];
         if self.page(number).unwrap_or(&ZERO) == contents {
             return false;
         }

@@ -7,4 +7,5 @@
 
 pub mod image;
 pub mod memory;
+pub mod tables;
 pub mod tape;
