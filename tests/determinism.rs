@@ -60,7 +60,8 @@ fn runs_under_qemu_are_equal() {
 #[test]
 fn a_check_compares_two_runs() {
     for accelerator in [Accelerator::Kvm, Accelerator::Qemu] {
-        let (run, difference) = deterministic::check(&program(accelerator), 7, |stdout, _| {
+        let program = program(accelerator);
+        let (run, difference) = deterministic::check([&program, &program], 7, |stdout, _| {
             assert!(!stdout.is_empty());
             Ok(())
         })
@@ -68,6 +69,48 @@ fn a_check_compares_two_runs() {
         assert!(difference.is_none(), "{}", difference.unwrap().what);
         assert!(run.trail.unwrap().records > 1000);
     }
+}
+
+/// A Rust program, a C library's start and a shell with a pipe: KVM and an emulator that has
+/// nothing in common with it do the same. What a program makes of CPUID is its own affair, and
+/// a C library is asked to make nothing of it.
+#[test]
+fn kvm_and_qemu_have_one_hash() {
+    let tunables = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX512VL,-ERMS";
+    let shell = ["/bin/busybox", "sh", "-c", "ls -l /etc | wc; kill -USR1 $$"];
+    for (args, status) in [(&["/bin/welcome"][..], 0), (&shell, libc::SIGUSR1 as u32)] {
+        let on = |accelerator| Program {
+            accelerator: Some(accelerator),
+            env: vec![tunables.into()],
+            ..Program::new(args)
+        };
+        let pair = [Accelerator::Kvm, Accelerator::Qemu].map(on);
+        let mut output = Vec::new();
+        let (run, difference) = deterministic::check([&pair[0], &pair[1]], 3, |stdout, _| {
+            output.extend_from_slice(stdout);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(difference.map(|difference| difference.what), None);
+        assert_eq!(run.outcome.ending, Ending::Program(status));
+        assert!(!output.is_empty() && run.trail.unwrap().records > 1000);
+    }
+}
+
+/// Another working directory, another run.
+#[test]
+fn a_difference_is_told() {
+    let other = Program {
+        cwd: "/bin".into(),
+        ..program(Accelerator::Kvm)
+    };
+    let programs = [&program(Accelerator::Kvm), &other];
+    let (_, difference) = deterministic::check(programs, 3, |_, _| Ok(())).unwrap();
+    let what = difference.unwrap().what;
+    assert!(
+        what.starts_with("record ") && what.contains("then"),
+        "{what}"
+    );
 }
 
 /// The verdicts of D1 with every page of every point, under QEMU.

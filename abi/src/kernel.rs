@@ -95,6 +95,9 @@ pub struct Exception {
 }
 
 impl PageFault {
+    /// Bit of the error code: the access was a write.
+    pub const WRITE: u64 = 2;
+
     /// As message words.
     pub const fn to_words(self) -> [u64; 7] {
         [self.address, self.code, self.rip, 0, 0, 0, 0]
@@ -109,7 +112,7 @@ impl PageFault {
     }
     /// Whether the access was a write.
     pub const fn write(self) -> bool {
-        self.code & 2 != 0
+        self.code & Self::WRITE != 0
     }
     /// Whether the access was an instruction fetch.
     pub const fn fetch(self) -> bool {

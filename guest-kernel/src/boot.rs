@@ -154,7 +154,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         && core::arch::x86_64::__cpuid(abi::lab::GATE_CPUID_LEAF).ebx & abi::lab::GATE_INTERPRETED
             != 0
         && machine::has_lab();
-    fpu::init(gate, interpreted);
+    fpu::init(gate, interpreted, !clock::is_virtual());
     sched::init(gate);
 
     let header: ArchiveHeader = read(archive);
@@ -218,6 +218,12 @@ fn kernel_image() -> (u64, u64) {
 /// Room for the FPU areas: right behind the kernel, or anywhere it fits.
 fn place_fpu_areas(start: &StartInfo, archive: u64, archive_len: u64) -> (u64, u64) {
     let bytes = fpu::bytes().next_multiple_of(PAGE);
+    // The frames that are left are the same on every host.
+    let bytes = if clock::is_virtual() {
+        bytes.max(process::MAX_PROCESSES as u64 * PAGE)
+    } else {
+        bytes
+    };
     let free = free_ranges(start, archive, archive_len, (0, 0));
     let Some(&(from, _)) = free.iter().find(|(from, to)| to - from >= bytes) else {
         crate::fatal!(

@@ -19,6 +19,7 @@ mod ipc;
 mod kcall;
 mod lab;
 mod memory;
+mod modify;
 mod plan;
 mod process;
 mod sched;

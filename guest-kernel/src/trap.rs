@@ -5,10 +5,10 @@ use crate::global::Global;
 use crate::kcall;
 use crate::process::{self, Process};
 use crate::sched::{self, counters, current};
-use crate::{clock, fatal, ipc, lab};
+use crate::{clock, copy, fatal, ipc, lab, modify};
 use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, USER_END, rts};
 use abi::trace::Kind;
-use abi::{Class, Endpoint, Errno};
+use abi::{Class, Endpoint, Errno, PAGE};
 
 /// Return addresses of the trampoline's two trap instructions.
 const AFTER_SYSCALL: u64 = TRAMPOLINE + 2;
@@ -200,11 +200,36 @@ fn page_fault(process: &mut Process, address: u64, code: u64) {
     if process.endpoint == Endpoint::VM {
         fatal!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
     }
-    process.fault = PageFault { address, code, rip }.to_words();
+    let mut fault = PageFault { address, code, rip };
+    if clock::is_virtual() {
+        as_processors_say(process.cr3, &mut fault);
+    }
+    let code = fault.code;
+    process.fault = fault.to_words();
     let who = process.endpoint.0 as u64;
     lab::note(Kind::Fault, || [who, 0, address, code, rip, 0]);
     if ipc::send_event(process, Endpoint::VM, Class::PageFault).is_err() {
         fatal!("a page fault at {address:#x} without VM");
+    }
+}
+
+/// Makes a page fault one for writing where every processor says so and an emulator does not
+/// ([`modify`]): a run that is to be the same everywhere is the same there, too.
+#[cold]
+fn as_processors_say(cr3: u64, fault: &mut PageFault) {
+    if fault.write() || fault.fetch() {
+        return;
+    }
+    let mut bytes = [0; modify::LONGEST];
+    // The instruction is there, the page behind it need not be.
+    let here = (PAGE - fault.rip % PAGE).min(bytes.len() as u64) as usize;
+    for len in [bytes.len(), here] {
+        if copy::read_slice(cr3, fault.rip, &mut bytes[..len]).is_ok() {
+            if modify::modifies(&bytes[..len]) {
+                fault.code |= PageFault::WRITE;
+            }
+            return;
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use abi::kernel::Counters;
 use anyhow::{Context, Result};
 
-use crate::boot;
+use crate::boot::{self, Window, Windows};
 use crate::control::Stop;
 use crate::counters;
 use crate::devices::block::Block;
@@ -60,6 +60,8 @@ pub struct Plan<'a> {
     pub gate: Gate,
     /// The root disk.
     pub disk: Option<Drive>,
+    /// Where the devices are.
+    pub windows: Windows,
     /// How devices interrupt.
     pub interrupts: Interrupts,
     /// Where the program's output goes.
@@ -108,26 +110,32 @@ impl Board {
     /// Loads the guest into `ram`, which must be fresh, and puts the vCPU at its entry.
     pub fn new(vm: &Vm, ram: &GuestRam, plan: Plan<'_>) -> Result<Board> {
         let vcpu = vm.vcpu(plan.gate)?;
-        let slots: &[usize] = if plan.disk.is_some() { &[0, 1] } else { &[1] };
-        let cmdline = boot::command_line(slots, vcpu.tsc_khz(), plan.cmdline);
+        let windows = plan.windows;
+        let there: &[Window] = match plan.disk {
+            Some(_) => &[windows.disk, windows.console],
+            None => &[windows.console],
+        };
+        let cmdline = boot::command_line(there, vcpu.tsc_khz(), plan.cmdline);
         vcpu.enter_pvh(boot::load(ram, plan.kernel, plan.archive, &cmdline)?)?;
 
-        let interrupt = |slot| -> Result<Interrupt> {
-            let gsi = boot::VIRTIO_FIRST_GSI + slot;
+        let interrupt = |window: Window| -> Result<Interrupt> {
             Ok(match plan.interrupts {
-                Interrupts::Events => vm.interrupt(gsi)?.into(),
-                Interrupts::Lines => Interrupt::Line(vm.line(gsi)),
+                Interrupts::Events => vm.interrupt(window.gsi)?.into(),
+                Interrupts::Lines => Interrupt::Line(vm.line(window.gsi)),
             })
         };
         let Plan { input, stop, .. } = plan;
         let link = Link::new(plan.stdout, plan.stderr, input.clone(), stop.clone());
-        let console = Transport::new(Console::new(link, input, stop.clone()), interrupt(1)?)?;
+        let console = Transport::new(
+            Console::new(link, input, stop.clone()),
+            interrupt(windows.console)?,
+        )?;
         let block = match plan.disk {
             Some(disk) => {
                 let block = Block::new(disk.backing, disk.read_only, stop);
                 Some(Transport::new(
                     block.context("the root disk")?,
-                    interrupt(0)?,
+                    interrupt(windows.disk)?,
                 )?)
             }
             None => None,
@@ -140,6 +148,7 @@ impl Board {
                 uart: uart(plan.log.clone()),
                 block,
                 console: Arc::new(Mutex::new(console)),
+                windows,
                 lab: Lab::default(),
                 log: plan.log,
                 named: HashSet::new(),

@@ -277,6 +277,9 @@ fn copied(disk: Overlay) -> Result<std::fs::File> {
     Ok(file)
 }
 
+/// Differences of two traces that are told, record by record.
+const TOLD: usize = 10;
+
 /// Where two runs that must be one part, in words.
 pub struct Difference {
     /// What differs.
@@ -290,17 +293,18 @@ struct Half {
     stderr: Vec<u8>,
 }
 
-/// Runs `program` twice and compares traces, output and statuses: the first run, and what
-/// differs. The first run's output is given to `show`.
+/// Runs two programs that must be the same, on whatever machines they name, and compares
+/// traces, output and statuses: the first run, and what differs. The first run's output is
+/// given to `show`.
 pub fn check(
-    program: &Program,
+    programs: [&Program; 2],
     seed: u64,
     show: impl FnOnce(&[u8], &[u8]) -> Result<()>,
 ) -> Result<(Run, Option<Difference>)> {
     let trace = Arc::new(Mutex::new(
         tempfile::tempfile().context("a file for the trace")?,
     ));
-    let half = |recorder: Recorder| -> Result<Half> {
+    let half = |program: &Program, recorder: Recorder| -> Result<Half> {
         let (out, stdout) = Sink::capture();
         let (err, stderr) = Sink::capture();
         let streams = Streams {
@@ -320,35 +324,43 @@ pub fn check(
         })
     };
     let mut writer = std::io::BufWriter::new(lock(&trace).try_clone().context("the trace")?);
-    let first = half(Box::new(move |record| {
-        // A trace that is cut short differs from the other, and says so.
-        let _ = writer.write_all(&bytes(&record));
-    }))?;
+    let first = half(
+        programs[0],
+        Box::new(move |record| {
+            // A trace that is cut short differs from the other, and says so.
+            let _ = writer.write_all(&bytes(&record));
+        }),
+    )?;
     lock(&trace).rewind().context("the trace")?;
-    let parted = Arc::new(Mutex::new(None));
+    let parted = Arc::new(Mutex::new(Vec::new()));
     let mut reader = std::io::BufReader::new(lock(&trace).try_clone().context("the trace")?);
     let (mut names, found, mut number) = (Names::default(), parted.clone(), 0u64);
-    let second = half(Box::new(move |record| {
-        let mut other = [0; 64];
-        if lock(&found).is_some() {
-            return;
-        }
-        names.learn(&record);
-        let other = match reader.read_exact(&mut other) {
-            Ok(()) => Some(record_of(&other)),
-            Err(_) => None,
-        };
-        if other != Some(record) {
-            let before = other.map_or("the end".into(), |other| told(&other, &names));
-            *lock(&found) = Some(format!(
-                "record {number}: first {before}, then {}",
-                told(&record, &names)
-            ));
-        }
-        number += 1;
-    }))?;
+    let second = half(
+        programs[1],
+        Box::new(move |record| {
+            let mut other = [0; 64];
+            names.learn(&record);
+            let other = match reader.read_exact(&mut other) {
+                Ok(()) => Some(record_of(&other)),
+                Err(_) => None,
+            };
+            let mut found = lock(&found);
+            if other != Some(record) && found.len() < TOLD {
+                let before = other.map_or("the end".into(), |other| told(&other, &names));
+                let after = told(&record, &names);
+                found.push(format!(
+                    "record {number}\n  first {before}\n  then  {after}"
+                ));
+            }
+            number += 1;
+        }),
+    )?;
     show(&first.stdout, &first.stderr)?;
-    let what = lock(&parted).take().or_else(|| differs(&first, &second));
+    let parted = std::mem::take(&mut *lock(&parted));
+    let what = match parted.is_empty() {
+        true => differs(&first, &second),
+        false => Some(parted.join("\n")),
+    };
     Ok((first.run, what.map(|what| Difference { what })))
 }
 
@@ -365,7 +377,13 @@ fn differs(first: &Half, second: &Half) -> Option<String> {
 }
 
 fn told(record: &Record, names: &Names) -> String {
-    format!("at {} ns {}", record.time, describe(record, names))
+    let words = record.words.map(|word| format!("{word:x}")).join(" ");
+    format!(
+        "at {} ns {} [{:x} {words}]",
+        record.time,
+        describe(record, names),
+        record.what
+    )
 }
 
 fn bytes(record: &Record) -> [u8; 64] {

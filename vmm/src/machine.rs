@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm_sys_util::signal::Killable;
 
 use crate::board::{Board, Drive, Interrupts, Plan, Step};
+use crate::boot::Windows;
 use crate::control::{self, Reason, Signals, Stop};
 use crate::counters;
 use crate::devices::bus::{SharedConsole, lock};
@@ -174,6 +175,7 @@ fn run_kvm(config: Config) -> Result<Outcome> {
                 backing: disk.file.into(),
                 read_only: disk.read_only,
             }),
+            windows: Windows::PAGES,
             interrupts: Interrupts::Events,
             stdout: config.stdout,
             stderr: config.stderr,

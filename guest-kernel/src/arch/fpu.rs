@@ -14,19 +14,22 @@ const MXCSR: usize = 24;
 /// Offset of the XSAVE header.
 const HEADER: usize = 512;
 
+/// Components of XCR0 that a deterministic run has where the kernel decides: x87, SSE, AVX.
+const COMMON: u32 = 7;
+
 static AREAS: Global<u64> = Global::new(0);
 static SIZE: Global<usize> = Global::new(512);
 /// Bytes from one area to the next.
 static STRIDE: Global<usize> = Global::new(512);
 static MASK: Global<u64> = Global::new(0);
 
-fn configure(gate: Gate) {
+fn configure(gate: Gate, all: bool) {
     // Leaf 1 ECX bit 26: XSAVE exists.
     let xsave = __cpuid_count(1, 0).ecx & 1 << 26 != 0;
     if gate == Gate::Direct {
         let fsgsbase = __cpuid_count(7, 0).ebx & 1 != 0;
         // SAFETY: at CPL0; sets CR4.FSGSBASE and OSXSAVE where the processor has them, and
-        // enables every user state component it reports.
+        // enables user state components that it reports.
         unsafe {
             let mut cr4: u64;
             asm!("mov {}, cr4", out(reg) cr4, options(nostack, preserves_flags));
@@ -34,7 +37,12 @@ fn configure(gate: Gate) {
             asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
             if xsave {
                 let leaf = __cpuid_count(0xd, 0);
-                asm!("xsetbv", in("ecx") 0, in("eax") leaf.eax, in("edx") leaf.edx, options(nostack));
+                let (low, high) = if all {
+                    (leaf.eax, leaf.edx)
+                } else {
+                    (leaf.eax & COMMON, 0)
+                };
+                asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nostack));
             }
         }
     }
@@ -50,10 +58,10 @@ fn configure(gate: Gate) {
 }
 
 /// Finds out what there is to save. `interpreted`: CPL0 runs in an emulator that has only
-/// FXSAVE.
-pub fn init(gate: Gate, interpreted: bool) {
+/// FXSAVE. `all`: programs get all that the processor has, not what most processors have.
+pub fn init(gate: Gate, interpreted: bool, all: bool) {
     if !interpreted {
-        configure(gate);
+        configure(gate, all);
     }
 }
 

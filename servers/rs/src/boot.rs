@@ -61,7 +61,9 @@ fn command_line() -> String {
         Ok(len) => buffer.truncate(len),
         Err(errno) => fail!("reading the kernel command line: {errno}"),
     }
-    String::from_utf8_lossy(&buffer).into_owned()
+    // It stays in that buffer: what RS does later does not depend on the line's length.
+    String::from_utf8(buffer)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// All processes, none started. The first two are PM and VFS by number.

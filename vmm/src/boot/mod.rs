@@ -29,13 +29,68 @@ const START_INFO_MAGIC: u32 = 0x336e_c578;
 /// E820 types.
 const E820_RAM: u32 = 1;
 const E820_RESERVED: u32 = 2;
-/// Firmware and video memory on a PC; nothing is there, and nobody expects RAM there.
-const LEGACY_HOLE: std::ops::Range<u64> = 0xa_0000..0x10_0000;
+/// Firmware's data, video memory and firmware on a PC; nothing is there, and nobody expects RAM
+/// there.
+const LEGACY_HOLE: std::ops::Range<u64> = 0x9_fc00..0x10_0000;
 
-/// First virtio-mmio window; each is a page.
-pub const VIRTIO_BASE: u64 = 0xd000_0000;
-/// IOAPIC input of the first virtio device.
-pub const VIRTIO_FIRST_GSI: u32 = 5;
+/// A virtio-mmio device's registers and interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Guest-physical address of the registers.
+    pub base: u64,
+    /// Their bytes.
+    pub len: u64,
+    /// IOAPIC input.
+    pub gsi: u32,
+}
+
+impl Window {
+    /// Where an address lies in the window.
+    pub fn offset(&self, at: u64) -> Option<u64> {
+        at.checked_sub(self.base)
+            .filter(|&offset| offset < self.len)
+    }
+}
+
+/// Where the devices are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// The root disk.
+    pub disk: Window,
+    /// The console.
+    pub console: Window,
+}
+
+impl Windows {
+    /// A page for each: no driver reaches a device that is not its own.
+    pub const PAGES: Windows = Windows {
+        disk: Window {
+            base: 0xd000_0000,
+            len: abi::PAGE,
+            gsi: 5,
+        },
+        console: Window {
+            base: 0xd000_1000,
+            len: abi::PAGE,
+            gsi: 6,
+        },
+    };
+    /// Where QEMU's microvm machine has them, so that a guest that does the same every time does
+    /// the same there: the last two of eight transports in one page.
+    pub const MICROVM: Windows = Windows {
+        disk: Window {
+            base: 0xfeb0_0e00,
+            len: 512,
+            gsi: 12,
+        },
+        console: Window {
+            base: 0xfeb0_0c00,
+            len: 512,
+            gsi: 11,
+        },
+    };
+}
+
 /// The lab device's page.
 pub const LAB_BASE: u64 = 0xd001_0000;
 
@@ -49,12 +104,10 @@ pub struct Entry {
 }
 
 /// The kernel command line: the devices in Linux's syntax, then ours.
-pub fn command_line(virtio_slots: &[usize], tsc_khz: Option<u32>, extra: &str) -> String {
+pub fn command_line(windows: &[Window], tsc_khz: Option<u32>, extra: &str) -> String {
     let mut line = String::new();
-    for &slot in virtio_slots {
-        let base = VIRTIO_BASE + slot as u64 * abi::PAGE;
-        let gsi = VIRTIO_FIRST_GSI + slot as u32;
-        line += &format!("{CMDLINE_VIRTIO}4K@{base:#x}:{gsi} ");
+    for Window { base, len, gsi } in windows {
+        line += &format!("{CMDLINE_VIRTIO}{len}@{base:#x}:{gsi} ");
     }
     line += &format!("{CMDLINE_LAB}{LAB_BASE:#x}");
     if let Some(khz) = tsc_khz {
@@ -76,7 +129,8 @@ pub fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> 
     };
 
     let archive_len = archive.len();
-    let archive_at = ram.size.checked_sub(archive_len).map(abi::page_down);
+    // Where QEMU puts it, below the last byte.
+    let archive_at = ram.size.checked_sub(archive_len + 1).map(abi::page_down);
     let archive_at = match archive_at {
         Some(at) if at > loaded.kernel_end && at > LEGACY_HOLE.end => at,
         _ => bail!(
@@ -159,8 +213,12 @@ mod tests {
     #[test]
     fn command_line_names_the_devices_in_linux_syntax() {
         assert_eq!(
-            command_line(&[0, 1], Some(2_600_000), ""),
-            "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
+            command_line(
+                &[Windows::PAGES.disk, Windows::MICROVM.console],
+                Some(2_600_000),
+                ""
+            ),
+            "virtio_mmio.device=4096@0xd0000000:5 virtio_mmio.device=512@0xfeb00c00:11 \
              absentia.lab=0xd0010000 absentia.tsc_khz=2600000"
         );
     }
@@ -173,7 +231,7 @@ mod tests {
             .filter(|e| e.type_ == E820_RAM)
             .map(|e| e.size)
             .sum();
-        assert_eq!(ram, (64 << 20) - 0x6_0000);
+        assert_eq!(ram, (64 << 20) - 0x6_0400);
     }
 
     #[test]

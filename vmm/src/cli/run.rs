@@ -78,9 +78,10 @@ pub struct Run {
     /// Seed of a deterministic run's entropy
     #[arg(long, default_value = "1", requires = "same_every_time")]
     pub seed: u64,
-    /// Run the program twice and say where the two runs part: status 125 when they do
-    #[arg(long)]
-    pub check_determinism: bool,
+    /// Run the program twice, the second time on the other accelerator if one is named, and say
+    /// where the two runs part: status 125 when they do
+    #[arg(long, value_name = "ACCEL", num_args = 0..=1, require_equals = true)]
+    pub check_determinism: Option<Option<Accelerator>>,
     /// The program and its arguments [default: the embedded root's own]
     #[arg(value_name = "PROGRAM", trailing_var_arg = true)]
     pub program: Vec<OsString>,
@@ -154,8 +155,10 @@ impl Run {
             qemu_args: self.qemu_arg,
             ..Program::new::<OsString>([])
         };
-        if self.check_determinism {
-            return check(&program, self.seed);
+        if let Some(other) = self.check_determinism {
+            let mut second = program.clone();
+            second.accelerator = other.or(program.accelerator);
+            return check([&program, &second], self.seed);
         }
         if self.deterministic {
             let run = deterministic::run(program, streams, self.seed, None)?;
@@ -175,13 +178,13 @@ impl Run {
 }
 
 /// Runs twice; 125 when the runs differ.
-fn check(program: &Program, seed: u64) -> Result<u8> {
-    let (run, difference) = deterministic::check(program, seed, |stdout, stderr| {
+fn check(programs: [&Program; 2], seed: u64) -> Result<u8> {
+    let (run, difference) = deterministic::check(programs, seed, |stdout, stderr| {
         std::io::stdout().write_all(stdout)?;
         std::io::stdout().flush()?;
         Ok(std::io::stderr().write_all(stderr)?)
     })?;
-    report(&run.outcome, program.verbose);
+    report(&run.outcome, programs[0].verbose);
     tell_trail(run.trail);
     match difference {
         None => Ok(run.outcome.ending.code()),

@@ -12,7 +12,7 @@ use super::disk::{Backing, Overlay};
 use super::lab::{Lab, LabState, Request};
 use super::serial::{self, BASE, PORTS, Uart, UartState};
 use super::virtio::{RingError, Transport, TransportState};
-use crate::boot::{LAB_BASE, VIRTIO_BASE};
+use crate::boot::{LAB_BASE, Windows};
 use crate::hostlink::LinkState;
 use crate::log::Log;
 use crate::memory::Ram;
@@ -35,6 +35,8 @@ pub struct Bus {
     pub block: Option<Transport<Block>>,
     /// The host link's carrier.
     pub console: SharedConsole,
+    /// Where those two are.
+    pub windows: Windows,
     /// The lab device.
     pub lab: Lab,
     /// Where complaints go.
@@ -107,19 +109,15 @@ impl Bus {
             }
             return;
         }
-        let offset = at % abi::PAGE;
-        match at - offset {
-            page if page == slot(0) && self.block.is_some() => {
-                if let Some(block) = &mut self.block {
-                    block.read(offset, data);
-                }
-            }
-            page if page == slot(1) => lock(&self.console).read(offset, data),
-            LAB_BASE => data.fill(0),
-            _ => {
-                self.name("load from", at);
-                data.fill(0xff);
-            }
+        if let (Some(offset), Some(block)) = (self.windows.disk.offset(at), &mut self.block) {
+            block.read(offset, data);
+        } else if let Some(offset) = self.windows.console.offset(at) {
+            lock(&self.console).read(offset, data);
+        } else if abi::page_down(at) == LAB_BASE {
+            data.fill(0);
+        } else {
+            self.name("load from", at);
+            data.fill(0xff);
         }
     }
 
@@ -130,20 +128,17 @@ impl Bus {
             let _ = self.ram.write_slice(data, GuestAddress(at));
             return None;
         }
-        let offset = at % abi::PAGE;
-        match at - offset {
-            page if page == slot(0) && self.block.is_some() => {
-                if let Some(block) = &mut self.block {
-                    let result = block.write(offset, data, &self.ram);
-                    self.ring(result, "block");
-                }
-            }
-            page if page == slot(1) => {
-                let result = lock(&self.console).write(offset, data, &self.ram);
-                self.ring(result, "console");
-            }
-            LAB_BASE => return self.lab.write(offset, data, &self.ram, &self.log),
-            _ => self.name("store to", at),
+        if let (Some(offset), Some(block)) = (self.windows.disk.offset(at), &mut self.block) {
+            let result = block.write(offset, data, &self.ram);
+            self.ring(result, "block");
+        } else if let Some(offset) = self.windows.console.offset(at) {
+            let result = lock(&self.console).write(offset, data, &self.ram);
+            self.ring(result, "console");
+        } else if abi::page_down(at) == LAB_BASE {
+            let offset = at - LAB_BASE;
+            return self.lab.write(offset, data, &self.ram, &self.log);
+        } else {
+            self.name("store to", at);
         }
         None
     }
@@ -193,8 +188,4 @@ impl Bus {
                 .note(&format!("{what} {at:#x}, where no device is"));
         }
     }
-}
-
-fn slot(index: u64) -> u64 {
-    VIRTIO_BASE + index * abi::PAGE
 }

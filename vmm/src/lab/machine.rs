@@ -14,6 +14,7 @@ use super::restored::{Restored, Stopwatch};
 use super::watchdog::Watchdog;
 use super::{Absences, GiveBack};
 use crate::board::{Board, Completion, Drive, Interrupts, Plan, Step};
+use crate::boot::Windows;
 use crate::control::{Reason, Stop as StopRequest, install_kick};
 use crate::devices::bus::{BusState, lock};
 use crate::devices::disk::{Backing, Overlay};
@@ -223,6 +224,7 @@ impl Machine {
                 backing: disk.into(),
                 read_only: false,
             }),
+            windows: Windows::MICROVM,
             interrupts: Interrupts::Lines,
             stdout: out,
             stderr: err,
