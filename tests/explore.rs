@@ -157,7 +157,7 @@ fn a_page_that_never_comes_back_is_an_error_and_nothing_worse() {
 }
 
 /// Where each defect shows, and in how many other orders of things it takes.
-const DEFECTS: [(&str, &str, u64); 8] = [
+const DEFECTS: [(&str, &str, u64); 10] = [
     ("fill-ignores-try", "hole", 0),
     ("no-mark", "d1-read", 0),
     ("repair-for-reading", "d1-read", 0),
@@ -166,6 +166,8 @@ const DEFECTS: [(&str, &str, u64); 8] = [
     ("lock-over-repair", "d1-read", 0),
     ("cache-not-shared", "coherence", 0),
     ("double-restart", "pipe", 0),
+    ("frame-leaked", "d1-read", 0),
+    ("lock-kept", "d1-read", 0),
 ];
 
 #[test]
@@ -187,6 +189,23 @@ fn every_defect_is_found() {
         let found = rows.iter().filter(|row| row.verdict.is_violation()).count();
         println!("{defect}: {found} of {} runs of {name}", rows.len());
         assert!(found > 0, "{defect} was not found with {name}");
+    }
+}
+
+/// A leak is called one, and named with how much it is.
+#[test]
+fn what_leaks_is_named() {
+    let cache = cache();
+    for (defect, what) in [
+        ("frame-leaked", "lost 1 instead of 0"),
+        ("lock-kept", "positions 1 instead of 0"),
+    ] {
+        let scenario = find("d1-read");
+        let mut stage = stage(&scenario, CopyPolicy::Try, &cache);
+        stage.sabotage = defect.into();
+        let (_, rows) = explore(&stage, &options(&[Layer::Pte]));
+        let leak = |row: &&Row| row.verdict == Verdict::Leak && row.detail.contains(what);
+        assert!(rows.iter().any(|row| leak(&row)), "{defect}: {rows:#?}");
     }
 }
 

@@ -31,6 +31,10 @@ defects! {
     CACHE_NOT_SHARED = 6, "cache-not-shared";
     /// Data leaves a pipe twice when its reader's memory had to be repaired.
     DOUBLE_RESTART = 7, "double-restart";
+    /// A page that went away keeps its frame.
+    FRAME_LEAKED = 8, "frame-leaked";
+    /// A read that was repaired twice keeps the file's position locked.
+    LOCK_KEPT = 9, "lock-kept";
 }
 
 /// The bits that a kernel command line names.
@@ -54,6 +58,6 @@ mod tests {
             NO_MARK | DOUBLE_RESTART
         );
         assert_eq!(of_command_line(b"absentia.sabotage=nothing"), 0);
-        assert_eq!(NAMES.len(), 8);
+        assert_eq!(NAMES.len(), 10);
     }
 }

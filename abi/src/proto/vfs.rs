@@ -219,6 +219,17 @@ protocol! {
         /// How often VM was asked to make memory present ([`crate::proto::vm::HandleMemory`]).
         repairs: u64,
     };
+    /// What is locked (leak checks).
+    VfsLocks = 30 {} -> LockFigures {
+        /// Positions of open files, by calls that move them.
+        positions: u64,
+        /// Ranges and whole files, by fcntl and flock.
+        ranges: u64,
+        /// Opens for writing, which keep a file from being executed.
+        writing: u64,
+        /// Executions, which keep a file from being opened for writing.
+        executing: u64,
+    };
     /// Call by PM: what the executable of `who` is called and where its argument strings
     /// are; unused words 0.
     ExecInfo = 20 {

@@ -366,7 +366,7 @@ protocol! {
         pages: u64,
     };
     /// Who owns the frames. Every frame that VM manages is free ([`VmFigures::free`]) or owned by
-    /// exactly one of these.
+    /// exactly one of these. `EIO` when VM's data contradict each other.
     VmFrames = 28 {} -> FrameFigures {
         /// VM's heap.
         heap: u64,
@@ -380,6 +380,9 @@ protocol! {
         programs: u64,
         /// All frames.
         total: u64,
+        /// References to frames that nobody has: leaks. A frame whose last one it is is none of
+        /// the above, and never free again.
+        lost: u64,
     };
     /// The frames of the first service from a process slot on: its part of
     /// [`FrameFigures::services`]. `ENOENT` past the last.

@@ -85,26 +85,41 @@ impl<S: System> Pm<S> {
     /// with that of a run in which nothing was absent.
     fn log_accounts(&mut self) {
         let vm = self.sys.call(Endpoint::VM, vm::VmCounters {});
+        let frames = self.sys.call(Endpoint::VM, vm::VmFrames {});
+        // Before VFS forgets the files that only its name cache knows.
+        let locks = self.sys.call(Endpoint::VFS, vfs::VfsLocks {});
         let vfs = self.sys.call(Endpoint::VFS, vfs::VfsCounters {});
-        let (Ok(vm), Ok(vfs)) = (vm, vfs) else {
+        let (Ok(vm), Ok(frames), Ok(vfs), Ok(locks)) = (vm, frames, vfs, locks) else {
             return self
                 .sys
                 .log(format_args!("no accounts: VM or VFS does not answer"));
         };
         let pm = self.counters();
         self.sys.log(format_args!(
-            "{} spaces {} regions {} page-ins {} files {} pipes {} tasks {} grants {} \
-             processes {}+{}",
+            "{} spaces {} regions {} page-ins {} files {} vnodes {} pipes {} tasks {} grants {} \
+             vfs-processes {} processes {} positions {} locks {} writing {} executing {} lost {} \
+             programs {} tables {} vm {} services {} cached {}",
             abi::lab::ACCOUNTS,
             vm.spaces,
             vm.regions,
             vm.waiting,
             vfs.files,
+            vfs.vnodes,
             vfs.pipes,
             vfs.tasks,
             vfs.grants,
             vfs.processes,
             pm.processes + pm.zombies,
+            locks.positions,
+            locks.ranges,
+            locks.writing,
+            locks.executing,
+            frames.lost,
+            frames.programs,
+            frames.tables,
+            frames.heap,
+            frames.services,
+            frames.cached,
         ));
     }
 

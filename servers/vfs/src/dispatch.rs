@@ -113,6 +113,7 @@ impl Vfs {
             vfs::NextFd::KIND => answer(message, |r| self.next_fd(r)),
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
             vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
+            vfs::VfsLocks::KIND => answer(message, |_: vfs::VfsLocks| Ok(self.locks())),
             vfs::DropCaches::KIND => {
                 let Some(request) = vfs::DropCaches::decode(message) else {
                     return Some(Message::error(Errno::EINVAL));

@@ -83,7 +83,7 @@ impl OpenFile {
             place,
             flags: Cell::new(flags & STATUS_FLAGS),
             position: Cell::new(0),
-            turn: Turn::default(),
+            turn: Turn::new(vfs.counters.clone()),
             counters: vfs.counters.clone(),
             _writing: writing,
         })

@@ -46,6 +46,11 @@ pub struct Locks {
 }
 
 impl Locks {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.held.borrow().len()
+    }
+
     /// A lock of somebody else that stands against `wanted`.
     pub fn conflict(&self, wanted: &Lock) -> Option<Lock> {
         self.held

@@ -236,6 +236,12 @@ impl Mount {
         self.burying.set(false);
     }
 
+    /// The vnodes in memory.
+    pub fn vnodes(&self) -> Vec<Rc<Vnode>> {
+        let vnodes = self.vnodes.borrow();
+        vnodes.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Vnodes in memory.
     pub fn vnode_count(&self) -> usize {
         self.vnodes.borrow().len()

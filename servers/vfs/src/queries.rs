@@ -95,6 +95,24 @@ impl Vfs {
         })
     }
 
+    /// What is locked, in vnodes that only the name cache has as well.
+    pub(crate) fn locks(&self) -> vfs::LockFigures {
+        let mut figures = vfs::LockFigures {
+            positions: self.counters.positions.get(),
+            ranges: 0,
+            writing: 0,
+            executing: 0,
+        };
+        for mount in self.mounts.borrow().iter() {
+            for vnode in mount.vnodes() {
+                figures.ranges += vnode.locks.count() as u64;
+                figures.writing += u64::from(vnode.writers());
+                figures.executing += u64::from(vnode.executions());
+            }
+        }
+        figures
+    }
+
     /// Counters for leak checks.
     pub(crate) fn figures(&self) -> vfs::VfsFigures {
         // Cached names hold vnodes that nobody uses: not a leak.

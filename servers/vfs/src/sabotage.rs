@@ -5,9 +5,10 @@ use crate::machine::{Access, Machine};
 use crate::peer::Peer;
 use crate::state::Vfs;
 use crate::transfer::Memory;
+use crate::wait::TurnGuard;
 use abi::Endpoint;
 use abi::sabotage::{
-    ANSWER_CROSSED, DOUBLE_RESTART, LOCK_OVER_REPAIR, OFFSET_LOST, REPAIR_FOR_READING,
+    ANSWER_CROSSED, DOUBLE_RESTART, LOCK_KEPT, LOCK_OVER_REPAIR, OFFSET_LOST, REPAIR_FOR_READING,
 };
 
 /// Whether memory is repaired for writing.
@@ -34,6 +35,13 @@ pub fn question(vfs: &Vfs, txn: u64) -> u64 {
         return vfs.questions.any(Endpoint::VM).unwrap_or(txn);
     }
     txn
+}
+
+/// A call that moved a file's position ends; VM had been asked for so many repairs when it began.
+pub fn leave(vfs: &Vfs, turn: TurnGuard<'_>, repairs: u64) {
+    if vfs.machine.sabotaged(LOCK_KEPT) && vfs.vm.repairs.get() > repairs + 1 {
+        core::mem::forget(turn);
+    }
 }
 
 /// A page-in begins.

@@ -27,6 +27,8 @@ pub struct Counters {
     pub pipes: Cell<u64>,
     /// Tasks.
     pub tasks: Cell<u64>,
+    /// Open files whose position is locked.
+    pub positions: Cell<u64>,
     next_id: Cell<u64>,
 }
 

@@ -165,6 +165,16 @@ impl Vnode {
         }
     }
 
+    /// How many have it open for writing.
+    pub fn writers(&self) -> u32 {
+        self.writers.get()
+    }
+
+    /// How many execute it.
+    pub fn executions(&self) -> u32 {
+        self.executions.get()
+    }
+
     /// `ETXTBSY` while it is being executed.
     pub fn check_not_executed(&self) -> Result<(), Errno> {
         if self.executions.get() > 0 {

@@ -1,6 +1,7 @@
 //! Waiting: for either of two things, for a signal, for a time, for a turn.
 
 use crate::machine::Machine;
+use crate::state::Counters;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -159,19 +160,29 @@ impl Drop for Sleep<'_> {
 }
 
 /// Lets one task at a time through (the position of an open file).
-#[derive(Default)]
 pub struct Turn {
     taken: Cell<bool>,
     free: Event,
+    counters: Rc<Counters>,
 }
 
 impl Turn {
+    /// Nobody's.
+    pub fn new(counters: Rc<Counters>) -> Turn {
+        Turn {
+            taken: Cell::new(false),
+            free: Event::default(),
+            counters,
+        }
+    }
+
     /// Waits for the turn.
     pub async fn take(&self) -> TurnGuard<'_> {
         while self.taken.get() {
             self.free.wait().await;
         }
         self.taken.set(true);
+        Counters::up(&self.counters.positions);
         TurnGuard(self)
     }
 }
@@ -182,6 +193,7 @@ pub struct TurnGuard<'a>(&'a Turn);
 impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
         self.0.taken.set(false);
+        Counters::down(&self.0.counters.positions);
         self.0.free.signal();
     }
 }

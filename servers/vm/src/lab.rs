@@ -8,7 +8,7 @@ use crate::server::Server;
 use crate::table::{self, FOREIGN, OWNER, PRESENT};
 use crate::window::Frame;
 use abi::trace::Control;
-use abi::{Endpoint, PAGE};
+use abi::{Endpoint, PAGE, sabotage};
 
 /// Software: not present although the region allows access, because the laboratory did as if
 /// VM had evicted the page.
@@ -96,7 +96,9 @@ impl Server {
         };
         pool.note_written(entry);
         set(pool, top, page, 0);
-        pool.frames.release(frame);
+        if pool.lab.sabotage & sabotage::FRAME_LEAKED == 0 {
+            pool.frames.release(frame);
+        }
         self.tell_written();
         if !self.mapped_by_programs(frame) && !self.pool.cache.is_dirty(key) {
             self.pool.cache.remove(self.pool.frames, key);

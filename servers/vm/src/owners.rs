@@ -27,7 +27,7 @@ impl Seen {
 }
 
 impl Server {
-    /// The owners of all frames in use. Costs time for every page and page table there is.
+    /// The owners of all frames in use, without what leaked ([`Server::audit`]). Costs time for every page and page table there is.
     pub fn owners(&self) -> FrameFigures {
         let pool = &self.pool;
         let words = (pool.window().frames() as usize).div_ceil(64);
@@ -49,6 +49,7 @@ impl Server {
             services,
             programs,
             total: pool.frames.total() as u64,
+            lost: 0,
         }
     }
 

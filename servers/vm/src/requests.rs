@@ -13,10 +13,10 @@ use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit,
-    FdLookupDone, Fork, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap,
-    NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
-    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters,
-    VmFigures, VmFrames,
+    FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical,
+    Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt,
+    RegionInfo, ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap,
+    VmCounters, VmFigures, VmFrames,
 };
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
@@ -79,7 +79,11 @@ impl Server {
             }),
             VmFrames::KIND => self.typed(source, message, |server, source, _: VmFrames| {
                 server.service(source)?;
-                Ok(server.owners())
+                let lost = server.audit().map_err(|_| Errno::EIO)?;
+                Ok(FrameFigures {
+                    lost,
+                    ..server.owners()
+                })
             }),
             ServiceFrames::KIND => {
                 self.typed(source, message, |server, source, r: ServiceFrames| {
@@ -529,7 +533,7 @@ impl Server {
     fn counters(&mut self, source: Endpoint, _: VmCounters) -> Result<VmFigures, Errno> {
         self.service(source)?;
         if self.pool.lab.present()
-            && let Err(reason) = self.check()
+            && let Err(reason) = self.audit()
         {
             panic!("sanity: {reason}");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::accounts;
 use super::expect::{Expect, Observed};
 use super::row::{Give, Surfaced, Verdict};
 use super::run::{Ended, Finish};
@@ -119,11 +120,8 @@ fn off(
     if let Some(line) = ended.log.iter().find(|line| line.contains("did not sync")) {
         return Judged::new(Verdict::Deadlock, line.clone());
     }
-    if ended.accounts != reference.accounts {
-        return Judged::new(
-            Verdict::Leak,
-            format!("{} instead of {}", ended.accounts, reference.accounts),
-        );
+    if let Some(leaked) = accounts::leaks(&ended.accounts, &reference.accounts) {
+        return Judged::new(Verdict::Leak, leaked);
     }
     Judged::new(Verdict::Ok, "")
 }

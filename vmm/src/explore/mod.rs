@@ -2,6 +2,7 @@
 //!
 //! `docs/laboratory.md` explains the terms.
 
+pub mod accounts;
 pub mod campaign;
 pub mod engine;
 pub mod expect;

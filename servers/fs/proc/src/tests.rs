@@ -111,6 +111,7 @@ impl Source for Two {
             services: 3000,
             programs: 2980,
             total: 16384,
+            lost: 0,
         })
     }
     fn services(&self) -> Vec<(String, u64)> {

@@ -4,6 +4,7 @@ use super::Args;
 use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::machine::Access;
+use crate::sabotage;
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::user::zeroed;
@@ -78,9 +79,11 @@ pub async fn read_file(
         Kind::File | Kind::Block(_) => match position {
             Some(position) => read_at(c, file, memory, position).await,
             None => {
-                let _turn = file.turn.take().await;
+                let turn = file.turn.take().await;
+                let repairs = c.vfs.vm.repairs.get();
                 let n = read_at(c, file, memory, file.position()).await?;
                 file.set_position(file.position() + n);
+                sabotage::leave(&c.vfs, turn, repairs);
                 Ok(n)
             }
         },
