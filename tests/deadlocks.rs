@@ -64,8 +64,12 @@ fn completes(policy: CopyPolicy, platform: Platform, cases: &[&str]) {
 
 /// Demands a deadlock whose circle is `ring`.
 fn deadlocks(case: &str, ring: &[&str]) {
-    Platform::Kvm.require();
-    let finished = run(CopyPolicy::Transparent, Platform::Kvm, &[case]);
+    deadlocks_on(Platform::Kvm, case, ring);
+}
+
+fn deadlocks_on(platform: Platform, case: &str, ring: &[&str]) {
+    platform.require();
+    let finished = run(CopyPolicy::Transparent, platform, &[case]);
     let ending = finished.outcome.as_ref().map(|outcome| &outcome.ending);
     let Some(Ending::Stopped(Reason::Deadlock(text))) = ending else {
         panic!("{case}: no deadlock: {}", finished.circumstances());
@@ -108,6 +112,13 @@ fn d1_write_deadlocks_without_try() {
 #[test]
 fn d1_read_deadlocks_without_try() {
     deadlocks("d1-read", FILE_SYSTEM);
+}
+
+/// QEMU's RAM is shared, and looked into in the same way.
+#[test]
+fn deadlocks_are_found_under_qemu() {
+    deadlocks_on(Platform::Qemu, "d1-read", FILE_SYSTEM);
+    deadlocks_on(Platform::Qemu, "d2", VFS);
 }
 
 #[test]
@@ -214,11 +225,13 @@ fn a_deadlock_is_reported_as_text_and_drawing() {
 /// A program that waits for ever is no deadlock, nor is one that reads what nobody writes.
 #[test]
 fn waiting_is_no_deadlock() {
-    Platform::Kvm.require();
     let root = Root::new().busybox();
-    for script in ["sleep 1000", "mkfifo /work/fifo; read x < /work/fifo"] {
-        let run = Run::new(&["/bin/busybox", "sh", "-c", script]).timeout(6);
-        let finished = run.guest(Platform::Kvm, root.disk());
-        assert!(finished.timed_out(), "{}", finished.circumstances());
+    for (platform, seconds) in [(Platform::Kvm, 6), (Platform::Qemu, 12)] {
+        platform.require();
+        for script in ["sleep 1000", "mkfifo /work/fifo; read x < /work/fifo"] {
+            let run = Run::new(&["/bin/busybox", "sh", "-c", script]).timeout(seconds);
+            let finished = run.guest(platform, root.disk());
+            assert!(finished.timed_out(), "{}", finished.circumstances());
+        }
     }
 }

@@ -110,8 +110,8 @@ pub const RECORD_LINE: &str = "record:";
 pub const PLAN_LINE: &str = "plan:";
 /// See [`PLAN_LINE`].
 pub const PLAN_DONE: &str = "absent";
-/// Start of the line that says where the kernel's [`Inspection`] is, where nobody can run any
-/// more and there is no lab device: a physical address in hexadecimal.
+/// Start of the line on [`SERIAL_PORT`] that says at boot where the kernel's [`Inspection`] is,
+/// where there is no lab device: a physical address in hexadecimal.
 pub const INSPECTION_LINE: &str = "inspection:";
 
 /// What [`DEBUG_EXIT_PORT`] gets after a kernel panic or a dead core server: with QEMU's own

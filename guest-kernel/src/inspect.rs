@@ -9,7 +9,7 @@ use crate::ipc::{self, Post};
 use crate::process::{self, MAX_PROCESSES, Parked, Process};
 use crate::sched;
 use abi::Endpoint;
-use abi::lab::{INSPECTION_MAGIC, Inspection};
+use abi::lab::{INSPECTION_LINE, INSPECTION_MAGIC, Inspection};
 use core::mem::{MaybeUninit, offset_of};
 
 static INSPECTION: Global<MaybeUninit<Inspection>> = Global::new(MaybeUninit::uninit());
@@ -37,12 +37,7 @@ fn parked_offset() -> u64 {
     }
 }
 
-/// Where the layout lies.
-pub fn physical_address() -> u64 {
-    physical(&raw const INSPECTION)
-}
-
-/// Announces the layout to the VMM, if there is one. Boot.
+/// Announces the layout to the VMM, or to whoever reads the serial port. Boot.
 pub fn publish() {
     let (links, posts) = ipc::tables();
     INSPECTION.set(MaybeUninit::new(Inspection {
@@ -70,5 +65,8 @@ pub fn publish() {
         cr3: offset_of!(Process, cr3) as u64,
         parked: offset_of!(Process, parked) as u64 + parked_offset(),
     }));
-    machine::announce_inspection(physical(&raw const INSPECTION));
+    let at = physical(&raw const INSPECTION);
+    if !machine::announce_inspection(at) {
+        crate::say(format_args!("{INSPECTION_LINE} {at:x}"));
+    }
 }

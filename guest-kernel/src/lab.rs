@@ -6,12 +6,11 @@ use crate::arch::layout::KERNEL_BASE;
 use crate::arch::{guard, machine};
 use crate::clock;
 use crate::global::Global;
-use crate::inspect;
 use crate::plan;
 use crate::process::{self, Process};
 use crate::sched;
 use abi::boot::TRACE_RECORDS;
-use abi::lab::{INSPECTION_LINE, POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
+use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::{CHOICES, Control, Decision, Kind, Mode, RING, Record, mix, pair, random};
 use abi::{Class, Endpoint, Message};
 
@@ -296,10 +295,6 @@ pub fn power_off(status: u64) -> ! {
 /// Nobody can run, no timer is set, and time is not real: nothing will ever happen.
 pub fn stuck() {
     if !machine::stuck() {
-        crate::say(format_args!(
-            "{INSPECTION_LINE} {:x}",
-            inspect::physical_address()
-        ));
         crate::say(format_args!("{STUCK_LINE}"));
         power_off(POWEROFF_STUCK);
     }

@@ -245,7 +245,7 @@ pub fn under_qemu(setup: Setup, streams: Streams, request: Qemu) -> Result<Playe
         qemu_args: request.arguments,
     };
     Ok(Played {
-        outcome: qemu::run_watched(config, Some(watch.clone()))?,
+        outcome: qemu::run_watched(config, watch.clone())?,
         watch,
         disk,
     })

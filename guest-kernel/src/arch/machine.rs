@@ -100,9 +100,9 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// Tells a VMM where it may look ([`abi::lab::Inspection`]).
-pub fn announce_inspection(physical: u64) {
-    lab_store(lab::INSPECTION, physical);
+/// Tells a VMM where it may look ([`abi::lab::Inspection`]); `false` without one.
+pub fn announce_inspection(physical: u64) -> bool {
+    lab_store(lab::INSPECTION, physical)
 }
 
 /// Tells a VMM where the laboratory's [`abi::trace::Control`] lies; it may fill it in.

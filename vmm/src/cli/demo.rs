@@ -10,6 +10,7 @@ use clap::Args;
 use super::explore::{self, Campaigner};
 use crate::explore::campaign::Summary;
 use crate::explore::row::{Row, Verdict};
+use crate::explore::{build, engine};
 use crate::report;
 
 /// What is shown.
@@ -76,7 +77,8 @@ fn summary(policy: &str, world: &str, rows: &[&Row]) -> String {
         for line in row.cycle.lines() {
             text += &format!("    {line}\n");
         }
-        text += &format!("\n  again: absentia replay {}\n\n", row.token);
+        let token = build::signed(&row.token, &engine::build());
+        text += &format!("\n  again: absentia replay {token}\n\n");
     }
     text
 }

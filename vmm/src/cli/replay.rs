@@ -6,12 +6,14 @@ use anyhow::Result;
 use clap::Args;
 
 use super::explore::{check_sabotage, find};
+use crate::explore::build;
 use crate::explore::engine::{self, Base};
 use crate::explore::judge;
 use crate::explore::minimize;
 use crate::explore::run::{Player, Stage, play};
 use crate::explore::scenario;
 use crate::gdb;
+use crate::inject::plan::BadToken;
 use crate::inject::{Applied, Plan, Schedule};
 use crate::log::complain;
 use crate::trace::perfetto;
@@ -19,6 +21,7 @@ use crate::trace::perfetto;
 #[derive(Debug, Args)]
 pub struct Replay {
     /// What a report or `absentia explore` printed
+    #[arg(value_parser = token)]
     pub token: Plan,
     /// Write the run as a Perfetto timeline (ui.perfetto.dev)
     #[arg(long, value_name = "FILE")]
@@ -37,10 +40,17 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct Minimize {
     /// What a report or `absentia explore` printed
+    #[arg(value_parser = token)]
     pub token: Plan,
     /// Deliberate defects in the guest, as the campaign had them
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
+}
+
+/// A token, and a warning when it is of another build.
+fn token(text: &str) -> Result<Plan, BadToken> {
+    let warn = |what: &str| complain(&format!("absentia: warning: {what}"));
+    build::checked(text, warn).parse()
 }
 
 impl Replay {

@@ -20,6 +20,8 @@ use crate::memory::Ram;
 /// How long nothing happens before it is a deadlock: much longer than any disk or a busy host
 /// takes.
 const QUIET: Duration = Duration::from_secs(2);
+/// Likewise where devices answer from a process that is not ours, while the guest may idle.
+const QUIET_ELSEWHERE: Duration = Duration::from_secs(6);
 /// How long one process waits for memory, while others go on, before it is a deadlock.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -31,7 +33,7 @@ pub trait Observer {
     fn report(&mut self);
 }
 
-/// For machines that cannot be looked into.
+/// For machines that say themselves when nobody can run.
 pub struct Blind;
 
 impl Observer for Blind {
@@ -40,7 +42,7 @@ impl Observer for Blind {
     }
 
     fn report(&mut self) {
-        complain("absentia: this machine cannot be looked into (only --accel kvm can)");
+        complain("absentia: a deterministic machine on KVM cannot be looked into while it runs");
     }
 }
 
@@ -48,14 +50,24 @@ impl Observer for Blind {
 type Wait = (u32, u64, u64);
 
 /// The memory of the waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Patience {
+    quiet: Duration,
     progress: (u64, u64),
     since: Option<Instant>,
     waits: HashMap<Wait, Instant>,
 }
 
 impl Patience {
+    fn new(quiet: Duration) -> Patience {
+        Patience {
+            quiet,
+            progress: (0, 0),
+            since: None,
+            waits: HashMap::new(),
+        }
+    }
+
     /// Whether this moment, with what was seen before, is a deadlock.
     fn exhausted(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         let waits = snapshot.processes.iter().filter(|p| p.waits_for_memory());
@@ -72,12 +84,12 @@ impl Patience {
             self.since = Some(now);
         }
         let age = |since: Instant| now.saturating_duration_since(since);
-        let quiet = self.since.is_some_and(|since| age(since) >= QUIET);
+        let quiet = self.since.is_some_and(|since| age(since) >= self.quiet);
         snapshot.idle
             && self
                 .waits
                 .values()
-                .any(|&since| age(since) >= PATIENCE || quiet && age(since) >= QUIET)
+                .any(|&since| age(since) >= PATIENCE || quiet && age(since) >= self.quiet)
     }
 }
 
@@ -97,7 +109,15 @@ impl Inspector {
             ram,
             address,
             directory,
-            patience: Patience::default(),
+            patience: Patience::new(QUIET),
+        }
+    }
+
+    /// Likewise, for a machine whose devices are not this process's.
+    pub fn patient(ram: Ram, address: Arc<AtomicU64>, directory: Option<PathBuf>) -> Inspector {
+        Inspector {
+            patience: Patience::new(QUIET_ELSEWHERE),
+            ..Inspector::new(ram, address, directory)
         }
     }
 
@@ -151,7 +171,7 @@ mod tests {
     fn patience_ends_when_nothing_happens() {
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(QUIET);
         let mut snapshot = deadlocked();
         assert!(!patience.exhausted(&snapshot, at(0)));
         assert!(!patience.exhausted(&snapshot, at(1900)));
@@ -174,7 +194,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_memory() {
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(QUIET);
         let mut snapshot = deadlocked();
         snapshot.processes.iter_mut().for_each(|p| p.wanted = None);
         let begin = Instant::now();

@@ -39,7 +39,7 @@ struct Files {
     disk: Option<File>,
     link: OwnedFd,
     serial: OwnedFd,
-    ram: Option<Arc<File>>,
+    ram: Arc<File>,
 }
 
 impl Files {
@@ -48,18 +48,19 @@ impl Files {
             .map(AsRawFd::as_raw_fd)
             .to_vec();
         all.extend(self.disk.as_ref().map(AsRawFd::as_raw_fd));
-        all.extend(self.ram.as_ref().map(AsRawFd::as_raw_fd));
+        all.push(self.ram.as_raw_fd());
         all
     }
 }
 
 /// Runs a machine under QEMU to its end.
 pub fn run(config: Config) -> Result<Outcome> {
-    run_watched(config, None)
+    let watch = Watch::new(config.memory, None)?;
+    run_watched(config, watch)
 }
 
-/// Likewise; `watch` hears what a deterministic guest says.
-pub fn run_watched(config: Config, watch: Option<Watch>) -> Result<Outcome> {
+/// Likewise; `watch` hears what the guest says to us.
+pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
     let begun = Instant::now();
     let log = config.log;
     if config.gate == Some(Gate::Deprivileged) {
@@ -78,7 +79,7 @@ pub fn run_watched(config: Config, watch: Option<Watch>) -> Result<Outcome> {
         disk: config.disk.map(|disk| disk.file),
         link: link_there.into(),
         serial: serial_there.into(),
-        ram: watch.as_ref().map(|watch| watch.ram.clone()),
+        ram: watch.ram.clone(),
     };
     let command = arguments(&files, config.memory, &config.cmdline, &config.qemu_args);
     let mut child = start(&command, &files)?;
@@ -89,9 +90,8 @@ pub fn run_watched(config: Config, watch: Option<Watch>) -> Result<Outcome> {
     let input = Input::new()?;
     let ended = Arc::new(Ended::new()?);
     let mut lines = Lines::new(log.clone());
-    if let Some(watch) = watch {
-        lines.listen(move |line| watch.lock().line(line));
-    }
+    let mut inspector = watch.inspector(config.report)?;
+    lines.listen(move |line| watch.lock().line(line));
     let started = lines.started.clone();
     let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
     let link = Arc::new(Mutex::new(link));
@@ -121,7 +121,7 @@ pub fn run_watched(config: Config, watch: Option<Watch>) -> Result<Outcome> {
             .and_then(|timeout| begun.checked_add(timeout)),
         &input,
         exited,
-        &mut crate::inspect::watch::Blind,
+        &mut inspector,
     );
     let reason = stop.reason();
     if reason.is_some() {
@@ -198,12 +198,10 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
         add("-accel", "tcg".into());
     }
     add("-m", format!("{}K", memory >> 10));
-    if let Some(ram) = &files.ram {
-        let path = path(ram.as_raw_fd());
-        let backend = format!("memory-backend-file,id=ram,share=on,size={memory},mem-path={path}");
-        add("-object", backend);
-        add("-machine", "memory-backend=ram".into());
-    }
+    let ram = path(files.ram.as_raw_fd());
+    let backend = format!("memory-backend-file,id=ram,share=on,size={memory},mem-path={ram}");
+    add("-object", backend);
+    add("-machine", "memory-backend=ram".into());
     add("-kernel", path(files.kernel.as_raw_fd()));
     add("-initrd", path(files.archive.as_raw_fd()));
     if !cmdline.is_empty() {
@@ -339,7 +337,7 @@ mod tests {
             kernel: null(),
             archive: null(),
             disk: Some(null().into()),
-            ram: None,
+            ram: Arc::new(File::open("/dev/null").unwrap()),
             link: null(),
             serial: null(),
         };

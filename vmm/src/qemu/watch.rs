@@ -1,6 +1,8 @@
-//! What the kernel says of a deterministic run on the serial port, where no VMM can look.
+//! What the kernel says to us on the serial port where there is no lab device, and its memory.
 
 use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use abi::lab::{INSPECTION_LINE, PLAN_LINE, RECORD_LINE, STUCK_LINE, TRACE_LINE};
@@ -8,7 +10,7 @@ use abi::trace::Record;
 use anyhow::{Context, Result};
 use vm_memory::{FileOffset, GuestAddress};
 
-use crate::inspect::table;
+use crate::inspect::{Inspector, table};
 use crate::memory::Ram;
 
 /// The length of a trace and its hash.
@@ -34,7 +36,7 @@ pub struct Heard {
     pub stuck: bool,
     /// Gets each record.
     pub recorder: Option<Recorder>,
-    inspection: u64,
+    inspection: Arc<AtomicU64>,
 }
 
 impl Heard {
@@ -51,7 +53,9 @@ impl Heard {
         } else if let Some(fault) = line.strip_prefix(PLAN_LINE) {
             self.plan.push(fault.trim().into());
         } else if let Some(at) = line.strip_prefix(INSPECTION_LINE) {
-            self.inspection = u64::from_str_radix(at.trim(), 16).unwrap_or(0);
+            let at = u64::from_str_radix(at.trim(), 16).unwrap_or(0);
+            self.inspection.store(at, Ordering::Release);
+            return true;
         } else if line == STUCK_LINE {
             self.stuck = true;
         }
@@ -111,11 +115,24 @@ impl Watch {
 
     /// The process table of a guest in which nobody can run.
     pub fn table(&self) -> Option<table::Snapshot> {
-        let at = self.lock().inspection;
-        let len = usize::try_from(self.ram.metadata().ok()?.len()).ok()?;
-        let file = FileOffset::new(self.ram.try_clone().ok()?, 0);
-        let ram = Ram::from_ranges_with_files([(GuestAddress(0), len, Some(file))]).ok()?;
+        let at = self.lock().inspection.load(Ordering::Acquire);
+        let ram = self.map().ok()?;
         table::snapshot(&ram, &table::layout(&ram, at)?)
+    }
+
+    /// Looks into the guest while it runs. Reports go to `directory` as well.
+    pub fn inspector(&self, directory: Option<PathBuf>) -> Result<Inspector> {
+        let inspection = self.lock().inspection.clone();
+        Ok(Inspector::patient(self.map()?, inspection, directory))
+    }
+
+    /// Guest RAM, mapped here.
+    fn map(&self) -> Result<Ram> {
+        let len = self.ram.metadata().context("guest memory")?.len();
+        let file = FileOffset::new(self.ram.try_clone().context("guest memory")?, 0);
+        let len = usize::try_from(len).context("guest memory")?;
+        Ram::from_ranges_with_files([(GuestAddress(0), len, Some(file))])
+            .context("mapping guest memory")
     }
 }
 
@@ -138,6 +155,8 @@ mod tests {
         assert!(!heard.line("trace: 17 records, hash 00ab"));
         assert!(!heard.line("plan: 4 absent 1000 2000"));
         assert!(!heard.line("hello"));
+        assert!(heard.line("inspection: 1234000"));
+        assert_eq!(heard.inspection.load(Ordering::Acquire), 0x123_4000);
         assert!(!heard.stuck);
         assert!(!heard.line(STUCK_LINE));
         assert!(heard.stuck);

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::groups::Group;
 use super::style;
+use crate::explore::build;
 use crate::explore::campaign::Campaign;
 use crate::explore::row::{Baseline, Row, Verdict};
 
@@ -14,6 +15,14 @@ const LISTED: usize = 60;
 /// A verdict's name with its colour.
 pub fn badge(verdict: Verdict) -> Markup {
     html! { span class={ "badge " (style::class(verdict)) } { (verdict) } }
+}
+
+/// The row's token with the build of its campaign.
+fn signed(campaign: &Campaign, row: &Row) -> String {
+    match campaign.headers.first() {
+        Some(header) => build::signed(&row.token, &header.build),
+        None => row.token.clone(),
+    }
 }
 
 /// The card of a group.
@@ -40,7 +49,7 @@ pub fn card(campaign: &Campaign, group: &Group<'_>, baseline: Option<&Baseline>)
                     dd { (badge(other.verdict)) @if other.retries > 0 { span.soft { " after " (times(other.retries)) } } }
                 }
                 dt { "See it again" }
-                dd { code.replay { "absentia replay " (row.token) } }
+                dd { code.replay { "absentia replay " (signed(campaign, row)) } }
             }
             @if !row.cycle.is_empty() || !row.picture.is_empty() {
                 div.wait {
