@@ -68,6 +68,26 @@ fn corners_under_qemu() {
 }
 
 #[test]
+fn sockets_under_kvm() {
+    compare(Platform::Kvm, "sockets", &[]);
+}
+
+#[test]
+fn sockets_under_qemu() {
+    compare(Platform::Qemu, "sockets", &[]);
+}
+
+#[test]
+fn waiting_under_kvm() {
+    compare(Platform::Kvm, "waiting", &[]);
+}
+
+#[test]
+fn waiting_under_qemu() {
+    compare(Platform::Qemu, "waiting", &[]);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");

@@ -112,7 +112,8 @@ protocol! {
         who: Endpoint,
     };
     /// Creates a file, directory, device node, fifo by the type in `mode`. Done: attrs.
-    /// `EEXIST`, `ENOSPC`.
+    /// `EEXIST`, `ENOSPC`. With a name of no bytes tmpfs makes a file without a name, which
+    /// goes with its last reference; elsewhere that is `ENOENT`.
     Create = 8 {
         /// Transaction.
         txn: u64,

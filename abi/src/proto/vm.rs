@@ -242,7 +242,8 @@ protocol! {
         dev: u64,
         /// Inode.
         ino: u64,
-        /// Bit 0 open for reading, bit 1 for writing, bit 2 never to be executed.
+        /// Bit 0 open for reading, bit 1 for writing, bit 2 never to be executed, bit 3 not for
+        /// writing because of a seal.
         access: u64,
     };
     /// Size of a process's memory.

@@ -378,6 +378,11 @@ impl Vfs {
         }
         let no_exec = u64::from(!vnode.mount.may_execute()) << 2;
         vnode.mount.map(vnode);
+        // VM refuses a shared mapping that writes what is open for reading only.
+        let access = match vnode.check_unsealed() {
+            Ok(()) => access,
+            Err(_) => access & 1 | 8,
+        };
         Ok((vnode.mount.dev, vnode.ino, access | no_exec))
     }
 

@@ -1,21 +1,20 @@
 //! eventfd(2): a counter that can be waited for.
 
+use crate::poll::Changes;
 use crate::state::{Caller, Vfs};
 use crate::transfer::Memory;
 use crate::user::UserMemory;
-use crate::wait::{Either, either};
 use abi::Errno;
 use alloc::rc::Rc;
 use core::cell::Cell;
 use linux_raw_sys::general as linux;
-use rt::task::Event;
 
 /// The counter.
 pub struct Counter {
     value: Cell<u64>,
     semaphore: bool,
-    changed: Event,
-    readiness: Rc<Event>,
+    /// What waits for it.
+    pub changes: Changes,
 }
 
 impl Counter {
@@ -24,15 +23,13 @@ impl Counter {
         Rc::new(Counter {
             value: Cell::new(value),
             semaphore,
-            changed: Event::new(),
-            readiness: vfs.readiness.clone(),
+            changes: Changes::new(vfs),
         })
     }
 
     fn set(&self, value: u64) {
         self.value.set(value);
-        self.changed.signal();
-        self.readiness.signal();
+        self.changes.both();
     }
 
     /// read(2).
@@ -41,7 +38,7 @@ impl Counter {
             return Err(Errno::EINVAL);
         }
         while self.value.get() == 0 {
-            self.wait(c, nonblock).await?;
+            self.changes.wait(c, nonblock).await?;
         }
         let value = if self.semaphore { 1 } else { self.value.get() };
         self.set(self.value.get() - value);
@@ -72,18 +69,8 @@ impl Counter {
                     self.set(sum);
                     return Ok(8);
                 }
-                _ => self.wait(c, nonblock).await?,
+                _ => self.changes.wait(c, nonblock).await?,
             }
-        }
-    }
-
-    async fn wait(&self, c: &Caller, nonblock: bool) -> Result<(), Errno> {
-        if nonblock {
-            return Err(Errno::EAGAIN);
-        }
-        match either(self.changed.wait(), c.process.interrupt.wait()).await {
-            Either::First(()) => Ok(()),
-            Either::Second(()) => Err(Errno::ERESTARTSYS),
         }
     }
 

@@ -2,10 +2,14 @@
 
 use crate::block::BlockDevice;
 use crate::device::Driver;
+use crate::epoll::Epoll;
 use crate::event::Counter;
 use crate::locks::Owner;
 use crate::pipe::PipeEnd;
+use crate::poll::Counts;
+use crate::socket::Socket;
 use crate::state::{Counters, Vfs};
+use crate::timer::Timer;
 use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;
 use abi::Errno;
@@ -25,6 +29,12 @@ pub enum Kind {
     Block(Rc<BlockDevice>),
     /// eventfd(2).
     Event(Rc<Counter>),
+    /// timerfd_create(2).
+    Timer(Rc<Timer>),
+    /// epoll_create(2).
+    Epoll(Rc<Epoll>),
+    /// socket(2).
+    Socket(Rc<Socket>),
     /// O_PATH: only a place.
     Path,
 }
@@ -113,6 +123,22 @@ impl OpenFile {
     /// O_NONBLOCK.
     pub fn nonblocking(&self) -> bool {
         self.flags.get() & linux::O_NONBLOCK != 0
+    }
+
+    /// How often it became ready, for who polls edges.
+    pub fn counts(&self) -> Counts {
+        match &self.kind {
+            Kind::Pipe(end) => end.pipe.changes.counts(),
+            Kind::Event(counter) => counter.changes.counts(),
+            Kind::Timer(timer) => timer.changes.counts(),
+            Kind::Epoll(epoll) => epoll.changes.counts(),
+            Kind::Socket(socket) => socket.changes.counts(),
+            Kind::Device(driver, _) => Counts {
+                input: driver.readiness.get(),
+                output: driver.readiness.get(),
+            },
+            Kind::File | Kind::Block(_) | Kind::Path => Counts::default(),
+        }
     }
 
     /// `EBADF` unless open for reading.

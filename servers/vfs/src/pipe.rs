@@ -4,20 +4,18 @@
 //! been read from the writer; between a copy and its bookkeeping nothing waits, so an absent
 //! page never loses or doubles a byte.
 
+use crate::poll::Changes;
 use crate::sabotage;
 use crate::state::{Caller, Counters, Vfs};
 use crate::transfer::{Memory, copy_out, repair, repairable};
 use crate::user::{UserMemory, zeroed};
 use crate::vnode::Vnode;
-use crate::wait::{Either, either};
 use abi::proto::pm;
 use abi::{Endpoint, Errno};
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
-use rt::task::Event;
 
 /// Default capacity, bytes.
 pub const CAPACITY: usize = 64 << 10;
@@ -36,8 +34,8 @@ pub struct Pipe {
     writers: Cell<u64>,
     /// Readers and writers there ever were: a fifo's open waits for a new one.
     arrivals: Cell<(u64, u64)>,
-    changed: Event,
-    readiness: Rc<Event>,
+    /// What waits for it.
+    pub changes: Changes,
     counters: Rc<Counters>,
 }
 
@@ -47,8 +45,6 @@ pub struct PipeEnd {
     pub pipe: Rc<Pipe>,
     reads: bool,
     writes: bool,
-    /// Of a socket pair: where this end writes to; `pipe` is where it reads from.
-    output: Option<Box<PipeEnd>>,
 }
 
 impl PipeEnd {
@@ -59,39 +55,17 @@ impl PipeEnd {
         let (r, w) = pipe.arrivals.get();
         pipe.arrivals
             .set((r + u64::from(reads), w + u64::from(writes)));
-        pipe.signal();
+        pipe.changes.both();
         PipeEnd {
             pipe: pipe.clone(),
             reads,
             writes,
-            output: None,
-        }
-    }
-
-    /// An end of a socket pair: reads one pipe, writes another.
-    pub fn paired(input: &Rc<Pipe>, output: &Rc<Pipe>) -> PipeEnd {
-        let mut end = PipeEnd::new(input, true, false);
-        end.output = Some(Box::new(PipeEnd::new(output, false, true)));
-        end
-    }
-
-    /// Whether this is an end of a socket pair.
-    pub fn is_socket(&self) -> bool {
-        self.output.is_some()
-    }
-
-    /// The pipe that this end writes to.
-    pub fn written(&self) -> &Rc<Pipe> {
-        match &self.output {
-            Some(output) => &output.pipe,
-            None => &self.pipe,
         }
     }
 
     /// POLL* bits.
     pub fn poll(&self) -> u32 {
-        let output = self.output.as_ref().map_or(0, |output| output.poll());
-        self.pipe.poll(self) | output
+        self.pipe.poll(self)
     }
 
     /// The same end once more, with other rights.
@@ -109,7 +83,7 @@ impl Drop for PipeEnd {
         if pipe.readers.get() == 0 && pipe.writers.get() == 0 {
             pipe.data.take();
         }
-        pipe.signal();
+        pipe.changes.both();
     }
 }
 
@@ -130,15 +104,9 @@ impl Pipe {
             readers: Cell::new(0),
             writers: Cell::new(0),
             arrivals: Cell::new((0, 0)),
-            changed: Event::new(),
-            readiness: vfs.readiness.clone(),
+            changes: Changes::new(vfs),
             counters: vfs.counters.clone(),
         })
-    }
-
-    fn signal(&self) {
-        self.changed.signal();
-        self.readiness.signal();
     }
 
     /// Bytes in it.
@@ -166,18 +134,8 @@ impl Pipe {
             return Err(Errno::EBUSY);
         }
         self.capacity.set(capacity);
-        self.signal();
+        self.changes.output();
         Ok(capacity)
-    }
-
-    async fn wait(&self, c: &Caller, nonblock: bool) -> Result<(), Errno> {
-        if nonblock {
-            return Err(Errno::EAGAIN);
-        }
-        match either(self.changed.wait(), c.process.interrupt.wait()).await {
-            Either::First(()) => Ok(()),
-            Either::Second(()) => Err(Errno::ERESTARTSYS),
-        }
     }
 
     /// read(2): what there is, at least a byte; 0 when all writers are gone.
@@ -193,7 +151,7 @@ impl Pipe {
                 if self.writers.get() == 0 {
                     return Ok(0);
                 }
-                self.wait(c, nonblock).await?;
+                self.changes.wait(c, nonblock).await?;
                 continue;
             }
             let taken = n * sabotage::taken(&*c.vfs.machine, repaired);
@@ -220,7 +178,7 @@ impl Pipe {
             *data = VecDeque::new();
         }
         drop(data);
-        self.signal();
+        self.changes.output();
         Ok(())
     }
 
@@ -279,7 +237,7 @@ impl Pipe {
                 room.min(left)
             };
             if n == 0 {
-                match self.wait(c, nonblock).await {
+                match self.changes.wait(c, nonblock).await {
                     Ok(()) => continue,
                     Err(_) if done > 0 => break,
                     Err(errno) => return Err(errno),
@@ -290,7 +248,7 @@ impl Pipe {
             queue.extend(&data[done..done + n]);
             drop(queue);
             done += n;
-            self.signal();
+            self.changes.input();
         }
         Ok(done as u64)
     }
@@ -358,6 +316,6 @@ pub async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<Pipe
         if met {
             return Ok(end);
         }
-        pipe.wait(c, false).await?;
+        pipe.changes.wait(c, false).await?;
     }
 }

@@ -196,6 +196,9 @@ fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Vec<u8> {
     match &file.kind {
         Kind::Pipe(end) => format!("pipe:[{}]", end.pipe.id).into_bytes(),
         Kind::Event(_) => Vec::from(b"anon_inode:[eventfd]"),
+        Kind::Timer(_) => Vec::from(b"anon_inode:[timerfd]"),
+        Kind::Epoll(_) => Vec::from(b"anon_inode:[eventpoll]"),
+        Kind::Socket(socket) => format!("socket:[{}]", socket.id).into_bytes(),
         Kind::Device(driver, minor) => match (driver.major, *minor) {
             (numbers::TTY_MAJOR, numbers::CONSOLE_MINOR) => Vec::from(b"/dev/console"),
             (numbers::TTY_MAJOR, _) => Vec::from(b"/dev/tty"),

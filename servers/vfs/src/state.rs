@@ -8,6 +8,7 @@ use crate::mounting::Types;
 use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
 use crate::random::Random;
+use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
 use abi::boot::{RunHeader, RunSpec, run_flags};
@@ -76,6 +77,8 @@ pub struct Vfs {
     pub names: Rc<NameCache>,
     /// Tasks that wait for a time.
     pub timers: Timers,
+    /// Sockets.
+    pub network: Rc<Network>,
     /// Something a poller may wait for changed.
     pub readiness: Rc<Event>,
     /// For AT_RANDOM and layouts.
@@ -106,6 +109,7 @@ impl Vfs {
             drivers: RefCell::default(),
             block_drivers: RefCell::default(),
             names: Rc::default(),
+            network: Rc::default(),
             readiness: Rc::default(),
             random: RefCell::new(Random::new(run.seed)),
             exec: Control::default(),

@@ -22,7 +22,7 @@ macro_rules! plain {
         unsafe impl Plain for $t {}
     )*};
 }
-plain!(u8 i32 u32 u64 i64 [u32; 2] [i32; 2] [u64; 2] [i64; 2] [u64; 4]);
+plain!(u8 i32 u32 u64 i64 [u32; 2] [i32; 2] [u64; 2] [i64; 2] [u64; 4] [u64; 7]);
 plain!(linux_raw_sys::general::stat linux_raw_sys::general::statx);
 plain!(linux_raw_sys::general::statfs abi::fs::Attributes abi::fs::SetAttributes);
 plain!(abi::fs::Statistics);

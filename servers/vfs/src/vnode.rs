@@ -7,6 +7,7 @@
 use crate::locks::Locks;
 use crate::mount::Mount;
 use crate::pipe::Pipe;
+use crate::socket::Socket;
 use abi::Errno;
 use abi::proto::fs;
 use alloc::boxed::Box;
@@ -91,6 +92,10 @@ pub struct Vnode {
     link: RefCell<Option<Rc<[u8]>>>,
     /// The pipe of a fifo that is open.
     pub fifo: RefCell<Weak<Pipe>>,
+    /// The socket that is bound to this name.
+    pub socket: RefCell<Weak<Socket>>,
+    /// F_SEAL_* of a memfd; `None` for what cannot be sealed.
+    pub seals: Cell<Option<u32>>,
     /// Advisory locks.
     pub locks: Locks,
     writers: Cell<u32>,
@@ -159,6 +164,8 @@ impl Vnode {
             mounted: RefCell::default(),
             link: RefCell::new(None),
             fifo: RefCell::new(Weak::new()),
+            socket: RefCell::new(Weak::new()),
+            seals: Cell::new(None),
             locks: Locks::default(),
             writers: Cell::new(0),
             executions: Cell::new(0),

@@ -196,7 +196,8 @@ impl Server {
     ) -> Result<Option<u64>, Errno> {
         let (read, write) = (access & 1 != 0, access & 2 != 0);
         if !read || (map.shared() && map.prot.contains(Prot::WRITE) && !write) {
-            return Err(Errno::EACCES);
+            let sealed = access & 8 != 0;
+            return Err(if sealed { Errno::EPERM } else { Errno::EACCES });
         }
         let no_exec = access & 4 != 0;
         if no_exec && map.prot.contains(Prot::EXEC) {

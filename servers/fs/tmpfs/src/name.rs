@@ -98,6 +98,26 @@ impl<P: PageStore> Tmpfs<P> {
         self.add_named(dir, name, mode, &New { rdev, ..new }, data)
     }
 
+    /// Creates a regular file that has no name. Somebody must [`Tmpfs::hold`] it at once.
+    pub fn create_unnamed(&mut self, new: New) -> Result<u64> {
+        self.writable()?;
+        if new.mode & TYPE != REGULAR {
+            return Err(Errno::EINVAL);
+        }
+        self.add(Node {
+            mode: new.mode & (TYPE | 0o7777),
+            uid: new.uid,
+            gid: new.gid,
+            rdev: 0,
+            nlink: 0,
+            atime: self.now,
+            mtime: self.now,
+            ctime: self.now,
+            references: 0,
+            data: Data::File(Contents::default()),
+        })
+    }
+
     /// A symbolic link to `target`.
     pub fn symlink(&mut self, dir: u64, name: &[u8], target: &[u8], new: New) -> Result<u64> {
         if target.is_empty() {

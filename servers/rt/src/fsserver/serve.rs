@@ -287,7 +287,10 @@ impl Scratch {
         match message.kind {
             fs::Create::KIND => {
                 let r: fs::Create = decode(message)?;
-                let name = self.name(from, r.grant, r.len)?;
+                let name = match r.len {
+                    0 => &[][..],
+                    len => self.name(from, r.grant, len)?,
+                };
                 let new = NewNode {
                     mode: r.mode,
                     uid: r.ids.0,

@@ -41,6 +41,7 @@ impl Caller {
 
 async fn set_size(c: &Caller, vnode: &Vnode, size: u64) -> Result<u64, Errno> {
     vnode.mount.check_writable()?;
+    vnode.check_size_unsealed(size)?;
     let change = SetAttributes {
         mask: SetMask::SIZE.bits(),
         size,
@@ -97,7 +98,7 @@ pub async fn fallocate(c: &Caller, a: Args) -> Result<u64, Errno> {
     file.check_writable()?;
     let vnode = match (&file.kind, &file.vnode) {
         (Kind::File, Some(vnode)) => vnode.clone(),
-        (Kind::Pipe(_), _) => return Err(Errno::ESPIPE),
+        (Kind::Pipe(_) | Kind::Socket(_), _) => return Err(Errno::ESPIPE),
         _ => return Err(Errno::ENODEV),
     };
     let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;

@@ -1,6 +1,6 @@
 //! fcntl(2), ioctl(2), flock(2), fsync(2).
 
-use super::{Args, fd};
+use super::{Args, fd, memory_file};
 use crate::file::{Kind, OpenFile};
 use crate::locks::{Lock, Owner};
 use crate::state::Caller;
@@ -64,6 +64,8 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
             }
             _ => Err(Errno::EBADF),
         },
+        linux::F_ADD_SEALS => memory_file::add_seals(&file, a[2] as u32),
+        linux::F_GET_SEALS => memory_file::get_seals(&file),
         // Nobody gets SIGIO.
         linux::F_GETOWN => Ok(0),
         linux::F_SETOWN => Ok(0),
@@ -211,6 +213,10 @@ pub async fn ioctl(c: &Caller, a: Args) -> Result<u64, Errno> {
             .put(a[2], &(end.pipe.len() as i32))
             .await
             .map(|()| 0),
+        Kind::Socket(socket) => match socket.queued(request) {
+            Some(bytes) => c.memory().put(a[2], &(bytes as i32)).await.map(|()| 0),
+            None => Err(Errno::ENOTTY),
+        },
         Kind::File if request == requests::FIONREAD => {
             let vnode = file.vnode.as_ref().ok_or(Errno::ENOTTY)?;
             if !vnode.is_regular() {
@@ -266,7 +272,7 @@ pub async fn syncfs(c: &Caller, a: Args) -> Result<u64, Errno> {
 pub fn advise(c: &Caller, a: Args) -> Result<u64, Errno> {
     let file = c.file(a[0])?;
     match file.kind {
-        Kind::Pipe(_) => Err(Errno::ESPIPE),
+        Kind::Pipe(_) | Kind::Socket(_) => Err(Errno::ESPIPE),
         Kind::Path => Err(Errno::EBADF),
         _ => Ok(0),
     }

@@ -88,31 +88,8 @@ pub async fn pipe(c: &Caller, address: u64, flags: u64) -> Result<u64, Errno> {
     two(c, address, [reader, writer], flags & linux::O_CLOEXEC != 0).await
 }
 
-/// socketpair(2) of AF_UNIX: two pipes, one for each direction. Messages of SOCK_SEQPACKET
-/// are not kept apart.
-pub async fn socketpair(c: &Caller, a: Args) -> Result<u64, Errno> {
-    const AF_UNIX: u64 = 1;
-    const SOCK_STREAM: u32 = 1;
-    const SOCK_SEQPACKET: u32 = 5;
-    let kind = a[1] as u32;
-    if a[0] != AF_UNIX {
-        return Err(Errno::EAFNOSUPPORT);
-    }
-    // SOCK_CLOEXEC and SOCK_NONBLOCK are the flags of open(2).
-    let flags = kind & (linux::O_CLOEXEC | linux::O_NONBLOCK);
-    if ![SOCK_STREAM, SOCK_SEQPACKET].contains(&(kind & !flags)) {
-        return Err(Errno::EINVAL);
-    }
-    let (one, other) = (Pipe::new(&c.vfs), Pipe::new(&c.vfs));
-    let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    let ends = [(&one, &other), (&other, &one)].map(|(input, output)| {
-        let end = Kind::Pipe(PipeEnd::paired(input, output));
-        OpenFile::new(&c.vfs, end, None, None, status)
-    });
-    two(c, a[3], ends, flags & linux::O_CLOEXEC != 0).await
-}
-
-async fn two(
+/// Two descriptors, told at `address`.
+pub async fn two(
     c: &Caller,
     address: u64,
     [reader, writer]: [Rc<OpenFile>; 2],

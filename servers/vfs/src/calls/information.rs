@@ -53,6 +53,7 @@ impl Caller {
         let now = time(self.vfs.machine.wall_clock());
         let (mode, rdev) = match &file.kind {
             Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
+            Kind::Socket(_) => (linux::S_IFSOCK | 0o777, 0),
             Kind::Block(device) => (linux::S_IFBLK | 0o600, device.number()),
             Kind::Device(driver, minor) => (
                 linux::S_IFCHR | 0o620,
@@ -62,6 +63,7 @@ impl Caller {
         };
         let ino = match &file.kind {
             Kind::Pipe(end) => end.pipe.id,
+            Kind::Socket(socket) => socket.id,
             _ => file.id,
         };
         Attributes {

@@ -4,7 +4,10 @@ pub mod attributes;
 pub mod control;
 pub mod descriptors;
 pub mod directories;
+pub mod epoll;
 pub mod information;
+pub mod memory_file;
+pub mod messages;
 pub mod mounts;
 pub mod names;
 pub mod open;
@@ -13,7 +16,6 @@ pub mod readwrite;
 pub mod sockets;
 
 use crate::exec;
-use crate::file::Kind;
 use crate::file::OpenFile;
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
@@ -39,9 +41,6 @@ pub type Args = [u64; 6];
 pub const fn fd(arg: u64) -> i32 {
     arg as i32
 }
-
-/// No extended attributes.
-const ENODATA: Errno = Errno(61);
 
 /// Answers the call `number`.
 pub async fn call(c: &Caller, number: u32, a: Args) -> Outcome {
@@ -162,31 +161,37 @@ async fn plain_call(c: &Caller, number: u32, a: Args) -> Result<u64, Errno> {
         nr::__NR_select => Box::pin(readiness::select(c, a)).await,
         nr::__NR_pselect6 => Box::pin(readiness::pselect(c, a)).await,
 
-        nr::__NR_socket => Err(Errno::EAFNOSUPPORT),
-        nr::__NR_socketpair => descriptors::socketpair(c, a).await,
-        nr::__NR_recvfrom if socket(c, a) => readwrite::read(c, a).await,
-        nr::__NR_sendto if socket(c, a) => readwrite::write(c, a).await,
-        nr::__NR_getsockname | nr::__NR_getpeername => sockets::name(c, a).await,
-        nr::__NR_getsockopt => sockets::get_option(c, a).await,
-        nr::__NR_setsockopt => sockets::set_option(c, a),
-        nr::__NR_connect
-        | nr::__NR_accept
-        | nr::__NR_accept4
-        | nr::__NR_sendto
-        | nr::__NR_recvfrom
-        | nr::__NR_sendmsg
-        | nr::__NR_recvmsg
-        | nr::__NR_sendmmsg
-        | nr::__NR_recvmmsg
-        | nr::__NR_shutdown
-        | nr::__NR_bind
-        | nr::__NR_listen => {
-            // There are no sockets but pairs, and those do no more than above.
-            c.process.files().get(fd(a[0]))?;
-            Err(Errno::ENOTSOCK)
-        }
+        nr::__NR_memfd_create => Box::pin(memory_file::create(c, a)).await,
+        nr::__NR_epoll_create => epoll::create(c, a),
+        nr::__NR_epoll_create1 => epoll::create1(c, a[0]),
+        nr::__NR_epoll_ctl => epoll::control(c, a).await,
+        nr::__NR_epoll_wait => Box::pin(epoll::wait(c, a, false)).await,
+        nr::__NR_epoll_pwait => Box::pin(epoll::wait(c, a, true)).await,
+        nr::__NR_epoll_pwait2 => Box::pin(epoll::pwait2(c, a)).await,
+        nr::__NR_timerfd_create => epoll::timer_create(c, a),
+        nr::__NR_timerfd_settime => epoll::timer_set(c, a).await,
+        nr::__NR_timerfd_gettime => epoll::timer_get(c, a).await,
 
-        nr::__NR_getxattr | nr::__NR_lgetxattr | nr::__NR_fgetxattr => Err(ENODATA),
+        nr::__NR_socket => sockets::socket(c, a),
+        nr::__NR_socketpair => sockets::pair(c, a).await,
+        nr::__NR_bind => Box::pin(sockets::bind(c, a)).await,
+        nr::__NR_listen => sockets::listen(c, a),
+        nr::__NR_connect => Box::pin(sockets::connect(c, a)).await,
+        nr::__NR_accept => Box::pin(sockets::accept(c, a, 0)).await,
+        nr::__NR_accept4 => Box::pin(sockets::accept(c, a, a[3])).await,
+        nr::__NR_shutdown => sockets::shutdown(c, a),
+        nr::__NR_getsockname => sockets::name(c, a).await,
+        nr::__NR_getpeername => sockets::peer_name(c, a).await,
+        nr::__NR_getsockopt => sockets::get_option(c, a).await,
+        nr::__NR_setsockopt => sockets::set_option(c, a).await,
+        nr::__NR_sendto => Box::pin(messages::send_to(c, a)).await,
+        nr::__NR_recvfrom => Box::pin(messages::receive_from(c, a)).await,
+        nr::__NR_sendmsg => Box::pin(messages::send(c, a)).await,
+        nr::__NR_recvmsg => Box::pin(messages::receive(c, a)).await,
+        nr::__NR_sendmmsg => Box::pin(messages::send_many(c, a)).await,
+        nr::__NR_recvmmsg => Box::pin(messages::receive_many(c, a)).await,
+
+        nr::__NR_getxattr | nr::__NR_lgetxattr | nr::__NR_fgetxattr => Err(Errno::ENODATA),
         nr::__NR_listxattr | nr::__NR_llistxattr | nr::__NR_flistxattr => Ok(0),
         nr::__NR_setxattr
         | nr::__NR_lsetxattr
@@ -264,13 +269,4 @@ impl Caller {
         let start = self.start(dirfd, &path)?;
         self.walk(&start, &path, follow).await?.existing()
     }
-}
-
-/// Whether the descriptor is an end of a socket pair, and flags and address of the call ask
-/// for no more than read(2) and write(2) do.
-fn socket(c: &Caller, a: Args) -> bool {
-    const MSG_NOSIGNAL: u64 = 0x4000;
-    let plain = a[3] & !MSG_NOSIGNAL == 0 && a[4] == 0;
-    let file = c.process.files().get(fd(a[0]));
-    plain && file.is_ok_and(|file| matches!(&file.kind, Kind::Pipe(end) if end.is_socket()))
 }

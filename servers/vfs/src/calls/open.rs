@@ -137,7 +137,10 @@ fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFile>, Er
         Kind::Device(driver, minor) => Kind::Device(driver.clone(), *minor),
         Kind::Block(device) => Kind::Block(device.clone()),
         Kind::Event(counter) => Kind::Event(counter.clone()),
-        Kind::File | Kind::Path => return Err(Errno::ENXIO),
+        Kind::Timer(timer) => Kind::Timer(timer.clone()),
+        Kind::Epoll(epoll) => Kind::Epoll(epoll.clone()),
+        // A socket is reached by connect(2).
+        Kind::Socket(_) | Kind::File | Kind::Path => return Err(Errno::ENXIO),
     };
     Ok(OpenFile::new(&c.vfs, kind, None, None, flags))
 }
@@ -209,7 +212,7 @@ async fn open_vnode(
             Kind::Device(driver, minor(vnode.rdev()))
         }
         linux::S_IFIFO => Kind::Pipe(open_fifo(c, &vnode, flags).await?),
-        // There are no sockets.
+        // A socket is reached by connect(2).
         _ => return Err(Errno::ENXIO),
     };
     Ok(OpenFile::new(&c.vfs, opened, Some(vnode), place, flags))

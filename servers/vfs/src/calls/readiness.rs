@@ -18,7 +18,7 @@ const WRITE_SET: u32 = linux::POLLOUT | linux::POLLWRNORM | linux::POLLWRBAND | 
 const EXCEPT_SET: u32 = linux::POLLPRI;
 
 /// When `ns` from now is: `None` is never, `Some(0)` at once.
-fn deadline(c: &Caller, ns: Option<u64>) -> Option<u64> {
+pub fn deadline(c: &Caller, ns: Option<u64>) -> Option<u64> {
     ns.map(|ns| {
         if ns == 0 {
             0
@@ -29,7 +29,7 @@ fn deadline(c: &Caller, ns: Option<u64>) -> Option<u64> {
 }
 
 /// A timespec as ns; `EINVAL`.
-fn timespec([seconds, ns]: [i64; 2]) -> Result<u64, Errno> {
+pub fn timespec([seconds, ns]: [i64; 2]) -> Result<u64, Errno> {
     if seconds < 0 || !(0..1_000_000_000).contains(&ns) {
         return Err(Errno::EINVAL);
     }
@@ -61,7 +61,7 @@ pub async fn ppoll(c: &Caller, a: Args) -> Result<u64, Errno> {
 
 /// Has PM replace the caller's signal mask by the one at `address`, if there is one. When this
 /// returns, a signal that the new mask lets through has interrupted the call.
-async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errno> {
+pub async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errno> {
     if address == 0 {
         return Ok(false);
     }
@@ -77,7 +77,7 @@ async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errno> {
 
 /// Undoes [`swap_mask`] before the caller runs again; after an interruption PM has done so
 /// when the handler starts.
-fn restore_mask(c: &Caller, swapped: bool) {
+pub fn restore_mask(c: &Caller, swapped: bool) {
     if swapped {
         post(
             &*c.vfs.machine,

@@ -1,6 +1,6 @@
 //! read(2), write(2) and their relatives.
 
-use super::Args;
+use super::{Args, sockets};
 use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::machine::Access;
@@ -87,9 +87,14 @@ pub async fn read_file(
                 Ok(n)
             }
         },
-        Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
+        _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
         Kind::Pipe(end) => end.pipe.read(c, memory, file.nonblocking()).await,
         Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
+        Kind::Timer(timer) => timer.read(c, memory, file.nonblocking()).await,
+        Kind::Socket(socket) => {
+            Box::pin(sockets::read(c, socket, memory, file.nonblocking())).await
+        }
+        Kind::Epoll(_) => Err(Errno::EINVAL),
         Kind::Device(driver, minor) => {
             if memory.is_empty() {
                 return Ok(0);
@@ -139,10 +144,14 @@ pub async fn write_file(
             }
             Ok(done)
         }
-        Kind::Pipe(_) | Kind::Event(_) if position.is_some() => Err(Errno::ESPIPE),
         Kind::Block(device) => Box::pin(write_block(c, file, device, memory, position)).await,
-        Kind::Pipe(end) => end.written().write(c, memory, file.nonblocking()).await,
+        _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
+        Kind::Pipe(end) => end.pipe.write(c, memory, file.nonblocking()).await,
         Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
+        Kind::Socket(socket) => {
+            Box::pin(sockets::write(c, socket, memory, file.nonblocking())).await
+        }
+        Kind::Timer(_) | Kind::Epoll(_) => Err(Errno::EINVAL),
         Kind::Device(driver, minor) => {
             if memory.is_empty() {
                 return Ok(0);
@@ -239,6 +248,14 @@ pub async fn write_vnode(
     {
         return Err(Errno::EFBIG);
     }
+    if vnode.seals.get().is_some() && !memory.is_empty() {
+        vnode.check_unsealed()?;
+        let start = if append { vnode.exact_size() } else { None };
+        let end = start.unwrap_or(position) + memory.len();
+        if vnode.exact_size().is_none_or(|size| end > size) {
+            vnode.check_size_unsealed(end)?;
+        }
+    }
     vnode.mount.peer.check_alive()?;
     while done < memory.len() {
         let piece = memory.after(done).first(CHUNK);
@@ -278,7 +295,7 @@ pub async fn write_vnode(
 }
 
 /// The segments of a vector that have bytes, [`COUNT_MAX`] in all at most.
-async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
+pub async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
     if count > VECTOR_MAX {
         return Err(Errno::EINVAL);
     }
@@ -403,6 +420,7 @@ pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
         Kind::Device(driver, _) if driver.major == abi::proto::device::numbers::MEM_MAJOR => {
             return Ok(0);
         }
+        Kind::Event(_) | Kind::Timer(_) | Kind::Epoll(_) => return Ok(0),
         Kind::Path => return Err(Errno::EBADF),
         _ => return Err(Errno::ESPIPE),
     };

@@ -11,4 +11,5 @@ mod mapping;
 mod paths;
 mod pipes;
 mod repair;
+mod sockets;
 mod world;

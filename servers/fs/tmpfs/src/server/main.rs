@@ -241,7 +241,10 @@ impl FileSystem for Server {
 
     fn create(&mut self, dir: u64, name: &[u8], new: &NewNode) -> Result<Node> {
         let files = self.stamped(dir)?;
-        let ino = files.create(dir, name, new_node(new))?;
+        let ino = match name {
+            [] => files.create_unnamed(new_node(new))?,
+            name => files.create(dir, name, new_node(new))?,
+        };
         node(files, ino)
     }
 

@@ -1,0 +1,363 @@
+//! Sending and receiving.
+
+use super::address::Address;
+use super::inbox::{Offer, Packet};
+use super::{RECEIVE, SEND, Socket};
+use crate::file::OpenFile;
+use crate::pipe::raise_pipe;
+use crate::state::Caller;
+use crate::transfer::{Memory, copy_out, repair, repairable};
+use crate::user::{UserMemory, zeroed};
+use abi::Errno;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use linux_raw_sys::net;
+
+/// A stream is sent in pieces of this many bytes.
+const PIECE: u64 = 64 << 10;
+
+/// What to send.
+pub struct Outgoing<'a> {
+    /// The data.
+    pub segments: &'a [Memory],
+    /// Files that go with the first byte.
+    pub rights: Vec<Rc<OpenFile>>,
+    /// To whom, if not to the peer.
+    pub to: Option<(Rc<Socket>, Address)>,
+    /// In whose name.
+    pub sender: super::Sender,
+    /// MSG_*.
+    pub flags: u32,
+}
+
+/// Bytes of all segments.
+pub fn total(segments: &[Memory]) -> u64 {
+    segments.iter().map(Memory::len).sum()
+}
+
+/// Reads `len` bytes after the first `skip` of the segments.
+async fn gather(c: &Caller, segments: &[Memory], skip: u64, len: u64) -> Result<Vec<u8>, Errno> {
+    let mut data = zeroed(len as usize)?;
+    let (mut skip, mut done) = (skip, 0);
+    for segment in segments {
+        let piece = segment.after(skip).first(len - done);
+        skip = skip.saturating_sub(segment.len());
+        let to = &mut data[done as usize..][..piece.len() as usize];
+        match piece {
+            Memory::User { who, address, .. } => {
+                UserMemory::new(who, &c.vfs.vm).read(address, to).await?;
+            }
+            Memory::Own { pointer, len } => {
+                // SAFETY: Memory::Own's caller keeps these bytes alive and untouched meanwhile.
+                to.copy_from_slice(unsafe { core::slice::from_raw_parts(pointer, len as usize) });
+            }
+        }
+        done += piece.len();
+    }
+    Ok(data)
+}
+
+/// Copies `data` into the segments without waiting; the memory that was not there otherwise.
+fn scatter(c: &Caller, segments: &[Memory], data: &[u8]) -> Result<(), (Memory, Errno)> {
+    let mut rest = data;
+    for segment in segments {
+        let (now, then) = rest.split_at(rest.len().min(segment.len() as usize));
+        let piece = segment.first(now.len() as u64);
+        if !now.is_empty() {
+            copy_out(&*c.vfs.machine, piece, now).map_err(|errno| (piece, errno))?;
+        }
+        rest = then;
+    }
+    Ok(())
+}
+
+impl Socket {
+    /// Sends: bytes sent.
+    pub async fn send(
+        self: &Rc<Self>,
+        c: &Caller,
+        mut what: Outgoing<'_>,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
+        let nonblock = nonblock || what.flags & net::MSG_DONTWAIT != 0;
+        // AF_UNIX keeps a stream's error for who receives.
+        let kept = self.is_stream() && self.domain == net::AF_UNIX;
+        if !kept && let Some(errno) = self.take_error() {
+            return Err(errno);
+        }
+        let sent = if self.is_stream() {
+            self.send_stream(c, &mut what, nonblock).await
+        } else {
+            self.send_packet(c, &mut what, nonblock).await
+        };
+        if sent == Err(Errno::EPIPE) && what.flags & net::MSG_NOSIGNAL == 0 && self.is_stream() {
+            raise_pipe(c);
+        }
+        sent
+    }
+
+    async fn send_stream(
+        self: &Rc<Self>,
+        c: &Caller,
+        what: &mut Outgoing<'_>,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
+        if what.to.is_some() {
+            return Err(if self.is_connected() {
+                Errno::EISCONN
+            } else {
+                Errno::EOPNOTSUPP
+            });
+        }
+        if !self.is_connected() {
+            return Err(if self.domain == net::AF_INET {
+                Errno::EPIPE
+            } else {
+                Errno::ENOTCONN
+            });
+        }
+        let deadline = self.options.send_deadline(c);
+        let total = total(what.segments);
+        let mut done = 0;
+        while done < total {
+            let n = (total - done).min(PIECE);
+            let piece = async {
+                let data = gather(c, what.segments, done, n).await?;
+                let rights = core::mem::take(&mut what.rights);
+                let packet = Packet::new(data, rights, what.sender);
+                self.put(c, packet, None, nonblock, deadline).await
+            };
+            match piece.await {
+                Ok(()) => done += n,
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    async fn send_packet(
+        self: &Rc<Self>,
+        c: &Caller,
+        what: &mut Outgoing<'_>,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
+        if what.to.is_some() && self.kind == net::SOCK_SEQPACKET {
+            what.to = None;
+        }
+        let total = total(what.segments);
+        let most = match self.domain {
+            net::AF_INET => 65_507,
+            _ => self.options.send_size().saturating_sub(32) as u64,
+        };
+        if total > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        self.name_itself(c)?;
+        let data = gather(c, what.segments, 0, total).await?;
+        let mut packet = Packet::new(data, core::mem::take(&mut what.rights), what.sender);
+        packet.from = self.outward_name();
+        let deadline = self.options.send_deadline(c);
+        let to = what.to.take().map(|(socket, _)| socket);
+        self.put(c, packet, to, nonblock, deadline).await?;
+        Ok(total)
+    }
+
+    /// Waits for room with the receiver and puts a packet there.
+    async fn put(
+        self: &Rc<Self>,
+        c: &Caller,
+        packet: Packet,
+        to: Option<Rc<Socket>>,
+        nonblock: bool,
+        deadline: Option<u64>,
+    ) -> Result<(), Errno> {
+        loop {
+            if self.shut.get() & SEND != 0 {
+                return Err(Errno::EPIPE);
+            }
+            let peer = match &to {
+                Some(to) => Some(to.clone()),
+                None => self.peer()?,
+            };
+            let Some(peer) = peer else {
+                return self.nobody();
+            };
+            if !self.is_connecting() {
+                if !peer.hears(self) {
+                    // A datagram to somebody who listens to another goes nowhere on IP.
+                    return if self.domain == net::AF_INET {
+                        Ok(())
+                    } else {
+                        Err(Errno::EPERM)
+                    };
+                }
+                if peer.shut.get() & RECEIVE != 0 {
+                    return Err(Errno::EPIPE);
+                }
+            }
+            if peer.has_room(self) {
+                let files = packet.rights.len();
+                self.network.check_room(files)?;
+                peer.inbox.borrow_mut().push(packet, self.is_stream())?;
+                self.network.sent(files);
+                peer.changes.input();
+                return Ok(());
+            }
+            if self.domain == net::AF_INET && !self.is_connecting() {
+                // UDP drops.
+                return Ok(());
+            }
+            if nonblock {
+                return Err(Errno::EAGAIN);
+            }
+            peer.changes.wait_until(c, deadline).await?;
+        }
+    }
+
+    /// Whom it sends to; `None` when that socket is gone.
+    fn peer(&self) -> Result<Option<Rc<Socket>>, Errno> {
+        if !self.is_connected() {
+            return Err(match self.domain {
+                net::AF_INET if !self.is_connecting() => Errno::EDESTADDRREQ,
+                _ => Errno::ENOTCONN,
+            });
+        }
+        if self.is_connecting() || self.domain == net::AF_UNIX {
+            return Ok(self.peer.borrow().upgrade());
+        }
+        // A connected UDP socket knows a name; whose that is may change.
+        let name = self.peer_name.borrow().clone();
+        Ok(name.and_then(|name| self.network.names.find(self.kind, &name)))
+    }
+
+    /// What sending to nobody means.
+    fn nobody(&self) -> Result<(), Errno> {
+        if self.is_connecting() {
+            return Err(Errno::EPIPE);
+        }
+        if self.domain == net::AF_UNIX {
+            self.disconnect();
+            return Err(Errno::ECONNREFUSED);
+        }
+        // What is sent is lost; that nobody was there is heard later.
+        self.error.set(Some(Errno::ECONNREFUSED));
+        Ok(())
+    }
+
+    /// Receives into the segments: what was taken; `data` is in the segments, and its length
+    /// is the result.
+    pub async fn receive(
+        &self,
+        c: &Caller,
+        segments: &[Memory],
+        flags: u32,
+        nonblock: bool,
+    ) -> Result<Offer, Errno> {
+        if flags & net::MSG_OOB != 0 {
+            // A stream could have urgent data, but never has any.
+            return Err(if self.is_stream() {
+                Errno::EINVAL
+            } else {
+                Errno::EOPNOTSUPP
+            });
+        }
+        let nonblock = nonblock || flags & net::MSG_DONTWAIT != 0;
+        let peek = flags & net::MSG_PEEK != 0;
+        let stream = self.is_stream();
+        let all = stream && flags & net::MSG_WAITALL != 0 && !peek;
+        let deadline = self.options.receive_deadline(c);
+        let total = total(segments);
+        let mut segments = Vec::from(segments);
+        let mut received: Option<Offer> = None;
+        loop {
+            let step = self.step(
+                c,
+                &mut segments,
+                peek,
+                received.is_some(),
+                nonblock,
+                deadline,
+            );
+            match (step.await, &mut received) {
+                (Ok(None), None) => return Ok(Offer::default()),
+                (Err(errno), None) => return Err(errno),
+                (Ok(None) | Err(_), Some(_)) => return Ok(received.unwrap_or_default()),
+                (Ok(Some(offer)), None) => received = Some(offer),
+                (Ok(Some(offer)), Some(received)) => received.data.extend(offer.data),
+            }
+            let done = received.as_ref().map_or(0, |r| r.data.len() as u64);
+            let files = received.as_ref().is_some_and(|r| !r.rights.is_empty());
+            if !all || done == total || files {
+                return Ok(received.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Waits for something and takes it; `None` at the end. What it took of the segments'
+    /// room is gone from them.
+    async fn step(
+        &self,
+        c: &Caller,
+        segments: &mut [Memory],
+        peek: bool,
+        more: bool,
+        nonblock: bool,
+        deadline: Option<u64>,
+    ) -> Result<Option<Offer>, Errno> {
+        let stream = self.is_stream();
+        if self.is_connecting() && !self.is_connected() {
+            // Linux's two families differ.
+            let unix = self.domain == net::AF_UNIX && stream;
+            return Err(if unix { Errno::EINVAL } else { Errno::ENOTCONN });
+        }
+        loop {
+            let room = total(segments) as usize;
+            if stream && room == 0 {
+                return Ok(None);
+            }
+            let offer = self.inbox.borrow().offer(room, stream)?;
+            let Some(offer) = offer else {
+                if let Some(errno) = self.error.get().filter(|_| !more) {
+                    self.error.set(None);
+                    return Err(errno);
+                }
+                if self.shut.get() & RECEIVE != 0 {
+                    return Ok(None);
+                }
+                if nonblock {
+                    return Err(Errno::EAGAIN);
+                }
+                self.changes.wait_until(c, deadline).await?;
+                continue;
+            };
+            match scatter(c, segments, &offer.data) {
+                Ok(()) => {
+                    if !peek {
+                        self.inbox.borrow_mut().take(offer.data.len(), stream);
+                        self.network.arrived(offer.rights.len());
+                        if let Some(peer) = self.peer.borrow().upgrade() {
+                            peer.changes.output();
+                        }
+                        self.changes.output();
+                    }
+                    let mut taken = offer.data.len() as u64;
+                    for segment in segments.iter_mut() {
+                        let n = segment.len().min(taken);
+                        *segment = segment.after(n);
+                        taken -= n;
+                    }
+                    return Ok(Some(offer));
+                }
+                // While VM works another reader may take the data: look again.
+                Err((memory, errno)) if repairable(errno) => {
+                    let good = repair(&c.vfs.vm, memory, true).await?;
+                    if good.len() < memory.len() {
+                        return Err(Errno::EFAULT);
+                    }
+                }
+                Err((_, errno)) => return Err(errno),
+            }
+        }
+    }
+}
