@@ -141,7 +141,12 @@ async fn target(
     name: u64,
     len: u64,
 ) -> Result<Option<(Rc<Socket>, Address)>, Errno> {
-    if name == 0 || len == 0 || socket.kind == net::SOCK_SEQPACKET {
+    // Linux does not look at a name where there is a connection, but for AF_UNIX's streams.
+    let ignored = match socket.domain {
+        net::AF_UNIX => socket.kind == net::SOCK_SEQPACKET,
+        _ => socket.is_stream(),
+    };
+    if name == 0 || len == 0 || ignored {
         return Ok(None);
     }
     let name = c.address(socket, name, len).await?;

@@ -237,7 +237,7 @@ pub async fn connect(c: &Caller, a: Args) -> Result<u64, Errno> {
     if nonblock && socket.domain == net::AF_INET {
         match connected {
             Ok(()) => socket.untold.set(true),
-            Err(Errno::ECONNREFUSED) => socket.refuse(),
+            Err(Errno::ECONNREFUSED) => socket.fail(Errno::ECONNREFUSED),
             Err(errno) => return Err(errno),
         }
         return Err(Errno::EINPROGRESS);

@@ -263,12 +263,6 @@ impl Socket {
         Ok(())
     }
 
-    /// Nobody was there to connect to, which is heard of later.
-    pub fn refuse(&self) {
-        self.error.set(Some(Errno::ECONNREFUSED));
-        self.shut(RECEIVE | SEND);
-    }
-
     /// connect(2) of a datagram socket: where it sends to, and whom it hears, from now on.
     /// `peer` is who has that name; on IP there need not be anybody.
     pub fn connect_datagram(
@@ -367,10 +361,16 @@ impl Socket {
         self.changes.both();
     }
 
-    /// Has the peer hear of an error.
-    fn tell_peer(&self, errno: Errno) {
+    /// The connection is broken, which is told once.
+    pub fn fail(&self, errno: Errno) {
+        self.error.set(Some(errno));
+        self.shut(RECEIVE | SEND);
+    }
+
+    /// The peer's connection is broken.
+    fn reset_peer(&self) {
         if let Some(peer) = self.peer.borrow().upgrade() {
-            peer.error.set(Some(errno));
+            peer.fail(Errno::ECONNRESET);
         }
     }
 
@@ -439,15 +439,17 @@ impl Drop for Socket {
         let unread = !self.inbox.borrow().is_empty();
         if let State::Listening(waiting, _) = &*self.state.borrow() {
             for end in waiting {
-                end.tell_peer(Errno::ECONNRESET);
+                end.reset_peer();
             }
         }
         if let Some(peer) = self.peer.borrow().upgrade() {
             if self.is_connecting() {
-                if unread {
-                    self.tell_peer(Errno::ECONNRESET);
+                match self.domain {
+                    _ if unread => self.reset_peer(),
+                    // TCP says only that nothing more will come.
+                    net::AF_INET => peer.shut(RECEIVE),
+                    _ => peer.shut(RECEIVE | SEND),
                 }
-                peer.shut(RECEIVE | SEND);
             } else {
                 peer.changes.both();
             }

@@ -233,6 +233,11 @@ impl Socket {
 
     /// What sending to nobody means.
     fn nobody(&self) -> Result<(), Errno> {
+        if self.is_connecting() && self.domain == net::AF_INET {
+            // TCP learns from the answer that nobody is there any more.
+            self.fail(Errno::EPIPE);
+            return Ok(());
+        }
         if self.is_connecting() {
             return Err(Errno::EPIPE);
         }
