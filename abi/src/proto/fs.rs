@@ -51,7 +51,9 @@ protocol! {
         /// References.
         count: u64,
     };
-    /// Done: a = bytes (short only at end of file). `EISDIR`, `EINVAL`.
+    /// Done: a = bytes (short only at end of file). `EISDIR`, `EINVAL`. With `share` the file is
+    /// about to be mapped: what comes from the disk along with these bytes may be put into VM's
+    /// cache.
     Read = 4 {
         /// Transaction.
         txn: u64,
@@ -65,6 +67,8 @@ protocol! {
         grant: i32,
         /// On whose behalf (for /proc).
         who: Endpoint,
+        /// See above.
+        share: bool,
     };
     /// Done: a = bytes, b = new size, c = position written at. With `append` the offset is
     /// ignored. Short only when the disk fills up.
@@ -222,8 +226,9 @@ protocol! {
         /// Inode or 0.
         ino: u64,
     };
-    /// Puts page `offset` of `ino` into VM's cache ([`crate::proto::vm::CacheSet`]). `EFAULT`
-    /// beyond end of file; `ENOSYS` where files cannot be mapped.
+    /// Puts page `offset` of `ino` into VM's cache ([`crate::proto::vm::CacheSet`]), and of the
+    /// `before` pages before and the `after` pages after it what can be had; one that cannot is no
+    /// failure. `EFAULT` beyond end of file; `ENOSYS` where files cannot be mapped.
     Peek = 17 {
         /// Transaction.
         txn: u64,
@@ -231,6 +236,10 @@ protocol! {
         ino: u64,
         /// Page-aligned offset.
         offset: u64,
+        /// Pages before it that may come along.
+        before: u64,
+        /// Pages after it.
+        after: u64,
     };
     /// The pages of `[offset, offset + len)` were changed through a mapping: they are to reach
     /// the disk like written ones. Nobody looks at the answer.

@@ -7,7 +7,8 @@ protocol! {
     base = 0x2000;
 
     // -- from VM, all posted
-    /// *Posted*: bring page `offset` of (dev, ino) into VM's cache; answered by
+    /// *Posted*: bring page `offset` of (dev, ino) into VM's cache, and of the `before`
+    /// pages before and the `after` pages after it what can be had; answered by
     /// [`crate::proto::vm::PageInDone`]. Takes no file, vnode or exec lock.
     PageIn = 1 {
         /// Transaction.
@@ -18,6 +19,10 @@ protocol! {
         ino: u64,
         /// File offset, page aligned.
         offset: u64,
+        /// Pages before it that may come along.
+        before: u64,
+        /// Pages after it.
+        after: u64,
     };
     /// *Posted*: which file is descriptor `fd` of `who`; takes a reference on it. Answered
     /// by [`crate::proto::vm::FdLookupDone`].
@@ -29,14 +34,22 @@ protocol! {
         /// Descriptor.
         fd: i32,
     };
-    /// *Posted*: mapping references on (dev, ino) are gone.
+    /// *Posted*: mapping references on files of a device are gone.
     MapClose = 3 {
         /// Device.
         dev: u64,
         /// Inode.
         ino: u64,
         /// How many.
-        references: u32,
+        references: u64,
+        /// Another inode.
+        ino2: u64,
+        /// How many; 0 for none.
+        references2: u64,
+        /// A third.
+        ino3: u64,
+        /// Likewise.
+        references3: u64,
     };
     /// *Posted*: the answer to [`crate::proto::vm::HandleMemory`].
     MemoryHandled = 4 {

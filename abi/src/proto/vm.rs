@@ -403,6 +403,20 @@ protocol! {
         /// Outcome.
         status: Result<(), Errno>,
     };
+    /// Which pages of a file, of up to 64 from `offset` on, are in the cache (services only).
+    CachePages = 32 {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// First file offset, page aligned.
+        offset: u64,
+    } -> PagesCached {
+        /// A bit for each page, the first in bit 0.
+        pages: u64,
+        /// Whether any page of the file is, wherever.
+        any: bool,
+    };
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
     /// to 8 bytes. `EFAULT` where it is not.

@@ -223,7 +223,9 @@ impl Vfs {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
-                    (0..r.references).for_each(|_| mount.unmap(r.ino));
+                    mount.unmap(r.ino, r.references);
+                    mount.unmap(r.ino2, r.references2);
+                    mount.unmap(r.ino3, r.references3);
                 }
             }
             vfs::Interrupt::KIND if from_pm => {
@@ -331,6 +333,8 @@ impl Vfs {
                     txn,
                     ino: r.ino,
                     offset: r.offset,
+                    before: r.before,
+                    after: r.after,
                 })
                 .await
                 .map(|_| ()),

@@ -292,6 +292,8 @@ impl Mount {
                 txn,
                 ino: vnode.ino,
                 offset: 0,
+                before: 0,
+                after: 0,
             })
             .await;
         let mappable = match peeked {
@@ -323,13 +325,13 @@ impl Mount {
         }
     }
 
-    /// One mapping is gone.
-    pub fn unmap(&self, ino: u64) {
+    /// So many mappings are gone.
+    pub fn unmap(&self, ino: u64, references: u64) {
         let mut mapped = self.mapped.borrow_mut();
         let Some((_, count)) = mapped.get_mut(&ino) else {
             return;
         };
-        *count -= 1;
+        *count = count.saturating_sub(references);
         let last = if *count == 0 {
             mapped.remove(&ino)
         } else {

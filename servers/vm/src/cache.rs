@@ -90,7 +90,7 @@ impl Cache {
         file: FileId,
         from: u64,
         to: u64,
-    ) -> impl Iterator<Item = (u64, Frame)> + '_ {
+    ) -> impl DoubleEndedIterator<Item = (u64, Frame)> + '_ {
         let key = |offset| Key { file, offset };
         self.index
             .range(key(from)..key(to.max(from)))

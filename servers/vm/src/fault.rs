@@ -5,7 +5,7 @@ use crate::cache::Key;
 use crate::files::FileId;
 use crate::lab;
 use crate::pool::Pool;
-use crate::region::{Backing, Region};
+use crate::region::{Backing, Flags, Region};
 use crate::space::Space;
 use crate::table::{self, Cursor, NoMemory};
 use crate::window::Frame;
@@ -60,6 +60,9 @@ const AROUND: u64 = 16 * PAGE;
 
 /// The most pages of anonymous memory that are filled ahead of a fault.
 const AHEAD: u64 = 16;
+/// A program's variables and heap are filled in aligned blocks of this size: they are used
+/// densely, and a fault costs more than some pages that are not needed.
+const BLOCK: u64 = 4 * PAGE;
 
 impl Region {
     /// Whether `access` is allowed. As on the processor, any access includes reading.
@@ -138,8 +141,9 @@ impl Space {
         done
     }
 
-    /// Zeroes pages ahead of `page`, in the direction in which the region is being used: as
-    /// many as are in use behind it, so that no more than half is ever wasted. Best effort.
+    /// Zeroes the pages of a heap's block around `page`, and pages ahead of it in the direction in
+    /// which the region is being used, as many as are in use behind it, so that no more than
+    /// half of those is ever wasted. Best effort.
     fn fill_ahead(&self, pool: &mut Pool, region: &Region, page: u64) {
         let frames = pool.frames;
         let Some(leaf) = table::leaf(frames, self.top, page) else {
@@ -149,29 +153,38 @@ impl Space {
         let span = page & !(table::LEAF_SPAN - 1);
         let low = region.start.max(span);
         let high = region.end.min(span + table::LEAF_SPAN);
-        let used = |n: u64, down: bool| {
-            let at = if down {
-                page.checked_sub(n * PAGE).filter(|&at| at >= low)
-            } else {
-                Some(page + n * PAGE).filter(|&at| at < high)
-            };
-            at.map(|at| (at, table::get_in(frames, leaf, at) != 0))
+        let used = |at: u64| {
+            let inside = (low..high).contains(&at);
+            inside.then(|| table::get_in(frames, leaf, at) != 0)
         };
-        for down in [false, true] {
-            let behind = (1..=AHEAD)
-                .take_while(|&n| used(n, !down).is_some_and(|(_, used)| used))
-                .count() as u64;
-            for n in 1..=behind {
-                // Never at the expense of what others may need.
-                let plenty = frames.free() > frames.total() / 8;
-                let Some((at, false)) = used(n, down).filter(|_| plenty) else {
-                    break;
-                };
-                let Ok(frame) = pool.take_zeroed() else {
-                    return;
-                };
-                let entry = table::entry(frame, region.prot, true);
-                table::set_in(frames, leaf, at, entry);
+        // Whether one may go on after `at`.
+        let mut fill = |at: u64| {
+            // Never at the expense of what others may need.
+            let plenty = frames.free() > frames.total() / 8;
+            if !plenty || used(at) != Some(false) {
+                return false;
+            }
+            let Ok(frame) = pool.take_zeroed() else {
+                return false;
+            };
+            table::set_in(frames, leaf, at, table::entry(frame, region.prot, true));
+            true
+        };
+        let at = |n: u64, down: bool| match down {
+            true => page.wrapping_sub(n * PAGE),
+            false => page + n * PAGE,
+        };
+        let behind = [false, true].map(|down| {
+            let taken = (1..=AHEAD).take_while(|&n| used(at(n, down)) == Some(true));
+            taken.count() as u64
+        });
+        for (down, behind) in [(true, behind[0]), (false, behind[1])] {
+            let _ = (1..=behind).all(|n| fill(at(n, down)));
+        }
+        if region.flags.intersects(Flags::HEAP | Flags::DATA) {
+            let block = page & !(BLOCK - 1);
+            for at in (block..block + BLOCK).step_by(PAGE as usize) {
+                fill(at);
             }
         }
     }
@@ -208,7 +221,7 @@ impl Space {
                 file,
                 offset: region.offset_of(page),
             };
-            let taken = old != 0 && frames.tag(table::frame(old)) == 0;
+            let taken = old != 0 && (lab::evicted(old) || frames.tag(table::frame(old)) == 0);
             let Some(cached) = pool.cache.get(key).filter(|_| !taken) else {
                 continue;
             };

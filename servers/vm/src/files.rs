@@ -1,7 +1,7 @@
 //! Which files are mapped, and by how many regions.
 //!
-//! VFS keeps one reference for each mapped file on VM's behalf; when the last region goes
-//! the reference is given back. Shared anonymous memory is a file too, of a device of VM's
+//! With each mapping comes a reference that VFS keeps on VM's behalf; when the last region
+//! goes all of them are given back. Shared anonymous memory is a file too, of a device of VM's
 //! own, whose pages live in the cache as long as a region maps them.
 
 use alloc::collections::BTreeMap;
@@ -32,7 +32,7 @@ struct Mapped {
     /// Regions that map it.
     regions: u32,
     /// References that VFS took for us.
-    held: u32,
+    held: u64,
 }
 
 /// The mapped files.
@@ -68,23 +68,13 @@ impl Files {
         self.touched.push(file);
     }
 
-    /// A file that has references to give back, and how many; or shared anonymous memory
-    /// that nobody maps any more, with 0. One reference stays for a file that is mapped.
-    pub fn give_back(&mut self) -> Option<(FileId, u32)> {
+    /// A file that nobody maps any more, and how many references to give back.
+    pub fn give_back(&mut self) -> Option<(FileId, u64)> {
         while let Some(file) = self.touched.pop() {
-            let Some(mapped) = self.mapped.get_mut(&file) else {
+            if self.mapped.get(&file).is_none_or(|m| m.regions > 0) {
                 continue;
-            };
-            let keep = mapped.held.min((mapped.regions > 0) as u32);
-            let extra = mapped.held - keep;
-            mapped.held = keep;
-            let gone = mapped.regions == 0;
-            if gone {
-                self.mapped.remove(&file);
             }
-            if extra > 0 || (gone && file.is_memory()) {
-                return Some((file, extra));
-            }
+            return self.mapped.remove(&file).map(|gone| (file, gone.held));
         }
         None
     }

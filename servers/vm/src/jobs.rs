@@ -64,10 +64,17 @@ pub struct Job {
     pub asked: Option<u64>,
 }
 
+/// Jobs that wait for a page.
+struct Waiting {
+    jobs: Vec<Job>,
+    /// Pages before and after it that were asked for, too.
+    around: (u64, u64),
+}
+
 /// Pages that VFS was asked for.
 #[derive(Default)]
 pub struct PageIns {
-    waiting: BTreeMap<Key, (u64, Vec<Job>)>,
+    waiting: BTreeMap<Key, Waiting>,
     keys: BTreeMap<u64, Key>,
 }
 
@@ -206,19 +213,22 @@ impl Server {
 
     /// Has VFS bring a page in; the job waits.
     fn ask(&mut self, key: Key, job: Job) {
-        if let Some((_, jobs)) = self.page_ins.waiting.get_mut(&key) {
-            jobs.push(job);
+        if let Some(waiting) = self.page_ins.waiting.get_mut(&key) {
+            waiting.jobs.push(job);
             return;
         }
         let txn = self.new_txn();
+        let around = self.pages_around(&job, key);
         let jobs = alloc::vec![job];
-        self.page_ins.waiting.insert(key, (txn, jobs));
+        self.page_ins.waiting.insert(key, Waiting { jobs, around });
         self.page_ins.keys.insert(txn, key);
         let request = vfs::PageIn {
             txn,
             dev: key.file.dev,
             ino: key.file.ino,
             offset: key.offset,
+            before: around.0,
+            after: around.1,
         };
         self.post(Endpoint::VFS, request);
     }
@@ -229,12 +239,15 @@ impl Server {
         let Some(key) = self.page_ins.keys.remove(&done.txn) else {
             return;
         };
-        let Some((_, jobs)) = self.page_ins.waiting.remove(&key) else {
+        let Some(Waiting { jobs, around }) = self.page_ins.waiting.remove(&key) else {
             return;
         };
         for job in jobs {
             match done.status {
-                Ok(()) => self.run(job),
+                Ok(()) => {
+                    self.enter_around(&job, key, around);
+                    self.run(job);
+                }
                 Err(errno) => {
                     let trouble = Trouble::Unreadable(errno);
                     self.finish(job, Err(Failure::Trouble(trouble)));
@@ -246,7 +259,7 @@ impl Server {
     /// A process died: nothing of its memory is wanted any more, and it wants nothing.
     pub(crate) fn cancel_jobs(&mut self, who: Endpoint) {
         let mut cancelled = Vec::new();
-        for (_, jobs) in self.page_ins.waiting.values_mut() {
+        for Waiting { jobs, .. } in self.page_ins.waiting.values_mut() {
             jobs.retain(|job| {
                 if job.origin == Origin::Kernel(who) {
                     return false;

@@ -19,6 +19,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod ahead;
 pub mod cache;
 pub mod fault;
 pub mod files;

@@ -559,7 +559,9 @@ fn moved_region(region: &Region, old: u64, old_end: u64, target: u64, len: u64) 
     Region {
         start: target,
         end: target + len,
-        flags: region.flags.difference(Flags::HEAP | Flags::STACK),
+        flags: region
+            .flags
+            .difference(Flags::HEAP | Flags::STACK | Flags::DATA),
         clear_end: if whole { region.clear_end } else { 0 },
         ..region.part(old, region.end)
     }

@@ -24,6 +24,8 @@ bitflags::bitflags! {
         const WIPE_ON_FORK = 32;
         /// Never executable: the file is on a mount without programs (MS_NOEXEC).
         const NO_EXEC = 64;
+        /// What exec made for a program's variables.
+        const DATA = 128;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The protocol of `abi::proto::vm`: who may ask what, and what it does.
 
+use crate::ahead::OWN;
 use crate::cache::Key;
 use crate::fault::Access;
 use crate::files::FileId;
@@ -12,17 +13,15 @@ use abi::kernel::USER_END;
 use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
-    CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped, Exit,
-    FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical,
-    Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt,
+    CachePages, CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped,
+    Exit, FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap,
+    Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt,
     RegionInfo, ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap,
     VmCounters, VmFigures, VmFrames,
 };
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
-/// Pages of a program's data that it gets copies of at once.
-const OWN: u64 = 16 * PAGE;
 /// The most physically contiguous memory one request gets.
 const CONTIGUOUS_MAX: u64 = 16 << 20;
 
@@ -69,6 +68,7 @@ impl Server {
             CacheMap::KIND => self.typed(source, message, Server::cache_map),
             CacheForget::KIND => self.typed(source, message, Server::cache_forget),
             CacheRelease::KIND => self.typed(source, message, Server::cache_release),
+            CachePages::KIND => self.typed(source, message, Server::cache_pages),
             CacheClean::KIND => self.typed(source, message, Server::cache_clean),
             Discard::KIND => self.typed(source, message, Server::discard),
             Populate::KIND => self.typed(source, message, Server::populate),
@@ -200,7 +200,7 @@ impl Server {
         Ok(target)
     }
 
-    fn service(&self, who: Endpoint) -> Result<(), Errno> {
+    pub(crate) fn service(&self, who: Endpoint) -> Result<(), Errno> {
         match self.process(who) {
             Some(process) if process.service => Ok(()),
             _ => Err(Errno::EPERM),
@@ -228,6 +228,8 @@ impl Server {
         let end = check_range(start, len)?;
         let flags = if r.flags.contains(MapFlags::STACK) {
             Flags::STACK
+        } else if target != source {
+            Flags::DATA
         } else {
             Flags::empty()
         };
@@ -392,7 +394,7 @@ impl Server {
         Ok(entry)
     }
 
-    fn cache_key(dev: u64, ino: u64, offset: u64) -> Result<Key, Errno> {
+    pub(crate) fn cache_key(dev: u64, ino: u64, offset: u64) -> Result<Key, Errno> {
         if dev >= crate::files::SHARED_MEMORY || !offset.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }

@@ -166,19 +166,29 @@ impl Server {
     /// Gives back file references that no region needs, and checks the invariants if asked.
     pub fn settle(&mut self) {
         self.tell_written();
+        let mut gone = Vec::new();
         while let Some((file, references)) = self.pool.files.give_back() {
             if file.is_memory() {
                 self.pool.cache.forget(self.pool.frames, file, 0);
             }
-            let FileId { dev, ino } = file;
             if references > 0 {
-                let close = vfs::MapClose {
-                    dev,
-                    ino,
-                    references,
-                };
-                self.post(Endpoint::VFS, close);
+                gone.push((file.dev, file.ino, references));
             }
+        }
+        for files in gone.chunk_by(|a, b| a.0 == b.0).flat_map(|g| g.chunks(3)) {
+            let nth = |n: usize| files.get(n).map_or((0, 0, 0), |&file| file);
+            let ((dev, ino, references), (_, ino2, references2)) = (nth(0), nth(1));
+            let (_, ino3, references3) = nth(2);
+            let close = vfs::MapClose {
+                dev,
+                ino,
+                references,
+                ino2,
+                references2,
+                ino3,
+                references3,
+            };
+            self.post(Endpoint::VFS, close);
         }
         if self.sanity
             && let Err(reason) = self.check()

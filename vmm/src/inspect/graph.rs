@@ -280,6 +280,8 @@ pub(crate) mod tests {
                 txn: 3,
                 ino: 12,
                 offset: 0x2000,
+                before: 0,
+                after: 0,
             }
             .encode(),
         });

@@ -36,6 +36,28 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
     }
 }
 
+/// Which pages of a file another cache has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elsewhere {
+    /// A bit for each of 64 pages, the first in bit 0.
+    pub pages: u64,
+    /// Whether it has any page of the file.
+    pub any: bool,
+}
+
+impl Elsewhere {
+    /// It has none.
+    pub const NOWHERE: Elsewhere = Elsewhere {
+        pages: 0,
+        any: false,
+    };
+    /// It may have each of them.
+    pub const UNKNOWN: Elsewhere = Elsewhere {
+        pages: u64::MAX,
+        any: true,
+    };
+}
+
 /// Memory for cached file pages: `capacity` slots of one page each.
 ///
 /// A page may be *published*: shared, frame and all, with another cache (VM's) that maps it
@@ -60,6 +82,10 @@ pub trait PageStore {
     fn publish_all(&mut self, ino: u32, pages: &[(usize, u64)]) -> usize {
         let failed = |&(slot, offset): &(usize, u64)| self.publish(slot, ino, offset).is_err();
         pages.iter().position(failed).unwrap_or(pages.len())
+    }
+    /// Which of the 64 pages of `ino` from byte `offset` on the other cache has.
+    fn elsewhere(&mut self, _ino: u32, _offset: u64) -> Elsewhere {
+        Elsewhere::UNKNOWN
     }
     /// If the other cache has that page, makes the slot show it and returns true.
     fn fetch(&mut self, _slot: usize, _ino: u32, _offset: u64) -> bool {

@@ -11,6 +11,9 @@ use crate::{Errno, PAGE, Result, TRANSFER};
 /// Pages read ahead of a sequential reader, with those it asked for.
 const WINDOW: u32 = (TRANSFER / PAGE) as u32;
 
+/// Places on the disk that are gone to for pages that nobody asked for.
+const FAVOURS: u32 = 4;
+
 /// Whether reading on from `last` to `block` is cheaper than a request of its own: next to
 /// each other, or with a map block or two between them.
 fn follows(last: u32, block: u32) -> bool {
@@ -63,8 +66,8 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
     }
 
     /// Brings `want` pages from `first` on into the cache and pins them, and up to `ahead`
-    /// more if that costs no further seek. Pages that are all hole are left out unless
-    /// `holes`.
+    /// more if that costs no further seek. Pages that are all hole are left out, but for page
+    /// `hole`.
     fn load(
         &mut self,
         ino: u32,
@@ -72,7 +75,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         first: u32,
         want: u32,
         ahead: u32,
-        holes: bool,
+        hole: Option<u32>,
     ) -> Result<()> {
         let end = inode
             .size
@@ -100,12 +103,20 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
                     break;
                 }
                 last = mapped.next_back().unwrap_or(block);
-            } else if !(holes && wanted) {
+            } else if hole != Some(index) {
                 continue;
             }
             missing.push((index, blocks));
         }
-        let lent = self.pages.is_lent(ino);
+        let base = missing.first().map_or(0, |&(index, _)| index);
+        let elsewhere = match missing.is_empty() {
+            true => 0,
+            false => self.pages.elsewhere(ino, base),
+        };
+        let lent = |index: u32| match index - base {
+            at @ 0..64 => elsewhere >> at & 1 != 0,
+            _ => elsewhere != 0,
+        };
         let mut reads: Vec<(u32, usize, usize)> = Vec::new();
         let mut slots: Vec<usize> = Vec::new();
         let mut failure = None;
@@ -119,7 +130,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
                 }
                 Err(_) => break,
             };
-            if lent && self.pages.fetch(slot) {
+            if lent(index) && self.pages.fetch(slot) {
                 continue;
             }
             slots.push(slot);
@@ -224,7 +235,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         } else {
             0
         };
-        self.load(ino, &inode, first, want, ahead, false)?;
+        self.load(ino, &inode, first, want, ahead, None)?;
         if self.references.contains_key(&ino) {
             self.streams.insert(ino, end.div_ceil(PAGE as u64) as u32);
         }
@@ -355,7 +366,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
                 slot
             }
             None => {
-                self.load(ino, inode, index, 1, 0, true)?;
+                self.load(ino, inode, index, 1, 0, Some(index))?;
                 self.pages.find(ino, index).ok_or(Errno::EIO)?
             }
         };
@@ -414,7 +425,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         if !mapped && !self.pages.has(ino, index) {
             return Ok(());
         }
-        self.load(ino, inode, index, 1, 0, true)?;
+        self.load(ino, inode, index, 1, 0, Some(index))?;
         let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
         self.pages.bytes_mut(slot)[keep..].fill(0);
         if !keep.is_multiple_of(size) && mapped {
@@ -463,27 +474,70 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.put_inode(ino, inode)
     }
 
-    /// Publishes the page at `offset` (page aligned) to the other cache, and of the
-    /// `around` pages after it those that came along. `EFAULT` beyond the end.
-    pub fn publish(&mut self, ino: u32, offset: u64, around: u32) -> Result<()> {
+    /// Publishes the page at `offset` (page aligned) to the other cache, and of the pages before
+    /// and after it, as many as `around` says, what can be had. `EFAULT` beyond the end.
+    pub fn publish(&mut self, ino: u32, offset: u64, around: (u32, u32)) -> Result<()> {
         let inode = self.regular(ino)?;
         if offset >= inode.size {
             return Err(Errno::EFAULT);
         }
         let index = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFAULT)?;
+        let limit = self.pages.pin_limit();
+        let room = (self.pages.store.capacity() / 4) as u32;
+        let from = index.saturating_sub(around.0.min(limit - 1));
+        let end = index as u64 + 1 + around.1.min(room) as u64;
+        let end = end.min(inode.size.div_ceil(PAGE as u64)) as u32;
         self.pages.unpin();
-        let ahead = WINDOW.min(self.pages.pin_limit()) - 1;
-        self.load(ino, &inode, index, 1, ahead, true)?;
-        let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
-        self.pages.publish(slot)?;
-        // The others are a favour, for which VM may have no room now.
-        let mut along = Vec::new();
-        for next in index.saturating_add(1)..=index.saturating_add(around) {
-            let slot = self.pages.find(ino, next);
-            along.extend(slot.filter(|&slot| !self.pages.slots[slot].published));
+        let want = index + 1 - from;
+        let first = (end - from).min(limit);
+        let ahead = first.saturating_sub(want);
+        if self
+            .load(ino, &inode, from, want, ahead, Some(index))
+            .is_err()
+        {
+            // One that is not needed may be the reason.
+            self.load(ino, &inode, index, 1, 0, Some(index))?;
         }
-        self.pages.publish_all(ino, &along);
-        Ok(())
+        // The others are a favour: a failure is for whoever asks for the page itself.
+        let mut requests = 0;
+        for next in index + 1..end {
+            if requests < FAVOURS && !self.pages.has(ino, next) {
+                requests += 1;
+                self.pages.unpin();
+                let count = (end - next).min(limit);
+                if self.load(ino, &inode, next, 1, count - 1, None).is_err() {
+                    break;
+                }
+            }
+        }
+        let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
+        let mut slots = Vec::from([slot]);
+        for other in (from..end).filter(|&other| other != index) {
+            let slot = self.pages.find(ino, other);
+            slots.extend(slot.filter(|&slot| !self.pages.slots[slot].published));
+        }
+        // VM may have no room now for the others.
+        match self.pages.publish_all(ino, &slots) {
+            0 => self.pages.publish(slot),
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes those of the pages from `offset` on that one request brought in and that are not
+    /// published yet.
+    pub fn share(&mut self, ino: u32, offset: u64) {
+        let Ok(first) = u32::try_from(offset / PAGE as u64) else {
+            return;
+        };
+        let pages = first..first.saturating_add(WINDOW);
+        let mut slots = Vec::new();
+        for index in pages {
+            let slot = self.pages.find(ino, index);
+            slots.extend(slot.filter(|&slot| !self.pages.slots[slot].published));
+        }
+        if !slots.is_empty() {
+            self.pages.publish_all(ino, &slots);
+        }
     }
 
     /// The page at `offset` (page aligned) was changed through a mapping: it goes to the disk
@@ -496,7 +550,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let len = (inode.size - offset).min(PAGE as u64) as usize;
         let index = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFBIG)?;
         self.pages.unpin();
-        self.load(ino, &inode, index, 1, 0, true)?;
+        self.load(ino, &inode, index, 1, 0, Some(index))?;
         let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
         let data = self.pages.bytes(slot)[..len].to_vec();
         match self.write(ino, offset, &data)? {

@@ -58,7 +58,7 @@ mod writeback;
 
 pub use abi::Errno;
 pub use attr::New;
-pub use device::{BlockDevice, HeapPages, MemoryDisk, PageStore, SECTOR};
+pub use device::{BlockDevice, Elsewhere, HeapPages, MemoryDisk, PageStore, SECTOR};
 pub use dir::Entry;
 pub use file::Piece;
 pub use mount::{Error, Options};

@@ -266,6 +266,18 @@ impl<P: PageStore> Pages<P> {
         self.lent.contains(&ino)
     }
 
+    /// Which of the 64 pages of the file from `first` on only the other cache may have.
+    pub(crate) fn elsewhere(&mut self, ino: u32, first: u32) -> u64 {
+        if !self.lent.contains(&ino) {
+            return 0;
+        }
+        let found = self.store.elsewhere(ino, first as u64 * PAGE as u64);
+        if !found.any {
+            self.lent.remove(&ino);
+        }
+        found.pages
+    }
+
     /// Takes the page's contents from the other cache, if it has them.
     pub(crate) fn fetch(&mut self, slot: usize) -> bool {
         let Slot { ino, index, .. } = self.slots[slot];
@@ -283,14 +295,18 @@ impl<P: PageStore> Pages<P> {
         Ok(())
     }
 
-    /// Shares pages of one file, as far as that goes.
-    pub(crate) fn publish_all(&mut self, ino: u32, slots: &[usize]) {
+    /// Shares pages of one file, as far as that goes: how many.
+    pub(crate) fn publish_all(&mut self, ino: u32, slots: &[usize]) -> usize {
         let offset = |slot: usize| self.slots[slot].index as u64 * PAGE as u64;
         let pages: Vec<(usize, u64)> = slots.iter().map(|&slot| (slot, offset(slot))).collect();
         let done = self.store.publish_all(ino, &pages);
         for &slot in &slots[..done] {
             self.slots[slot].published = true;
         }
+        if done > 0 {
+            self.shared.insert(ino);
+        }
+        done
     }
 
     /// Block `sub` of the page was changed.

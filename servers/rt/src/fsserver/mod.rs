@@ -96,6 +96,9 @@ pub trait FileSystem {
     fn put(&mut self, ino: u64, count: u64) -> Result<()>;
     /// Copies to `to` (at most its length); returns how much.
     fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, who: Endpoint) -> Result<u64>;
+    /// The file is about to be mapped: cached pages from the one at `offset` on may be put into
+    /// VM's cache.
+    fn share(&mut self, ino: u64, offset: u64) {}
     /// Copies from `from`; no offset appends.
     fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
         Err(Errno::EROFS)
@@ -153,8 +156,9 @@ pub trait FileSystem {
     fn sync(&mut self, ino: Option<u64>) -> Result<()> {
         Ok(())
     }
-    /// Puts a page into VM's cache.
-    fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
+    /// Puts a page into VM's cache, and of the pages before and after it, as many as `around`
+    /// says, what can be had.
+    fn peek(&mut self, ino: u64, offset: u64, around: (u64, u64)) -> Result<()> {
         Err(Errno::ENOSYS)
     }
     /// Pages of a file were changed through a mapping.

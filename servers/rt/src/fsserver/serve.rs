@@ -213,6 +213,9 @@ impl Scratch {
                 let r: fs::Read = decode(message)?;
                 let to = buffer(from, r.grant, r.len);
                 let bytes = files.read(r.ino, r.offset, &to, r.who)?;
+                if r.share {
+                    files.share(r.ino, r.offset);
+                }
                 Ok([bytes, 0, 0, 0, 0])
             }
             fs::Write::KIND => {
@@ -257,7 +260,9 @@ impl Scratch {
             }
             fs::Peek::KIND => {
                 let r: fs::Peek = decode(message)?;
-                files.peek(r.ino, r.offset).map(nothing)
+                files
+                    .peek(r.ino, r.offset, (r.before, r.after))
+                    .map(nothing)
             }
             fs::PagesWritten::KIND => {
                 let r: fs::PagesWritten = decode(message)?;

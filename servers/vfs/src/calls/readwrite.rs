@@ -191,6 +191,17 @@ pub async fn read_vnode(
     memory: Memory,
     position: u64,
 ) -> Result<u64, Errno> {
+    read_and_share(c, vnode, memory, position, false).await
+}
+
+/// [`read_vnode`]; with `share` the file is about to be mapped.
+pub async fn read_and_share(
+    c: &Caller,
+    vnode: &Vnode,
+    memory: Memory,
+    position: u64,
+    share: bool,
+) -> Result<u64, Errno> {
     vnode.mount.peer.check_alive()?;
     // What cannot be transferred need not be repaired, nor asked for.
     let there = match vnode.exact_size() {
@@ -213,6 +224,7 @@ pub async fn read_vnode(
                     len,
                     grant,
                     who: c.who(),
+                    share,
                 })
                 .await
         };

@@ -54,7 +54,7 @@ impl<'a> Batch<'a> {
             let result = match refused {
                 Some((_, vnode, step)) => {
                     // The reference of a mapping that is not there.
-                    vnode.mount.unmap(vnode.ino);
+                    vnode.mount.unmap(vnode.ino, 1);
                     sent += 1;
                     // This can need a batch of its own.
                     Box::pin(backend::copy_instead(c, vnode, *step)).await
@@ -63,7 +63,7 @@ impl<'a> Batch<'a> {
             };
             if result.is_err() {
                 let unsent = mappings.iter().filter(|(place, ..)| *place >= sent);
-                unsent.for_each(|(_, vnode, _)| vnode.mount.unmap(vnode.ino));
+                unsent.for_each(|(_, vnode, _)| vnode.mount.unmap(vnode.ino, 1));
                 return result;
             }
         }

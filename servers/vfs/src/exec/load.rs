@@ -250,6 +250,7 @@ async fn copy_in(
                 len,
                 grant,
                 who: c.who(),
+                share: false,
             })
             .await
         };

@@ -19,13 +19,14 @@ pub use fault::Fault;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE};
-use crate::calls::Args;
+use crate::calls::{Args, readwrite};
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
 use crate::transfer::Memory;
 use crate::user::{Pages, zeroed};
 use crate::vnode::{Executing, Place, Vnode};
 use abi::Errno;
+use abi::exec::ExecBackend;
 use abi::fs::Attributes;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -161,7 +162,8 @@ async fn check(c: &Caller, vnode: &Vnode) -> Result<Attributes, Errno> {
 async fn header(c: &Caller, vnode: &Vnode, size: u64) -> Result<Vec<u8>, Errno> {
     let mut header = zeroed(size.min(Plan::HEADER as u64) as usize)?;
     let memory = Memory::own_mut(&mut header);
-    let n = crate::calls::readwrite::read_vnode(c, vnode, memory, 0).await?;
+    let share = c.vfs.exec.backend.get() == ExecBackend::Map;
+    let n = readwrite::read_and_share(c, vnode, memory, 0, share).await?;
     header.truncate(n as usize);
     Ok(header)
 }

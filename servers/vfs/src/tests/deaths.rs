@@ -40,6 +40,8 @@ fn every_call_on_a_dead_file_system_is_an_io_error() {
         dev: w.vfs.root_mount().unwrap().dev,
         ino: 2,
         offset: 0,
+        before: 0,
+        after: 0,
     };
     w.deliver(Endpoint::VM, Class::Post, page_in.encode());
     let sync = vfs::SyncFile {

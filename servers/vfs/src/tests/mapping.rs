@@ -40,6 +40,8 @@ fn a_mapping_keeps_the_file_after_unlink_and_close() {
         dev: done.dev,
         ino: done.ino,
         offset: 0,
+        before: 0,
+        after: 0,
     };
     w.deliver(Endpoint::VM, Class::Post, page_in.encode());
     let (_, message) = w.others.pop().unwrap();
@@ -49,6 +51,10 @@ fn a_mapping_keeps_the_file_after_unlink_and_close() {
         dev: done.dev,
         ino: done.ino,
         references: 1,
+        ino2: 0,
+        references2: 0,
+        ino3: 0,
+        references3: 0,
     };
     w.deliver(Endpoint::VM, Class::Post, close.encode());
     assert!(!w.fs.inodes.contains_key(&done.ino));
@@ -81,6 +87,8 @@ fn a_page_comes_while_the_same_file_is_being_transferred() {
         dev,
         ino: 2,
         offset: 0,
+        before: 0,
+        after: 0,
     };
     w.deliver(Endpoint::VM, Class::Post, page_in.encode());
     // ...and the page-in has reached the file system all the same.

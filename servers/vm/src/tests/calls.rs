@@ -71,7 +71,10 @@ fn descriptor_access_limits_the_mapping() {
     // /dev/zero is memory.
     let zero = mmap(m, [0, PAGE, 3, private, 1000, 0]).unwrap();
     assert_eq!(m.read(INIT, zero), Ok(0));
-    assert_eq!(m.references[&(super::machine::DEV, 1)], 1);
+    // One for each attempt, as long as something is mapped.
+    assert_eq!(m.references[&(super::machine::DEV, 1)], 2);
+    call(m, linux::__NR_munmap, &[at, PAGE]).unwrap();
+    assert_eq!(m.references[&(super::machine::DEV, 1)], 0);
 }
 
 #[test]
@@ -301,6 +304,29 @@ fn sequential_use_is_filled_ahead_and_sparse_use_is_not() {
     let at = mmap(m, [0x6200_0000, 8 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
     (0..4).for_each(|n| m.write(INIT, at + (7 - n) * PAGE, 1).unwrap());
     assert_eq!(present(m, at - 8 * PAGE, 24), 7);
+}
+
+#[test]
+fn a_heap_is_filled_in_blocks() {
+    let mut machine = Machine::new(16);
+    let m = &mut machine;
+    let brk = proto::SetBreak {
+        who: INIT,
+        start: 0x6000_0000,
+        mmap_top: 0x7000_0000,
+    };
+    m.call(Endpoint::VFS, brk).unwrap();
+    let end = 0x6000_0000 + 10 * PAGE;
+    assert_eq!(call(m, linux::__NR_brk, &[end]), Ok(end));
+    let present = |m: &Machine| {
+        let there = |n: &u64| m.entry(INIT, 0x6000_0000 + n * PAGE) != 0;
+        (0..12).filter(there).collect::<Vec<_>>()
+    };
+    m.write(INIT, 0x6000_0000 + 5 * PAGE, 1).unwrap();
+    assert_eq!(present(m), [4, 5, 6, 7]);
+    // Not past its end.
+    m.write(INIT, 0x6000_0000 + 8 * PAGE, 1).unwrap();
+    assert_eq!(present(m)[4..], [8, 9]);
 }
 
 #[test]

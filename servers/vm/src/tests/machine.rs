@@ -45,6 +45,12 @@ pub struct Machine {
     pub empty: bool,
     /// Page-ins seen.
     pub page_ins: usize,
+    /// The last of them: page, pages before and after it.
+    pub asked: (u64, u64, u64),
+    /// Pages there are of a file whose neighbours come along.
+    pub along: u64,
+    /// Messages that gave mapping references back.
+    pub closes: usize,
     /// The mapping references that VFS has for VM.
     pub references: BTreeMap<(u64, u64), i64>,
     /// The tables bound to processes.
@@ -84,6 +90,9 @@ impl Machine {
             broken: Vec::new(),
             empty: false,
             page_ins: 0,
+            asked: (0, 0, 0),
+            along: 0,
+            closes: 0,
             references: BTreeMap::new(),
             bound: BTreeMap::new(),
             access: 3,
@@ -144,6 +153,8 @@ impl Machine {
             vfs::PageIn::KIND => {
                 let request = vfs::PageIn::decode(&message).unwrap();
                 self.page_ins += 1;
+                let page = request.offset / PAGE;
+                self.asked = (page, request.before, request.after);
                 match self.hold {
                     true => self.held.push_back(request),
                     false => self.answer(request),
@@ -167,10 +178,17 @@ impl Machine {
             }
             vfs::MapClose::KIND => {
                 let request = vfs::MapClose::decode(&message).unwrap();
-                *self
-                    .references
-                    .get_mut(&(request.dev, request.ino))
-                    .unwrap() -= i64::from(request.references);
+                self.closes += 1;
+                for (ino, references) in [
+                    (request.ino, request.references),
+                    (request.ino2, request.references2),
+                    (request.ino3, request.references3),
+                ] {
+                    let file = (request.dev, ino);
+                    if references > 0 {
+                        *self.references.get_mut(&file).unwrap() -= references as i64;
+                    }
+                }
             }
             vfs::SyncFile::KIND if !self.hold_syncs => {
                 let request = vfs::SyncFile::decode(&message).unwrap();
@@ -188,7 +206,14 @@ impl Machine {
             Err(Errno::EIO)
         } else {
             if !self.empty {
-                self.cache(request.ino, request.offset);
+                let page = request.offset / PAGE;
+                let end = (page + request.after + 1).min(self.along);
+                let pages = page - request.before..end;
+                let others = pages.filter(|&other| other != page);
+                [page]
+                    .into_iter()
+                    .chain(others)
+                    .for_each(|page| self.cache(request.ino, page * PAGE));
             }
             Ok(())
         };

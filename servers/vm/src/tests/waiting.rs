@@ -258,11 +258,11 @@ fn death_during_mmap_gives_the_file_back() {
 }
 
 #[test]
-fn one_reference_a_file_whatever_the_mappings() {
+fn references_are_given_back_when_the_last_mapping_goes() {
     let mut machine = Machine::new(8);
     let first = map_file(&mut machine, 1, 4, 1);
     let second = map_file(&mut machine, 1, 4, 1);
-    assert_eq!(machine.references[&(DEV, 1)], 1);
+    assert_eq!(machine.references[&(DEV, 1)], 2);
     let protect = [first + PAGE, PAGE, 3];
     machine.linux(INIT, linux::__NR_mprotect, &protect);
     machine.linux(INIT, linux::__NR_munmap, &[second, 4 * PAGE]);
@@ -276,14 +276,27 @@ fn one_reference_a_file_whatever_the_mappings() {
         0,
     ];
     machine.linux(INIT, linux::__NR_mmap, &again);
-    assert_eq!(machine.references[&(DEV, 1)], 1);
+    assert_eq!(machine.references[&(DEV, 1)], 3);
     let moved = machine
         .linux(INIT, linux::__NR_mremap, &[first, 4 * PAGE, 64 * PAGE, 1])
         .unwrap()
         .unwrap();
-    assert_eq!(machine.references[&(DEV, 1)], 1);
+    assert_eq!(machine.references[&(DEV, 1)], 3);
     machine.linux(INIT, linux::__NR_munmap, &[moved, 64 * PAGE]);
     assert_eq!(machine.references[&(DEV, 1)], 0);
+}
+
+#[test]
+fn references_on_several_files_go_together() {
+    let mut machine = Machine::new(8);
+    for ino in 1..=5 {
+        map_file(&mut machine, ino, 1, 1);
+    }
+    machine
+        .call(Endpoint::PM, proto::Exit { who: INIT })
+        .unwrap();
+    assert!((1..=5).all(|ino| machine.references[&(DEV, ino)] == 0));
+    assert_eq!(machine.closes, 2);
 }
 
 #[test]

@@ -22,9 +22,6 @@ rt::entry!(main);
 
 /// Cache pages without a `cache=` argument.
 const DEFAULT_CACHE: u64 = 1024;
-/// Pages published along with the one that was asked for, when they are in the cache anyway:
-/// each saves a fault's whole way through VM and VFS.
-const PUBLISH_AROUND: u32 = 15;
 /// Changes reach the disk at the latest after this time.
 const WRITE_BACK_NS: u64 = 5_000_000_000;
 
@@ -198,6 +195,12 @@ impl FileSystem for Server {
         Ok(done)
     }
 
+    fn share(&mut self, ino: u64, offset: u64) {
+        if let Ok(ino) = inode(ino) {
+            self.volume.share(ino, offset);
+        }
+    }
+
     fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
         self.change();
         let ino = inode(ino)?;
@@ -320,8 +323,10 @@ impl FileSystem for Server {
         }
     }
 
-    fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
-        self.volume.publish(inode(ino)?, offset, PUBLISH_AROUND)
+    fn peek(&mut self, ino: u64, offset: u64, (before, after): (u64, u64)) -> Result<()> {
+        let count = |pages| u32::try_from(pages).unwrap_or(u32::MAX);
+        let around = (count(before), count(after));
+        self.volume.publish(inode(ino)?, offset, around)
     }
 
     fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Cache pages that VM maps into programs.
 
 use abi::proto::vm::{
-    BATCH_MAX, Batch, CacheClean, CacheForget, CacheMap, CacheRelease, CacheSet, Discard, Populate,
+    BATCH_MAX, Batch, CacheClean, CacheForget, CacheMap, CachePages, CacheRelease, CacheSet,
+    Discard, Populate,
 };
 use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec::Vec;
-use ext2::{PAGE, PageStore};
+use ext2::{Elsewhere, PAGE, PageStore};
 use rt::ipc;
 
 /// One range of memory from VM, a slot a page.
@@ -116,6 +117,9 @@ impl PageStore for SharedPages {
         let Some(dev) = self.device else { return 0 };
         let mut shared = 0;
         while shared < pages.len() {
+            if let [(slot, offset)] = pages[shared..] {
+                return shared + usize::from(self.publish(slot, ino, offset).is_ok());
+            }
             let rest = pages[shared..].iter().take(BATCH_MAX as usize);
             let request = |&(slot, offset): &(usize, u64)| {
                 let (addr, ino) = (self.address(slot), u64::from(ino));
@@ -146,6 +150,20 @@ impl PageStore for SharedPages {
             }
         }
         shared
+    }
+
+    fn elsewhere(&mut self, ino: u32, offset: u64) -> Elsewhere {
+        let Some(dev) = self.device else {
+            return Elsewhere::NOWHERE;
+        };
+        let ino = ino as u64;
+        match ipc::call(Endpoint::VM, CachePages { dev, ino, offset }) {
+            Ok(cached) => Elsewhere {
+                pages: cached.pages,
+                any: cached.any,
+            },
+            Err(_) => Elsewhere::UNKNOWN,
+        }
     }
 
     fn fetch(&mut self, slot: usize, ino: u32, offset: u64) -> bool {

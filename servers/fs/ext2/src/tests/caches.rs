@@ -9,7 +9,9 @@ use std::vec;
 use abi::fs::{SetAttributes, SetMask};
 
 use super::image::{Image, contents, format_image, fsck};
-use crate::{BlockDevice, Errno, MemoryDisk, New, Options, PAGE, PageStore, ROOT, Result, Volume};
+use crate::{
+    BlockDevice, Elsewhere, Errno, MemoryDisk, New, Options, PAGE, PageStore, ROOT, Result, Volume,
+};
 
 const FILE: New = New {
     mode: 0o100644,
@@ -25,6 +27,8 @@ struct Shared {
     slots: Vec<usize>,
     other: BTreeMap<(u32, u64), usize>,
     fetched: usize,
+    /// How often it was asked what it has.
+    asked: usize,
     capacity: usize,
     /// Slots without memory.
     vacant: Vec<bool>,
@@ -38,6 +42,7 @@ impl Shared {
             slots: Vec::new(),
             other: BTreeMap::new(),
             fetched: 0,
+            asked: 0,
             capacity: 64,
             vacant: Vec::new(),
             exhausted: false,
@@ -72,6 +77,17 @@ impl PageStore for Shared {
     fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<()> {
         self.other.insert((ino, offset), self.slots[slot]);
         Ok(())
+    }
+    fn elsewhere(&mut self, ino: u32, offset: u64) -> Elsewhere {
+        self.asked += 1;
+        let pages = self.other.keys().filter(|(i, _)| *i == ino);
+        let at = pages
+            .clone()
+            .map(|&(_, o)| o.wrapping_sub(offset) / PAGE as u64);
+        Elsewhere {
+            pages: at.filter(|&at| at < 64).fold(0, |bits, at| bits | 1 << at),
+            any: pages.count() > 0,
+        }
     }
     fn fetch(&mut self, slot: usize, ino: u32, offset: u64) -> bool {
         let Some(&frame) = self.other.get(&(ino, offset)) else {
@@ -124,7 +140,7 @@ fn published_pages_stay_the_only_ones() {
     let other = v.create(ROOT, b"other", FILE).unwrap();
     v.write(other, 0, &contents(1 << 20, 4)).unwrap();
     for page in (0..70).step_by(7) {
-        v.publish(f, page * PAGE as u64, 2).unwrap();
+        v.publish(f, page * PAGE as u64, (0, 2)).unwrap();
     }
     for round in 0..20u64 {
         // Everything of `f` leaves the cache.
@@ -154,14 +170,113 @@ fn published_pages_stay_the_only_ones() {
 }
 
 #[test]
+fn a_cache_that_has_nothing_is_asked_once() {
+    let image = format_image(8 << 20, 1024, 128);
+    let mut v = Volume::mount_with(image.disk(), Shared::new(), Options::default()).unwrap();
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let data = contents(60 * PAGE, 3);
+    v.write(f, 0, &data).unwrap();
+    v.publish(f, 0, (0, 3)).unwrap();
+    v.sync().unwrap();
+    v.drop_pages();
+    let mut sink = vec![0; data.len()];
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    let asked = v.store().asked;
+    assert_eq!(v.store().fetched, 4);
+    assert!((1..=4).contains(&asked), "asked {asked} times for 60 pages");
+    v.drop_pages();
+    v.store_mut().other.clear();
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    assert_eq!((v.store().asked, v.store().fetched), (asked + 1, 4));
+}
+
+#[test]
+fn pages_around_come_along() {
+    let image = format_image(8 << 20, 1024, 128);
+    let (mut shared, reads) = (Shared::new(), Rc::new(Cell::new(0)));
+    shared.capacity = 1024;
+    let device = Counting {
+        disk: image.disk(),
+        reads: reads.clone(),
+        writes: Rc::default(),
+        bad: Rc::default(),
+    };
+    let bad = device.bad.clone();
+    let mut v = Volume::mount_with(device, shared, Options::default()).unwrap();
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let data = contents(300 * PAGE, 9);
+    v.write(f, 0, &data).unwrap();
+    v.set_attributes(f, &size(320 * PAGE as u64)).unwrap();
+    v.sync().unwrap();
+    let published = |v: &Volume<Counting, Shared>| {
+        let pages = v.store().other.keys();
+        pages
+            .map(|&(_, offset)| offset / PAGE as u64)
+            .collect::<Vec<_>>()
+    };
+    let drop = |v: &mut Volume<Counting, Shared>| {
+        v.store_mut().other.clear();
+        v.drop_pages();
+    };
+    drop(&mut v);
+    reads.set(0);
+    v.publish(f, 40 * PAGE as u64, (8, 23)).unwrap();
+    assert_eq!(published(&v), (32..64).collect::<Vec<_>>());
+    assert!(reads.get() <= 2, "{} reads", reads.get());
+    for (&(_, offset), &frame) in &v.store().other {
+        let expected = &data[offset as usize..][..PAGE];
+        assert!(v.store().frames[frame] == expected);
+    }
+    // More than one request brings, and no further than the file goes; a hole stays one.
+    drop(&mut v);
+    v.publish(f, 128 * PAGE as u64, (0, 255)).unwrap();
+    assert_eq!(published(&v), (128..300).collect::<Vec<_>>());
+    drop(&mut v);
+    v.publish(f, 310 * PAGE as u64, (10, 100)).unwrap();
+    assert_eq!(published(&v), [310]);
+    // A page that cannot be read is missing and keeps nobody else away, before or after.
+    for broken in [32, 45, 63] {
+        drop(&mut v);
+        v.drop_metadata();
+        bad.set(data[broken * PAGE..][..16].try_into().ok());
+        v.publish(f, 40 * PAGE as u64, (8, 23)).unwrap();
+        let there = published(&v);
+        assert!(
+            there.contains(&40) && !there.contains(&(broken as u64)),
+            "{there:?}"
+        );
+        assert_eq!(
+            v.publish(f, (broken * PAGE) as u64, (0, 0)),
+            Err(Errno::EIO)
+        );
+        bad.set(None);
+    }
+}
+
+#[test]
+fn a_file_to_be_mapped_is_shared_once() {
+    let image = format_image(8 << 20, 1024, 128);
+    let mut v = Volume::mount_with(image.disk(), Shared::new(), Options::default()).unwrap();
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    v.write(f, 0, &contents(5 * PAGE, 3)).unwrap();
+    v.share(f, 0);
+    assert_eq!(v.store().other.len(), 5);
+    v.store_mut().other.clear();
+    v.share(f, 0);
+    assert!(v.store().other.is_empty(), "it knows that they are shared");
+}
+
+#[test]
 fn past_the_end_there_is_nothing_to_publish() {
     let image = format_image(1 << 20, 1024, 128);
     let mut v = Volume::mount_with(image.disk(), Shared::new(), Options::default()).unwrap();
     let f = v.create(ROOT, b"f", FILE).unwrap();
     v.set_attributes(f, &size(5000)).unwrap();
-    v.publish(f, 4096, 0).unwrap();
-    assert_eq!(v.publish(f, 8192, 0), Err(Errno::EFAULT));
-    assert_eq!(v.publish(ROOT, 0, 0), Err(Errno::EISDIR));
+    v.publish(f, 4096, (0, 0)).unwrap();
+    assert_eq!(v.publish(f, 8192, (0, 0)), Err(Errno::EFAULT));
+    assert_eq!(v.publish(ROOT, 0, (0, 0)), Err(Errno::EISDIR));
 }
 
 /// Counts requests.
@@ -169,6 +284,8 @@ struct Counting {
     disk: MemoryDisk,
     reads: Rc<Cell<usize>>,
     writes: Rc<Cell<usize>>,
+    /// A sector that begins like this cannot be read.
+    bad: Rc<Cell<Option<[u8; 16]>>>,
 }
 
 impl BlockDevice for Counting {
@@ -177,7 +294,13 @@ impl BlockDevice for Counting {
     }
     fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<()> {
         self.reads.set(self.reads.get() + 1);
-        self.disk.read(sector, buffer)
+        self.disk.read(sector, buffer)?;
+        let bad = self.bad.get();
+        let mut sectors = buffer.chunks(crate::SECTOR);
+        match sectors.any(|sector| bad.is_some_and(|bad| sector.starts_with(&bad))) {
+            true => Err(Errno::EIO),
+            false => Ok(()),
+        }
     }
     fn write(&mut self, sector: u64, buffer: &[u8]) -> Result<()> {
         assert!(buffer.len() <= crate::TRANSFER);
@@ -198,6 +321,7 @@ fn requests_are_few_and_large() {
             disk,
             reads: reads.clone(),
             writes: writes.clone(),
+            bad: Rc::default(),
         };
         let mut v = Volume::mount(device(image.disk()), Options::default()).unwrap();
         let f = v.create(ROOT, b"f", FILE).unwrap();
@@ -241,7 +365,7 @@ fn dropped_pages_come_from_the_disk_and_changed_ones_stay() {
     v.write(f, 0, &data).unwrap();
     v.sync().unwrap();
     for page in 0..4 {
-        v.publish(f, page * PAGE as u64, 0).unwrap();
+        v.publish(f, page * PAGE as u64, (0, 0)).unwrap();
     }
     v.write(f, 100 * PAGE as u64, b"changed").unwrap();
     data[100 * PAGE..][..7].copy_from_slice(b"changed");

@@ -302,7 +302,7 @@ impl FileSystem for Server {
         Ok(self.files(root)?.statistics())
     }
 
-    fn peek(&mut self, ino: u64, offset: u64) -> Result<()> {
+    fn peek(&mut self, ino: u64, offset: u64, _around: (u64, u64)) -> Result<()> {
         self.files(ino)?.publish(ino, offset)
     }
 

@@ -1,0 +1,100 @@
+//! Reading ahead of page faults in files: which pages to ask for along with the one that is
+//! missing, and mapping those that came.
+//!
+//! There is no state: the run of pages that the cache has right before those to be asked for
+//! says how far a program has come in order, and as much again is asked for.
+
+use crate::cache::Key;
+use crate::fault::Access;
+use crate::jobs::Job;
+use crate::region::Region;
+use crate::server::Server;
+use abi::proto::vm::{CachePages, PagesCached, Prot};
+use abi::{Endpoint, Errno, PAGE};
+use alloc::vec::Vec;
+
+/// Pages asked for at least: the block of the file that the missing one is in, what one disk
+/// request brings.
+const BLOCK: u64 = 32;
+/// Pages asked for at most.
+const MOST: u64 = 256;
+/// Bytes of a program's data that it gets copies of before it writes them.
+pub const OWN: u64 = 16 * PAGE;
+
+impl Server {
+    /// How many pages before and after the missing one, `key` at the job's cursor, are to come
+    /// along.
+    pub(crate) fn pages_around(&mut self, job: &Job, key: Key) -> (u64, u64) {
+        let before = key.offset / PAGE % BLOCK;
+        let block = BLOCK - before - 1;
+        let Ok((space, pool)) = self.space(job.who) else {
+            return (before, block);
+        };
+        // Never at the expense of what others may need.
+        if pool.frames.free() <= pool.frames.total() / 8 {
+            return (before, block);
+        }
+        let first = key.offset - before * PAGE;
+        let from = first.saturating_sub(MOST * PAGE);
+        let cached = pool.cache.range(key.file, from, first).rev();
+        let run = cached
+            .zip(1..)
+            .take_while(|&((offset, _), n)| offset + n * PAGE == first)
+            .count() as u64;
+        let rest = space
+            .regions
+            .at(job.cursor)
+            .map_or(0, |region| (region.end - job.cursor) / PAGE - 1);
+        // Whole blocks.
+        let wanted = before + 1 + rest.min(run.saturating_sub(before + 1));
+        (before, wanted.next_multiple_of(BLOCK) - before - 1)
+    }
+
+    /// The page at the job's cursor was asked for and those around it: what came is mapped at
+    /// once wherever the job's process maps the file.
+    pub(crate) fn enter_around(&mut self, job: &Job, key: Key, (before, after): (u64, u64)) {
+        let Ok((space, pool)) = self.space(job.who) else {
+            return;
+        };
+        let first = key.offset - before * PAGE;
+        let end = key.offset + (1 + after) * PAGE;
+        let regions = space.regions.as_slice().iter();
+        let regions: Vec<Region> = regions
+            .filter(|region| region.file() == Some(key.file))
+            .copied()
+            .collect();
+        for region in &regions {
+            let start = region.offset_of(region.start);
+            let from = region.start + first.saturating_sub(start);
+            let to = (region.start + end.saturating_sub(start)).min(region.end);
+            if from >= to {
+                continue;
+            }
+            if region.private() && region.prot.contains(Prot::WRITE) {
+                let written = job.access == Access::Write && (from..to).contains(&job.cursor);
+                if region.len() <= OWN {
+                    space.own(pool, region, from, to);
+                } else if written {
+                    space.own(pool, region, job.cursor, to.min(job.cursor + OWN));
+                }
+            }
+            space.enter_cached(pool, region, key.file, from, to);
+        }
+    }
+
+    /// [`CachePages`].
+    pub(crate) fn cache_pages(
+        &mut self,
+        source: Endpoint,
+        r: CachePages,
+    ) -> Result<PagesCached, Errno> {
+        self.service(source)?;
+        let Key { file, offset } = Server::cache_key(r.dev, r.ino, r.offset)?;
+        let cache = &self.pool.cache;
+        let end = offset.saturating_add(64 * PAGE);
+        let bits = cache.range(file, offset, end);
+        let pages = bits.fold(0, |bits, (at, _)| bits | 1 << ((at - offset) / PAGE));
+        let any = pages != 0 || cache.range(file, 0, u64::MAX).next().is_some();
+        Ok(PagesCached { pages, any })
+    }
+}
