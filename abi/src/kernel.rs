@@ -213,6 +213,9 @@ pub enum Kcall {
     SetGrants = 0x125,
     /// `(endpoint, address) -> physical`: `EFAULT` when not present. Never waits.
     Umap = 0x126,
+    /// `(address)`: registers [`INBOX`] resident bytes of the caller for what Linux calls bring
+    /// along ([`Brings`]).
+    SetInbox = 0x127,
 
     // -- machine
     /// `() -> ns` since boot, monotonic.
@@ -390,7 +393,45 @@ pub const PRIV_PHYSICAL: u32 = 1 << 2;
 /// May reply to, stop, and be told about Linux processes (PM, VFS, VM).
 pub const PRIV_LINUX: u32 = 1 << 3;
 
-/// Which server answers a Linux call ([`Kcall::SetLinuxRoutes`]).
+/// Bytes of an inbox ([`Kcall::SetInbox`]).
+pub const INBOX: usize = 256;
+
+/// What a Linux call brings along to its server: the beginning of what one of its arguments
+/// points at, as far as that is one page and present. Word 6 of the message says how many bytes
+/// are in the server's inbox, until it receives again; 0 where nothing could be had.
+///
+/// Bits 2.. of a route ([`Kcall::SetLinuxRoutes`]) encode it: the argument's number + 1, and
+/// above it the logarithm of the number of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Brings {
+    /// The argument: 0, 1 or 2.
+    pub argument: u8,
+    /// At most so many bytes, a power of two, at most [`INBOX`].
+    pub bytes: u64,
+}
+
+impl Brings {
+    /// For a route's bits 2...
+    pub const fn encode(self) -> u8 {
+        (self.argument + 1) & 3 | (self.bytes.trailing_zeros() as u8) << 2
+    }
+
+    /// From a route's bits 2..; `None` when the call brings nothing.
+    #[inline(always)]
+    pub const fn decode(code: u8) -> Option<Brings> {
+        let bytes = 1 << (code >> 2);
+        match code & 3 {
+            0 => None,
+            _ if bytes > INBOX as u64 => None,
+            n => Some(Brings {
+                argument: n - 1,
+                bytes,
+            }),
+        }
+    }
+}
+
+/// Which server answers a Linux call ([`Kcall::SetLinuxRoutes`]): bits 0 and 1 of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum LinuxRoute {

@@ -1,7 +1,7 @@
 //! Which server answers which Linux call, and how much of it exists. The one table: PM loads
 //! the kernel's routes from it, the documentation's list of calls is made from it.
 
-use crate::kernel::LinuxRoute;
+use crate::kernel::{Brings, INBOX, LinuxRoute};
 use linux_raw_sys::general as nr;
 
 /// How much of a call there is.
@@ -140,6 +140,72 @@ calls! {
     }
 }
 
+/// Calls whose first argument is a path.
+const PATH_0: &[u32] = &[
+    nr::__NR_open,
+    nr::__NR_creat,
+    nr::__NR_stat,
+    nr::__NR_lstat,
+    nr::__NR_access,
+    nr::__NR_truncate,
+    nr::__NR_chdir,
+    nr::__NR_rename,
+    nr::__NR_mkdir,
+    nr::__NR_rmdir,
+    nr::__NR_link,
+    nr::__NR_unlink,
+    nr::__NR_symlink,
+    nr::__NR_readlink,
+    nr::__NR_chmod,
+    nr::__NR_chown,
+    nr::__NR_lchown,
+    nr::__NR_mknod,
+    nr::__NR_utime,
+    nr::__NR_utimes,
+    nr::__NR_statfs,
+    nr::__NR_chroot,
+    nr::__NR_execve,
+];
+/// Calls whose second argument is one.
+const PATH_1: &[u32] = &[
+    nr::__NR_openat,
+    nr::__NR_openat2,
+    nr::__NR_newfstatat,
+    nr::__NR_statx,
+    nr::__NR_faccessat,
+    nr::__NR_faccessat2,
+    nr::__NR_mkdirat,
+    nr::__NR_unlinkat,
+    nr::__NR_linkat,
+    nr::__NR_readlinkat,
+    nr::__NR_renameat,
+    nr::__NR_renameat2,
+    nr::__NR_fchmodat,
+    nr::__NR_fchmodat2,
+    nr::__NR_fchownat,
+    nr::__NR_mknodat,
+    nr::__NR_utimensat,
+    nr::__NR_futimesat,
+    nr::__NR_execveat,
+];
+/// Calls with a structure: the argument that points at it, and its size.
+const STRUCTURES: &[(u32, u8, u64)] = &[
+    (nr::__NR_rt_sigaction, 1, 32),
+    (nr::__NR_rt_sigprocmask, 1, 8),
+    (nr::__NR_nanosleep, 0, 16),
+    (nr::__NR_clock_nanosleep, 2, 16),
+];
+
+/// What a call brings along.
+pub const fn brings(number: u64) -> Option<Brings> {
+    match number {
+        0..512 => Brings::decode(ROUTES[number as usize] >> 2),
+        _ => None,
+    }
+}
+
+const ROUTES: [u8; 512] = routes();
+
 /// The kernel's routing table ([`crate::kernel::Kcall::SetLinuxRoutes`]). Everything that is
 /// not VFS's or VM's is PM's, which knows what to say of calls that do not exist.
 pub const fn routes() -> [u8; 512] {
@@ -154,7 +220,27 @@ pub const fn routes() -> [u8; 512] {
         routes[VM[i] as usize] = LinuxRoute::Vm as u8;
         i += 1;
     }
+    i = 0;
+    while i < PATH_0.len() {
+        add(&mut routes, PATH_0[i], 0, INBOX as u64);
+        i += 1;
+    }
+    i = 0;
+    while i < PATH_1.len() {
+        add(&mut routes, PATH_1[i], 1, INBOX as u64);
+        i += 1;
+    }
+    i = 0;
+    while i < STRUCTURES.len() {
+        let (number, argument, bytes) = STRUCTURES[i];
+        add(&mut routes, number, argument, bytes);
+        i += 1;
+    }
     routes
+}
+
+const fn add(routes: &mut [u8; 512], number: u32, argument: u8, bytes: u64) {
+    routes[number as usize] |= Brings { argument, bytes }.encode() << 2;
 }
 
 #[cfg(test)]
@@ -171,6 +257,28 @@ mod tests {
         assert_eq!(routes[0], LinuxRoute::Vfs as u8);
         assert_eq!(routes[9], LinuxRoute::Vm as u8);
         assert_eq!(routes[39], LinuxRoute::Pm as u8);
+        assert_eq!(routes[2] & 3, LinuxRoute::Vfs as u8);
         assert_eq!(VFS_CALLS[0].name(), "read");
+    }
+
+    #[test]
+    fn calls_bring_what_they_point_at() {
+        let brings = |number, argument, bytes| {
+            assert_eq!(super::brings(number), Some(Brings { argument, bytes }));
+        };
+        brings(2, 0, 256);
+        brings(257, 1, 256);
+        brings(13, 1, 32);
+        brings(14, 1, 8);
+        brings(230, 2, 16);
+        for number in [0, 1, 3, 9, 59 + 1, 511, 512, u64::MAX] {
+            assert_eq!(super::brings(number), None, "{number}");
+        }
+        for code in 0..64 {
+            if let Some(brings) = Brings::decode(code) {
+                assert_eq!(brings.encode(), code);
+                assert!(brings.bytes <= INBOX as u64);
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::global::Global;
 use crate::lab;
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
 use crate::sched::{self, block, unblock};
+use crate::transfer;
 use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, rts};
 use abi::trace::Decision;
 use abi::{Class, Endpoint, Errno, Message};
@@ -121,7 +122,10 @@ fn start_send(from: &mut Process, to: &mut Process, class: Class) {
     from.class = class;
     from.peer = to.endpoint;
     if receives_from(to, from.endpoint) {
-        let message = from.outgoing();
+        let mut message = from.outgoing();
+        if class == Class::Linux && from.brings != 0 {
+            transfer::bring(from, to, &mut message);
+        }
         deliver(to, from.endpoint, class, &message);
         sent(from);
     } else {
@@ -352,7 +356,10 @@ fn find_from(to: &Process, source: Endpoint) -> Option<u16> {
 fn take(to: &mut Process, node: u16) {
     if (node as usize) < MAX_PROCESSES {
         let from = process::slot(node as usize);
-        let message = from.outgoing();
+        let mut message = from.outgoing();
+        if from.class == Class::Linux && from.brings != 0 {
+            transfer::bring(from, to, &mut message);
+        }
         deliver(to, from.endpoint, from.class, &message);
         sent(from);
         return;

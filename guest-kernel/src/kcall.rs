@@ -57,6 +57,10 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
             Ok(0)
         },
         Umap => umap(caller, who, a2),
+        SetInbox => {
+            caller.inbox = a1;
+            Ok(0)
+        },
         Time => Ok(clock::now()),
         SetTimer => {
             caller.deadline = a1;

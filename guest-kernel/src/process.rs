@@ -85,6 +85,10 @@ pub struct Process {
     pub privileges: Privileges,
     /// Grant table: address and entries.
     pub grants: (u64, u64),
+    /// Where Linux calls put what they bring along; 0 is nowhere.
+    pub inbox: u64,
+    /// What the Linux call it makes brings along ([`abi::kernel::Brings`]); 0 is nothing.
+    pub brings: u8,
     /// A copy of its own that waits for VM.
     pub parked: Option<Parked>,
     /// For `ps`.
@@ -152,6 +156,8 @@ const FREE: Process = Process {
         flags: 0,
     },
     grants: (0, 0),
+    inbox: 0,
+    brings: 0,
     parked: None,
     name: [0; 16],
     generation: 0,

@@ -11,13 +11,13 @@ use crate::process::{self, Parked, Process};
 use crate::sched::{self, block, unblock};
 use abi::grant::{Cpf, GrantEntry};
 use abi::kernel::{
-    CP_FLAG_TRY, KernelNotify, MAX_VECTOR, MemoryRequest, PRIV_COPY_ANY, PRIV_PHYSICAL, SafeCopy,
-    VirCopy, rts, user_range,
+    Brings, CP_FLAG_TRY, KernelNotify, MAX_VECTOR, MemoryRequest, PRIV_COPY_ANY, PRIV_PHYSICAL,
+    SafeCopy, VirCopy, rts, user_range,
 };
 use abi::policy::CopyPolicy;
 use abi::sabotage;
 use abi::trace::{Kind, pair};
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, Message, PAGE};
 
 /// How a kernel call ended.
 pub type Outcome = Result<u64, Stop>;
@@ -352,6 +352,45 @@ pub fn safe_memset(
         Failure::of_grant(&grant)
     };
     fill(caller, &target, len, pattern, failure)
+}
+
+/// Puts what `from`'s Linux call brings along into the inbox of `to`, which receives it
+/// ([`Brings`]). What is absent stays where it is: the server copies it as ever.
+#[inline(never)]
+pub fn bring(from: &Process, to: &Process, message: &mut Message) {
+    let Some(Brings { argument, bytes }) = Brings::decode(from.brings) else {
+        return;
+    };
+    let address = message.words[argument as usize];
+    if to.inbox == 0 || address == 0 {
+        return;
+    }
+    let end = |process: &Process, address| End {
+        who: process.endpoint,
+        operand: Operand {
+            cr3: Some(process.cr3),
+            address,
+        },
+    };
+    let (source, target) = (end(from, address), end(to, to.inbox));
+    let len = bytes.min(PAGE - address % PAGE);
+    if copy::check(&source.operand, len).is_err() {
+        return;
+    }
+    before_copy(to, &source, &target, len, Failure::Soft);
+    match copy::transfer(&source.operand, &target.operand, len) {
+        Ok(()) => {
+            sched::counters().copies += 1;
+            message.words[6] = len;
+        }
+        Err(absent) => {
+            let end = match absent.side {
+                Side::Source => &source,
+                Side::Target => &target,
+            };
+            note_absent(to, end, absent, Failure::Soft, Errno::EFAULT.into());
+        }
+    }
 }
 
 /// One side of a VirCopy, if `caller` may name it.

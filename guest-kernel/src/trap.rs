@@ -104,12 +104,14 @@ fn linux_call(caller: &mut Process) {
     if !caller.linux {
         return exception(caller, 6, 0);
     }
-    let server = match number {
-        0..512 => match ROUTES.at(number as usize) {
-            2 => Endpoint::VFS,
-            3 => Endpoint::VM,
-            _ => Endpoint::PM,
-        },
+    let route = match number {
+        0..512 => ROUTES.at(number as usize),
+        _ => LinuxRoute::Pm as u8,
+    };
+    caller.brings = route >> 2;
+    let server = match route & 3 {
+        2 => Endpoint::VFS,
+        3 => Endpoint::VM,
         _ => Endpoint::PM,
     };
     if ipc::send_event(caller, server, Class::Linux).is_err() {

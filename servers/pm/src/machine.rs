@@ -6,13 +6,16 @@ use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec;
 use alloc::vec::Vec;
 use rt::grants::{self, Access};
+use rt::inbox::Inbox;
+use rt::ipc::Received;
 use rt::{copy, ipc, kernel, outbox};
 
 /// The machine PM runs on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Machine {
     xsave_bytes: usize,
     xfeatures: u64,
+    inbox: Option<Inbox>,
 }
 
 impl Machine {
@@ -22,6 +25,14 @@ impl Machine {
         Machine {
             xsave_bytes,
             xfeatures: read_xcr0(),
+            inbox: Inbox::new().ok(),
+        }
+    }
+
+    /// A message was received.
+    pub fn received(&mut self, received: &Received) {
+        if let Some(inbox) = &self.inbox {
+            inbox.received(received);
         }
     }
 }
@@ -151,7 +162,13 @@ impl System for Machine {
         buffer: &mut [u8],
         wait: bool,
     ) -> Result<(), Errno> {
-        if wait {
+        if self
+            .inbox
+            .as_ref()
+            .is_some_and(|i| i.take(who, address, buffer))
+        {
+            Ok(())
+        } else if wait {
             copy::read(who, address, buffer)
         } else {
             copy::try_read(who, address, buffer)

@@ -60,6 +60,7 @@ fn main() -> ! {
         {
             outbox::flush();
         }
+        pm.sys.received(&received);
         answer = pm.handle(received.source, received.class, &received.message);
     }
 }

@@ -163,6 +163,7 @@ pub const SERVICES: [Service; 9] = [
             Kcall::VirCopy,
             Kcall::Memset,
             Kcall::SetGrants,
+            Kcall::SetInbox,
             Kcall::SetLinuxRoutes,
             Kcall::Counters,
             Kcall::PowerOff,
@@ -187,6 +188,7 @@ pub const SERVICES: [Service; 9] = [
             Kcall::VirCopy,
             Kcall::Memset,
             Kcall::SetGrants,
+            Kcall::SetInbox,
             Kcall::ProcInfo,
             Kcall::Counters,
             // Which task goes on, in explored runs.

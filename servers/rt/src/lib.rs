@@ -21,6 +21,7 @@ pub mod entry;
 pub mod fsserver;
 pub mod grants;
 pub mod heap;
+pub mod inbox;
 pub mod ipc;
 pub mod kernel;
 pub mod log;

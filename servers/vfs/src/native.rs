@@ -11,6 +11,7 @@ use core::cell::Cell;
 use core::fmt::Arguments;
 use rt::clock::Clock;
 use rt::grants;
+use rt::inbox::Inbox;
 use rt::ipc::{self, Received};
 use rt::kernel;
 
@@ -26,6 +27,7 @@ pub struct Native {
     clock: Clock,
     processor: Processor,
     sabotage: u64,
+    inbox: Option<Inbox>,
 }
 
 impl Default for Native {
@@ -42,6 +44,7 @@ impl Native {
         Native {
             sabotage: info.map_or(0, |info| info.sabotage),
             last: Cell::new(None),
+            inbox: Inbox::new().ok(),
             clock: Clock::new(),
             processor: Processor {
                 hwcap: u64::from(core::arch::x86_64::__cpuid(1).edx),
@@ -63,6 +66,14 @@ impl Native {
 
     /// Sends what is held back and waits for the next message.
     pub fn receive(&self) -> Result<Received, Errno> {
+        let received = self.send_and_receive()?;
+        if let Some(inbox) = &self.inbox {
+            inbox.received(&received);
+        }
+        Ok(received)
+    }
+
+    fn send_and_receive(&self) -> Result<Received, Errno> {
         match self.last.take() {
             Some(Last::Post(to, message)) if rt::outbox::is_empty() => {
                 match ipc::post_receive(to, message) {
@@ -167,7 +178,10 @@ impl Machine for Native {
     }
 
     fn try_read(&self, from: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        rt::copy::try_read(from, address, buffer)
+        match &self.inbox {
+            Some(inbox) if inbox.take(from, address, buffer) => Ok(()),
+            _ => rt::copy::try_read(from, address, buffer),
+        }
     }
 
     fn try_write(&self, to: Endpoint, address: u64, data: &[u8]) -> Result<(), Errno> {
