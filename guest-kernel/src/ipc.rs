@@ -122,10 +122,7 @@ fn start_send(from: &mut Process, to: &mut Process, class: Class) {
     from.class = class;
     from.peer = to.endpoint;
     if receives_from(to, from.endpoint) {
-        let mut message = from.outgoing();
-        if class == Class::Linux && from.brings != 0 {
-            transfer::bring(from, to, &mut message);
-        }
+        let message = from.outgoing();
         deliver(to, from.endpoint, class, &message);
         sent(from);
     } else {
@@ -158,6 +155,33 @@ pub fn send_event(from: &mut Process, to: Endpoint, class: Class) -> Result<(), 
     }
     start_send(from, to, class);
     Ok(())
+}
+
+/// [`send_event`] of a Linux call that brings something along.
+#[inline(never)]
+pub fn send_bringing(from: &mut Process, to: Endpoint, brings: u8) -> Result<(), Errno> {
+    let to = process::find(to)?;
+    lab::message(from.endpoint, to.endpoint, Class::Linux, || {
+        message_of(from, Class::Linux)
+    });
+    from.brings = brings;
+    if receives_from(to, from.endpoint) {
+        (from.class, from.peer) = (Class::Linux, to.endpoint);
+        deliver_bringing(from, to);
+    } else {
+        start_send(from, to, Class::Linux);
+    }
+    Ok(())
+}
+
+/// Delivers a Linux call and what it brings along.
+#[inline(never)]
+fn deliver_bringing(from: &mut Process, to: &mut Process) {
+    let mut message = from.outgoing();
+    transfer::bring(from, to, &mut message);
+    from.brings = 0;
+    deliver(to, from.endpoint, Class::Linux, &message);
+    sent(from);
 }
 
 /// What `from` says as `class`.
@@ -356,10 +380,10 @@ fn find_from(to: &Process, source: Endpoint) -> Option<u16> {
 fn take(to: &mut Process, node: u16) {
     if (node as usize) < MAX_PROCESSES {
         let from = process::slot(node as usize);
-        let mut message = from.outgoing();
-        if from.class == Class::Linux && from.brings != 0 {
-            transfer::bring(from, to, &mut message);
+        if from.brings != 0 {
+            return deliver_bringing(from, to);
         }
+        let message = from.outgoing();
         deliver(to, from.endpoint, from.class, &message);
         sent(from);
         return;
@@ -456,6 +480,7 @@ pub fn withdraw(from: &mut Process) {
             dequeue(to, from.index() as u16);
         }
         from.peer = Endpoint::NONE;
+        from.brings = 0;
         unblock(from, rts::SENDING);
     }
 }
@@ -470,6 +495,7 @@ pub fn disconnect(dead: &mut Process) {
             let from = process::slot(node as usize);
             from.regs.rax = Errno::EDEADSRCDST.to_word();
             from.peer = Endpoint::NONE;
+            from.brings = 0;
             unblock(from, rts::SENDING);
         } else {
             release_post(node);

@@ -87,7 +87,8 @@ pub struct Process {
     pub grants: (u64, u64),
     /// Where Linux calls put what they bring along; 0 is nowhere.
     pub inbox: u64,
-    /// What the Linux call it makes brings along ([`abi::kernel::Brings`]); 0 is nothing.
+    /// What the Linux call that it is sending brings along ([`abi::kernel::Brings`]); 0 is
+    /// nothing.
     pub brings: u8,
     /// A copy of its own that waits for VM.
     pub parked: Option<Parked>,

@@ -108,13 +108,16 @@ fn linux_call(caller: &mut Process) {
         0..512 => ROUTES.at(number as usize),
         _ => LinuxRoute::Pm as u8,
     };
-    caller.brings = route >> 2;
-    let server = match route & 3 {
+    let server = |route: u8| match route {
         2 => Endpoint::VFS,
         3 => Endpoint::VM,
         _ => Endpoint::PM,
     };
-    if ipc::send_event(caller, server, Class::Linux).is_err() {
+    let sent = match route {
+        0..4 => ipc::send_event(caller, server(route), Class::Linux),
+        _ => ipc::send_bringing(caller, server(route & 3), route >> 2),
+    };
+    if sent.is_err() {
         caller.regs.rax = Errno::ENOSYS.to_word();
     }
 }

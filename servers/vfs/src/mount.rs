@@ -247,6 +247,37 @@ impl Mount {
         self.vnodes.borrow().len()
     }
 
+    /// Vnodes in memory for another reason than that a name is cached.
+    pub fn vnodes_in_use(&self) -> usize {
+        let all: Vec<Rc<Vnode>> = self
+            .vnodes
+            .borrow()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        // References that say nothing by themselves: of cached names, and of what hangs below.
+        let mut idle: BTreeMap<u64, usize> = BTreeMap::new();
+        for vnode in &all {
+            vnode.each_cached(|child| *idle.entry(child.ino).or_default() += 1);
+            if let Some(place) = vnode.place() {
+                *idle.entry(place.parent.ino).or_default() += 1;
+            }
+        }
+        let idle = |vnode: &Vnode| idle.get(&vnode.ino).copied().unwrap_or(0);
+        // One reference is that of `all`.
+        let used = all.iter().filter(|v| Rc::strong_count(v) > 1 + idle(v));
+        let mut used: BTreeMap<u64, Rc<Vnode>> = used.map(|v| (v.ino, v.clone())).collect();
+        let mut to_do: Vec<Rc<Vnode>> = used.values().cloned().collect();
+        while let Some(vnode) = to_do.pop() {
+            if let Some(Place { parent, .. }) = vnode.place()
+                && used.insert(parent.ino, parent.clone()).is_none()
+            {
+                to_do.push(parent);
+            }
+        }
+        used.len()
+    }
+
     /// Whether names and link targets may be cached: only VFS changes them.
     pub fn caches_names(&self) -> bool {
         !self.is_proc()

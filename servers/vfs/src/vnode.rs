@@ -281,6 +281,15 @@ impl Vnode {
         self.names.borrow().get(name).cloned()
     }
 
+    /// Calls `f` with each file of which a name is cached here.
+    pub fn each_cached(&self, mut f: impl FnMut(&Rc<Vnode>)) {
+        for cached in self.names.borrow().values() {
+            if let Cached::Present(vnode) = cached {
+                f(vnode);
+            }
+        }
+    }
+
     /// Advances with every change of the directory's names: what was looked up before a
     /// change must not be cached after it.
     pub fn changes(&self) -> u64 {

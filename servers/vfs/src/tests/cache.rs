@@ -66,6 +66,39 @@ fn an_unlinked_file_lives_until_its_last_close_and_references_balance() {
 }
 
 #[test]
+fn counting_leaves_the_cache_alone() {
+    let mut fs = MemoryFs::new();
+    let deep = fs.add(1, "deep", linux::S_IFDIR | 0o755, b"");
+    let deeper = fs.add(deep, "deeper", linux::S_IFDIR | 0o755, b"");
+    fs.add(deeper, "f", REG, b"");
+    fs.add(deeper, "g", REG, b"");
+    let mut w = World::with(fs);
+    let used = |w: &World| w.vfs.root_mount().unwrap().vnodes_in_use();
+    assert_eq!(used(&w), 1, "the root");
+    for path in ["/deep/deeper/f", "/deep/deeper/g"] {
+        stat(&mut w, path).unwrap();
+    }
+    assert_eq!(stat(&mut w, "/deep/none"), Err(Errno::ENOENT));
+    let lookups = w.fs.lookups;
+    // An open file needs the directories above it, a working directory likewise.
+    assert_eq!(used(&w), 1);
+    let f = w.string(0, "/deep/deeper/f");
+    let fd = w.call(linux::__NR_open, &[f, 0]).unwrap();
+    assert_eq!(used(&w), 4);
+    w.call(linux::__NR_close, &[fd]).unwrap();
+    assert_eq!(used(&w), 1);
+    let deep = w.string(0, "/deep");
+    w.call(linux::__NR_chdir, &[deep]).unwrap();
+    assert_eq!(used(&w), 2);
+    stat(&mut w, "deeper/g").unwrap();
+    assert_eq!(w.fs.lookups, lookups);
+    // What is counted is what is left when the cache goes.
+    w.vfs.names.clear();
+    assert_eq!(used(&w), 2);
+    assert_eq!(w.vfs.root_mount().unwrap().vnode_count(), 2);
+}
+
+#[test]
 fn counters_return_to_their_start() {
     let mut fs = MemoryFs::new();
     fs.add(1, "f", REG, b"data");
