@@ -7,7 +7,7 @@
 use crate::cache::Key;
 use crate::fault::Access;
 use crate::jobs::Job;
-use crate::region::Region;
+use crate::region::{Flags, Region};
 use crate::server::Server;
 use abi::proto::vm::{CachePages, PagesCached, Prot};
 use abi::{Endpoint, Errno, PAGE};
@@ -72,8 +72,8 @@ impl Server {
             }
             if region.private() && region.prot.contains(Prot::WRITE) {
                 let written = job.access == Access::Write && (from..to).contains(&job.cursor);
-                if region.len() <= OWN {
-                    space.own(pool, region, from, to);
+                if region.flags.contains(Flags::DATA) {
+                    space.own(pool, region, from, to.min(from + OWN));
                 } else if written {
                     space.own(pool, region, job.cursor, to.min(job.cursor + OWN));
                 }

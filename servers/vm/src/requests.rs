@@ -268,11 +268,17 @@ impl Server {
             return Err(Errno::EINVAL);
         }
         let (space, pool) = self.space(r.target)?;
+        let prot = Prot::from_bits_truncate(r.prot_clearend & 7);
+        let data = prot.contains(Prot::WRITE);
         let region = Region {
             start: r.addr,
             end,
-            prot: Prot::from_bits_truncate(r.prot_clearend & 7),
-            flags: Flags::MAY_WRITE,
+            prot,
+            flags: if data {
+                Flags::MAY_WRITE | Flags::DATA
+            } else {
+                Flags::MAY_WRITE
+            },
             backing: Backing::File {
                 file,
                 offset: r.offset,
@@ -280,7 +286,7 @@ impl Server {
             clear_end: clear_end as u16,
         };
         space.map(pool, region)?;
-        if region.prot.contains(Prot::WRITE) {
+        if data {
             // The data of a program that is about to run.
             let some = end.min(r.addr.saturating_add(OWN));
             space.own(pool, &region, r.addr, some);

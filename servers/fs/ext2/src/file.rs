@@ -523,12 +523,16 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         }
     }
 
-    /// Publishes those of the pages from `offset` on that one request brought in and that are not
-    /// published yet.
+    /// Publishes those of the pages from `offset` on that one request brought in, unless the first
+    /// of them is published already.
     pub fn share(&mut self, ino: u32, offset: u64) {
         let Ok(first) = u32::try_from(offset / PAGE as u64) else {
             return;
         };
+        let slot = self.pages.find(ino, first);
+        if slot.is_none_or(|slot| self.pages.slots[slot].published) {
+            return;
+        }
         let pages = first..first.saturating_add(WINDOW);
         let mut slots = Vec::new();
         for index in pages {
