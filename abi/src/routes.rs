@@ -263,16 +263,16 @@ mod tests {
 
     #[test]
     fn calls_bring_what_they_point_at() {
-        let brings = |number, argument, bytes| {
-            assert_eq!(super::brings(number), Some(Brings { argument, bytes }));
+        let check = |number, argument, bytes| {
+            assert_eq!(brings(number), Some(Brings { argument, bytes }));
         };
-        brings(2, 0, 256);
-        brings(257, 1, 256);
-        brings(13, 1, 32);
-        brings(14, 1, 8);
-        brings(230, 2, 16);
+        check(2, 0, 256);
+        check(257, 1, 256);
+        check(13, 1, 32);
+        check(14, 1, 8);
+        check(230, 2, 16);
         for number in [0, 1, 3, 9, 59 + 1, 511, 512, u64::MAX] {
-            assert_eq!(super::brings(number), None, "{number}");
+            assert_eq!(brings(number), None, "{number}");
         }
         for code in 0..64 {
             if let Some(brings) = Brings::decode(code) {
