@@ -127,6 +127,8 @@ fn explored(policy: CopyPolicy) -> Vec<Verdict> {
     let options = Options {
         layers: vec![Layer::Pte],
         kinds: PointKind::ALL.to_vec(),
+        at: Vec::new(),
+        pages: None,
         give: Give::Asked,
         pairs: 0,
         schedules: 0,

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use abi::policy::CopyPolicy;
 use absentia_vmm::explore::engine::{self, Event, Options};
 use absentia_vmm::explore::minimize::minimize;
+use absentia_vmm::explore::points;
 use absentia_vmm::explore::row::{Give, Header, Layer, Named, PointKind, Row, Verdict};
 use absentia_vmm::explore::run::{Stage, play};
 use absentia_vmm::explore::scenario::{self, Scenario};
-use absentia_vmm::inject::{Plan, Schedule};
+use absentia_vmm::explore::spots::{self, Pages};
+use absentia_vmm::inject::plan::Token;
+use absentia_vmm::inject::{Applied, Plan, Schedule, Side, Target};
 use common::Platform;
 
 fn find(name: &str) -> Scenario {
@@ -40,6 +43,8 @@ fn options(layers: &[Layer]) -> Options {
     Options {
         layers: layers.to_vec(),
         kinds: PointKind::ALL.to_vec(),
+        at: Vec::new(),
+        pages: None,
         give: Give::Asked,
         pairs: 0,
         schedules: 0,
@@ -278,4 +283,186 @@ fn shards_make_the_whole() {
     let (one, other) = (tokens((0, 2)), tokens((1, 2)));
     assert!(one.is_disjoint(&other));
     assert_eq!(&one | &other, whole);
+}
+
+#[test]
+fn names_mean_the_points_that_they_were_given_to() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let mut options = options(&[Layer::Pte]);
+    let (_, rows) = explore(&stage, &options);
+    for row in rows.iter().step_by(5) {
+        let token: Token = row.portable.parse().expect("a token");
+        let plan = points::resolve(&stage, &token).expect("a plan");
+        assert_eq!(plan.to_string(), row.token, "{token}");
+    }
+    let names = |rows: &[Row]| {
+        let names = rows.iter().map(|row| row.faults[0].point.name.clone());
+        names.collect::<BTreeSet<_>>()
+    };
+    for name in [
+        "copy/ext2/read/source/1",
+        "grant/ext2/read/source/1",
+        "request/vfs/HandleMemory/source/1",
+    ] {
+        assert!(names(&rows).contains(name), "{name}: {:?}", names(&rows));
+    }
+    // Second faults have names in the run with the first one.
+    (options.pairs, options.limit) = (3, Some(40));
+    let (_, rows) = explore(&stage, &options);
+    let pairs: Vec<_> = rows.iter().filter(|row| row.faults.len() == 2).collect();
+    assert!(!pairs.is_empty());
+    for row in pairs.iter().step_by(5) {
+        let plan = points::resolve(&stage, &row.portable.parse().expect("a token"));
+        assert_eq!(
+            plan.expect("a plan").to_string(),
+            row.token,
+            "{}",
+            row.portable
+        );
+    }
+    // A name without an ordinal chooses all points like it.
+    (options.pairs, options.limit) = (0, None);
+    options.at = vec!["copy/ext2/read//".parse().expect("a name")];
+    let (_, rows) = explore(&stage, &options);
+    let chosen = names(&rows);
+    assert!(
+        chosen.len() > 1
+            && chosen
+                .iter()
+                .all(|name| name.starts_with("copy/ext2/read/"))
+    );
+}
+
+#[test]
+fn a_name_that_means_no_point_is_answered_with_those_near() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let refused = |point: &str| {
+        let token = format!("d1-read@try+{point}.t0.pte");
+        let plan = points::resolve(&stage, &token.parse().expect("a token"));
+        plan.expect_err(point).to_string()
+    };
+    let known = "copy/ext2/read/source/1";
+    for (point, what) in [
+        ("copy/ext2/read/source/", "is any of"),
+        ("copy/ext2/read/source/999", "such points"),
+        ("copy/ext/read/source/1", "no point"),
+        ("copy/ext2/write/source/1", "no point"),
+    ] {
+        let error = refused(point);
+        assert!(error.contains(what) && error.contains(known), "{error}");
+    }
+}
+
+#[test]
+fn every_stage_of_an_exec_is_a_point() {
+    let (scenario, cache) = (find("exec-cold"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let mut options = options(&[Layer::Pte]);
+    options.kinds = vec![PointKind::Exec];
+    let base = engine::base(&stage, &Schedule::First, false).expect("a run");
+    let spots = spots::spots(&stage, &options, &base);
+    let list = points::list(&base, &spots);
+    assert_eq!(list.lines().count(), spots.len());
+    for stage in ["clear", "map", "stack", "start"] {
+        let name = format!("  exec/vfs/{stage}/second/1 ");
+        assert!(list.contains(name.trim_end()), "{name}: {list}");
+    }
+    // Pages of the program and of the server that executes it, at each of them.
+    for who in ["program", "vfs"] {
+        options.pages = Some(who.parse().expect("a process"));
+        options.limit = Some(60);
+        all_is_well("exec-cold", &options, 40);
+    }
+}
+
+#[test]
+fn the_page_of_a_grant_table_is_repaired() {
+    let mut options = options(&[Layer::Pte, Layer::Slot, Layer::ReadOnly]);
+    options.kinds = vec![PointKind::Grant];
+    for name in ["d1-read", "d2-path", "exec-cold"] {
+        all_is_well(name, &options, 2);
+    }
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let (_, rows) = explore(&stage, &options);
+    let is = |row: &Row| row.faults[0].target == Target::Side(Side::Grant, 0);
+    assert!(rows.iter().all(is), "{rows:#?}");
+    // The copier was parked for it.
+    let token = "d1-read@try+grant/ext2/read/source/1.g0.pte"
+        .parse()
+        .expect("a token");
+    let plan = points::resolve(&stage, &token).expect("a plan");
+    let played = play(&stage, &plan, u64::MAX, false).expect("a run");
+    let known = points::known(played.player.records(), plan.faults[0].point);
+    let same = known.iter().filter(|k| k.about == known[0].about).count();
+    let without = engine::base(&stage, &Schedule::First, false).expect("a run");
+    let before = points::known(&without.records, plan.faults[0].point);
+    let before = before.iter().filter(|k| k.about == known[0].about).count();
+    assert_eq!(same, before + 1, "the copy is made again");
+}
+
+#[test]
+fn any_page_of_any_process_may_be_absent() {
+    let mut options = options(Layer::ALL);
+    (options.pages, options.limit) = (Some(Pages::All), Some(300));
+    for name in ["d1-read", "d2-path", "exec-cold", "pipe"] {
+        all_is_well(name, &options, 200);
+    }
+}
+
+#[test]
+fn a_frame_may_be_absent_unless_nobody_could_do_without() {
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let played = |fault: &str| {
+        let token: Token = format!("d1-read@try+{fault}").parse().expect("a token");
+        let plan = points::resolve(&stage, &token).expect("a plan");
+        play(&stage, &plan, u64::MAX, false)
+    };
+    let frame_of = |fault: &str| match &played(fault).expect("a run").applied[..] {
+        [(_, Applied::Done { frame, .. })] => frame / abi::PAGE,
+        other => panic!("{other:?}"),
+    };
+    let point = "grant/ext2/read/source/1";
+    for layer in ["pte", "slot", "read-only"] {
+        let frame = frame_of(&format!("{point}.g0.{layer}"));
+        let run = played(&format!("{point}.p{frame:x}.{layer}")).expect("a run");
+        let applied = &run.applied[0].1;
+        assert!(matches!(applied, Applied::Done { .. }), "{applied:?}");
+        assert!(run.ended.log.iter().any(|line| line.contains("accounts")));
+    }
+    for (fault, what) in [
+        (format!("{point}.p1.slot"), "no process"),
+        (format!("{point}.pffffffff.slot"), "frames of memory"),
+        (format!("{point}.v/vm:0.pte"), "page tables"),
+    ] {
+        let error = played(&fault).err().expect("an error").to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let nobody = played(&format!("{point}.v/nobody:0.pte")).expect("a run");
+    assert!(matches!(nobody.applied[0].1, Applied::Nothing(_)));
+}
+
+#[test]
+fn a_page_that_comes_later_is_waited_for() {
+    let mut options = options(&[Layer::Slot]);
+    for give in ["50us", "2ms"] {
+        options.give = give.parse().expect("a time");
+        for name in ["d1-read", "d2-path", "exec-cold", "pipe"] {
+            all_is_well(name, &options, 2);
+        }
+    }
+    // The clock says that it was.
+    let (scenario, cache) = (find("d1-read"), cache());
+    let stage = stage(&scenario, CopyPolicy::Try, &cache);
+    let time = |give: &str| {
+        let token = format!("d1-read@try+copy/ext2/read/source/1.t0.slot{give}");
+        let plan = points::resolve(&stage, &token.parse().expect("a token")).expect("a plan");
+        let played = play(&stage, &plan, u64::MAX, false).expect("a run");
+        played.player.records().last().expect("a trace").time
+    };
+    let (asked, later) = (time(""), time(".20ms"));
+    assert!(later >= asked + 15_000_000, "{asked} ns, and {later} ns");
 }

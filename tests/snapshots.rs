@@ -197,12 +197,12 @@ fn a_watchdog_is_its_machine_s_own() {
 struct AllBack(Arc<AtomicUsize>);
 
 impl Absences for AllBack {
-    fn efault(&mut self, _: &mut Vcpu, ram: &GuestRam) -> anyhow::Result<()> {
+    fn efault(&mut self, _: &mut Vcpu, ram: &GuestRam, _: u64) -> anyhow::Result<()> {
         self.0.fetch_add(1, Ordering::Relaxed);
         ram.restrict(&Default::default())
     }
 
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> anyhow::Result<bool> {
+    fn restore(&mut self, ram: &GuestRam, physical: u64, _: u64) -> anyhow::Result<bool> {
         ram.give_back(physical).map(|()| true)
     }
 }

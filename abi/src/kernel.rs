@@ -140,8 +140,8 @@ impl Exception {
 /// Kernel calls, the trap number in rax. Each needs its bit in [`Privileges::kcalls`].
 ///
 /// Unless stated otherwise: `EPERM` without the bit, `ESRCH` for a dead endpoint, `EFAULT`
-/// for a bad pointer of the caller's own (such pointers are never repaired: pass resident
-/// memory), `EINVAL` for anything malformed; 0 on success.
+/// for a bad pointer of the caller's own (memory that is only absent VM makes present, but for
+/// VM's own), `EINVAL` for anything malformed; 0 on success.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Kcall {
@@ -209,7 +209,7 @@ pub enum Kcall {
     /// `(endpoint, address, len, pattern, flags)`: endpoint `NONE` is physical memory.
     Memset = 0x124,
     /// `(table, entries)`: registers the caller's grant table ([`crate::grant::GrantEntry`]);
-    /// it must stay resident.
+    /// when it is not resident VM makes it so.
     SetGrants = 0x125,
     /// `(endpoint, address) -> physical`: `EFAULT` when not present. Never waits.
     Umap = 0x126,
@@ -249,8 +249,11 @@ pub enum Kcall {
     /// with tasks; only in explored runs, see [`BootInfo::deciding`]).
     Decide = 0x13d,
     /// `(physical)`: VM needs a frame that the VMM withdrew ([`crate::trace`]); 1 when it is
-    /// there afterwards, 0 when it stays away.
+    /// there afterwards, 0 when it stays away, 2 when it will come, but is not there yet.
     FrameRestore = 0x13e,
+    /// `(what, ...)`: for the laboratory's eyes only ([`crate::trace::LAB_SERVING`],
+    /// [`crate::trace::LAB_STAGE`]).
+    Lab = 0x13f,
 }
 
 impl Kcall {

@@ -1,33 +1,37 @@
 //! What a fault point is about: the memory of its sides. Whoever carries out a plan of faults,
 //! the VMM or the kernel, finds the pages here.
 
+use crate::grant::GrantEntry;
 use crate::proto::{vfs, vm};
 use crate::trace::{Kind, Record};
 use crate::{Endpoint, Request, page_down};
 
 /// Whose page goes away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Side {
     /// The page a copy reads.
     Source,
     /// The page a copy or fill writes.
     Target,
-    /// A page of the range that VM is asked to repair.
+    /// A page of the range that VM is asked to repair, or that a step of an exec is about.
     Range,
     /// The page of the faulting instruction.
     Instruction,
     /// The page of the faulting access.
     Data,
+    /// The page of a grant table whose entry is read.
+    Grant,
 }
 
 impl Side {
     /// All of them.
-    pub const ALL: [Side; 5] = [
+    pub const ALL: [Side; 6] = [
         Side::Source,
         Side::Target,
         Side::Range,
         Side::Instruction,
         Side::Data,
+        Side::Grant,
     ];
 
     /// Its letter in a plan.
@@ -38,6 +42,7 @@ impl Side {
             Side::Range => b'r',
             Side::Instruction => b'i',
             Side::Data => b'd',
+            Side::Grant => b'g',
         }
     }
 }
@@ -88,6 +93,8 @@ pub fn range(
         (Kind::Copy | Kind::Fill, Side::Target) => Range::of(second, w[3], w[4]),
         (Kind::Fault, Side::Data) => Range::of(w[0] as u32, w[2], 1),
         (Kind::Fault, Side::Instruction) => Range::of(w[0] as u32, w[4], 1),
+        (Kind::Grant, Side::Grant) => Range::of(first, w[3], size_of::<GrantEntry>() as u64),
+        (Kind::Exec, Side::Range) => Range::of(first, w[3], w[4]),
         (Kind::Request, Side::Range) => match record.message().1 {
             vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
             vfs::MemoryHandled::KIND => handled(w[2], before),

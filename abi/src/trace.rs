@@ -19,6 +19,8 @@ pub const NEVER: u64 = u64::MAX;
 pub const RING: usize = 1024;
 /// Frames that can be withdrawn at one time.
 pub const WITHDRAWN: usize = 8;
+/// In `Control::withdrawn`: the frame comes back at some time, without being asked for.
+pub const WITHDRAWN_COMES: u64 = 1;
 /// Choices that differ from the first, in a list.
 pub const CHOICES: usize = 256;
 
@@ -49,7 +51,8 @@ pub struct Control {
     pub choices: [u64; CHOICES],
     /// How many of `withdrawn` count.
     pub withdrawn_count: u64,
-    /// Physical addresses of frames that are not there, whatever page tables say.
+    /// Physical addresses of frames that are not there, whatever page tables say;
+    /// [`WITHDRAWN_COMES`] is added where a frame will come by itself.
     pub withdrawn: [u64; WITHDRAWN],
 
     // -- the kernel's half
@@ -61,6 +64,8 @@ pub struct Control {
     pub records: u64,
     /// Hash of all records, see [`mix`].
     pub hash: u64,
+    /// Virtual time when VM last asked for a frame, ns.
+    pub time: u64,
     /// Physical address of the ring: [`RING`] [`Record`]s.
     pub ring: u64,
     /// Where a page fault of the kernel is an ordinary value: the copy routines' instructions,
@@ -86,6 +91,7 @@ impl Control {
         decisions: 0,
         records: 0,
         hash: 0,
+        time: 0,
         ring: 0,
         guarded: [0; 2],
     };
@@ -154,6 +160,15 @@ pub enum Kind {
     Resumed = 12,
     /// Time passed while nobody could run: 0, 0, ns.
     Idle = 13,
+    /// Point. An entry of a grant table is about to be read: who uses the grant, pair (whose
+    /// table, 0), the grant's id, the entry's address, 0, 0.
+    Grant = 14,
+    /// Point. A step of an exec is about to be made or queued: who makes it, pair (whose program,
+    /// 0), a [`Stage`], first address and bytes of what it is about (0 of nothing), 0.
+    Exec = 15,
+    /// A server does something for somebody else than before: it, pair (client, call), file and
+    /// name as in [`Serving`].
+    Serves = 16,
 }
 
 impl Kind {
@@ -173,13 +188,107 @@ impl Kind {
             11 => Kind::Exit,
             12 => Kind::Resumed,
             13 => Kind::Idle,
+            14 => Kind::Grant,
+            15 => Kind::Exec,
+            16 => Kind::Serves,
             _ => return None,
         })
     }
 
     /// Whether records of this kind are points.
     pub const fn is_point(self) -> bool {
-        matches!(self, Kind::Copy | Kind::Fill | Kind::Fault | Kind::Request)
+        matches!(
+            self,
+            Kind::Copy | Kind::Fill | Kind::Fault | Kind::Request | Kind::Grant | Kind::Exec
+        )
+    }
+}
+
+/// Bytes of a name in [`Serving`].
+pub const SERVING_NAME: usize = 24;
+
+/// What a server is doing and for whom: it keeps this where it told the kernel
+/// ([`LAB_SERVING`]), and the kernel looks when it records what the server does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Serving {
+    /// Endpoint of the process that is served.
+    pub client: u32,
+    /// Number of its Linux call; for anything else the kind of the message; [`NO_CALL`].
+    pub call: u32,
+    /// The file: [`Serving::file`]; 0 is none.
+    pub file: u64,
+    /// Its name without a path, cut, zero padded.
+    pub name: [u8; SERVING_NAME],
+}
+
+/// `Serving::call` of a server that serves nobody.
+pub const NO_CALL: u32 = u32::MAX;
+
+impl Serving {
+    /// Nobody.
+    pub const NOBODY: Serving = Serving {
+        client: crate::Endpoint::NONE.0,
+        call: NO_CALL,
+        file: 0,
+        name: [0; SERVING_NAME],
+    };
+
+    /// Names a file by device and inode.
+    pub const fn file(dev: u64, ino: u64) -> u64 {
+        dev << 40 | ino & ((1 << 40) - 1)
+    }
+}
+
+/// First argument of [`crate::kernel::Kcall::Lab`]: the caller's [`Serving`] is at this address.
+pub const LAB_SERVING: u64 = 0;
+/// Likewise: a step of an exec begins; target, [`Stage`], address, bytes.
+pub const LAB_STAGE: u64 = 1;
+
+/// Steps of an exec.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Stage {
+    /// The old program's memory goes.
+    Clear = 1,
+    /// Memory comes: of the file, or zeroes.
+    Map = 2,
+    /// A part of the file is copied.
+    Copy = 3,
+    /// Access changes.
+    Protect = 4,
+    /// The stack comes, and what it begins with.
+    Stack = 5,
+    /// The new program is about to run.
+    Start = 6,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Stage; 6] = [
+        Stage::Clear,
+        Stage::Map,
+        Stage::Copy,
+        Stage::Protect,
+        Stage::Stack,
+        Stage::Start,
+    ];
+
+    /// The stage of this number.
+    pub fn of(number: u64) -> Option<Stage> {
+        Stage::ALL.into_iter().find(|&stage| stage as u64 == number)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Clear => "clear",
+            Stage::Map => "map",
+            Stage::Copy => "copy",
+            Stage::Protect => "protect",
+            Stage::Stack => "stack",
+            Stage::Start => "start",
+        }
     }
 }
 
@@ -256,6 +365,8 @@ mod tests {
             }
         }
         assert_eq!(size_of::<Record>(), 64);
+        // It fills a record beside the server's endpoint.
+        assert_eq!(size_of::<Serving>(), 5 * 8);
     }
 
     #[test]

@@ -371,6 +371,7 @@ fn vm_privileges() -> Privileges {
         Kcall::Memset,
         Kcall::SetGrants,
         Kcall::Time,
+        Kcall::SetTimer,
         Kcall::Log,
         Kcall::PowerOff,
         Kcall::BootInfo,

@@ -205,10 +205,11 @@ fn read_bytes(cr3: u64, address: u64, to: *mut u8, len: usize) -> Result<(), Err
         let (at, left) = translate(&operand, address + done, false).ok_or(Errno::EFAULT)?;
         let n = (len as u64 - done).min(left);
         // SAFETY: `to` has `len` bytes; the source lies within one page of RAM.
-        unsafe {
-            to.add(done as usize)
-                .copy_from_nonoverlapping((PHYSICAL_BASE + at) as *const u8, n as usize)
+        let read = unsafe {
+            let from = (PHYSICAL_BASE + at) as *const u8;
+            guard::copy(to.add(done as usize), from, n)
         };
+        read.map_err(|_| Errno::EFAULT)?;
         done += n;
     }
     Ok(())
@@ -226,10 +227,11 @@ pub fn write_bytes(cr3: u64, address: u64, from: *const u8, len: usize) -> Resul
         let (at, left) = translate(&operand, address + done, true).ok_or(Errno::EFAULT)?;
         let n = (len as u64 - done).min(left);
         // SAFETY: `from` has `len` bytes; the target lies within one page of RAM.
-        unsafe {
-            ((PHYSICAL_BASE + at) as *mut u8)
-                .copy_from_nonoverlapping(from.add(done as usize), n as usize)
+        let written = unsafe {
+            let to = (PHYSICAL_BASE + at) as *mut u8;
+            guard::copy(to, from.add(done as usize), n)
         };
+        written.map_err(|_| Errno::EFAULT)?;
         done += n;
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! Grants: from an id to the memory it stands for (seed-semantics, section 2).
 
 use crate::copy;
+use crate::lab;
 use crate::process::{self, Process};
 use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
 use abi::kernel::PRIV_MAGIC;
+use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno};
 use core::mem::offset_of;
 
@@ -66,12 +68,17 @@ pub fn resolve(
     len: u64,
     access: Cpf,
 ) -> Result<Resolved, Refusal> {
+    let user = grantee;
     let (mut grantee, mut granter, mut id) = (grantee, granter, id);
     let (first_granter, first_id) = (granter, id);
     let mut first = None;
     for _ in 0..=MAX_INDIRECT {
         let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
         let (address, sequence) = table_entry(owner, id)?;
+        lab::note(Kind::Grant, || {
+            let whose = pair(granter.0, 0);
+            [user.0 as u64, whose, id as u32 as u64, address, 0, 0]
+        });
         let absent = |_| Refusal::Absent(granter, address);
         let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(absent)?;
         let first_address = *first.get_or_insert(address);

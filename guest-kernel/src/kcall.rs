@@ -72,11 +72,7 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         ProcCreate => create(a1, a2, a3 != 0),
         ProcFork => fork(who),
         ProcExit => exit(caller, who),
-        ProcPriv => {
-            let privileges: Privileges = copy::read_struct(caller.cr3, a2)?;
-            process::find(who)?.privileges = privileges;
-            Ok(0)
-        },
+        ProcPriv => set_privileges(caller, who, a2),
         ProcStart => start(who, a2, a3, a4),
         ProcStop => stop(who),
         ProcResume => {
@@ -86,12 +82,7 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
             unblock(process, rts::STOPPED);
             Ok(0)
         },
-        ProcGetRegs => {
-            let process = process::find(who)?;
-            sched::release_of(process);
-            copy::write_struct(caller.cr3, a2, &process.regs)?;
-            Ok(0)
-        },
+        ProcGetRegs => get_regs(caller, who, a2),
         ProcSetRegs => set_regs(caller, who, a2),
         ProcGetFpu => get_fpu(caller, who, a2, a3),
         ProcSetFpu => set_fpu(caller, who, a2, a3),
@@ -117,23 +108,17 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         IrqBind => bind(caller, a1),
         Log => log(caller, a1, a2),
         PowerOff => lab::power_off(a1),
-        BootInfo => {
-            copy::write_struct(caller.cr3, a1, boot::info())?;
-            Ok(0)
+        BootInfo => transfer::give(caller, a1, boot::info()),
+        ModuleRead => {
+            let read = boot::module_read(caller.cr3, a1, a2, a3, a4);
+            transfer::own(caller, (a3, a4, true), read)
         },
-        ModuleRead => boot::module_read(caller.cr3, a1, a2, a3, a4).map_err(Stop::Failed),
         ModuleInfo => {
-            copy::write_struct(caller.cr3, a2, &boot::module(a1)?)?;
-            Ok(0)
+            transfer::give(caller, a2, &boot::module(a1)?)
         },
-        SetLinuxRoutes => {
-            let routes: [u8; 512] = copy::read_struct(caller.cr3, a1)?;
-            trap::set_routes(&routes);
-            Ok(0)
-        },
+        SetLinuxRoutes => set_routes(caller, a1),
         Counters => {
-            copy::write_struct(caller.cr3, a1, counters())?;
-            Ok(0)
+            transfer::give(caller, a1, counters())
         },
         Decide => {
             let who = caller.endpoint;
@@ -141,14 +126,14 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         },
         FrameRestore => {
             lab::restore(a1);
-            Ok(!lab::withdrawn(a1) as u64)
+            Ok(lab::withdrawn(a1))
         },
         CommandLine => {
             let line = boot::command_line();
             let n = line.len().min(a2 as usize);
-            copy::write_bytes(caller.cr3, a1, line.as_ptr(), n)?;
-            Ok(n as u64)
+            transfer::give_bytes(caller, a1, &line[..n])
         },
+        Lab => Ok(lab::hear(caller, [a1, a2, a3, a4, a5])?),
     })
 }
 
@@ -201,6 +186,7 @@ fn exit(caller: &Process, who: Endpoint) -> Outcome {
     sched::forget(process);
     process.parked = None;
     process.deadline = 0;
+    process.serving = 0;
     process.cr3 = 0;
     process.generation = process.generation.wrapping_add(1);
     process.endpoint = process::NOBODY;
@@ -241,8 +227,32 @@ fn stop(who: Endpoint) -> Outcome {
     Ok(StopState::Boundary as u64)
 }
 
-fn set_regs(caller: &Process, who: Endpoint, address: u64) -> Outcome {
-    let regs: Registers = copy::read_struct(caller.cr3, address)?;
+#[inline(never)]
+fn get_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
+    let process = process::find(who)?;
+    sched::release_of(process);
+    // A copy: the process may be the caller.
+    let regs = process.regs;
+    transfer::give(caller, address, &regs)
+}
+
+#[inline(never)]
+fn set_privileges(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
+    let privileges: Privileges = transfer::own_struct(caller, address)?;
+    process::find(who)?.privileges = privileges;
+    Ok(0)
+}
+
+#[inline(never)]
+fn set_routes(caller: &mut Process, address: u64) -> Outcome {
+    let routes: [u8; 512] = transfer::own_struct(caller, address)?;
+    trap::set_routes(&routes);
+    Ok(0)
+}
+
+#[inline(never)]
+fn set_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
+    let regs: Registers = transfer::own_struct(caller, address)?;
     let canonical = |address: u64| !(1 << 47..!0 << 47).contains(&address);
     if regs.rip >= USER_END || !canonical(regs.fs_base) || !canonical(regs.gs_base) {
         return Err(Errno::EINVAL.into());
@@ -254,7 +264,8 @@ fn set_regs(caller: &Process, who: Endpoint, address: u64) -> Outcome {
     Ok(0)
 }
 
-fn get_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
+#[inline(never)]
+fn get_fpu(caller: &mut Process, who: Endpoint, address: u64, len: u64) -> Outcome {
     let process = process::find(who)?;
     sched::release_of(process);
     let bytes = fpu::bytes_of(process.fpu);
@@ -262,11 +273,11 @@ fn get_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
         return Ok(bytes.len() as u64);
     }
     let n = bytes.len().min(len as usize);
-    copy::write_bytes(caller.cr3, address, bytes.as_ptr(), n)?;
-    Ok(n as u64)
+    transfer::give_bytes(caller, address, &bytes[..n])
 }
 
-fn set_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
+#[inline(never)]
+fn set_fpu(caller: &mut Process, who: Endpoint, address: u64, len: u64) -> Outcome {
     let process = process::find(who)?;
     sched::release_of(process);
     if len == 0 {
@@ -278,12 +289,13 @@ fn set_fpu(caller: &Process, who: Endpoint, address: u64, len: u64) -> Outcome {
     // SAFETY: single thread of control; not re-entered.
     let buffer = unsafe { &mut *(&raw mut BUFFER) };
     let n = (len as usize).min(buffer.len());
-    copy::read_slice(caller.cr3, address, &mut buffer[..n])?;
+    transfer::own_bytes(caller, address, &mut buffer[..n])?;
     fpu::write(process.fpu, &buffer[..n])?;
     Ok(0)
 }
 
-fn info(caller: &Process, slot: u64, address: u64) -> Outcome {
+#[inline(never)]
+fn info(caller: &mut Process, slot: u64, address: u64) -> Outcome {
     if slot as usize >= MAX_PROCESSES {
         return Err(Errno::EINVAL.into());
     }
@@ -305,8 +317,7 @@ fn info(caller: &Process, slot: u64, address: u64) -> Outcome {
         cr3: p.cr3,
         name: p.name,
     };
-    copy::write_struct(caller.cr3, address, &info)?;
-    Ok(0)
+    transfer::give(caller, address, &info)
 }
 
 fn next_flagged(mut take: impl FnMut(&mut Process) -> bool) -> Outcome {
@@ -358,10 +369,11 @@ fn bind(caller: &Process, line: u64) -> Outcome {
     Ok(0)
 }
 
-fn log(caller: &Process, address: u64, len: u64) -> Outcome {
+#[inline(never)]
+fn log(caller: &mut Process, address: u64, len: u64) -> Outcome {
     let mut text = [0; 512];
     let n = (len as usize).min(text.len());
-    copy::read_slice(caller.cr3, address, &mut text[..n])?;
+    transfer::own_bytes(caller, address, &mut text[..n])?;
     machine::log(&[&text[..n]]);
     Ok(0)
 }

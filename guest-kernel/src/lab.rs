@@ -5,14 +5,18 @@
 use crate::arch::layout::KERNEL_BASE;
 use crate::arch::{guard, machine};
 use crate::clock;
+use crate::copy;
 use crate::global::Global;
 use crate::plan;
 use crate::process::{self, Process};
 use crate::sched;
 use abi::boot::TRACE_RECORDS;
 use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
-use abi::trace::{CHOICES, Control, Decision, Kind, Mode, RING, Record, mix, pair, random};
-use abi::{Class, Endpoint, Message};
+use abi::trace::{
+    CHOICES, Control, Decision, Kind, LAB_SERVING, LAB_STAGE, Mode, RING, Record, WITHDRAWN_COMES,
+    mix, pair, random,
+};
+use abi::{Class, Endpoint, Errno, Message};
 
 static mut CONTROL: Control = Control::OFF;
 static mut TRACE: [Record; RING] = [Record {
@@ -107,6 +111,52 @@ pub fn note(kind: Kind, words: impl FnOnce() -> [u64; 6]) {
 #[cold]
 #[inline(never)]
 fn write(kind: Kind, words: [u64; 6]) {
+    serving(kind, &words);
+    put(kind, words);
+}
+
+/// What the server that is about to do something was last said to do.
+static SERVING: Global<[u64; 6]> = Global::new([0; 6]);
+
+/// Records what the acting server does and for whom, when that is news.
+fn serving(kind: Kind, words: &[u64; 6]) {
+    let who = match kind {
+        Kind::Copy | Kind::Fill | Kind::Grant | Kind::Exec => words[0] as u32,
+        Kind::Message | Kind::Request => words[1] as u32,
+        _ => return,
+    };
+    let Ok(server) = process::find(Endpoint(who)) else {
+        return;
+    };
+    if server.serving == 0 {
+        return;
+    }
+    // Where it cannot be read nothing is said.
+    if let Ok([a, b, c, d, e]) = copy::read_struct::<[u64; 5]>(server.cr3, server.serving) {
+        let said = [who as u64, a, b, c, d, e];
+        if said != SERVING.get() {
+            SERVING.set(said);
+            put(Kind::Serves, said);
+        }
+    }
+}
+
+/// [`abi::kernel::Kcall::Lab`].
+#[cold]
+#[inline(never)]
+pub fn hear(caller: &mut Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno> {
+    match what {
+        LAB_SERVING => caller.serving = a,
+        LAB_STAGE => {
+            let who = caller.endpoint.0 as u64;
+            note(Kind::Exec, || [who, pair(a as u32, 0), b, c, d, 0]);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}
+
+fn put(kind: Kind, words: [u64; 6]) {
     let number = if kind.is_point() {
         let number = field!(points);
         field!(points = number + 1);
@@ -172,14 +222,20 @@ pub fn before() -> impl DoubleEndedIterator<Item = Record> {
 
 /// Gives a withdrawn frame back; the VMM decides whether it really does.
 pub fn restore(physical: u64) {
+    field!(time = clock::now());
     machine::restore(physical);
 }
 
-/// Whether the frame is withdrawn.
-pub fn withdrawn(physical: u64) -> bool {
+/// What [`abi::kernel::Kcall::FrameRestore`] says of a frame.
+pub fn withdrawn(physical: u64) -> u64 {
     let count = field!(withdrawn_count);
     let frames = field!(withdrawn);
-    frames.iter().take(count as usize).any(|&at| at == physical)
+    let mut listed = frames.iter().take(count as usize);
+    match listed.find(|&&at| at & !WITHDRAWN_COMES == physical) {
+        None => 1,
+        Some(at) if at & WITHDRAWN_COMES != 0 => 2,
+        Some(_) => 0,
+    }
 }
 
 /// A process is born or changes its name.

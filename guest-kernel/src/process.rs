@@ -90,6 +90,8 @@ pub struct Process {
     /// What the Linux call that it is sending brings along ([`abi::kernel::Brings`]); 0 is
     /// nothing.
     pub brings: u8,
+    /// Where it says what it does ([`abi::trace::Serving`]); 0 is nowhere.
+    pub serving: u64,
     /// A copy of its own that waits for VM.
     pub parked: Option<Parked>,
     /// For `ps`.
@@ -159,6 +161,7 @@ const FREE: Process = Process {
     grants: (0, 0),
     inbox: 0,
     brings: 0,
+    serving: 0,
     parked: None,
     name: [0; 16],
     generation: 0,

@@ -135,15 +135,59 @@ fn park_for_server(
     }
 }
 
+/// What came of an access to `(address, bytes, written)` of the caller's own: when that is
+/// absent VM makes it present, and the call is made again.
+#[inline(always)]
+pub fn own<T>(
+    caller: &mut Process,
+    range: (u64, u64, bool),
+    result: Result<T, Errno>,
+) -> Result<T, Stop> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(errno) => Err(own_absent(caller, range, errno)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn own_absent(caller: &mut Process, (address, len, write): (u64, u64, bool), errno: Errno) -> Stop {
+    if errno != Errno::EFAULT || user_range(address, len).is_err() {
+        return Stop::Failed(errno);
+    }
+    park_for_server(caller, caller.endpoint, (address, len, write), errno)
+}
+
 /// Reads a structure of the caller's own.
-fn own_struct<T: Copy>(caller: &mut Process, address: u64) -> Result<T, Stop> {
-    copy::read_struct(caller.cr3, address).map_err(|errno| {
-        let len = size_of::<T>() as u64;
-        if user_range(address, len).is_err() {
-            return Stop::Failed(errno);
-        }
-        park_for_server(caller, caller.endpoint, (address, len, false), errno)
-    })
+#[inline(always)]
+pub fn own_struct<T: Copy>(caller: &mut Process, address: u64) -> Result<T, Stop> {
+    let read = copy::read_struct(caller.cr3, address);
+    own(caller, (address, size_of::<T>() as u64, false), read)
+}
+
+/// Writes a structure to the caller.
+#[inline(never)]
+pub fn give<T: Copy>(caller: &mut Process, address: u64, value: &T) -> Outcome {
+    let written = copy::write_struct(caller.cr3, address, value);
+    own(caller, (address, size_of::<T>() as u64, true), written)?;
+    Ok(0)
+}
+
+/// Writes bytes to the caller.
+#[inline(never)]
+pub fn give_bytes(caller: &mut Process, address: u64, bytes: &[u8]) -> Outcome {
+    let len = bytes.len();
+    let written = copy::write_bytes(caller.cr3, address, bytes.as_ptr(), len);
+    own(caller, (address, len as u64, true), written)?;
+    Ok(len as u64)
+}
+
+/// Reads bytes of the caller.
+#[inline(never)]
+pub fn own_bytes(caller: &mut Process, address: u64, to: &mut [u8]) -> Result<(), Stop> {
+    let range = (address, to.len() as u64, false);
+    let read = copy::read_slice(caller.cr3, address, to);
+    own(caller, range, read)
 }
 
 /// [`grant::resolve`] for `caller`; a grant table that is not resident is made so.
@@ -509,7 +553,10 @@ pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
             process.regs.rax = Errno::EFAULT.to_word();
         }
     } else {
-        process.regs.rax = parked.failure.map_or(result, Errno::to_word);
+        // Memory that is there and does not come is no mistake of the caller's.
+        let unreadable = result == Errno::EIO.to_word();
+        let failure = parked.failure.filter(|_| !unreadable);
+        process.regs.rax = failure.map_or(result, Errno::to_word);
     }
     let word = process.regs.rax;
     lab::note(Kind::Resumed, || {

@@ -7,6 +7,7 @@
 //! Fixed addresses everywhere, and no step overlaps another's pages.
 
 use abi::proto::vm::{MapFlags, Prot};
+use abi::trace::Stage;
 use abi::{PAGE, page_down};
 use alloc::vec::Vec;
 
@@ -121,6 +122,24 @@ impl Image<'_> {
 }
 
 impl Step {
+    /// What the laboratory calls it, and the memory that it is about: address and bytes.
+    pub fn stage(&self) -> (Stage, u64, u64) {
+        match *self {
+            Step::Clear => (Stage::Clear, 0, 0),
+            Step::MapAnonymous {
+                address,
+                len,
+                flags,
+                ..
+            } if flags.contains(MapFlags::STACK) => (Stage::Stack, address, len),
+            Step::MapAnonymous { address, len, .. } | Step::MapFile { address, len, .. } => {
+                (Stage::Map, address, len)
+            }
+            Step::CopyIn { address, len, .. } => (Stage::Copy, address, len),
+            Step::Protect { address, len, .. } => (Stage::Protect, address, len),
+        }
+    }
+
     /// The steps that do the same as a [`Step::MapFile`] without mapping the file; the step
     /// itself for any other.
     pub fn instead(self) -> impl Iterator<Item = Step> {

@@ -89,7 +89,7 @@ fn start_all(
     mishaps: &Mishaps<'_>,
     watch: &mut Watch<'_>,
 ) -> [bool; SERVICES.len()] {
-    let mut loader = Loader::new(System);
+    let mut loader = Loader::new(System::new());
     let cache = cache_pages();
     let mut running = [true; SERVICES.len()];
     for (index, service) in SERVICES.iter().enumerate() {

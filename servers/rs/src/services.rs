@@ -191,8 +191,9 @@ pub const SERVICES: [Service; 9] = [
             Kcall::SetInbox,
             Kcall::ProcInfo,
             Kcall::Counters,
-            // Which task goes on, in explored runs.
+            // Which task goes on, and for whom, in explored runs.
             Kcall::Decide,
+            Kcall::Lab,
         ],
         peers: &[
             Peer::Service(Id::Pm),

@@ -5,6 +5,7 @@ use abi::kernel::{
     BootInfo, Counters, Kcall, MemoryRequest, Privileges, ProcessInfo, Registers, StopState,
     TRAMPOLINE_TRAP,
 };
+use abi::trace::{LAB_STAGE, Stage};
 use abi::{Endpoint, Errno, errno};
 use core::arch::asm;
 
@@ -302,9 +303,32 @@ pub fn decide(count: usize) -> usize {
     kcall(Kcall::Decide, [count as u64, 0, 0, 0, 0]).map_or(0, |n| n as usize)
 }
 
-/// See [`Kcall::FrameRestore`]: whether the frame is there now.
-pub fn frame_restore(physical: u64) -> bool {
-    kcall(Kcall::FrameRestore, [physical, 0, 0, 0, 0]) == Ok(1)
+/// Where a frame is that the laboratory took away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restored {
+    /// It is there.
+    There,
+    /// It stays away.
+    Away,
+    /// It will come, but is not there yet.
+    Later,
+}
+
+/// See [`Kcall::FrameRestore`].
+pub fn frame_restore(physical: u64) -> Restored {
+    match kcall(Kcall::FrameRestore, [physical, 0, 0, 0, 0]) {
+        Ok(1) => Restored::There,
+        Ok(2) => Restored::Later,
+        _ => Restored::Away,
+    }
+}
+
+/// See [`abi::trace::LAB_STAGE`].
+pub fn exec_stage(target: Endpoint, stage: Stage, address: u64, len: u64) {
+    let target = u64::from(target.0);
+    let args = [LAB_STAGE, target, stage as u64, address, len];
+    // Where nobody looks nothing is lost.
+    let _ = kcall(Kcall::Lab, args);
 }
 
 /// See [`Kcall::Yield`].

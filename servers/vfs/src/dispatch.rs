@@ -18,6 +18,7 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, rs, vfs, vm};
+use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -59,7 +60,7 @@ impl Vfs {
             vfs: self.clone(),
             process,
         };
-        self.spawn(async move {
+        self.spawn_for(source, message.kind, 0, async move {
             if let Outcome::Reply(result) = calls::call(&c, number, args).await {
                 let status = Message::new(result_to_word(result));
                 c.vfs.machine.reply(source, status);
@@ -176,13 +177,18 @@ impl Vfs {
             vfs::PageIn::KIND if from_vm => {
                 if let Some(r) = vfs::PageIn::decode(message) {
                     let this = self.clone();
-                    self.spawn(async move { this.page_in(r).await });
+                    let file = Serving::file(r.dev, r.ino);
+                    self.spawn_for(source, message.kind, file, async move {
+                        this.page_in(r).await;
+                    });
                 }
             }
             vfs::FdLookup::KIND if from_vm => {
                 if let Some(r) = vfs::FdLookup::decode(message) {
                     let this = self.clone();
-                    self.spawn(async move { this.fd_lookup(r).await });
+                    self.spawn_for(r.who, message.kind, 0, async move {
+                        this.fd_lookup(r).await;
+                    });
                 }
             }
             vfs::PagesWritten::KIND if from_vm => {
@@ -201,7 +207,10 @@ impl Vfs {
             vfs::SyncFile::KIND if from_vm => {
                 if let Some(r) = vfs::SyncFile::decode(message) {
                     let this = self.clone();
-                    self.spawn(async move { this.sync_file(r).await });
+                    let file = Serving::file(r.dev, r.ino);
+                    self.spawn_for(source, message.kind, file, async move {
+                        this.sync_file(r).await;
+                    });
                 }
             }
             vfs::Mount::KIND if source == Endpoint::RS => {
@@ -238,13 +247,16 @@ impl Vfs {
             vfs::ExecInit::KIND if from_pm => {
                 if let Some(r) = vfs::ExecInit::decode(message) {
                     let this = self.clone();
-                    self.spawn(Box::pin(exec::exec_init(this, r.who, r.pid)));
+                    let task = Box::pin(exec::exec_init(this, r.who, r.pid));
+                    self.spawn_for(source, message.kind, 0, task);
                 }
             }
             vfs::SyncAll::KIND => {
                 if let Some(r) = vfs::SyncAll::decode(message) {
                     let this = self.clone();
-                    self.spawn(async move { this.sync_all(r.txn).await });
+                    self.spawn_for(source, message.kind, 0, async move {
+                        this.sync_all(r.txn).await;
+                    });
                 }
             }
             vfs::Ready::KIND => {

@@ -36,6 +36,7 @@ pub mod process;
 mod queries;
 pub mod random;
 pub mod sabotage;
+mod serving;
 pub mod socket;
 pub mod state;
 pub mod timer;

@@ -2,9 +2,11 @@
 //! machine is the kernel; the tests have one of their own.
 
 use abi::grant::GRANT_INVALID;
+use abi::trace::{Serving, Stage};
 use abi::{Endpoint, Errno, Message, Request, message};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt::Arguments;
 
 /// What a grantee may do.
@@ -104,6 +106,12 @@ pub trait Machine {
     fn sabotaged(&self, _defect: u64) -> bool {
         false
     }
+    /// What this server says it does, if a laboratory looks.
+    fn serving(&self) -> Option<&Cell<Serving>> {
+        None
+    }
+    /// A step of an exec of `target` is about to be made or queued.
+    fn stage(&self, _target: Endpoint, _stage: Stage, _address: u64, _len: u64) {}
     /// Who used the processor how long.
     fn sample(&self) -> Sample;
     /// The name of the process in a slot; empty when there is none.

@@ -129,6 +129,7 @@ impl Caller {
         if path.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
+        self.uses_path(path);
         let credentials = if real_ids {
             Credentials::real(&self.process)
         } else {
@@ -198,6 +199,7 @@ impl Caller {
                     if slashes > 0 && !child.is_directory() && follow != Follow::Never {
                         return Err(Errno::ENOTDIR);
                     }
+                    self.found_file(&child);
                     return Ok(found);
                 }
                 directory = child;

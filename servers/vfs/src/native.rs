@@ -4,7 +4,9 @@ use crate::machine::{Access, Machine, Processor, Sample, call_vm};
 use abi::boot::names;
 use abi::kernel::{Kcall, KernelNotify};
 use abi::proto::vm;
+use abi::trace::{LAB_SERVING, Serving, Stage};
 use abi::{Endpoint, Errno, Message};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -15,6 +17,7 @@ use rt::inbox::Inbox;
 use rt::ipc::{self, Received};
 use rt::kernel;
 
+/// What is held back, and for whom it was said.
 enum Last {
     Post(Endpoint, Message),
     Reply(Endpoint, Message),
@@ -28,6 +31,10 @@ pub struct Native {
     processor: Processor,
     sabotage: u64,
     inbox: Option<Inbox>,
+    /// Where the kernel finds it, when a laboratory looks.
+    serving: Option<Box<Cell<Serving>>>,
+    /// What was said when the last message was held back.
+    last_for: Cell<Serving>,
 }
 
 impl Default for Native {
@@ -42,7 +49,12 @@ impl Native {
         let info = kernel::boot_info();
         let xsave = info.as_ref().map_or(0, |info| info.xsave_bytes);
         Native {
-            sabotage: info.map_or(0, |info| info.sabotage),
+            sabotage: info.as_ref().map_or(0, |info| info.sabotage),
+            serving: info
+                .ok()
+                .filter(|info| info.lab != 0)
+                .and_then(|_| watched()),
+            last_for: Cell::new(Serving::NOBODY),
             last: Cell::new(None),
             inbox: Inbox::new().ok(),
             clock: Clock::new(),
@@ -54,19 +66,41 @@ impl Native {
         }
     }
 
+    fn hold(&self, last: Last) {
+        self.last.set(Some(last));
+        if let Some(serving) = self.serving() {
+            self.last_for.set(serving.get());
+        }
+    }
+
+    /// What is held back goes, in the name of those for whom it was meant.
     fn send_last(&self) {
-        match self.last.take() {
+        let last = self.last.take();
+        let now = self.serving().filter(|_| last.is_some());
+        let now = now.map(|serving| (serving, serving.replace(self.last_for.get())));
+        match last {
             Some(Last::Post(to, message)) => rt::outbox::post_message(to, message),
             Some(Last::Reply(to, message)) => {
                 let _ = ipc::reply_raw(to, message);
             }
             None => {}
         }
+        if let Some((serving, said)) = now {
+            serving.set(said);
+        }
     }
 
     /// Sends what is held back and waits for the next message.
     pub fn receive(&self) -> Result<Received, Errno> {
-        let received = self.send_and_receive()?;
+        let serving = self.serving();
+        if let Some(serving) = serving {
+            serving.set(self.last_for.replace(Serving::NOBODY));
+        }
+        let received = self.send_and_receive();
+        if let Some(serving) = serving {
+            serving.set(Serving::NOBODY);
+        }
+        let received = received?;
         if let Some(inbox) = &self.inbox {
             inbox.received(&received);
         }
@@ -105,6 +139,14 @@ impl Native {
     }
 }
 
+/// Has the kernel look at what this server says it does.
+fn watched() -> Option<Box<Cell<Serving>>> {
+    let serving = Box::new(Cell::new(Serving::NOBODY));
+    let at = serving.as_ptr() as u64;
+    let told = kernel::kcall(Kcall::Lab, [LAB_SERVING, at, 0, 0, 0]);
+    told.is_ok().then_some(serving)
+}
+
 fn module(name: &str) -> Result<Vec<u8>, Errno> {
     let (index, entry) = kernel::module_find(name)?;
     let mut bytes = vec![0; entry.len as usize];
@@ -124,12 +166,12 @@ fn rights(access: Access) -> grants::Access {
 impl Machine for Native {
     fn post(&self, to: Endpoint, message: Message) {
         self.send_last();
-        self.last.set(Some(Last::Post(to, message)));
+        self.hold(Last::Post(to, message));
     }
 
     fn reply(&self, to: Endpoint, message: Message) {
         self.send_last();
-        self.last.set(Some(Last::Reply(to, message)));
+        self.hold(Last::Reply(to, message));
     }
 
     fn call_vm(&self, message: Message) -> Result<Message, Errno> {
@@ -221,6 +263,16 @@ impl Machine for Native {
 
     fn sabotaged(&self, defect: u64) -> bool {
         self.sabotage & defect != 0
+    }
+
+    fn serving(&self) -> Option<&Cell<Serving>> {
+        self.serving.as_deref()
+    }
+
+    fn stage(&self, target: Endpoint, stage: Stage, address: u64, len: u64) {
+        if self.serving.is_some() {
+            kernel::exec_stage(target, stage, address, len);
+        }
     }
 
     fn sample(&self) -> Sample {

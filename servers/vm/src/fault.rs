@@ -11,6 +11,7 @@ use crate::table::{self, Cursor, NoMemory};
 use crate::window::Frame;
 use abi::proto::vm::Prot;
 use abi::{Errno, PAGE, PAGE_SIZE};
+use rt::kernel::Restored;
 
 /// How memory is accessed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,8 @@ pub enum Step {
     Ask(Key),
     /// The laboratory took the page away, which is to be completed first.
     Evicted,
+    /// The laboratory took the frame away and will bring it: to be tried again.
+    Later,
     /// It fails.
     Fail(Trouble),
 }
@@ -104,8 +107,12 @@ impl Space {
                 return Ok(Step::Evicted);
             }
             let frame = table::frame(entry);
-            if pool.lab.withdrawn(frame) && !pool.lab.restore(frame) {
-                return Err(Trouble::Unreadable(Errno::EIO));
+            if pool.lab.withdrawn(frame) {
+                match pool.lab.restore(frame) {
+                    Restored::There => {}
+                    Restored::Away => return Err(Trouble::Unreadable(Errno::EIO)),
+                    Restored::Later => return Ok(Step::Later),
+                }
             }
             self.access_mapped(pool, &region, page, entry, access)?;
             return Ok(Step::Ready);

@@ -197,6 +197,10 @@ impl Server {
                     job.asked = None;
                 }
                 Step::Evicted => self.complete_eviction(job.who, job.cursor),
+                Step::Later => {
+                    self.later.push(job);
+                    return self.effects.push(Effect::TryLater);
+                }
                 Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
                 Step::Ask(_) if !job.may_ask || job.asked == Some(job.cursor) => {
                     let trouble = Trouble::Unreadable(Errno::EFAULT);
@@ -256,10 +260,19 @@ impl Server {
         }
     }
 
+    /// Time has passed: what had to wait for it goes on.
+    pub fn try_again(&mut self) {
+        for job in core::mem::take(&mut self.later) {
+            self.run(job);
+        }
+        self.settle();
+    }
+
     /// A process died: nothing of its memory is wanted any more, and it wants nothing.
     pub(crate) fn cancel_jobs(&mut self, who: Endpoint) {
         let mut cancelled = Vec::new();
-        for Waiting { jobs, .. } in self.page_ins.waiting.values_mut() {
+        let waiting = self.page_ins.waiting.values_mut().map(|it| &mut it.jobs);
+        for jobs in waiting.chain([&mut self.later]) {
             jobs.retain(|job| {
                 if job.origin == Origin::Kernel(who) {
                     return false;

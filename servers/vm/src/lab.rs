@@ -7,8 +7,9 @@ use crate::region::Backing;
 use crate::server::Server;
 use crate::table::{self, FOREIGN, OWNER, PRESENT};
 use crate::window::Frame;
-use abi::trace::Control;
+use abi::trace::{Control, WITHDRAWN_COMES};
 use abi::{Endpoint, PAGE, sabotage};
+use rt::kernel::Restored;
 
 /// Software: not present although the region allows access, because the laboratory did as if
 /// VM had evicted the page.
@@ -51,12 +52,14 @@ impl Lab {
                 )
             };
             let listed = frames.iter().take(count as usize);
-            listed.into_iter().any(|&at| at == frame.address())
+            listed
+                .into_iter()
+                .any(|&at| at & !WITHDRAWN_COMES == frame.address())
         })
     }
 
-    /// Has the VMM bring a missing frame back; whether it did.
-    pub fn restore(&self, frame: Frame) -> bool {
+    /// Has the VMM bring a missing frame back.
+    pub fn restore(&self, frame: Frame) -> Restored {
         rt::kernel::frame_restore(frame.address())
     }
 }

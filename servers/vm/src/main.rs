@@ -5,7 +5,7 @@ extern crate alloc;
 
 mod boot;
 
-use abi::kernel::KernelNotify;
+use abi::kernel::{Kcall, KernelNotify};
 use abi::{Class, Endpoint, Errno};
 use alloc::vec::Vec;
 use rt::ipc::{self, Received};
@@ -13,6 +13,9 @@ use rt::{kernel, outbox};
 use vm::server::{Effect, Server};
 
 rt::boot_entry!(main, "vm");
+
+/// How long a frame that will come is waited for before it is asked for again.
+const TRY_AGAIN_NS: u64 = 200_000;
 
 fn main() -> ! {
     let mut server = match boot::boot() {
@@ -37,6 +40,9 @@ fn handle(server: &mut Server, received: Received) {
     let bits = KernelNotify::from_bits_truncate(received.message.words[0]);
     if bits.contains(KernelNotify::OUTBOX) {
         outbox::flush();
+    }
+    if bits.contains(KernelNotify::TIMER) {
+        server.try_again();
     }
     if bits.contains(KernelNotify::MEMREQ) {
         while let Ok(request) = kernel::memreq_get() {
@@ -80,6 +86,10 @@ fn perform_one(effect: Effect) {
             let _ = kernel::memreq_reply(to, result);
         }
         Effect::Bind(who, top) => bind(who, top.map_or(0, |frame| frame.address())),
+        Effect::TryLater => {
+            let at = kernel::time_ns() + TRY_AGAIN_NS;
+            let _ = kernel::kcall(Kcall::SetTimer, [at, 0, 0, 0, 0]);
+        }
         Effect::Log(text) => rt::log!("{text}"),
     }
 }

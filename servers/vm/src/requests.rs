@@ -557,8 +557,10 @@ impl Server {
                 .spaces()
                 .map(|s| s.regions.as_slice().len() as u64)
                 .sum(),
-            waiting: (self.page_ins.len() + self.pending_maps.len() + self.pending_syncs.len())
-                as u64,
+            waiting: (self.page_ins.len()
+                + self.later.len()
+                + self.pending_maps.len()
+                + self.pending_syncs.len()) as u64,
             used_frames: used - cached.min(used),
         })
     }

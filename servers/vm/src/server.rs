@@ -6,7 +6,7 @@
 use crate::cache::Key;
 use crate::files::FileId;
 use crate::frames::Frames;
-use crate::jobs::PageIns;
+use crate::jobs::{Job, PageIns};
 use crate::linux::PendingMap;
 use crate::pool::Pool;
 use crate::region::Backing;
@@ -35,6 +35,8 @@ pub enum Effect {
     MemoryReply(Endpoint, Result<(), Errno>),
     /// Bind the top-level table to a process; `None` unbinds.
     Bind(Endpoint, Option<Frame>),
+    /// Call [`Server::try_again`] soon.
+    TryLater,
     /// Tell the log.
     Log(String),
 }
@@ -60,6 +62,8 @@ pub struct Server {
     spaces: Vec<Option<Space>>,
     processes: Vec<Option<Process>>,
     pub(crate) page_ins: PageIns,
+    /// Jobs that wait for a frame of which only its time is known.
+    pub(crate) later: Vec<Job>,
     pub(crate) pending_maps: BTreeMap<u64, PendingMap>,
     pub(crate) pending_syncs: BTreeMap<u64, PendingSync>,
     pub(crate) effects: Vec<Effect>,
@@ -79,6 +83,7 @@ impl Server {
             spaces: Vec::new(),
             processes: (0..MAX_PROCESSES).map(|_| None).collect(),
             page_ins: PageIns::default(),
+            later: Vec::new(),
             pending_maps: BTreeMap::new(),
             pending_syncs: BTreeMap::new(),
             effects: Vec::new(),

@@ -8,9 +8,12 @@ use clap::Args;
 
 use crate::explore::campaign::{Campaign, Summary, Writer};
 use crate::explore::engine::{self, Event, Options};
+use crate::explore::points;
 use crate::explore::row::{Give, Header, Layer, Line, Named, PointKind, Row};
 use crate::explore::run::Stage;
 use crate::explore::scenario::{self, Scenario};
+use crate::explore::spots::{self, Pages};
+use crate::inject::{PointName, Schedule};
 use crate::log::complain;
 use crate::machine::Accelerator;
 use crate::report;
@@ -30,10 +33,19 @@ pub struct Explore {
     /// Where pages are made absent: pte, slot, read-only [default: the scenario's]
     #[arg(long = "layer", value_name = "LAYER", value_parser = Layer::named)]
     pub layers: Vec<Layer>,
-    /// Kinds of points: copy, fill, fault, request
+    /// Kinds of points: copy, fill, fault, request, grant, exec
     #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_parser = PointKind::named)]
     pub kinds: Vec<PointKind>,
-    /// When withdrawn frames come back: asked, after N asks, never
+    /// Only points of this name: KIND/PROCESS/CALL/FILE/ORDINAL; empty parts match anything
+    #[arg(long = "at", value_name = "NAME")]
+    pub at: Vec<PointName>,
+    /// At each point every present page of these processes: all, program, or a process's name
+    #[arg(long, value_name = "WHO", conflicts_with = "pairs")]
+    pub pages: Option<Pages>,
+    /// List the points that would be explored, and the pages they are about
+    #[arg(long)]
+    pub list: bool,
+    /// When withdrawn frames come back: asked, after N asks (3), after a time (50us), never
     #[arg(long, default_value = "asked")]
     pub give: Give,
     /// A second fault at each of this many points after the first
@@ -120,6 +132,7 @@ impl Explore {
         }
         check_sabotage(&self.sabotage)?;
         ensure!(self.jobs != Some(0), "at least one job is needed");
+        let cache = scenario::root::cache();
         let mut campaigner = Campaigner::new(self.out.as_deref())?;
         campaigner.sabotage = self.sabotage.clone();
         campaigner.emulated = emulated(self.accel);
@@ -129,14 +142,22 @@ impl Explore {
             let mut options = defaults(&scenario);
             options.layers = or_else(&self.layers, &options.layers);
             options.kinds = or_else(&self.kinds, &options.kinds);
+            (options.at, options.pages) = (self.at.clone(), self.pages.clone());
             options.jobs = self.jobs.unwrap_or(options.jobs);
             options.shard = self.shard.unwrap_or(options.shard);
             (options.give, options.pairs, options.limit) = (self.give, self.pairs, self.limit);
             (options.schedules, options.seed) = (self.schedules, self.seed);
             options.deviations = self.deviations;
             for policy in policies {
-                campaigner.explore(&scenario, policy, &options)?;
+                if self.list {
+                    list(&campaigner.stage(&scenario, policy, &cache), &options)?;
+                } else {
+                    campaigner.explore(&scenario, policy, &options)?;
+                }
             }
+        }
+        if self.list {
+            return Ok(0);
         }
         self.conclude(&campaigner.finish())
     }
@@ -151,11 +172,22 @@ impl Explore {
     }
 }
 
+/// Prints the points that a campaign would explore, one a line.
+fn list(stage: &Stage<'_>, options: &Options) -> Result<()> {
+    ensure!(!stage.emulated, "points are listed of the run on KVM only");
+    let base = engine::base(stage, &Schedule::First, false)?;
+    let spots = spots::spots(stage, options, &base);
+    let header = format!("# {} under {}\n", stage.scenario.name, stage.policy.name());
+    super::print(&(header + &points::list(&base, &spots)))
+}
+
 /// Everything that a scenario wants explored, once, on all processors.
 pub fn defaults(scenario: &Scenario) -> Options {
     Options {
         layers: scenario.explore.layers.clone(),
         kinds: PointKind::ALL.to_vec(),
+        at: Vec::new(),
+        pages: None,
         give: Give::Asked,
         pairs: 0,
         schedules: 0,
@@ -190,6 +222,17 @@ impl Campaigner {
         })
     }
 
+    fn stage<'a>(&self, scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Stage<'a> {
+        Stage {
+            scenario,
+            policy,
+            gate: None,
+            sabotage: self.sabotage.clone(),
+            cache,
+            emulated: self.emulated,
+        }
+    }
+
     /// One scenario under one policy.
     pub fn explore(
         &mut self,
@@ -198,14 +241,7 @@ impl Campaigner {
         options: &Options,
     ) -> Result<()> {
         let cache = scenario::root::cache();
-        let stage = Stage {
-            scenario,
-            policy,
-            gate: None,
-            sabotage: self.sabotage.clone(),
-            cache: &cache,
-            emulated: self.emulated,
-        };
+        let stage = self.stage(scenario, policy, &cache);
         let mut progress = None;
         engine::campaign(&stage, options, |event| {
             let line = match event {

@@ -1,6 +1,6 @@
 //! `absentia replay` and `absentia minimize`: one run, from its token.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -10,19 +10,22 @@ use crate::explore::build;
 use crate::explore::engine::{self, Base};
 use crate::explore::judge;
 use crate::explore::minimize;
+use crate::explore::points;
+use crate::explore::row;
 use crate::explore::run::{Player, Stage, play};
-use crate::explore::scenario;
+use crate::explore::scenario::{self, Scenario};
+use crate::explore::spots::told;
 use crate::gdb;
-use crate::inject::plan::BadToken;
-use crate::inject::{Applied, Plan, Schedule};
+use crate::inject::plan::{BadToken, Token};
+use crate::inject::{Applied, Fault, Plan, Schedule};
 use crate::log::complain;
 use crate::trace::perfetto;
 
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// What a report or `absentia explore` printed
+    /// What a report or `absentia explore` printed; points by number or by name
     #[arg(value_parser = token)]
-    pub token: Plan,
+    pub token: Token,
     /// Write the run as a Perfetto timeline (ui.perfetto.dev)
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -39,41 +42,34 @@ pub struct Replay {
 
 #[derive(Debug, Args)]
 pub struct Minimize {
-    /// What a report or `absentia explore` printed
+    /// What a report or `absentia explore` printed; points by number or by name
     #[arg(value_parser = token)]
-    pub token: Plan,
+    pub token: Token,
     /// Deliberate defects in the guest, as the campaign had them
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
 }
 
 /// A token, and a warning when it is of another build.
-fn token(text: &str) -> Result<Plan, BadToken> {
+fn token(text: &str) -> Result<Token, BadToken> {
     let warn = |what: &str| complain(&format!("absentia: warning: {what}"));
     build::checked(text, warn).parse()
 }
 
 impl Replay {
     pub fn execute(self) -> Result<u8> {
-        check_sabotage(&self.sabotage)?;
         let scenario = find(&self.token.scenario)?;
         let cache = scenario::root::cache();
-        let stage = Stage {
-            scenario: &scenario,
-            policy: self.token.policy,
-            gate: None,
-            sabotage: self.sabotage,
-            cache: &cache,
-            emulated: false,
-        };
+        let stage = stage(&scenario, &self.token, self.sabotage, &cache)?;
+        let plan = points::resolve(&stage, &self.token)?;
         if let Some(port) = self.gdb {
-            return under_gdb(&stage, &self.token, port, self.verbose);
+            return under_gdb(&stage, &plan, port, self.verbose);
         }
         let base = engine::base(&stage, &Schedule::First, false)?;
-        let played = play(&stage, &self.token, base.budget(), self.verbose)?;
+        let played = play(&stage, &plan, base.budget(), self.verbose)?;
         let records = played.player.records();
-        let told = engine::told(records, &self.token.faults);
-        let mut text = String::new();
+        let told = told(records, played.start, &plan.faults);
+        let mut text = format!("{plan}\n{}", named(&plan, &told));
         for ((fault, point), (_, applied)) in told.iter().zip(&played.applied) {
             let effect = match applied {
                 Applied::Done {
@@ -85,16 +81,11 @@ impl Replay {
             };
             text += &format!("fault {fault}: {}\n  {effect}\n", point.what);
         }
-        if self.token.faults.is_empty() {
+        if plan.faults.is_empty() {
             text += "no fault\n";
         }
         let reference = base.reference.as_ref().ok();
-        let judged = judge::judge(
-            &scenario.expect,
-            reference,
-            &played.ended,
-            &self.token.faults,
-        );
+        let judged = judge::judge(&scenario.expect, reference, &played.ended, &plan.faults);
         text += &without(&base);
         text += &format!("this run: {}", judged.verdict);
         if !judged.detail.is_empty() {
@@ -116,6 +107,34 @@ impl Replay {
             ));
         }
         Ok(u8::from(judged.verdict.is_violation()))
+    }
+}
+
+/// Where a token is played.
+fn stage<'a>(
+    scenario: &'a Scenario,
+    token: &Token,
+    sabotage: String,
+    cache: &'a Path,
+) -> Result<Stage<'a>> {
+    check_sabotage(&sabotage)?;
+    Ok(Stage {
+        scenario,
+        policy: token.policy,
+        gate: None,
+        sabotage,
+        cache,
+        emulated: false,
+    })
+}
+
+/// A line with the token in which points have names, which hold in other builds, too; nothing
+/// where there is no point.
+fn named(plan: &Plan, told: &[(Fault, row::Point)]) -> String {
+    let names = told.iter().map(|(_, point)| &point.name);
+    match told.len() == plan.faults.len() && !told.is_empty() {
+        true => format!("in another build: {}\n", plan.at(names)),
+        false => String::new(),
     }
 }
 
@@ -151,26 +170,21 @@ fn without(base: &Base) -> String {
 
 impl Minimize {
     pub fn execute(self) -> Result<u8> {
-        check_sabotage(&self.sabotage)?;
         let scenario = find(&self.token.scenario)?;
         let cache = scenario::root::cache();
-        let stage = Stage {
-            scenario: &scenario,
-            policy: self.token.policy,
-            gate: None,
-            sabotage: self.sabotage,
-            cache: &cache,
-            emulated: false,
-        };
-        let smaller = minimize::minimize(&stage, &self.token)?;
+        let stage = stage(&scenario, &self.token, self.sabotage, &cache)?;
+        let plan = points::resolve(&stage, &self.token)?;
+        let smaller = minimize::minimize(&stage, &plan)?;
         complain(&format!(
             "absentia: {} in {} runs: {} of {} faults, schedule {}",
             smaller.verdict,
             smaller.runs,
             smaller.plan.faults.len(),
-            self.token.faults.len(),
+            plan.faults.len(),
             smaller.plan.schedule
         ));
+        let told = told(&smaller.records, smaller.start, &smaller.plan.faults);
+        complain(named(&smaller.plan, &told).trim_end());
         super::print(&format!("{}\n", smaller.plan))?;
         Ok(0)
     }

@@ -8,13 +8,12 @@ use std::thread;
 use abi::trace::{Kind, Record, random};
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::filter::{Filter, kind_of, spread};
 use super::judge::{self, Judged, Reference};
 use super::row::{self, Baseline, Give, Hash, Header, Layer, PointKind, Row};
 use super::run::{Ended, Player, Stage};
-use crate::inject::point::{self, Range};
-use crate::inject::{Applied, Fault, Plan, Schedule, Window};
-use crate::trace::words::{Names, describe};
+use super::spots::{Pages, Spot, faults, page_faults, spots, told};
+use crate::inject::{Applied, Fault, Plan, PointName, Schedule, Window};
+use crate::trace::words::Names;
 
 /// What executes laboratory machines.
 pub const PLATFORM: &str = "kvm";
@@ -31,6 +30,10 @@ pub struct Options {
     pub layers: Vec<Layer>,
     /// Kinds of points.
     pub kinds: Vec<PointKind>,
+    /// Only points of these names; all if empty.
+    pub at: Vec<PointName>,
+    /// At each point these pages, instead of those that the point is about.
+    pub pages: Option<Pages>,
     /// When withdrawn frames come back.
     pub give: Give,
     /// Second faults at up to this many points after each first one.
@@ -88,6 +91,11 @@ pub fn base(stage: &Stage<'_>, schedule: &Schedule, verbose: bool) -> Result<Bas
     })
 }
 
+/// See [`Base::budget`].
+pub fn budget(points: u64) -> u64 {
+    points * 4 + 20_000
+}
+
 impl Base {
     /// Points passed in all.
     pub fn points(&self) -> u64 {
@@ -98,7 +106,7 @@ impl Base {
 
     /// At which point a run counts as endless: generously more than this one needed.
     pub fn budget(&self) -> u64 {
-        self.points() * 4 + 20_000
+        budget(self.points())
     }
 
     /// The campaign's header.
@@ -145,15 +153,6 @@ pub fn build() -> String {
             hash
         });
     format!("{hash:016x}")
-}
-
-/// A point to explore.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
-    /// Its number.
-    pub number: u64,
-    /// Its place in the trace.
-    pub at: usize,
 }
 
 /// Runs a whole campaign over one scenario under one policy. `tell` gets every event in turn.
@@ -252,28 +251,6 @@ fn deviations(stage: &Stage<'_>, options: &Options) -> Result<Vec<(u32, u32)>> {
         (index - 1) % shards.max(1) == shard
     });
     Ok(all)
-}
-
-/// The points of the run without a fault that are to be explored.
-pub(super) fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
-    let explore = &stage.scenario.explore;
-    let mut filter = Filter::new(explore);
-    let mut spots = Vec::new();
-    for (at, record) in base.records.iter().enumerate() {
-        let wanted = filter.wants(record) && record.number() >= base.first;
-        if wanted && kind_of(record).is_some_and(|kind| options.kinds.contains(&kind)) {
-            let number = record.number();
-            spots.push(Spot { number, at });
-        }
-    }
-    let mut spots = spread(spots, explore.limit);
-    let (shard, shards) = options.shard;
-    let mut index = 0;
-    spots.retain(|_| {
-        index += 1;
-        (index - 1) % shards.max(1) == shard
-    });
-    spots
 }
 
 /// The processes that a trace names.
@@ -382,13 +359,20 @@ impl Shared<'_> {
             spot.number
         );
         let before = player.snapshot()?;
-        for fault in faults(self.stage, self.options, &self.base.records[..=spot.at]) {
+        let all = match (&self.options.pages, self.options.limit) {
+            (None, _) => faults(self.stage, self.options, &self.base.records[..=spot.at]),
+            (_, limit) => {
+                let most = limit.map_or(u64::MAX, |limit| limit.div_ceil(self.spots.len() as u64));
+                page_faults(player, self.options, spot.number, most)?
+            }
+        };
+        for fault in all {
             if !self.stopped() {
-                self.side_trip(player, &[fault], send)?;
+                self.side_trip(player, &[fault], std::slice::from_ref(&spot.point), send)?;
                 player.restore(&before)?;
             }
             if self.options.pairs > 0 {
-                self.pairs(player, fault, send)?;
+                self.pairs(player, fault, &spot.point, send)?;
                 player.restore(&before)?;
             }
         }
@@ -397,13 +381,20 @@ impl Shared<'_> {
 
     /// Applies the last of `faults`, of which the others are in effect already, and runs to the
     /// end.
-    fn side_trip(&self, player: &mut Player, faults: &[Fault], send: &Sender<Event>) -> Result<()> {
+    fn side_trip(
+        &self,
+        player: &mut Player,
+        faults: &[Fault],
+        points: &[row::Point],
+        send: &Sender<Event>,
+    ) -> Result<()> {
         let (last, _) = faults.split_last().context("a fault")?;
         let event = match player.apply(last)? {
             Applied::Nothing(_) => Event::Nothing,
             Applied::Done { .. } if !self.may_run() => return Ok(()),
             Applied::Done { .. } => {
-                let told = told(player.records(), faults);
+                let told: Vec<_> =
+                    std::iter::zip(faults.iter().copied(), points.iter().cloned()).collect();
                 let ended = player.finish()?;
                 Event::Row(Box::new(self.row(&ended, &told, &Schedule::First)))
             }
@@ -413,7 +404,13 @@ impl Shared<'_> {
     }
 
     /// A second fault at each of the next points after the first.
-    fn pairs(&self, player: &mut Player, first: Fault, send: &Sender<Event>) -> Result<()> {
+    fn pairs(
+        &self,
+        player: &mut Player,
+        first: Fault,
+        point: &row::Point,
+        send: &Sender<Event>,
+    ) -> Result<()> {
         if player.apply(&first)? == Applied::Nothing("the page is absent already") {
             return Ok(());
         }
@@ -427,11 +424,16 @@ impl Shared<'_> {
                 .iter()
                 .rposition(|r| r.kind().is_some_and(Kind::is_point));
             let upto = at.map_or(&[][..], |at| &records[..=at]);
-            for second in faults(self.stage, self.options, upto) {
+            let all = faults(self.stage, self.options, upto);
+            let Some((_, here_point)) = told(upto, self.base.first, &all).into_iter().next() else {
+                continue;
+            };
+            let points = [point.clone(), here_point];
+            for second in all {
                 if self.stopped() {
                     return Ok(());
                 }
-                self.side_trip(player, &[first, second], send)?;
+                self.side_trip(player, &[first, second], &points, send)?;
                 player.restore(&here)?;
             }
         }
@@ -473,7 +475,7 @@ impl Shared<'_> {
                 if let Some(fault) = fault
                     && matches!(player.apply(fault)?, Applied::Done { .. })
                 {
-                    with = told(&records, &[*fault]);
+                    with = told(&records, start, &[*fault]);
                 }
             }
         }
@@ -487,62 +489,6 @@ impl Shared<'_> {
         let judged = judge::judge(&self.stage.scenario.expect, reference, ended, &faults);
         row_of(self.stage, ended, judged, told, schedule)
     }
-}
-
-/// The faults that a point allows; `records` end with it.
-pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<Fault> {
-    let Some((record, before)) = records.split_last() else {
-        return Vec::new();
-    };
-    let mut faults = Vec::new();
-    let sides = record.kind().map_or(&[][..], point::sides);
-    let wanted = &stage.scenario.explore.sides;
-    for &side in sides.iter().filter(|side| wanted.contains(side)) {
-        let pages = point::range(record, side, before).map_or(0, |range: Range| range.pages());
-        for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
-            for &layer in &options.layers {
-                let give = if layer == Layer::Slot {
-                    options.give
-                } else {
-                    Give::Asked
-                };
-                faults.push(Fault {
-                    point: record.number(),
-                    side,
-                    page,
-                    layer,
-                    give,
-                });
-            }
-        }
-    }
-    faults
-}
-
-/// Faults with their points in words. `records` is a trace that has the points.
-pub fn told(records: &[Record], faults: &[Fault]) -> Vec<(Fault, row::Point)> {
-    let names = names(records);
-    let find = |number: u64| {
-        records
-            .iter()
-            .rev()
-            .find(|r| r.kind().is_some_and(Kind::is_point) && r.number() == number)
-    };
-    let point = |fault: &Fault| {
-        let record = find(fault.point)?;
-        let actor = match record.kind()? {
-            Kind::Request => record.pair().0,
-            _ => record.words[0] as u32,
-        };
-        Some(row::Point {
-            number: fault.point,
-            kind: kind_of(record)?,
-            actor: names.of(actor),
-            what: describe(record, &names),
-        })
-    };
-    let told = faults.iter().map(|fault| Some((*fault, point(fault)?)));
-    told.flatten().collect()
 }
 
 /// The row of a run.
@@ -559,8 +505,15 @@ pub fn row_of(
         faults: faults.iter().map(|(fault, _)| *fault).collect(),
         schedule: schedule.clone(),
     };
+    let portable = match faults.is_empty() {
+        true => String::new(),
+        false => plan
+            .at(faults.iter().map(|(_, point)| &point.name))
+            .to_string(),
+    };
     Row {
         token: plan.to_string(),
+        portable,
         scenario: plan.scenario,
         policy: plan.policy.name().into(),
         platform: platform(stage).into(),
@@ -568,8 +521,7 @@ pub fn row_of(
             .iter()
             .map(|(fault, point)| row::Fault {
                 point: point.clone(),
-                side: fault.side,
-                page: fault.page,
+                target: fault.target,
                 layer: fault.layer,
                 give: fault.give,
             })

@@ -27,12 +27,14 @@ pub fn kind_of(record: &Record) -> Option<PointKind> {
         Kind::Fill => Some(PointKind::Fill),
         Kind::Fault => Some(PointKind::Fault),
         Kind::Request => Some(PointKind::Request),
+        Kind::Grant => Some(PointKind::Grant),
+        Kind::Exec => Some(PointKind::Exec),
         _ => None,
     }
 }
 
 /// Who acts in a record that is a point.
-fn actor_of(record: &Record) -> u32 {
+pub fn actor_of(record: &Record) -> u32 {
     match record.kind() {
         Some(Kind::Request) => record.pair().0,
         _ => record.words[0] as u32,
@@ -153,6 +155,7 @@ mod tests {
             kinds: PointKind::ALL.to_vec(),
             layers: Layer::ALL.to_vec(),
             sides: Side::ALL.to_vec(),
+            at: Vec::new(),
             actors: Vec::new(),
             calls: Vec::new(),
             from: None,

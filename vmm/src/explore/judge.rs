@@ -101,7 +101,8 @@ fn off(
 ) -> Judged {
     let judgement = expect.judge(observed, reference.map(|r| &r.observed));
     // An error is an answer only to a page that does not come back.
-    let allowed = faults.iter().any(|fault| fault.give != Give::Asked);
+    let stays = |fault: &Fault| matches!(fault.give, Give::After(_) | Give::Never);
+    let allowed = faults.iter().any(stays);
     if judgement.verdict == Verdict::ErrorSurfaced && allowed {
         return Judged {
             surfaced: judgement.surfaced,

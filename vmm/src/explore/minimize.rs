@@ -9,7 +9,7 @@ use super::row::Verdict;
 use super::run::{Stage, play};
 use crate::inject::{Plan, Schedule, Window};
 
-use abi::trace::CHOICES;
+use abi::trace::{CHOICES, Record};
 
 /// A smaller plan and what was tried for it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub struct Minimized {
     pub verdict: Verdict,
     /// Runs it took.
     pub runs: u64,
+    /// Its trace.
+    pub records: Vec<Record>,
+    /// Number of the first point after the program's start.
+    pub start: u64,
 }
 
 struct Search<'a> {
@@ -174,7 +178,10 @@ pub fn minimize(stage: &Stage<'_>, plan: &Plan) -> Result<Minimized> {
     search.schedule(&mut plan)?;
     // Without chance some faults may have become superfluous.
     search.faults(&mut plan);
+    let played = play(stage, &plan, base.budget(), false)?;
     Ok(Minimized {
+        records: played.player.records().to_vec(),
+        start: played.start,
         plan,
         verdict: judged.verdict,
         runs: search.runs,

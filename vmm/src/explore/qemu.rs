@@ -8,16 +8,17 @@ use std::time::Duration;
 use abi::trace::{Kind, Record};
 use anyhow::{Result, ensure};
 
-use super::engine::{self, Base, Event, Options, row_of, told};
+use super::engine::{Base, Event, Options, row_of};
 use super::expect::Observed;
 use super::judge;
 use super::row::Layer;
 use super::run::{Ended, Finish, Stage};
+use super::spots::{faults, spots};
 use crate::control::Reason;
 use crate::deterministic::{Qemu, under_qemu};
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
-use crate::inject::{Fault, Schedule};
+use crate::inject::{Fault, Schedule, Target};
 use crate::inspect::graph::Graph;
 use crate::inspect::{drawing, render};
 use crate::lab::disk;
@@ -41,8 +42,10 @@ pub struct Played {
 /// Boots and plays these faults, whose points ascend.
 pub fn play(stage: &Stage<'_>, faults: &[Fault], verbose: bool) -> Result<Played> {
     ensure!(
-        faults.iter().all(|fault| fault.layer == Layer::Pte),
-        "under QEMU only the layer pte can be played"
+        faults
+            .iter()
+            .all(|f| f.layer == Layer::Pte && matches!(f.target, Target::Side(..))),
+        "under QEMU only sides of points and only the layer pte can be played"
     );
     let setup = stage.setup(&Schedule::First, verbose)?;
     let plan: Vec<String> = faults.iter().map(Fault::to_string).collect();
@@ -143,8 +146,11 @@ pub fn campaign(
     mut tell: impl FnMut(Event) -> Result<()>,
 ) -> Result<()> {
     ensure!(
-        options.pairs == 0 && options.schedules == 0 && options.deviations == 0,
-        "under QEMU there are neither pairs nor schedules nor deviations"
+        options.pairs == 0
+            && options.schedules == 0
+            && options.deviations == 0
+            && options.pages.is_none(),
+        "under QEMU there are neither pairs nor schedules, deviations or pages of processes"
     );
     let options = &Options {
         layers: vec![Layer::Pte],
@@ -157,7 +163,7 @@ pub fn campaign(
         records: plain.records,
         ended: plain.ended,
     };
-    let spots = engine::spots(stage, options, &base);
+    let spots = spots(stage, options, &base);
     let header = Box::new(base.header(stage));
     tell(Event::Begun(header, spots.len() as u64))?;
     let reference = match &base.reference {
@@ -175,7 +181,7 @@ pub fn campaign(
     };
     let mut left = options.limit.unwrap_or(u64::MAX);
     for spot in spots {
-        for fault in engine::faults(stage, options, &base.records[..=spot.at]) {
+        for fault in faults(stage, options, &base.records[..=spot.at]) {
             if left == 0 {
                 return Ok(());
             }
@@ -188,8 +194,8 @@ pub fn campaign(
             }
             let expect = &stage.scenario.expect;
             let judged = judge::judge(expect, Some(reference), &played.ended, &[fault]);
-            let told = told(&base.records, &[fault]);
-            let row = row_of(stage, &played.ended, judged, &told, &Schedule::First);
+            let told = (fault, spot.point.clone());
+            let row = row_of(stage, &played.ended, judged, &[told], &Schedule::First);
             tell(Event::Row(Box::new(row)))?;
         }
         tell(Event::PointDone)?;

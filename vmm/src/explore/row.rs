@@ -6,6 +6,9 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::inject::Target;
+pub use abi::point::Side;
+
 /// An enumeration whose variants have names that people write.
 pub trait Named: Copy + PartialEq + 'static {
     /// What one of them is, for error messages.
@@ -72,34 +75,24 @@ named! { "kind of point",
         Fault = "fault",
         /// A message to or from VM.
         Request = "request",
+        /// An entry of a grant table is read.
+        Grant = "grant",
+        /// A step of an exec.
+        Exec = "exec",
     }
 }
 
-named! { "side",
-    /// Whose page goes away.
-    Side {
-        /// The page a copy reads.
-        Source = "source",
-        /// The page a copy or fill writes.
-        Target = "target",
-        /// A page of the range that VM is asked to repair.
-        Range = "range",
-        /// The page of the faulting instruction.
-        Instruction = "instruction",
-        /// The page of the faulting access.
-        Data = "data",
-    }
-}
-
-impl Side {
-    /// Its letter in a token.
-    pub fn letter(self) -> char {
+impl Named for Side {
+    const WHAT: &'static str = "side";
+    const ALL: &'static [Side] = &Side::ALL;
+    fn name(self) -> &'static str {
         match self {
-            Side::Source => 's',
-            Side::Target => 't',
-            Side::Range => 'r',
-            Side::Instruction => 'i',
-            Side::Data => 'd',
+            Side::Source => "source",
+            Side::Target => "target",
+            Side::Range => "range",
+            Side::Instruction => "instruction",
+            Side::Data => "data",
+            Side::Grant => "grant",
         }
     }
 }
@@ -164,15 +157,30 @@ pub enum Give {
     Asked,
     /// After VM was asked so many times.
     After(u32),
+    /// After this many ns of the machine's clock.
+    Later(u64),
     /// Never.
     Never,
 }
+
+/// Units of [`Give::Later`], in ns.
+const UNITS: [(&str, u64); 4] = [
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
 
 impl fmt::Display for Give {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Give::Asked => f.write_str("asked"),
             Give::After(asks) => write!(f, "{asks}"),
+            Give::Later(ns) => {
+                let whole = UNITS.iter().find(|(_, unit)| ns.is_multiple_of(*unit));
+                let (name, unit) = whole.unwrap_or(&("ns", 1));
+                write!(f, "{}{name}", ns / unit)
+            }
             Give::Never => f.write_str("never"),
         }
     }
@@ -185,12 +193,40 @@ impl std::str::FromStr for Give {
         match text {
             "asked" => Ok(Give::Asked),
             "never" => Ok(Give::Never),
-            _ => text.parse().map(Give::After).map_err(|_| {
-                format!(
-                    "a page comes back when asked, never, or after a number of asks, not {text:?}"
-                )
-            }),
+            _ => {
+                let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+                let (number, unit) = text.split_at(digits);
+                let unit = UNITS.iter().find(|(name, _)| *name == unit);
+                let give = match (unit, unit.is_none() && digits < text.len()) {
+                    (_, true) => None,
+                    (None, _) => number.parse().ok().map(Give::After),
+                    (Some((_, unit)), _) => {
+                        let ns = number.parse().ok().and_then(|n: u64| n.checked_mul(*unit));
+                        ns.map(Give::Later)
+                    }
+                };
+                give.filter(|give| !matches!(give, Give::After(0) | Give::Later(0)))
+                    .ok_or_else(|| {
+                        format!(
+                            "a page comes back when asked, never, after a number of asks (3) or \
+                             after a time (50us, 2ms), at least one, not {text:?}"
+                        )
+                    })
+            }
         }
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 
@@ -218,6 +254,9 @@ pub struct Point {
     pub actor: String,
     /// What is about to happen, as "ext2 copies 4096 bytes to d1-read at 0x7f0000".
     pub what: String,
+    /// Its name ([`crate::inject::PointName`]), which holds in other builds, too.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// What is done there.
@@ -225,10 +264,8 @@ pub struct Point {
 pub struct Fault {
     /// Where.
     pub point: Point,
-    /// Whose page.
-    pub side: Side,
-    /// Which page of the range, from 0.
-    pub page: u32,
+    /// Which page, as in a token.
+    pub target: Target,
     /// Where it is made absent.
     pub layer: Layer,
     /// When it comes back.
@@ -240,13 +277,23 @@ impl Fault {
     /// Point, side, page and layer in a few words.
     pub fn describe(&self) -> String {
         let number = self.point.number;
-        let page = self.page + 1;
-        let which = match self.side {
-            Side::Source => format!("page {page} of the source"),
-            Side::Target => format!("page {page} of the target"),
-            Side::Range => format!("page {page} of the range to repair"),
-            Side::Instruction => "the page of the faulting instruction".into(),
-            Side::Data => "the page of the faulting access".into(),
+        let which = match self.target {
+            Target::Frame(frame) => format!("the guest's page {frame:#x}"),
+            Target::Page(who, address) => format!("page {address:#x} of {who}"),
+            Target::Side(side, page) => {
+                let page = page + 1;
+                match side {
+                    Side::Source => format!("page {page} of the source"),
+                    Side::Target => format!("page {page} of the target"),
+                    Side::Range if self.point.kind == PointKind::Exec => {
+                        format!("page {page} of what the step is about")
+                    }
+                    Side::Range => format!("page {page} of the range to repair"),
+                    Side::Instruction => "the page of the faulting instruction".into(),
+                    Side::Data => "the page of the faulting access".into(),
+                    Side::Grant => "the page of the grant table".into(),
+                }
+            }
         };
         let goes = match self.layer {
             Layer::Pte => "is taken out of the page table",
@@ -256,6 +303,7 @@ impl Fault {
         let back = match self.give {
             Give::Asked => String::new(),
             Give::After(asks) => format!("; it comes back when VM was asked {asks} times"),
+            give @ Give::Later(_) => format!("; it comes back {give} later"),
             Give::Never => "; it never comes back".into(),
         };
         format!("before point {number}, {which} {goes}{back}")
@@ -267,6 +315,9 @@ impl Fault {
 pub struct Row {
     /// What replays it.
     pub token: String,
+    /// The same with points by name; empty where there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub portable: String,
     /// The scenario's name.
     pub scenario: String,
     /// The copy policy's name.
@@ -394,9 +445,10 @@ pub mod tests {
 
     /// A row of `d1-read`.
     pub fn row(policy: &str, number: u64, side: Side, page: u32, verdict: Verdict) -> Row {
-        let letter = side.letter();
+        let letter = char::from(side.letter());
         Row {
             token: format!("d1-read@{policy}+{number}.{letter}{page}.pte~first"),
+            portable: String::new(),
             scenario: "d1-read".into(),
             policy: policy.into(),
             platform: "kvm".into(),
@@ -409,9 +461,9 @@ pub mod tests {
                         "ext2 copies 4096 bytes to d1-read at {:#x}, file /work/c3",
                         0x7f00_0000_0000 + number * 4096
                     ),
+                    name: format!("copy/ext2/read/c3/{number}"),
                 },
-                side,
-                page,
+                target: Target::Side(side, page),
                 layer: Layer::Pte,
                 give: Give::Asked,
             }],

@@ -336,6 +336,7 @@ pub fn play(stage: &Stage<'_>, plan: &Plan, budget: u64, verbose: bool) -> Resul
     let ended = player.finish()?;
     Ok(Played {
         player,
+        start,
         applied,
         ended,
     })
@@ -345,6 +346,8 @@ pub fn play(stage: &Stage<'_>, plan: &Plan, budget: u64, verbose: bool) -> Resul
 pub struct Played {
     /// The machine, as it is now.
     pub player: Player,
+    /// Number of the first point after the program's start.
+    pub start: u64,
     /// What each fault did.
     pub applied: Vec<(Fault, Applied)>,
     /// How it ended.

@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::expect::{Error, Expect, FileExpectation, Text};
 use super::row::{Layer, Named, PointKind, Side};
+use crate::inject::PointName;
 use crate::memory;
 
 pub mod root;
@@ -116,6 +117,8 @@ pub struct Explore {
     pub layers: Vec<Layer>,
     /// Whose pages.
     pub sides: Vec<Side>,
+    /// Only points of these names ([`crate::inject::name`]); all if empty.
+    pub at: Vec<PointName>,
     /// Only points of processes of these names; all if empty.
     pub actors: Vec<String>,
     /// Only points while a program is in one of these Linux calls (numbers); all if empty.
@@ -191,7 +194,8 @@ struct RawExplore {
     policies: Option<Vec<Policy>>,
     kinds: Option<Vec<PointKind>>,
     layers: Option<Vec<Layer>>,
-    sides: Option<Vec<Side>>,
+    sides: Option<Vec<OneSide>>,
+    at: Vec<At>,
     actors: Vec<String>,
     calls: Vec<Call>,
     from: Option<Spanned<u32>>,
@@ -215,7 +219,7 @@ struct RawExpect {
 /// A word that a function reads; the function's error becomes the parser's.
 macro_rules! words {
     ($($name:ident($inner:ty) = $read:expr;)*) => {$(
-        #[derive(Clone, Copy)]
+        #[derive(Clone)]
         struct $name($inner);
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
@@ -236,6 +240,8 @@ words! {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
         _ => Err(format!("permissions are octal digits like \"644\", not {text:?}")),
     };
+    OneSide(Side) = Side::named;
+    At(PointName) = |text| text.parse();
     Call(u32) = |text| call_number(text)
         .ok_or_else(|| format!("no Linux call {text:?} that the guest knows (docs/linux-calls.md)"));
 }
@@ -377,7 +383,7 @@ impl Reader<'_> {
         let raw = spanned.get_ref();
         let mut contents = Vec::new();
         contents.extend(raw.text.clone().map(Content::Text));
-        contents.extend(raw.size.map(|Size(size)| Content::Generated {
+        contents.extend(raw.size.as_ref().map(|&Size(size)| Content::Generated {
             seed: raw.seed.unwrap_or(1),
             size,
         }));
@@ -420,7 +426,7 @@ impl Reader<'_> {
         }
         Ok(Item {
             path: raw.path.clone(),
-            mode: raw.mode.map(|Mode(mode)| mode),
+            mode: raw.mode.as_ref().map(|Mode(mode)| *mode),
             content,
             line: self.line(spanned.span().start),
         })
@@ -465,11 +471,15 @@ impl Reader<'_> {
             let what = format!("from = {from} is passed before to = {to}, so it must be less");
             return Err(self.problem(Some(spanned.span().start), what));
         }
+        let sides = raw.sides.map_or(Side::ALL.to_vec(), |sides| {
+            sides.into_iter().map(|OneSide(side)| side).collect()
+        });
         Ok(Explore {
             policies: policies.unwrap_or(vec![CopyPolicy::Try]),
             kinds: raw.kinds.unwrap_or(PointKind::ALL.to_vec()),
             layers: raw.layers.unwrap_or(vec![Layer::Pte]),
-            sides: raw.sides.unwrap_or(Side::ALL.to_vec()),
+            sides,
+            at: raw.at.into_iter().map(|At(name)| name).collect(),
             actors: raw.actors,
             calls: raw.calls.into_iter().map(|Call(number)| number).collect(),
             from: raw.from.map(Spanned::into_inner),

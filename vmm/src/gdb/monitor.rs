@@ -5,13 +5,14 @@ use anyhow::{Context, Result, bail};
 
 use super::session::{Moved, Session};
 use crate::explore::engine;
+use crate::explore::row::{Named, PointKind};
 use crate::images;
 use crate::inspect::graph::Graph;
 use crate::inspect::render;
 use crate::trace::words;
 
 const HELP: &str = "\
-monitor next [copy|fill|fault|request]  to the next point (of a kind); stepi does the same
+monitor next [KIND]       to the next point (of a kind); stepi does the same
 monitor until N           to point N; faults on the way are applied
 monitor message NAME      to the first point after a message to this process
 monitor back              to the stop before; reverse-stepi does the same
@@ -26,16 +27,6 @@ continue                  to the next point with a fault, then to the end
 const MOVED: &str = "gdb still shows the registers of before: maintenance flush register-cache\n";
 /// Most records that are shown.
 const SHOWN_MAX: usize = 10_000;
-
-fn kind_of(name: &str) -> Result<Kind> {
-    Ok(match name {
-        "copy" => Kind::Copy,
-        "fill" => Kind::Fill,
-        "fault" => Kind::Fault,
-        "request" => Kind::Request,
-        _ => bail!("{name:?} is no kind of point: copy, fill, fault or request"),
-    })
-}
 
 fn count(word: Option<&str>, default: usize) -> Result<usize> {
     let number = word.map(|word| {
@@ -53,7 +44,8 @@ impl Session<'_> {
             [] | ["help"] => Ok(HELP.into()),
             ["next"] => self.forward(|_, _| true),
             ["next", kind] => {
-                kind_of(kind).and_then(|kind| self.forward(|session, _| session.stands_at(kind)))
+                let kind = PointKind::named(kind).map_err(anyhow::Error::msg);
+                kind.and_then(|kind| self.forward(|session, _| session.stands_at(kind)))
             }
             ["until", number] => number
                 .parse()

@@ -1,10 +1,11 @@
 //! A machine that gdb moves from point to point.
 
-use abi::trace::Kind;
 use anyhow::{Context, Result, bail};
 
 use super::Served;
 use crate::explore::engine;
+use crate::explore::filter::kind_of;
+use crate::explore::row::PointKind;
 use crate::explore::run::{Ended, Finish, Player};
 use crate::inject::apply::newest;
 use crate::inject::withdrawn::Saved;
@@ -287,7 +288,7 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the newest point is of this kind.
-    pub fn stands_at(&self, kind: Kind) -> bool {
-        newest(self.player.records()).is_some_and(|(record, _)| record.kind() == Some(kind))
+    pub fn stands_at(&self, kind: PointKind) -> bool {
+        newest(self.player.records()).is_some_and(|(record, _)| kind_of(record) == Some(kind))
     }
 }

@@ -1,8 +1,9 @@
 //! What is to be different in a run, as one short printable token.
 //!
-//! `SCENARIO@POLICY[+POINT.SIDEPAGE.LAYER[.GIVE]]...~SCHEDULE`, for example
+//! `SCENARIO@POLICY[+POINT.TARGET.LAYER[.GIVE]]...~SCHEDULE`, for example
 //! `d1-read@transparent+412.t0.pte~first`: at fault point 412 the first page of the copy's
-//! target is evicted. The schedule is `first`, `r:SEED[:A-B]` (random, decisions A to B), `p:SEED[:A-B]`
+//! target is evicted. A point is a number or a name ([`super::name`]), a target a page of one of
+//! its sides, of a process or of the machine ([`super::target`]). The schedule is `first`, `r:SEED[:A-B]` (random, decisions A to B), `p:SEED[:A-B]`
 //! (random priorities) or `l:DECISION=CHOICE,...`.
 
 use std::fmt;
@@ -11,17 +12,17 @@ use std::str::FromStr;
 use abi::policy::CopyPolicy;
 use abi::trace::{CHOICES, Control, Mode};
 
+use super::name::{Place, Point, split};
+use super::target::Target;
 pub use crate::explore::row::{Give, Layer, Named, Side};
 
 /// One page made absent at one point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fault {
-    /// Number of the point.
-    pub point: u64,
-    /// Whose memory.
-    pub side: Side,
-    /// Which page of it.
-    pub page: u32,
+pub struct Fault<P = u64> {
+    /// The point: its number, or [`super::Place`].
+    pub point: P,
+    /// Which page.
+    pub target: Target,
     /// How.
     pub layer: Layer,
     /// Until when.
@@ -29,8 +30,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn order(&self) -> (u64, Side, u32, Layer) {
-        (self.point, self.side, self.page, self.layer)
+    fn order(&self) -> (u64, Target, Layer) {
+        (self.point, self.target, self.layer)
     }
 }
 
@@ -76,13 +77,13 @@ impl fmt::Display for Window {
 
 /// Everything that makes a run what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Plan {
+pub struct Plan<P = u64> {
     /// Name of the scenario.
     pub scenario: String,
     /// What copies do.
     pub policy: CopyPolicy,
     /// What is made absent, in order of points.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Fault<P>>,
     /// Who goes next.
     pub schedule: Schedule,
 }
@@ -95,7 +96,33 @@ pub struct BadToken {
     what: String,
 }
 
+/// A plan as people write it.
+pub type Token = Plan<Place>;
+
+impl<P> Fault<P> {
+    /// The same at another point.
+    pub fn at<Q>(&self, point: Q) -> Fault<Q> {
+        Fault {
+            point,
+            target: self.target,
+            layer: self.layer,
+            give: self.give,
+        }
+    }
+}
+
 impl Plan {
+    /// The same with its faults at these points, in turn.
+    pub fn at<Q>(&self, points: impl IntoIterator<Item = Q>) -> Plan<Q> {
+        let faults = self.faults.iter().zip(points);
+        Plan {
+            scenario: self.scenario.clone(),
+            policy: self.policy,
+            faults: faults.map(|(fault, point)| fault.at(point)).collect(),
+            schedule: self.schedule.clone(),
+        }
+    }
+
     /// A run in which nothing is absent.
     pub fn plain(scenario: &str, policy: CopyPolicy) -> Plan {
         Plan {
@@ -136,14 +163,12 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Fault {
+impl<P: fmt::Display> fmt::Display for Fault<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (letter, layer) = (self.side.letter(), self.layer.name());
-        write!(f, "{}.{letter}{}.{layer}", self.point, self.page)?;
+        write!(f, "{}.{}.{}", self.point, self.target, self.layer.name())?;
         match self.give {
             Give::Asked => Ok(()),
-            Give::After(asks) => write!(f, ".{asks}"),
-            Give::Never => f.write_str(".never"),
+            give => write!(f, ".{give}"),
         }
     }
 }
@@ -166,7 +191,7 @@ impl fmt::Display for Schedule {
     }
 }
 
-impl fmt::Display for Plan {
+impl<P: fmt::Display> fmt::Display for Plan<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.scenario, self.policy.name())?;
         for fault in &self.faults {
@@ -176,32 +201,24 @@ impl fmt::Display for Plan {
     }
 }
 
-impl FromStr for Fault {
+impl<P: Point> FromStr for Fault<P> {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Fault, String> {
-        let mut parts = text.split('.');
+    fn from_str(text: &str) -> Result<Fault<P>, String> {
+        let lacks = |what: &str| format!("the fault {text:?} lacks its {what}");
+        let (point, rest) = split(text);
+        if point.is_empty() {
+            return Err(lacks("point"));
+        }
+        let point = P::read(point)?;
+        let mut parts = rest.unwrap_or_default().split('.');
         let mut part = |what: &str| {
             let part = parts.next().filter(|part| !part.is_empty());
-            part.ok_or_else(|| format!("the fault {text:?} lacks its {what}"))
+            part.ok_or_else(|| lacks(what))
         };
-        let point = part("point")?;
-        let point = point
-            .parse()
-            .map_err(|_| format!("{point:?} is no number of a point"))?;
-        let side_page = part("side and page")?;
-        let letter = side_page.chars().next().unwrap_or_default();
-        let side = Side::ALL.iter().find(|side| side.letter() == letter);
-        let &side = side.ok_or_else(|| format!("{letter:?} is no side (s, t, r, i, d)"))?;
-        let page = &side_page[letter.len_utf8()..];
-        let page = page
-            .parse()
-            .map_err(|_| format!("{page:?} is no number of a page"))?;
+        let target = part("page")?.parse()?;
         let layer = Layer::named(part("layer")?)?;
         let give = parts.next().map_or(Ok(Give::Asked), str::parse)?;
-        if give == Give::After(0) {
-            return Err("a page comes back after a number of asks, at least one".into());
-        }
         if parts.next().is_some() {
             return Err(format!("the fault {text:?} has too many parts"));
         }
@@ -210,8 +227,7 @@ impl FromStr for Fault {
         }
         Ok(Fault {
             point,
-            side,
-            page,
+            target,
             layer,
             give,
         })
@@ -268,89 +284,46 @@ impl FromStr for Plan {
     type Err = BadToken;
 
     fn from_str(token: &str) -> Result<Plan, BadToken> {
-        let bad = |what: String| BadToken {
-            token: token.into(),
-            what,
-        };
-        let missing = |what: &str| bad(format!("the {what} is missing"));
-        let (front, schedule) = token.split_once('~').unwrap_or((token, "first"));
-        let mut parts = front.split('+');
-        let name = parts.next().unwrap_or_default();
-        let (scenario, policy) = name.split_once('@').ok_or_else(|| missing("@POLICY"))?;
-        if scenario.is_empty() {
-            return Err(missing("scenario"));
-        }
-        let policy = CopyPolicy::named(policy.as_bytes())
-            .ok_or_else(|| bad(format!("{policy:?} is no copy policy")))?;
-        let mut faults = parts
-            .map(str::parse)
-            .collect::<Result<Vec<Fault>, _>>()
-            .map_err(bad)?;
-        faults.sort_unstable_by_key(Fault::order);
-        Ok(Plan {
-            scenario: scenario.into(),
-            policy,
-            faults,
-            schedule: schedule.parse().map_err(bad)?,
-        })
+        let mut plan: Plan = read(token)?;
+        plan.faults.sort_unstable_by_key(Fault::order);
+        Ok(plan)
     }
+}
+
+impl FromStr for Token {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Token, BadToken> {
+        read(token)
+    }
+}
+
+/// Reads a token; the faults stay in the order in which they are written.
+fn read<P: Point>(token: &str) -> Result<Plan<P>, BadToken> {
+    let bad = |what: String| BadToken {
+        token: token.into(),
+        what,
+    };
+    let missing = |what: &str| bad(format!("the {what} is missing"));
+    let (front, schedule) = token.split_once('~').unwrap_or((token, "first"));
+    let mut parts = front.split('+');
+    let name = parts.next().unwrap_or_default();
+    let (scenario, policy) = name.split_once('@').ok_or_else(|| missing("@POLICY"))?;
+    if scenario.is_empty() {
+        return Err(missing("scenario"));
+    }
+    let policy = CopyPolicy::named(policy.as_bytes())
+        .ok_or_else(|| bad(format!("{policy:?} is no copy policy")))?;
+    Ok(Plan {
+        scenario: scenario.into(),
+        policy,
+        faults: parts
+            .map(str::parse)
+            .collect::<Result<Vec<Fault<P>>, _>>()
+            .map_err(bad)?,
+        schedule: schedule.parse().map_err(bad)?,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_read_as_they_are_written() {
-        for token in [
-            "d1-read@try~first",
-            "d1-read@transparent+412.t0.pte~first",
-            "exec-cold@try+1.s3.slot.never+7.t0.slot.3~r:99",
-            "x@file-only+5.r12.read-only~p:1",
-            "x@try~r:7:100-250",
-            "x@try+5.i0.pte+5.d0.pte~l:4=1,17=2",
-        ] {
-            let plan: Plan = token.parse().unwrap();
-            assert_eq!(plan.to_string(), token);
-        }
-        let plan: Plan = "x@try+9.s0.pte+3.t1.slot.asked".parse().unwrap();
-        assert_eq!(plan.to_string(), "x@try+3.t1.slot+9.s0.pte~first");
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        for (token, what) in [
-            ("", "@POLICY"),
-            ("@try", "scenario"),
-            ("x@maybe", "copy policy"),
-            ("x@try+a.t0.pte", "point"),
-            ("x@try+1.q0.pte", "side"),
-            ("x@try+1.tx.pte", "page"),
-            ("x@try+1.t0.disk", "layer"),
-            ("x@try+1.t0", "layer"),
-            ("x@try+1.t0.pte.never", "slot"),
-            ("x@try+1.t0.slot.0", "number"),
-            ("x@try~z", "schedule"),
-            ("x@try~r:z", "seed"),
-            ("x@try~l:1", "choice"),
-            ("x@try~r:1:9", "window"),
-            ("x@try+1.é0.pte", "side"),
-        ] {
-            let error = token.parse::<Plan>().unwrap_err().to_string();
-            assert!(error.contains(what), "{token}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_schedule_fills_its_part() {
-        let mut control = Control::OFF;
-        Schedule::List(vec![(3, 1), (9, 2)]).fill(&mut control);
-        assert_eq!((control.mode, control.choice_count), (Mode::List as u64, 2));
-        assert_eq!(control.choices[1], 9 | 2 << 32);
-        Schedule::Random(7, Window::ALL).fill(&mut control);
-        assert_eq!(
-            (control.mode, control.seed, control.choice_count),
-            (Mode::Random as u64, 7, 0)
-        );
-    }
-}
+mod tests;

@@ -7,22 +7,10 @@ pub use abi::point::Range;
 
 use super::plan::Side;
 
-impl From<Side> for point::Side {
-    fn from(side: Side) -> point::Side {
-        match side {
-            Side::Source => point::Side::Source,
-            Side::Target => point::Side::Target,
-            Side::Range => point::Side::Range,
-            Side::Instruction => point::Side::Instruction,
-            Side::Data => point::Side::Data,
-        }
-    }
-}
-
 /// The memory of one side of the point `record`; `before` is the trace up to it. `None` when the
 /// point has no such side.
 pub fn range(record: &Record, side: Side, before: &[Record]) -> Option<Range> {
-    point::range(record, side.into(), before.iter().copied())
+    point::range(record, side, before.iter().copied())
 }
 
 /// All sides that a point of this kind can have.
@@ -31,7 +19,8 @@ pub fn sides(kind: Kind) -> &'static [Side] {
         Kind::Copy => &[Side::Source, Side::Target],
         Kind::Fill => &[Side::Target],
         Kind::Fault => &[Side::Instruction, Side::Data],
-        Kind::Request => &[Side::Range],
+        Kind::Request | Kind::Exec => &[Side::Range],
+        Kind::Grant => &[Side::Grant],
         _ => &[],
     }
 }
@@ -48,14 +37,6 @@ mod tests {
             time: 0,
             what: kind as u64,
             words,
-        }
-    }
-
-    #[test]
-    fn letters_are_the_same_on_both_sides() {
-        for &side in <Side as super::super::plan::Named>::ALL {
-            let theirs = point::Side::from(side);
-            assert_eq!(side.letter(), char::from(theirs.letter()));
         }
     }
 

@@ -77,39 +77,70 @@ pub fn translate(ram: &Ram, cr3: u64, address: u64) -> Option<u64> {
     None
 }
 
-/// Where `frame` is mapped below the table at `cr3`: the first address at which it is.
-pub fn find(ram: &Ram, cr3: u64, frame: u64) -> Option<u64> {
+/// An entry of the lower half's tables that is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It names another table, at this physical address.
+    Table(u64),
+    /// It maps 4 KiB at an address.
+    Page(u64, Leaf),
+}
+
+/// Shows `look` all present entries of the lower half below the table at `cr3`, in order of
+/// addresses, until it returns false.
+pub fn walk(ram: &Ram, cr3: u64, mut look: impl FnMut(Entry) -> bool) {
     /// Tables that are looked at: more than any guest needs, and an end to forged ones.
     const TABLES: u32 = 1 << 16;
-    fn search(
+    /// False when it is over.
+    fn below(
         ram: &Ram,
         (table, shift, base): (u64, u32, u64),
-        frame: u64,
         left: &mut u32,
-    ) -> Option<u64> {
-        *left = left.checked_sub(1)?;
+        look: &mut dyn FnMut(Entry) -> bool,
+    ) -> bool {
+        let Some(fewer) = left.checked_sub(1) else {
+            return false;
+        };
+        *left = fewer;
         let last = if shift == 39 { 256 } else { 512 };
         let mut entries = [0u8; 4096];
-        ram.read_slice(&mut entries, GuestAddress(table)).ok()?;
-        let entries = entries.chunks_exact(8).take(last).enumerate();
-        for (index, bytes) in entries {
-            let entry = u64::from_le_bytes(bytes.try_into().ok()?);
+        if ram.read_slice(&mut entries, GuestAddress(table)).is_err() {
+            return true;
+        }
+        for (index, bytes) in entries.as_chunks::<8>().0.iter().take(last).enumerate() {
+            let entry = u64::from_le_bytes(*bytes);
             if entry & PRESENT == 0 || (shift > 12 && entry & LARGE != 0) {
                 continue;
             }
-            let at = base | (index as u64) << shift;
-            let found = if shift == 12 {
-                (entry & ADDRESS == frame).then_some(at)
+            let address = base | (index as u64) << shift;
+            let goes_on = if shift == 12 {
+                let at = table + index as u64 * 8;
+                look(Entry::Page(address, Leaf { at, entry }))
             } else {
-                search(ram, (entry & ADDRESS, shift - 9, at), frame, left)
+                let next = entry & ADDRESS;
+                look(Entry::Table(next)) && below(ram, (next, shift - 9, address), left, look)
             };
-            if found.is_some() {
-                return found;
+            if !goes_on {
+                return false;
             }
         }
-        None
+        true
     }
-    search(ram, (cr3 & ADDRESS, 39, 0), frame, &mut TABLES.clone())
+    below(ram, (cr3 & ADDRESS, 39, 0), &mut TABLES.clone(), &mut look);
+}
+
+/// Where `frame` is mapped below the table at `cr3`: the first address at which it is.
+pub fn find(ram: &Ram, cr3: u64, frame: u64) -> Option<u64> {
+    let mut found = None;
+    walk(ram, cr3, |entry| {
+        if let Entry::Page(address, leaf) = entry
+            && leaf.frame() == frame
+        {
+            found = Some(address);
+        }
+        found.is_none()
+    });
+    found
 }
 
 #[cfg(test)]
@@ -136,6 +167,14 @@ mod tests {
         assert_eq!(leaf.evicted() & 1, 0);
         assert_eq!(find(&ram, 0x1000, 0x9000), Some(0x40_2000));
         assert_eq!(find(&ram, 0x1000, 0xa000), None);
+        let mut seen = Vec::new();
+        walk(&ram, 0x1000, |entry| {
+            seen.push(entry);
+            true
+        });
+        let tables = [0x2000, 0x3000, 0x4000].map(Entry::Table);
+        assert_eq!(seen[..3], tables);
+        assert_eq!(seen[3..], [Entry::Page(0x40_2000, leaf)]);
         assert_eq!(translate(&ram, 0x1000, 0x40_2abc), Some(0x9abc));
         assert_eq!(translate(&ram, 0x1000, 0x40_3abc), None);
         // A page of 2 MiB.

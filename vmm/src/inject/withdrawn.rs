@@ -13,7 +13,6 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpA
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::plan::Give;
 use super::tables;
 use crate::kvm::vcpu::Vcpu;
 use crate::lab::Absences;
@@ -26,16 +25,35 @@ const FETCH: u32 = 1 << 4;
 /// Longest instruction.
 const LONGEST: u64 = 15;
 
+/// When a frame comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// When VM has asked for it so often from now on.
+    Asks(u32),
+    /// At this time of the machine's clock, ns.
+    At(u64),
+    /// Never.
+    Never,
+}
+
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// When each frame comes back, and how often VM has asked for it.
-    frames: BTreeMap<u64, (Give, u32)>,
+    frames: BTreeMap<u64, Back>,
     guarded: [u64; 2],
     vm: u64,
     /// Accesses that were completed behind the accessor's back.
     transparent: u64,
     /// Page faults made.
     injected: u64,
+}
+
+impl State {
+    /// The frames whose time has come.
+    fn due(&self, now: u64) -> impl Iterator<Item = u64> {
+        let due = move |back: &Back| matches!(back, Back::At(time) if *time <= now);
+        let frames = self.frames.iter().filter(move |(_, back)| due(back));
+        frames.map(|(&frame, _)| frame)
+    }
 }
 
 /// What was missing at one moment.
@@ -55,10 +73,10 @@ impl Withdrawals {
 
     /// Notes a frame. `guarded` are the kernel's instructions that may fault, `vm` is VM's
     /// top-level page table.
-    pub fn add(&self, frame: u64, give: Give, guarded: [u64; 2], vm: u64) {
+    pub fn add(&self, frame: u64, back: Back, guarded: [u64; 2], vm: u64) {
         let mut state = self.lock();
         (state.guarded, state.vm) = (guarded, vm);
-        state.frames.insert(frame, (give, 0));
+        state.frames.insert(frame, back);
     }
 
     /// Forgets everything: the machine was put back to a moment without.
@@ -92,8 +110,14 @@ struct Use {
 }
 
 impl Absences for Withdrawals {
-    fn efault(&mut self, vcpu: &mut Vcpu, ram: &GuestRam) -> Result<()> {
+    fn efault(&mut self, vcpu: &mut Vcpu, ram: &GuestRam, now: u64) -> Result<()> {
         let mut state = self.lock();
+        let due: Vec<u64> = state.due(now).collect();
+        if !due.is_empty() {
+            // Before the access: it finds what came meanwhile, or comes here again.
+            state.frames.retain(|frame, _| !due.contains(frame));
+            return due.into_iter().try_for_each(|frame| ram.give_back(frame));
+        }
         let regs = vcpu.fd().get_regs().context("KVM_GET_REGS")?;
         let sregs = vcpu.fd().get_sregs().context("KVM_GET_SREGS")?;
         let found = uses(ram, &regs, &sregs).into_iter().find_map(|used| {
@@ -118,23 +142,25 @@ impl Absences for Withdrawals {
         frames.keys().try_for_each(|&frame| ram.give_back(frame))
     }
 
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<bool> {
+    fn restore(&mut self, ram: &GuestRam, physical: u64, now: u64) -> Result<bool> {
         let mut state = self.lock();
-        let Some((give, asked)) = state.frames.get_mut(&physical) else {
+        let Some(back) = state.frames.get_mut(&physical) else {
             // It came back behind VM's back, or was never gone.
             return Ok(true);
         };
-        *asked += 1;
-        let back = match *give {
-            Give::Asked => true,
-            Give::After(asks) => *asked >= asks,
-            Give::Never => false,
+        let comes = match back {
+            Back::Asks(left) => {
+                *left = left.saturating_sub(1);
+                *left == 0
+            }
+            Back::At(time) => *time <= now,
+            Back::Never => false,
         };
-        if back {
+        if comes {
             state.frames.remove(&physical);
             ram.give_back(physical)?;
         }
-        Ok(back)
+        Ok(comes)
     }
 }
 

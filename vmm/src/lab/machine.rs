@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use abi::trace::{Control, Record};
+use abi::trace::{Control, Record, WITHDRAWN_COMES};
 use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use kvm_ioctls::Kvm;
@@ -284,7 +284,9 @@ impl Machine {
                 Step::Done => None,
                 Step::Request(request) => self.answer(request),
                 Step::Dead(Death::Errno(libc::EFAULT)) => {
-                    let answered = self.absences.efault(&mut self.board.vcpu, &self.ram);
+                    let now = self.now();
+                    let vcpu = &mut self.board.vcpu;
+                    let answered = self.absences.efault(vcpu, &self.ram, now);
                     answered.err().map(|error| {
                         Stop::Died(format!("{error:#}\n{}", self.board.vcpu.describe()))
                     })
@@ -338,7 +340,8 @@ impl Machine {
             Request::TraceFull => self.drain(),
             Request::Restore(physical) => {
                 let physical = abi::page_down(physical);
-                match self.absences.restore(&self.ram, physical) {
+                let now = self.now();
+                match self.absences.restore(&self.ram, physical, now) {
                     Ok(true) => self.returned(physical),
                     Ok(false) => {}
                     Err(error) => self.note(&format!("giving {physical:#x} back: {error:#}")),
@@ -360,13 +363,21 @@ impl Machine {
         let mut kept = Control::OFF.withdrawn;
         let left = control.withdrawn[..count]
             .iter()
-            .filter(|&&frame| frame != physical);
+            .filter(|&&frame| frame & !WITHDRAWN_COMES != physical);
         let places = kept.iter_mut().zip(left);
         control.withdrawn_count = places.map(|(place, &frame)| *place = frame).count() as u64;
         control.withdrawn = kept;
         self.wanted = control;
         // It was just read from there.
         let _ = self.write_control();
+    }
+
+    /// The guest's clock when it last recorded something or VM asked for a frame, ns.
+    fn now(&mut self) -> u64 {
+        self.drain();
+        let recorded = self.trace.records.last().map_or(0, |record| record.time);
+        let asked = self.control().map_or(0, |control| control.time);
+        recorded.max(asked)
     }
 
     fn note(&self, text: &str) {

@@ -18,12 +18,13 @@ pub use restored::Restored;
 /// Answers the guest where pages were taken away from it ([`GuestRam::withdraw`]).
 pub trait Absences: Send {
     /// KVM_RUN failed with EFAULT: the guest wants a page that it may not use. Before the
-    /// instruction; after `Ok` the guest runs on.
-    fn efault(&mut self, vcpu: &mut Vcpu, ram: &GuestRam) -> Result<()>;
+    /// instruction; after `Ok` the guest runs on. `now` is the machine's clock, as far as it is
+    /// known, ns.
+    fn efault(&mut self, vcpu: &mut Vcpu, ram: &GuestRam, now: u64) -> Result<()>;
 
     /// VM wants the withdrawn frame at this guest-physical address back. The guest says so:
     /// the address may be any number. Whether it is there now.
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<bool>;
+    fn restore(&mut self, ram: &GuestRam, physical: u64, now: u64) -> Result<bool>;
 }
 
 /// Gives pages back that VM wants, and knows nothing of those that anybody else wants.
@@ -31,11 +32,11 @@ pub trait Absences: Send {
 pub struct GiveBack;
 
 impl Absences for GiveBack {
-    fn efault(&mut self, _: &mut Vcpu, _: &GuestRam) -> Result<()> {
+    fn efault(&mut self, _: &mut Vcpu, _: &GuestRam, _: u64) -> Result<()> {
         bail!("the guest uses a page that was taken away, and nobody answers for it")
     }
 
-    fn restore(&mut self, ram: &GuestRam, physical: u64) -> Result<bool> {
+    fn restore(&mut self, ram: &GuestRam, physical: u64, _: u64) -> Result<bool> {
         ram.give_back(physical).map(|()| true)
     }
 }

@@ -49,7 +49,12 @@ pub fn card(campaign: &Campaign, group: &Group<'_>, baseline: Option<&Baseline>)
                     dd { (badge(other.verdict)) @if other.retries > 0 { span.soft { " after " (times(other.retries)) } } }
                 }
                 dt { "See it again" }
-                dd { code.replay { "absentia replay " (signed(campaign, row)) } }
+                dd {
+                    code.replay { "absentia replay " (signed(campaign, row)) }
+                    @if !row.portable.is_empty() {
+                        p { span.soft { "in another build: " } code { (row.portable) } }
+                    }
+                }
             }
             @if !row.cycle.is_empty() || !row.picture.is_empty() {
                 div.wait {

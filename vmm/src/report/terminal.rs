@@ -45,7 +45,11 @@ impl Progress {
         self.summary.add(row);
         self.bar.set_message(self.state());
         if row.verdict.is_violation() {
-            let text = format!("{}: {} ({})", row.verdict, row.token, row.detail);
+            let text = format!(
+                "{}: {} ({})\n  {}",
+                row.verdict, row.token, row.detail, row.portable
+            );
+            let text = text.trim_end().to_string();
             self.bar.suspend(|| complain(&text));
         }
     }

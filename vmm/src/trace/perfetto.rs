@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use abi::proto::vm::{HandleMemory, Mmap, Munmap, ProcCtl, Protect, SetBreak, VfsMmap};
-use abi::trace::{Decision, Kind, Record};
+use abi::trace::{Decision, Kind, Record, Stage};
 use abi::{Class, Endpoint, Request};
 use anyhow::{Context, Result};
 
@@ -276,7 +276,26 @@ impl Drawing {
                 self.event(since, BEGIN, IDLE, ("idle", "time passes"), None, &[]);
                 self.end(IDLE);
             }
-            Some(Kind::Process) | None => {}
+            Some(Kind::Grant) => {
+                let name = format!("reads a grant of {}", self.names.of(first));
+                let arguments = [
+                    Number("grant", words[2]),
+                    Address("entry", words[3]),
+                    Number("point", record.number()),
+                ];
+                self.instant(actor, "copy", &name, &arguments);
+            }
+            Some(Kind::Exec) => {
+                let stage = Stage::of(words[2]).map_or("?", Stage::name);
+                let name = format!("{stage}, exec of {}", self.names.of(first));
+                let arguments = [
+                    Address("address", words[3]),
+                    Number("bytes", words[4]),
+                    Number("point", record.number()),
+                ];
+                self.instant(actor, "exec", &name, &arguments);
+            }
+            Some(Kind::Process | Kind::Serves) | None => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use abi::routes::{PM_CALLS, VFS_CALLS, VM_CALLS};
-use abi::trace::{Kind, Record};
+use abi::trace::{Kind, Record, Stage};
 use abi::{Class, Endpoint, Errno};
 
 /// Processes' names, by endpoint.
@@ -42,7 +42,12 @@ impl Names {
 
 /// The name in a [`Kind::Process`] record.
 pub fn process_name(record: &Record) -> String {
-    let bytes = [record.words[2].to_le_bytes(), record.words[3].to_le_bytes()].concat();
+    text(&record.words[2..4])
+}
+
+/// Zero-padded text in words.
+pub fn text(words: &[u64]) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let len = bytes.iter().position(|&byte| byte == 0);
     let text = String::from_utf8_lossy(&bytes[..len.unwrap_or(bytes.len())]);
     let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -138,6 +143,24 @@ pub fn describe(record: &Record, names: &Names) -> String {
                 w[4]
             )
         }
+        Some(Kind::Grant) => format!(
+            "{}'s copy reads grant {:#x} of {one} at {:#x}",
+            who(w[0]),
+            w[2],
+            w[3]
+        ),
+        Some(Kind::Exec) => {
+            let stage = Stage::of(w[2]).map_or("?", Stage::name);
+            match w[4] {
+                0 => format!("{}: {stage} in an exec of {one}", who(w[0])),
+                len => format!(
+                    "{}: {stage} of {len} bytes at {:#x} in an exec of {one}",
+                    who(w[0]),
+                    w[3]
+                ),
+            }
+        }
+        Some(Kind::Serves) => format!("{} works for {one}", who(w[0])),
         Some(Kind::Message | Kind::Request) => {
             format!("{one} sends {} to {other}", message(record))
         }

@@ -7,7 +7,7 @@ mod tests;
 
 use abi::kernel::Privileges;
 use abi::proto::vm::{AllowPhysical, Exit, MapFlags, Mmap, NewSpace, Prot, Protect};
-use abi::{Endpoint, Errno, Request};
+use abi::{Endpoint, Errno, Request, trace};
 use alloc::vec;
 use alloc::vec::Vec;
 use libexec::stack::{self, Auxiliary, Frame};
@@ -64,10 +64,31 @@ pub trait Host {
     fn priority(&mut self, who: Endpoint, priority: u64) -> Result<(), Errno>;
     /// See [`kernel::proc_start`].
     fn start(&mut self, who: Endpoint, pc: u64, sp: u64) -> Result<(), Errno>;
+    /// A step is about to be made: for the laboratory.
+    fn stage(&mut self, _who: Endpoint, _stage: trace::Stage, _address: u64, _len: u64) {}
 }
 
 /// Kernel and VM.
-pub struct System;
+pub struct System {
+    /// A laboratory wants to know of each step.
+    told: bool,
+}
+
+impl System {
+    /// The system that this server runs on.
+    pub fn new() -> System {
+        let info = kernel::boot_info();
+        System {
+            told: info.is_ok_and(|info| info.lab != 0),
+        }
+    }
+}
+
+impl Default for System {
+    fn default() -> System {
+        System::new()
+    }
+}
 
 impl Host for System {
     fn find(&mut self, image: &str) -> Result<Module, Errno> {
@@ -100,6 +121,12 @@ impl Host for System {
 
     fn start(&mut self, who: Endpoint, pc: u64, sp: u64) -> Result<(), Errno> {
         kernel::proc_start(who, pc, sp, 0)
+    }
+
+    fn stage(&mut self, who: Endpoint, stage: trace::Stage, address: u64, len: u64) {
+        if self.told {
+            kernel::exec_stage(who, stage, address, len);
+        }
     }
 }
 
@@ -160,9 +187,13 @@ impl<H: Host> Loader<H> {
         all.push(frame.fixed_step(order.stack));
         let entry = image.entry();
         for step in all {
+            let (stage, address, len) = step.stage();
+            self.host.stage(who, stage, address, len);
             steps.take(Stage::Step(step), || self.execute(who, module, step))?;
             *space = true;
         }
+        let len = frame.bytes.len() as u64;
+        self.host.stage(who, trace::Stage::Stack, frame.sp, len);
         steps.take(Stage::Stack, || {
             self.host.write(who, frame.sp, &frame.bytes)
         })?;
@@ -171,6 +202,7 @@ impl<H: Host> Loader<H> {
             let allow = AllowPhysical { target, phys, len };
             steps.take(Stage::Device, || self.host.vm(allow))?;
         }
+        self.host.stage(who, trace::Stage::Start, 0, 0);
         steps.take(Stage::Start, || self.host.start(who, entry, frame.sp))
     }
 

@@ -225,7 +225,9 @@ impl Caller {
 
     /// The open file behind a descriptor argument.
     pub fn file(&self, arg: u64) -> Result<Rc<OpenFile>, Errno> {
-        self.process.files().get(fd(arg))
+        let file = self.process.files().get(fd(arg))?;
+        self.uses_file(&file);
+        Ok(file)
     }
 
     /// Where a path starts that is relative to the directory `dirfd`.

@@ -12,7 +12,7 @@ use crate::vnode::Vnode;
 use abi::exec::ExecBackend;
 use abi::proto::vfs::ExecFigures;
 use abi::proto::{fs, pm, vm};
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, trace};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use libexec::layout::Layout;
@@ -92,6 +92,7 @@ async fn load<'a>(
 /// Fills the stack.
 async fn finish_stack(c: &Caller, frame: &Frame) -> Result<(), Errno> {
     c.exec_step()?;
+    c.stage(trace::Stage::Stack, frame.sp, frame.bytes.len() as u64);
     c.memory().write(frame.sp, &frame.bytes).await?;
     // What is left cannot fail, but for PM's part of it, which kills as this does.
     c.exec_step()
@@ -169,6 +170,7 @@ pub(super) fn map_file<'a>(
         return Err(Errno::EINVAL);
     };
     c.exec_step()?;
+    c.stage_of(&step);
     let mount: &Mount = &vnode.mount;
     let request = vm::VfsMmap {
         target: c.who(),
@@ -191,6 +193,7 @@ pub(super) async fn simple_step(
     step: Step,
 ) -> Result<(), Errno> {
     c.exec_step()?;
+    c.stage_of(&step);
     let target = c.who();
     match step {
         Step::Clear => batch.push(vm::ProcCtl {
@@ -284,6 +287,7 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted:
     if set_id {
         c.process.fixed_layout.set(false);
     }
+    c.stage(trace::Stage::Start, 0, 0);
     let (name, name2) = name(program);
     let done = pm::ExecDone {
         who: c.who(),

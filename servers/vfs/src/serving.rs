@@ -1,0 +1,108 @@
+//! What this server tells the laboratory of itself: whom each task serves, with which call, and
+//! with which file ([`abi::trace::Serving`]). Without a laboratory nobody asks.
+
+use crate::file::{Kind, OpenFile};
+use crate::machine::Machine;
+use crate::state::{Caller, Vfs};
+use crate::vnode::Vnode;
+use abi::Endpoint;
+use abi::trace::{SERVING_NAME, Serving, Stage};
+use alloc::rc::Rc;
+use core::future::poll_fn;
+use core::pin::pin;
+use libexec::Step;
+
+impl Vfs {
+    /// [`Vfs::spawn`] of a task that serves `client`: `call` is a Linux call's number or the kind
+    /// of a message, `file` what [`Serving::file`] makes.
+    pub fn spawn_for(
+        self: &Rc<Self>,
+        client: Endpoint,
+        call: u64,
+        file: u64,
+        task: impl Future<Output = ()> + 'static,
+    ) {
+        if self.machine.serving().is_none() {
+            return self.spawn(task);
+        }
+        let serving = Serving {
+            client: client.0,
+            call: call as u32,
+            file,
+            ..Serving::NOBODY
+        };
+        self.spawn(told(self.machine.clone(), serving, task));
+    }
+}
+
+/// Runs `task`; while it runs the server says what it does.
+async fn told(machine: Rc<dyn Machine>, mut serving: Serving, task: impl Future<Output = ()>) {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let Some(now) = machine.serving() else {
+            return task.as_mut().poll(context);
+        };
+        now.set(serving);
+        let polled = task.as_mut().poll(context);
+        // The task may have said more.
+        serving = now.replace(Serving::NOBODY);
+        polled
+    })
+    .await;
+}
+
+impl Caller {
+    fn say(&self, file: u64, name: &[u8]) {
+        if let Some(now) = self.vfs.machine.serving() {
+            let mut cut = [0; SERVING_NAME];
+            let len = name.len().min(SERVING_NAME);
+            cut[..len].copy_from_slice(&name[..len]);
+            let said = Serving {
+                file,
+                name: cut,
+                ..now.get()
+            };
+            now.set(said);
+        }
+    }
+
+    /// The task works with an open file.
+    pub fn uses_file(&self, file: &OpenFile) {
+        let name = match (&file.place, &file.kind) {
+            (Some(place), _) => &place.name[..],
+            (None, Kind::Pipe(_)) => b"pipe",
+            (None, Kind::Event(_)) => b"eventfd",
+            (None, _) => b"",
+        };
+        self.say(file.vnode.as_deref().map_or(0, number), name);
+    }
+
+    /// The task looks for a path.
+    pub fn uses_path(&self, path: &[u8]) {
+        let mut names = path.split(|&b| b == b'/').filter(|name| !name.is_empty());
+        self.say(0, names.next_back().unwrap_or(b"/"));
+    }
+
+    /// What it looked for is this.
+    pub fn found_file(&self, vnode: &Vnode) {
+        if let Some(now) = self.vfs.machine.serving() {
+            let file = number(vnode);
+            now.set(Serving { file, ..now.get() });
+        }
+    }
+
+    /// A step of an exec of the caller's begins.
+    pub fn stage(&self, stage: Stage, address: u64, len: u64) {
+        self.vfs.machine.stage(self.who(), stage, address, len);
+    }
+
+    /// A step of libexec's begins.
+    pub fn stage_of(&self, step: &Step) {
+        let (stage, address, len) = step.stage();
+        self.stage(stage, address, len);
+    }
+}
+
+fn number(vnode: &Vnode) -> u64 {
+    Serving::file(vnode.mount.dev, vnode.ino)
+}
