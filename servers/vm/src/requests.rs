@@ -14,10 +14,10 @@ use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped,
-    Exit, FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap,
-    Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt,
-    RegionInfo, ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap,
-    VmCounters, VmFigures, VmFrames,
+    Exit, FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags, MapPhysical, Mapped,
+    MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot,
+    Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo,
+    SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
 use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};

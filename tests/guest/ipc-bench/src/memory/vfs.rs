@@ -108,7 +108,7 @@ impl Vfs {
                 }
                 MapClose::KIND => {
                     let close: MapClose = decoded(&message);
-                    self.references -= u64::from(close.references);
+                    self.references -= close.references;
                 }
                 _ => panic!("VM says {message:x?}"),
             }
