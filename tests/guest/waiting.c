@@ -215,7 +215,7 @@ static void timers(void)
 {
     printf("-- timers\n");
     uint64_t n = 0;
-    struct itimerspec t = {.it_value = {0, 10000000}}, old;
+    struct itimerspec t = {.it_value = {100, 0}}, old;
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     SHOW(timerfd_create(77, 0));
     SHOW(timerfd_create(CLOCK_MONOTONIC, 1));
@@ -225,6 +225,8 @@ static void timers(void)
     SHOW(read(fd, &n, 7));
     struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT};
     SHOW(poll(&p, 1, 0));
+    t.it_value = (struct timespec){0, 10000000};
+    SHOW(timerfd_settime(fd, 0, &t, NULL));
     SHOW(poll(&p, 1, -1));
     SHOW(read(fd, &n, 8));
     printf("expired %lu\n", (unsigned long)n);
