@@ -367,3 +367,14 @@ protocol! {
         ino: u64,
     };
 }
+
+impl MapClose {
+    /// Inodes, and how many references to each are gone.
+    pub fn files(&self) -> [(u64, u64); 3] {
+        [
+            (self.ino, self.references),
+            (self.ino2, self.references2),
+            (self.ino3, self.references3),
+        ]
+    }
+}

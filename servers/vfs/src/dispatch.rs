@@ -232,9 +232,9 @@ impl Vfs {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
-                    mount.unmap(r.ino, r.references);
-                    mount.unmap(r.ino2, r.references2);
-                    mount.unmap(r.ino3, r.references3);
+                    for (ino, references) in r.files() {
+                        mount.unmap(ino, references);
+                    }
                 }
             }
             vfs::Interrupt::KIND if from_pm => {

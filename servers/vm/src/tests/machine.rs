@@ -179,11 +179,7 @@ impl Machine {
             vfs::MapClose::KIND => {
                 let request = vfs::MapClose::decode(&message).unwrap();
                 self.closes += 1;
-                for (ino, references) in [
-                    (request.ino, request.references),
-                    (request.ino2, request.references2),
-                    (request.ino3, request.references3),
-                ] {
+                for (ino, references) in request.files() {
                     let file = (request.dev, ino);
                     if references > 0 {
                         *self.references.get_mut(&file).unwrap() -= references as i64;

@@ -108,7 +108,9 @@ impl Vfs {
                 }
                 MapClose::KIND => {
                     let close: MapClose = decoded(&message);
-                    self.references -= close.references;
+                    for (_, references) in close.files() {
+                        self.references -= references;
+                    }
                 }
                 _ => panic!("VM says {message:x?}"),
             }
