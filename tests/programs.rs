@@ -167,4 +167,11 @@ fn a_missing_program_is_127() {
     Run::new(&["/bin/text"])
         .guest(Platform::Kvm, root.disk())
         .must_exit(126);
+    let nowhere = Run::new(&["/bin/text"])
+        .cwd("/nowhere")
+        .guest(Platform::Kvm, root.disk());
+    nowhere.must_exit(127);
+    let said = nowhere.circumstances();
+    let why = "the working directory /nowhere: ENOENT";
+    assert!(said.contains(why), "{said}");
 }

@@ -26,6 +26,7 @@ pub struct Demo {
 impl Demo {
     pub fn execute(self) -> Result<u8> {
         let begun = Instant::now();
+        report::place(&self.report)?;
         let scenario = explore::find(SCENARIO)?;
         super::print(&format!(
             "{}\n{}\n\n",

@@ -127,6 +127,9 @@ pub fn find(name: &str) -> Result<Scenario> {
 
 impl Explore {
     pub fn execute(self) -> Result<u8> {
+        if let Some(directory) = &self.report {
+            report::place(directory)?;
+        }
         if !self.merge.is_empty() {
             return self.conclude(&Campaign::read(&self.merge)?);
         }

@@ -208,6 +208,10 @@ fn tell_trail(trail: Option<Trail>) {
 pub fn report(outcome: &Outcome, verbose: bool) {
     let tell = |text: &str| complain(&format!("absentia: {text}"));
     let problem = match &outcome.ending {
+        // What kept it from its first instruction is in the log only.
+        Ending::Program(_) if outcome.started.is_none() => {
+            Some("the program was not started".into())
+        }
         Ending::Program(_) => None,
         Ending::Stopped(Reason::Timeout) => {
             tell("the time is over");

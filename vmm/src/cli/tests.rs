@@ -81,3 +81,22 @@ fn nonsense_is_refused() {
         assert!(Arguments::try_parse_from(all).is_err(), "{bad:?}");
     }
 }
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_the_campaign() {
+    let all = [
+        "absentia",
+        "explore",
+        "d1-read",
+        "--report",
+        "/proc/nowhere",
+    ];
+    let Command::Explore(explore) = Arguments::try_parse_from(all).unwrap().command else {
+        panic!("{all:?}");
+    };
+    let error = format!("{:#}", explore.execute().unwrap_err());
+    assert!(
+        error.starts_with("the report directory /proc/nowhere: "),
+        "{error}"
+    );
+}

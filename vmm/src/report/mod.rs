@@ -14,11 +14,18 @@ mod strip;
 mod style;
 pub mod terminal;
 
+/// The page's file in a directory that can be written, which is made if need be: to be asked
+/// before a campaign whose report would have nowhere to go.
+pub fn place(directory: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| tempfile::tempfile_in(directory))
+        .with_context(|| format!("the report directory {}", directory.display()))?;
+    Ok(directory.join("index.html"))
+}
+
 /// Writes the page into a directory, which is made if need be: `index.html`. Returns its path.
 pub fn write(directory: &Path, campaign: &Campaign) -> Result<PathBuf> {
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("the report directory {}", directory.display()))?;
-    let path = directory.join("index.html");
+    let path = place(directory)?;
     std::fs::write(&path, page::page(campaign))
         .with_context(|| format!("writing {}", path.display()))?;
     Ok(path)

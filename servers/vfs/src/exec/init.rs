@@ -13,6 +13,7 @@ use abi::proto::device::numbers;
 use abi::proto::pm;
 use abi::{Endpoint, Errno};
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
@@ -54,12 +55,17 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
         process,
     };
     standard_descriptors(&c, spec.header.flags).await?;
-    // A working directory that does not exist in the guest is not worth failing for.
-    if let Ok(cwd) = c.lookup(&root, spec.cwd(), Follow::Yes).await
-        && cwd.is_directory()
-    {
-        c.process.change(|d| d.cwd = cwd);
-    }
+    let cwd = match c.lookup(&root, spec.cwd(), Follow::Yes).await {
+        Ok(cwd) if cwd.is_directory() => cwd,
+        found => {
+            let name = String::from_utf8_lossy(spec.cwd());
+            let errno = found.err().unwrap_or(Errno::ENOTDIR);
+            vfs.machine
+                .log(format_args!("the working directory {name}: {errno}"));
+            return Err(errno);
+        }
+    };
+    c.process.change(|d| d.cwd = cwd);
     let path = spec.args().next().ok_or(Errno::EINVAL)?.to_vec();
     let path = search(&c, &spec, path).await;
     let start = c.start(linux::AT_FDCWD as u64, &path)?;
