@@ -112,6 +112,10 @@ struct Page {
     backing: Option<(u64, u64)>,
     /// The last byte of the page reads as zero.
     cleared: bool,
+    /// Private and writable at some time: VM may have made the process's copy ahead of a write.
+    ahead: bool,
+    /// And the file has changed since: mmap(2) does not say whether that is seen.
+    stale: bool,
     own: Option<u8>,
 }
 
@@ -202,7 +206,9 @@ fn step(machine: &mut Machine, model: &mut Model, generations: &mut [u32; 4], op
             let hole = (page..page + len).find(|n| !pages.contains_key(n));
             assert_eq!(result.is_ok(), hole.is_none());
             for n in page..hole.unwrap_or(page + len) {
-                pages.get_mut(&n).unwrap().prot = prot;
+                let page = pages.get_mut(&n).unwrap();
+                page.prot = prot;
+                page.ahead |= prot & 2 != 0;
             }
         }
         Op::Forget { p, page, len } => {
@@ -233,7 +239,8 @@ fn step(machine: &mut Machine, model: &mut Model, generations: &mut [u32; 4], op
             let Ok(result) = machine.linux(who(p), linux::__NR_mremap, &args).unwrap() else {
                 return;
             };
-            let target = (result.wrapping_sub(BASE)) / PAGE;
+            // A place below the first page that is looked at has a number below zero.
+            let target = (result.wrapping_sub(BASE) as i64 / PAGE as i64) as u64;
             if fixed == 0 && new <= len {
                 // Shrinking does not look at what stays.
                 assert_eq!(target, page);
@@ -262,7 +269,7 @@ fn step(machine: &mut Machine, model: &mut Model, generations: &mut [u32; 4], op
                 // A tail that reads as zero loses that when the mapping changes its size by
                 // moving, but a page that was touched before takes its contents along.
                 let cleared = page.cleared && target == page_number;
-                pages.insert(target + n, Page { cleared, ..page });
+                pages.insert(target.wrapping_add(n), Page { cleared, ..page });
             }
         }
         Op::Read { p, page } => {
@@ -272,8 +279,12 @@ fn step(machine: &mut Machine, model: &mut Model, generations: &mut [u32; 4], op
             let found = machine.read(who(p), at(page));
             match pages.get(&page) {
                 Some(entry) if entry.prot != 0 => {
-                    let value = model.value(entry);
-                    assert_eq!(found, Ok(value), "page {page} of {p}: {entry:?}");
+                    if entry.stale && entry.own.is_none() {
+                        assert!(found.is_ok(), "page {page} of {p}: {entry:?}");
+                    } else {
+                        let value = model.value(entry);
+                        assert_eq!(found, Ok(value), "page {page} of {p}: {entry:?}");
+                    }
                     if entry.cleared && entry.own.is_none() {
                         assert_eq!(machine.read(who(p), at(page) + PAGE - 1), Ok(0));
                     }
@@ -290,7 +301,14 @@ fn step(machine: &mut Machine, model: &mut Model, generations: &mut [u32; 4], op
                 Some(entry) if entry.prot & 2 != 0 => {
                     assert_eq!(done, Ok(()), "page {page} of {p}: {entry:?}");
                     match entry.backing {
-                        Some(key) if entry.shared => drop(model.objects.insert(key, value)),
+                        Some(key) if entry.shared => {
+                            model.objects.insert(key, value);
+                            let all = model.processes.values_mut().flat_map(BTreeMap::values_mut);
+                            all.filter(|page| {
+                                page.ahead && !page.shared && page.backing == Some(key)
+                            })
+                            .for_each(|page| page.stale = true);
+                        }
                         _ => entry.own = Some(value),
                     }
                 }
@@ -389,6 +407,8 @@ fn map(
             shared: matches!(kind, Kind::Shared | Kind::FileShared { .. }),
             backing: first.map(|(object, index)| (object, index + n)),
             cleared: tail,
+            ahead: prot & 2 != 0,
+            stale: false,
             own: None,
         };
         model.processes.get_mut(&p).unwrap().insert(page + n, entry);
