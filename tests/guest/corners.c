@@ -20,12 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SHOW(e)                                                                     \
-    do {                                                                            \
-        errno = 0;                                                                  \
-        long result = (long)(e);                                                    \
-        printf("%s = %ld %s\n", #e, result, errno ? strerrorname_np(errno) : "");   \
-    } while (0)
+#include "show.h"
 
 static volatile sig_atomic_t hits;
 

@@ -17,12 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SHOW(e)                                                                     \
-    do {                                                                            \
-        errno = 0;                                                                  \
-        long result = (long)(e);                                                    \
-        printf("%s = %ld %s\n", #e, result, errno ? strerrorname_np(errno) : "");   \
-    } while (0)
+#include "show.h"
 
 static char buffer[200000];
 

@@ -19,12 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SHOW(e)                                                                     \
-    do {                                                                            \
-        errno = 0;                                                                  \
-        long result = (long)(e);                                                    \
-        printf("%s = %ld %s\n", #e, result, errno ? strerrorname_np(errno) : "");   \
-    } while (0)
+#include "show.h"
 
 static int set(int ep, int op, int fd, uint32_t events, uint64_t data)
 {
