@@ -16,9 +16,14 @@ pub mod rs;
 pub mod vfs;
 pub mod vm;
 
+/// The `BASE` of the protocol that a kind of request is of.
+pub const fn base(kind: u64) -> u64 {
+    kind & !0xff
+}
+
 /// The name of any request, for traces.
 pub const fn name(kind: u64) -> Option<&'static str> {
-    match kind & !0xff {
+    match base(kind) {
         vm::BASE => vm::name(kind),
         vfs::BASE => vfs::name(kind),
         pm::BASE => pm::name(kind),

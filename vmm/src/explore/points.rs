@@ -212,8 +212,7 @@ impl Follower {
 
 /// Whether a posted message of this kind is answered by [`vfs::Done`].
 fn answered_by_done(kind: u64) -> bool {
-    let family = kind & !0xfff;
-    family == fs::Read::KIND & !0xfff || family == device::Read::KIND & !0xfff
+    matches!(abi::proto::base(kind), fs::BASE | device::BASE)
 }
 
 /// A point with what is known of it.
