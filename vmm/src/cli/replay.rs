@@ -81,6 +81,11 @@ impl Replay {
             };
             text += &format!("fault {fault}: {}\n  {effect}\n", point.what);
         }
+        for fault in &plan.faults {
+            if told.iter().all(|(known, _)| known != fault) {
+                text += &format!("fault {fault}: the run has no such point\n");
+            }
+        }
         if plan.faults.is_empty() {
             text += "no fault\n";
         }
