@@ -28,7 +28,7 @@ mod trap;
 
 #[cfg(not(guest_image))]
 fn main() {
-    // Built for the host (clippy, rustdoc), the kernel is a program that does nothing.
+    // Built for the host (clippy, rustdoc, `cargo build --workspace`), the kernel is a program that nobody runs.
 }
 
 use core::fmt::Write;

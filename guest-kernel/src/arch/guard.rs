@@ -9,6 +9,7 @@ use core::arch::global_asm;
 global_asm!(
     ".text",
     ".balign 16",
+    ".globl guarded_copy",
     "guarded_copy:",
     "lea r9, [rdi + rdx]",
     "mov rcx, rdx",
@@ -21,6 +22,7 @@ global_asm!(
     "rep movsb",
     "xor eax, eax",
     "ret",
+    ".globl guarded_fill",
     "guarded_fill:",
     "lea r9, [rdi + rdx]",
     "mov rcx, rdx",

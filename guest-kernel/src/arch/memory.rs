@@ -72,6 +72,8 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     unsafe { memcmp(a, b, n) }
 }
 
-/// Named by `core`'s unwind tables on the host triple; never called (panic=abort).
+/// Named by `core`'s unwind tables on the host triple; never called (panic=abort). Where the kernel is not an image,
+/// `std` has it.
+#[cfg(guest_image)]
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
