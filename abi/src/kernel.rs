@@ -50,6 +50,23 @@ pub enum Ipc {
     /// [`Ipc::Post`] then [`Ipc::Receive`]; returns `EAGAIN` without receiving when the
     /// outbox is full.
     PostReceive = 8,
+    /// The copies of a [`Kcall::SafeCopyVector`], then [`Ipc::PostReceive`] from anybody: an answer and what it
+    /// speaks of in one visit. rsi is [`along`]. Returns the copies' error without posting; they never fail with
+    /// `EAGAIN`.
+    CopyPostReceive = 9,
+}
+
+/// Where rsi of [`Ipc::CopyPostReceive`] has the number of copies; their address is below.
+const ALONG_COUNT: u32 = 48;
+
+/// rsi of [`Ipc::CopyPostReceive`]: `count` elements at `address`, which is user memory.
+pub const fn along(address: u64, count: usize) -> u64 {
+    address | (count as u64) << ALONG_COUNT
+}
+
+/// Address and number of elements that an [`along`] names.
+pub const fn along_parts(word: u64) -> (u64, u64) {
+    (word & ((1 << ALONG_COUNT) - 1), word >> ALONG_COUNT)
 }
 
 /// Messages one process can have posted and not yet received.

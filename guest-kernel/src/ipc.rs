@@ -7,8 +7,8 @@ use crate::global::Global;
 use crate::lab;
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
 use crate::sched::{self, block, unblock};
-use crate::transfer;
-use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, rts};
+use crate::transfer::{self, Stop};
+use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, along_parts, rts};
 use abi::trace::Decision;
 use abi::{Class, Endpoint, Errno, Message};
 
@@ -201,6 +201,7 @@ pub fn trap(caller: &mut Process, op: u64) {
     const NOTIFY: u64 = Ipc::Notify as u64;
     const POST: u64 = Ipc::Post as u64;
     const POST_RECEIVE: u64 = Ipc::PostReceive as u64;
+    const COPY_POST_RECEIVE: u64 = Ipc::CopyPostReceive as u64;
 
     let peer = Endpoint(caller.regs.rdi as u32);
     let result = match op {
@@ -220,6 +221,7 @@ pub fn trap(caller: &mut Process, op: u64) {
             Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
             _ => return receive(caller),
         },
+        COPY_POST_RECEIVE => return copy_post_receive(caller, peer),
         SEND => call(caller, peer, Class::Send),
         NOTIFY => notify(caller, peer),
         _ => Err(Errno::ENOSYS),
@@ -229,6 +231,22 @@ pub fn trap(caller: &mut Process, op: u64) {
         Ok(()) => {}
         Err(errno) => caller.regs.rax = errno.to_word(),
     }
+}
+
+/// [`Ipc::CopyPostReceive`]. A caller that is parked makes the whole trap again.
+#[inline(never)]
+fn copy_post_receive(caller: &mut Process, peer: Endpoint) {
+    let (address, count) = along_parts(caller.regs.rsi);
+    match transfer::safecopy_vector(caller, address, count) {
+        Ok(_) => {}
+        Err(Stop::Failed(errno)) => return caller.regs.rax = errno.to_word(),
+        Err(Stop::Parked) => return,
+    }
+    if post(caller, peer) == Err(Errno::EAGAIN) {
+        return caller.regs.rax = Errno::EAGAIN.to_word();
+    }
+    caller.regs.rsi = Endpoint::ANY.0 as u64;
+    receive(caller);
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! IPC traps: messages in registers (abi, `Ipc`).
 
-use abi::kernel::{Ipc, TRAMPOLINE_TRAP};
+use abi::kernel::{self, Ipc, SafeCopy, TRAMPOLINE_TRAP};
 use abi::message::reply_result;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request, errno};
 use core::arch::asm;
@@ -19,9 +19,15 @@ pub struct Received {
 /// One IPC trap: status, then what was received.
 #[inline(always)]
 fn trap(op: Ipc, peer: Endpoint, filter: Endpoint, message: &mut Message) -> (u64, u64, u64) {
+    trap_word(op, peer, filter.0 as u64, message)
+}
+
+/// [`trap`] with a word of the operation's own as rsi.
+#[inline(always)]
+fn trap_word(op: Ipc, peer: Endpoint, rsi: u64, message: &mut Message) -> (u64, u64, u64) {
     let (status, source, class): (u64, u64, u64);
     // SAFETY: the trap changes only the registers named here (abi, `Ipc`), and touches no
-    // memory of ours. rcx and r11 are clobbered by the trap instruction.
+    // memory of ours but what `copy_post_receive` vouches for. rcx and r11 are clobbered by the trap instruction.
     unsafe {
         asm!(
             "mov rcx, {entry}",
@@ -29,7 +35,7 @@ fn trap(op: Ipc, peer: Endpoint, filter: Endpoint, message: &mut Message) -> (u6
             entry = const TRAMPOLINE_TRAP as i64,
             inlateout("rax") op as u64 => status,
             inlateout("rdi") peer.0 as u64 => source,
-            inlateout("rsi") filter.0 as u64 => class,
+            inlateout("rsi") rsi => class,
             inlateout("rdx") message.kind,
             inlateout("r8") message.words[0],
             inlateout("r9") message.words[1],
@@ -136,5 +142,20 @@ pub fn post_raw(to: Endpoint, mut message: Message) -> Result<(), Errno> {
 #[inline]
 pub fn post_receive(to: Endpoint, mut message: Message) -> Result<Received, Errno> {
     let (status, source, class) = trap(Ipc::PostReceive, to, Endpoint::ANY, &mut message);
+    received(status, source, class, message)
+}
+
+/// The copies `along`, then [`post_receive`], in one kernel visit. `EAGAIN` when all was copied and the outbox is full;
+/// any other error is the copies', and nothing was posted.
+///
+/// # Safety
+/// As for [`crate::copy::safecopy_vector`].
+pub unsafe fn copy_post_receive(
+    along: &[SafeCopy],
+    to: Endpoint,
+    mut message: Message,
+) -> Result<Received, Errno> {
+    let word = kernel::along(along.as_ptr() as u64, along.len());
+    let (status, source, class) = trap_word(Ipc::CopyPostReceive, to, word, &mut message);
     received(status, source, class, message)
 }

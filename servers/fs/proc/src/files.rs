@@ -11,7 +11,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use rt::fsserver::{Dirents, FileSystem, Node, Result, UserBuffer, Written};
+use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result, UserBuffer, Written};
 
 const S_IFDIR: u32 = 0o040000;
 const S_IFREG: u32 = 0o100000;
@@ -361,13 +361,19 @@ impl<S: Source> FileSystem for Proc<S> {
         Ok(())
     }
 
-    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, who: Endpoint) -> Result<u64> {
+    fn read<'a>(
+        &'a mut self,
+        ino: u64,
+        offset: u64,
+        to: &mut Outgoing<'a>,
+        who: Endpoint,
+    ) -> Result<u64> {
         let text = self.snapshot(ino, offset, who)?;
         let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..));
         let rest = rest.unwrap_or_default();
-        let len = usize::try_from(to.len()).map_or(rest.len(), |len| len.min(rest.len()));
-        to.copy_out(0, &rest[..len])?;
-        if len == 0 && !to.is_empty() {
+        let len = usize::try_from(to.room()).map_or(rest.len(), |len| len.min(rest.len()));
+        to.now(|to| to.data(&rest[..len]))?;
+        if rest.is_empty() && to.room() > 0 {
             self.snapshots.forget(ino, who);
         }
         Ok(len as u64)

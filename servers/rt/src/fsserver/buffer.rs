@@ -2,11 +2,12 @@
 
 use super::Result;
 use abi::kernel::{MAX_VECTOR, SafeCopy};
-use abi::{Endpoint, Errno, PAGE_SIZE};
+use abi::{Endpoint, Errno, Message, PAGE_SIZE};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use crate::copy;
+use crate::ipc::{self, Received};
 
 /// Memory behind a grant of VFS: a program's, or VFS's own.
 #[derive(Clone, Copy, Debug)]
@@ -33,32 +34,6 @@ impl UserBuffer {
             return Ok(());
         }
         copy::safecopy_from(self.granter, self.grant, offset, data)
-    }
-
-    /// Copies into it, at `offset`.
-    pub fn copy_out(&self, offset: u64, data: &[u8]) -> Result<()> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        copy::safecopy_to(self.granter, self.grant, offset, data)
-    }
-
-    /// Fills a part with zeroes.
-    pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        if len == 0 {
-            return Ok(());
-        }
-        copy::safe_memset(self.granter, self.grant, offset, len, 0)
-    }
-
-    /// A copy of many pieces to `offset` and on, in as few kernel visits as can be.
-    pub fn gather<'a>(&self, offset: u64) -> Gather<'a> {
-        Gather {
-            to: *self,
-            copies: Vec::new(),
-            offset,
-            pieces: PhantomData,
-        }
     }
 }
 
@@ -111,15 +86,50 @@ impl Bounce {
     }
 }
 
-/// Pieces of the server's memory on their way into a [`UserBuffer`].
-pub struct Gather<'a> {
+/// What an answer speaks of, on its way from the server's memory to where VFS granted it. The last pieces go along with
+/// the answer, in the same kernel visit; so they stay borrowed until then.
+pub struct Outgoing<'a> {
     to: UserBuffer,
     copies: Vec<SafeCopy>,
     offset: u64,
     pieces: PhantomData<&'a [u8]>,
 }
 
-impl<'a> Gather<'a> {
+impl<'a> Outgoing<'a> {
+    /// Into `to`, from its start on.
+    pub(super) fn new(to: UserBuffer) -> Outgoing<'a> {
+        Outgoing {
+            to,
+            copies: Vec::new(),
+            offset: 0,
+            pieces: PhantomData,
+        }
+    }
+
+    /// Nothing, nowhere.
+    pub(super) fn nothing() -> Outgoing<'a> {
+        Outgoing::new(UserBuffer {
+            granter: Endpoint::NONE,
+            grant: 0,
+            len: 0,
+        })
+    }
+
+    /// Bytes there is room for, less those that were said already.
+    pub fn room(&self) -> u64 {
+        self.to.len.saturating_sub(self.offset)
+    }
+
+    /// The next bytes, which are copied before this returns.
+    pub fn now<'b>(&mut self, give: impl FnOnce(&mut Outgoing<'b>) -> Result<()>) -> Result<()> {
+        let mut part = Outgoing::new(self.to);
+        part.offset = self.offset;
+        give(&mut part)?;
+        part.flush()?;
+        self.offset = part.offset;
+        Ok(())
+    }
+
     /// The next bytes.
     pub fn data(&mut self, data: &'a [u8]) -> Result<()> {
         if data.is_empty() {
@@ -146,25 +156,39 @@ impl<'a> Gather<'a> {
         if len <= ZEROES.len() as u64 {
             return self.data(&ZEROES[..len as usize]);
         }
-        self.to.zero(self.offset, len)?;
+        self.flush()?;
+        copy::safe_memset(self.to.granter, self.to.grant, self.offset, len, 0)?;
         self.offset += len;
         Ok(())
     }
 
     /// Copies what was not copied yet.
-    pub fn flush(&mut self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
         let result = match &self.copies[..] {
             [] => Ok(()),
-            // SAFETY: each element was made from a slice that is borrowed for 'a, which
-            // outlives `self`; the copies only read them.
+            // SAFETY: each element was made from a slice that is borrowed for 'a, which outlives
+            // `self`; the copies only read them.
             copies => unsafe { copy::safecopy_vector(copies) },
         };
         self.copies.clear();
         result
     }
+
+    /// Copies what was not copied yet, posts the answer to VFS and waits for the next message. `EAGAIN` when all was
+    /// copied and the outbox is full; any other error is the copies', and nothing was posted.
+    pub(super) fn leave_with(&mut self, answer: Message) -> Result<Received> {
+        let left = match &self.copies[..] {
+            [] => ipc::post_receive(Endpoint::VFS, answer),
+            // SAFETY: as in `flush`; nobody runs here until the kernel has made the copies.
+            copies => unsafe { ipc::copy_post_receive(copies, Endpoint::VFS, answer) },
+        };
+        self.copies.clear();
+        left
+    }
 }
 
 /// Linux `linux_dirent64` records being collected.
+#[derive(Default)]
 pub struct Dirents {
     bytes: Vec<u8>,
     limit: usize,
@@ -174,11 +198,16 @@ pub struct Dirents {
 impl Dirents {
     /// Room for `limit` bytes of records.
     pub fn new(limit: usize) -> Dirents {
-        Dirents {
-            bytes: Vec::new(),
-            limit,
-            refused: false,
-        }
+        let mut dirents = Dirents::default();
+        dirents.start(limit);
+        dirents
+    }
+
+    /// Forgets all records; there is room for `limit` bytes of others.
+    pub(super) fn start(&mut self, limit: usize) {
+        self.bytes.clear();
+        self.limit = limit;
+        self.refused = false;
     }
 
     /// Adds a record; `next` is the position after it, `kind` a DT_*. False when it does not

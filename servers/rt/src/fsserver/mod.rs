@@ -2,9 +2,10 @@
 //! of a [`FileSystem`], results become answers.
 //!
 //! One request at a time. Names and attribute structures are fetched before the file system
-//! is asked; file data moves through [`UserBuffer`], whose copies may fail with `EFAULT`. A
-//! method that sees such a failure must leave the file system as it found it and return the
-//! error: VFS repairs the page and asks again.
+//! is asked; file data moves through [`UserBuffer`] and [`Outgoing`], whose copies may fail with
+//! `EFAULT`. A method that sees such a failure must leave the file system as it found it and
+//! return the error: VFS repairs the page and asks again. What a read gave may fail to be copied
+//! after the method has returned; a read changes nothing but access times.
 
 use abi::fs::{Attributes, SetAttributes, Statistics};
 use abi::{Endpoint, Errno};
@@ -12,7 +13,7 @@ use abi::{Endpoint, Errno};
 mod buffer;
 mod serve;
 
-pub use buffer::{Bounce, Dirents, Gather, UserBuffer};
+pub use buffer::{Bounce, Dirents, Outgoing, UserBuffer};
 pub use serve::run;
 
 /// What operations return.
@@ -94,8 +95,14 @@ pub trait FileSystem {
     fn lookup(&mut self, dir: u64, name: &[u8], who: Endpoint) -> Result<Node>;
     /// Gives references back.
     fn put(&mut self, ino: u64, count: u64) -> Result<()>;
-    /// Copies to `to` (at most its length); returns how much.
-    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, who: Endpoint) -> Result<u64>;
+    /// Gives `to` the file's bytes from `offset` on, no more than it has room for; returns how many.
+    fn read<'a>(
+        &'a mut self,
+        ino: u64,
+        offset: u64,
+        to: &mut Outgoing<'a>,
+        who: Endpoint,
+    ) -> Result<u64>;
     /// The file is about to be mapped: cached pages from the one at `offset` on may be put into
     /// VM's cache.
     fn share(&mut self, ino: u64, offset: u64) {}

@@ -1,6 +1,6 @@
 //! Serving: messages become calls of a [`FileSystem`], results become answers.
 
-use super::{Dirents, FileSystem, NewNode, Node, Result, UserBuffer};
+use super::{Dirents, FileSystem, NewNode, Node, Outgoing, Result, UserBuffer};
 use abi::fs::{Attributes, NAME_MAX, PATH_MAX, SetAttributes, Statistics};
 use abi::kernel::KernelNotify;
 use abi::proto::{fs, rs, vfs};
@@ -52,6 +52,9 @@ fn serve(files: &mut dyn FileSystem, mishap: Option<Mishap>) -> ! {
     let mut scratch = Scratch {
         name: [0; 2 * NAME_MAX],
         text: vec![0; PATH_MAX],
+        dirents: Dirents::default(),
+        attributes: Attributes::default(),
+        statistics: Statistics::default(),
         mishap,
     };
     let mut next = ipc::receive();
@@ -61,31 +64,39 @@ fn serve(files: &mut dyn FileSystem, mishap: Option<Mishap>) -> ! {
             Err(_) => None,
         };
         next = match answer {
-            Some(answer) if outbox::is_empty() => {
-                let message = answer.encode();
-                match ipc::post_receive(Endpoint::VFS, message) {
-                    Err(Errno::EAGAIN) => {
-                        outbox::post_message(Endpoint::VFS, message);
-                        ipc::receive()
-                    }
-                    other => other,
-                }
-            }
-            Some(answer) => {
-                outbox::post(Endpoint::VFS, answer);
-                ipc::receive()
-            }
+            Some((txn, result)) => answer_and_receive(txn, result),
             None => ipc::receive(),
         };
     }
 }
 
-/// Deals with one message; the answer to it, if it has one.
-fn accept(
-    files: &mut dyn FileSystem,
-    scratch: &mut Scratch,
+/// Answers the request `txn`, and waits for the next message.
+fn answer_and_receive(txn: u64, result: Result<Answer<'_>>) -> Result<Received> {
+    let (words, mut along) = match result {
+        Ok(Answer { words, along }) => (Ok(words), along),
+        Err(errno) => (Err(errno), Outgoing::nothing()),
+    };
+    let message = done(txn, words).encode();
+    if outbox::is_empty() {
+        match along.leave_with(message) {
+            Err(Errno::EAGAIN) => {}
+            // Only copies fail otherwise, and an error has none.
+            Err(errno) => return answer_and_receive(txn, Err(errno)),
+            received => return received,
+        }
+    } else if let Err(errno) = along.flush() {
+        return answer_and_receive(txn, Err(errno));
+    }
+    outbox::post_message(Endpoint::VFS, message);
+    ipc::receive()
+}
+
+/// Deals with one message; its transaction and the answer, if it wants one.
+fn accept<'a>(
+    files: &'a mut dyn FileSystem,
+    scratch: &'a mut Scratch,
     received: &Received,
-) -> Option<vfs::Done> {
+) -> Option<(u64, Result<Answer<'a>>)> {
     match received.class {
         Class::Post if received.source == Endpoint::VFS => {
             let message = &received.message;
@@ -99,7 +110,7 @@ fn accept(
                 Some(errno) => Err(errno),
                 None => scratch.dispatch(files, received.source, message),
             };
-            (txn != 0).then(|| done(txn, result))
+            (txn != 0).then_some((txn, result))
         }
         Class::Kernel => {
             let bits = received.message.words[0];
@@ -144,10 +155,33 @@ fn attrs(node: Node) -> [u64; 5] {
     ]
 }
 
-/// Where names and link targets are fetched to, and what is to go wrong.
+/// What a request came to.
+struct Answer<'a> {
+    words: [u64; 5],
+    along: Outgoing<'a>,
+}
+
+impl<'a> Answer<'a> {
+    /// With words only.
+    fn words(words: [u64; 5]) -> Answer<'a> {
+        let along = Outgoing::nothing();
+        Answer { words, along }
+    }
+
+    /// With these bytes along.
+    fn bytes(mut along: Outgoing<'a>, bytes: &'a [u8], words: [u64; 5]) -> Result<Answer<'a>> {
+        along.data(bytes)?;
+        Ok(Answer { words, along })
+    }
+}
+
+/// Where names are fetched to, what goes along with answers, and what is to go wrong.
 struct Scratch {
     name: [u8; 2 * NAME_MAX],
     text: Vec<u8>,
+    dirents: Dirents,
+    attributes: Attributes,
+    statistics: Statistics,
     mishap: Option<Mishap>,
 }
 
@@ -182,7 +216,64 @@ impl Scratch {
         Ok(options)
     }
 
-    fn dispatch(
+    fn dispatch<'a>(
+        &'a mut self,
+        files: &'a mut dyn FileSystem,
+        from: Endpoint,
+        message: &Message,
+    ) -> Result<Answer<'a>> {
+        match message.kind {
+            fs::Read::KIND => {
+                let r: fs::Read = decode(message)?;
+                let mut along = outgoing(from, r.grant, r.len);
+                if !r.share {
+                    let bytes = files.read(r.ino, r.offset, &mut along, r.who)?;
+                    let words = [bytes, 0, 0, 0, 0];
+                    return Ok(Answer { words, along });
+                }
+                // Sharing moves the pages.
+                let mut bytes = 0;
+                along.now(|to| {
+                    bytes = files.read(r.ino, r.offset, to, r.who)?;
+                    Ok(())
+                })?;
+                files.share(r.ino, r.offset);
+                Ok(Answer::words([bytes, 0, 0, 0, 0]))
+            }
+            fs::Getdents::KIND => {
+                let r: fs::Getdents = decode(message)?;
+                // Programs ask for 32 KiB at most; more would only be held here.
+                self.dirents.start(r.len.min(32 << 10) as usize);
+                let next = files.getdents(r.ino, r.position, &mut self.dirents, r.who)?;
+                let bytes = self.dirents.finish()?;
+                let words = [bytes.len() as u64, next, 0, 0, 0];
+                Answer::bytes(outgoing(from, r.grant, r.len), bytes, words)
+            }
+            fs::Readlink::KIND => {
+                let r: fs::Readlink = decode(message)?;
+                let len = self.text.len().min(r.len as usize);
+                let len = files.readlink(r.ino, &mut self.text[..len], r.who)?;
+                let words = [len as u64, 0, 0, 0, 0];
+                Answer::bytes(outgoing(from, r.grant, r.len), &self.text[..len], words)
+            }
+            fs::GetAttr::KIND => {
+                let r: fs::GetAttr = decode(message)?;
+                self.attributes = files.attributes(r.ino, r.who)?;
+                let bytes = plain_bytes(&self.attributes);
+                Answer::bytes(outgoing(from, r.grant, bytes.len() as u64), bytes, [0; 5])
+            }
+            fs::Statfs::KIND => {
+                let r: fs::Statfs = decode(message)?;
+                self.statistics = files.statistics(r.root)?;
+                let bytes = plain_bytes(&self.statistics);
+                Answer::bytes(outgoing(from, r.grant, bytes.len() as u64), bytes, [0; 5])
+            }
+            _ => self.other(files, from, message).map(Answer::words),
+        }
+    }
+
+    /// The requests that are answered with words.
+    fn other(
         &mut self,
         files: &mut dyn FileSystem,
         from: Endpoint,
@@ -209,50 +300,11 @@ impl Scratch {
                 let r: fs::Put = decode(message)?;
                 files.put(r.ino, r.count).map(nothing)
             }
-            fs::Read::KIND => {
-                let r: fs::Read = decode(message)?;
-                let to = buffer(from, r.grant, r.len);
-                let bytes = files.read(r.ino, r.offset, &to, r.who)?;
-                if r.share {
-                    files.share(r.ino, r.offset);
-                }
-                Ok([bytes, 0, 0, 0, 0])
-            }
             fs::Write::KIND => {
                 let r: fs::Write = decode(message)?;
                 let offset = (!r.append).then_some(r.offset);
                 let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len))?;
                 Ok([w.bytes, w.size, w.position, 0, 0])
-            }
-            fs::Getdents::KIND => {
-                let r: fs::Getdents = decode(message)?;
-                // Programs ask for 32 KiB at most; more would only be held here.
-                let mut to = Dirents::new(r.len.min(32 << 10) as usize);
-                let next = files.getdents(r.ino, r.position, &mut to, r.who)?;
-                let bytes = to.finish()?;
-                buffer(from, r.grant, r.len).copy_out(0, bytes)?;
-                Ok([bytes.len() as u64, next, 0, 0, 0])
-            }
-            fs::Readlink::KIND => {
-                let r: fs::Readlink = decode(message)?;
-                let len = self.text.len().min(r.len as usize);
-                let len = files.readlink(r.ino, &mut self.text[..len], r.who)?;
-                buffer(from, r.grant, r.len).copy_out(0, &self.text[..len])?;
-                Ok([len as u64, 0, 0, 0, 0])
-            }
-            fs::GetAttr::KIND => {
-                let r: fs::GetAttr = decode(message)?;
-                let attributes = files.attributes(r.ino, r.who)?;
-                buffer(from, r.grant, 0)
-                    .copy_out(0, plain_bytes(&attributes))
-                    .map(nothing)
-            }
-            fs::Statfs::KIND => {
-                let r: fs::Statfs = decode(message)?;
-                let statistics = files.statistics(r.root)?;
-                buffer(from, r.grant, 0)
-                    .copy_out(0, plain_bytes(&statistics))
-                    .map(nothing)
             }
             fs::Sync::KIND => {
                 let r: fs::Sync = decode(message)?;
@@ -357,6 +409,10 @@ fn buffer(granter: Endpoint, grant: i32, len: u64) -> UserBuffer {
         grant,
         len,
     }
+}
+
+fn outgoing<'a>(granter: Endpoint, grant: i32, len: u64) -> Outgoing<'a> {
+    Outgoing::new(buffer(granter, grant, len))
 }
 
 /// Structures of integers without padding, which may be looked at as bytes.

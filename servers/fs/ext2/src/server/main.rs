@@ -10,7 +10,9 @@ use abi::fs::{Attributes, SetAttributes, Statistics};
 use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
 use rt::clock::Clock;
-use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
+use rt::fsserver::{
+    self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, UserBuffer, Written,
+};
 
 use crate::disk::Disk;
 use crate::shared::SharedPages;
@@ -122,6 +124,19 @@ impl Server {
     }
 }
 
+/// Gives `to` the pages and holes of a file.
+fn give<'a>(pieces: &[Piece], store: &'a SharedPages, to: &mut Outgoing<'a>) -> Result<()> {
+    for piece in pieces {
+        match *piece {
+            Piece::Data { slot, start, len } => {
+                to.data(&ext2::PageStore::page(store, slot)[start..start + len])?;
+            }
+            Piece::Zero { len } => to.zero(len as u64)?,
+        }
+    }
+    Ok(())
+}
+
 impl FileSystem for Server {
     fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node> {
         if !options.is_empty() {
@@ -167,32 +182,29 @@ impl FileSystem for Server {
         result
     }
 
-    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, _who: Endpoint) -> Result<u64> {
+    fn read<'a>(
+        &'a mut self,
+        ino: u64,
+        offset: u64,
+        to: &mut Outgoing<'a>,
+        _who: Endpoint,
+    ) -> Result<u64> {
         self.stamp();
         let ino = inode(ino)?;
         let mut done = 0;
-        while done < to.len() {
+        loop {
             let at = offset.checked_add(done).ok_or(Errno::EINVAL)?;
-            let want = usize::try_from(to.len() - done).unwrap_or(usize::MAX);
+            let want = usize::try_from(to.room()).unwrap_or(usize::MAX);
             self.pieces.clear();
             let got = self.volume.read_pieces(ino, at, want, &mut self.pieces)?;
-            if got == 0 {
-                break;
-            }
-            let store = self.volume.store();
-            let mut gather = to.gather(done);
-            for piece in &self.pieces {
-                match *piece {
-                    Piece::Data { slot, start, len } => {
-                        gather.data(&ext2::PageStore::page(store, slot)[start..start + len])?;
-                    }
-                    Piece::Zero { len } => gather.zero(len as u64)?,
-                }
-            }
-            gather.flush()?;
             done += got as u64;
+            if got == 0 || got as u64 == to.room() {
+                give(&self.pieces, self.volume.store(), to)?;
+                return Ok(done);
+            }
+            // The cache may need the room of these for the next ones.
+            to.now(|to| give(&self.pieces, self.volume.store(), to))?;
         }
-        Ok(done)
     }
 
     fn share(&mut self, ino: u64, offset: u64) {

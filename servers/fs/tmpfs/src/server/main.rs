@@ -10,7 +10,9 @@ use abi::Endpoint;
 use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
 use alloc::collections::BTreeMap;
 use rt::clock::Clock;
-use rt::fsserver::{self, Bounce, Dirents, FileSystem, NewNode, Node, Result, UserBuffer, Written};
+use rt::fsserver::{
+    self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, UserBuffer, Written,
+};
 use tmpfs::{Errno, Limits, New, Options, Piece, ROOT, Tmpfs};
 
 use crate::memory::Memory;
@@ -168,16 +170,19 @@ impl FileSystem for Server {
         self.files(ino)?.put(ino, count)
     }
 
-    fn read(&mut self, ino: u64, offset: u64, to: &UserBuffer, _who: Endpoint) -> Result<u64> {
+    fn read<'a>(
+        &'a mut self,
+        ino: u64,
+        offset: u64,
+        to: &mut Outgoing<'a>,
+        _who: Endpoint,
+    ) -> Result<u64> {
         let files = self.stamped(ino)?;
-        let mut gather = to.gather(0);
-        let bytes = files.read(ino, offset, to.len(), &mut |piece| match piece {
-            Piece::Data(data) => gather.data(data),
-            Piece::Zero(len) => gather.zero(len),
-        })?;
-        gather.flush()?;
         files.touch(ino);
-        Ok(bytes)
+        files.read(ino, offset, to.room(), &mut |piece| match piece {
+            Piece::Data(data) => to.data(data),
+            Piece::Zero(len) => to.zero(len),
+        })
     }
 
     fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
