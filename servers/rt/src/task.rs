@@ -15,8 +15,8 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 /// Names a task: slot and generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub struct TaskId {
+#[derive(Clone, Copy)]
+struct TaskId {
     slot: u32,
     generation: u32,
 }
@@ -46,46 +46,45 @@ impl Wake for TaskWaker {
 
 struct Slot {
     generation: u32,
-    task: Option<(Boxed, Waker)>,
+    task: Option<Boxed>,
+    waker: Arc<TaskWaker>,
 }
 
 /// Runs futures. Tasks may spawn tasks ([`Spawner`]).
+#[derive(Default)]
 pub struct Executor {
     slots: Vec<Slot>,
     free: Vec<u32>,
     ready: Ready,
-    spawned: Rc<RefCell<Vec<Boxed>>>,
+    spawner: Spawner,
     /// Which of so many tasks that can go on does.
     chooser: Option<fn(usize) -> usize>,
 }
 
-impl Default for Executor {
-    fn default() -> Self {
-        Executor::new()
-    }
+/// Spawns onto an [`Executor`].
+#[derive(Clone, Default)]
+pub struct Spawner {
+    spawned: Rc<RefCell<VecDeque<Boxed>>>,
+    alive: Rc<Cell<usize>>,
 }
-
-/// Spawns onto an [`Executor`] from inside its tasks.
-#[derive(Clone)]
-pub struct Spawner(Rc<RefCell<Vec<Boxed>>>);
 
 impl Spawner {
     /// Starts `future` when the current task next waits.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        self.0.borrow_mut().push(Box::pin(future));
+        self.alive.set(self.alive.get() + 1);
+        self.spawned.borrow_mut().push_back(Box::pin(future));
+    }
+
+    /// Tasks alive.
+    pub fn tasks(&self) -> usize {
+        self.alive.get()
     }
 }
 
 impl Executor {
     /// An executor without tasks.
     pub fn new() -> Executor {
-        Executor {
-            slots: Vec::new(),
-            free: Vec::new(),
-            ready: Ready::default(),
-            spawned: Rc::default(),
-            chooser: None,
-        }
+        Executor::default()
     }
 
     /// Has `chooser` decide which of several tasks goes on; without one it is the oldest.
@@ -104,44 +103,45 @@ impl Executor {
         }
     }
 
-    /// A handle for spawning from tasks.
+    /// A handle for spawning.
     pub fn spawner(&self) -> Spawner {
-        Spawner(self.spawned.clone())
+        self.spawner.clone()
     }
 
-    /// Adds a task; it first runs in [`Executor::run`].
-    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) -> TaskId {
-        self.adopt(Box::pin(future))
-    }
-
-    fn adopt(&mut self, future: Boxed) -> TaskId {
-        let slot = self.free.pop().unwrap_or_else(|| {
+    fn adopt(&mut self, task: Boxed) {
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let fresh = |generation| {
+            let slot = index;
+            let id = TaskId { slot, generation };
+            let ready = self.ready.clone();
+            Arc::new(TaskWaker { id, ready })
+        };
+        if index as usize == self.slots.len() {
             self.slots.push(Slot {
                 generation: 0,
                 task: None,
+                waker: fresh(0),
             });
-            self.slots.len() as u32 - 1
-        });
-        let entry = &mut self.slots[slot as usize];
-        let id = TaskId {
-            slot,
-            generation: entry.generation,
-        };
-        let waker = Waker::from(Arc::new(TaskWaker {
-            id,
-            ready: self.ready.clone(),
-        }));
-        entry.task = Some((future, waker));
-        self.ready.borrow_mut().push_back(id);
-        id
+        }
+        let slot = &mut self.slots[index as usize];
+        match Arc::get_mut(&mut slot.waker) {
+            Some(waker) => waker.id.generation = slot.generation,
+            // Somebody may still wake the task that was here.
+            None => slot.waker = fresh(slot.generation),
+        }
+        slot.task = Some(task);
+        self.ready.borrow_mut().push_back(slot.waker.id);
+    }
+
+    fn next_spawned(&self) -> Option<Boxed> {
+        self.spawner.spawned.borrow_mut().pop_front()
     }
 
     /// Polls tasks until none can go on.
     pub fn run(&mut self) {
         loop {
-            let spawned = core::mem::take(&mut *self.spawned.borrow_mut());
-            for future in spawned {
-                self.adopt(future);
+            while let Some(task) = self.next_spawned() {
+                self.adopt(task);
             }
             let Some(id) = self.next_ready() else {
                 return;
@@ -150,43 +150,21 @@ impl Executor {
             if slot.generation != id.generation {
                 continue;
             }
-            let Some((mut future, waker)) = slot.task.take() else {
+            let Some(mut task) = slot.task.take() else {
                 continue;
             };
-            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            let waker = Waker::from(slot.waker.clone());
+            match task.as_mut().poll(&mut Context::from_waker(&waker)) {
                 Poll::Ready(()) => {
-                    drop(future);
-                    let slot = &mut self.slots[id.slot as usize];
+                    drop(task);
                     slot.generation = slot.generation.wrapping_add(1);
                     self.free.push(id.slot);
+                    let alive = &self.spawner.alive;
+                    alive.set(alive.get() - 1);
                 }
-                Poll::Pending => self.slots[id.slot as usize].task = Some((future, waker)),
+                Poll::Pending => slot.task = Some(task),
             }
         }
-    }
-
-    /// Drops a task wherever it waits. Its destructors run. Must not be called from a task.
-    pub fn cancel(&mut self, id: TaskId) -> bool {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return false;
-        };
-        if slot.generation != id.generation || slot.task.is_none() {
-            return false;
-        }
-        slot.task = None;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(id.slot);
-        true
-    }
-
-    /// Tasks alive.
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    /// Whether no task is alive.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -410,7 +388,9 @@ mod tests {
         let got = Rc::new(Cell::new(0));
         let (txn, answer) = answers.ask(7);
         let sink = got.clone();
-        executor.spawn(async move { sink.set(answer.await) });
+        executor
+            .spawner()
+            .spawn(async move { sink.set(answer.await) });
         executor.run();
         assert!(!answers.answer(8, txn, 1), "another peer must not answer");
         assert!(
@@ -422,24 +402,40 @@ mod tests {
         assert!(answers.answer(7, txn, 42));
         executor.run();
         assert_eq!(got.get(), 42);
-        assert!(executor.is_empty());
+        assert_eq!(executor.spawner().tasks(), 0);
     }
 
     #[test]
-    fn cancelling_a_task_withdraws_its_question() {
-        let mut executor = Executor::new();
+    fn a_dropped_answer_withdraws_its_question() {
         let answers: Answers<u32, u32> = Answers::new();
         let (txn, answer) = answers.ask(1);
-        let id = executor.spawn(async move {
-            answer.await;
-        });
-        executor.run();
-        assert!(executor.cancel(id));
-        assert!(!executor.cancel(id));
+        drop(answer);
         assert!(answers.is_empty());
         assert!(!answers.answer(1, txn, 0));
+    }
+
+    #[test]
+    fn a_task_is_not_woken_in_the_name_of_the_one_before() {
+        let mut executor = Executor::new();
+        let kept: Rc<Cell<Option<Waker>>> = Rc::default();
+        let polls = Rc::new(Cell::new(0));
+        let sink = kept.clone();
+        executor
+            .spawner()
+            .spawn(core::future::poll_fn(move |context| {
+                sink.set(Some(context.waker().clone()));
+                Poll::Ready(())
+            }));
         executor.run();
-        assert!(executor.is_empty());
+        let count = polls.clone();
+        executor.spawner().spawn(core::future::poll_fn(move |_| {
+            count.set(count.get() + 1);
+            Poll::Pending
+        }));
+        executor.run();
+        kept.take().unwrap().wake();
+        executor.run();
+        assert_eq!((polls.get(), executor.spawner().tasks()), (1, 1));
     }
 
     #[test]
@@ -450,7 +446,7 @@ mod tests {
         let ask = |executor: &mut Executor, from| {
             let (_, answer) = answers.ask(from);
             let sink = got.clone();
-            executor.spawn(async move {
+            executor.spawner().spawn(async move {
                 let value = answer.await;
                 sink.borrow_mut().push((from, value));
             });
@@ -475,7 +471,7 @@ mod tests {
         let spawner = executor.spawner();
         for _ in 0..3 {
             let (event, count, spawner) = (event.clone(), count.clone(), spawner.clone());
-            executor.spawn(async move {
+            executor.spawner().spawn(async move {
                 event.wait().await;
                 let count = count.clone();
                 spawner.spawn(async move { count.set(count.get() + 1) });

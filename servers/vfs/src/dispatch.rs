@@ -60,6 +60,10 @@ impl Vfs {
             vfs: self.clone(),
             process,
         };
+        if let Some(result) = self.serve_at_once(&c, number, args) {
+            let status = Message::new(result_to_word(result));
+            return self.machine.reply(source, status);
+        }
         self.spawn_for(source, message.kind, 0, async move {
             if let Outcome::Reply(result) = calls::call(&c, number, args).await {
                 let status = Message::new(result_to_word(result));
@@ -120,7 +124,7 @@ impl Vfs {
                     return Some(Message::error(Errno::EINVAL));
                 };
                 let this = self.clone();
-                self.spawn(async move {
+                self.spawner.spawn(async move {
                     let result = this.drop_caches(source, request).await;
                     this.machine.reply(source, reply_message(result));
                 });
@@ -216,7 +220,7 @@ impl Vfs {
             vfs::Mount::KIND if source == Endpoint::RS => {
                 if let Some(r) = vfs::Mount::decode(message) {
                     let this = self.clone();
-                    self.spawn(async move {
+                    self.spawner.spawn(async move {
                         let status = this.mount(r).await;
                         let mounted = rs::Mounted { fs: r.fs, status };
                         post(&*this.machine, Endpoint::RS, mounted);

@@ -136,8 +136,9 @@ impl Caller {
             Credentials::effective(&self.process)
         };
         let root = self.process.root();
-        let mut rest: Vec<u8> = path.to_vec();
-        let mut at = 0;
+        // What a link led to and what came after it.
+        let mut spliced: Vec<u8>;
+        let mut rest = path;
         let mut directory = start.clone();
         let mut last = Last::Dot;
         let mut links = 0;
@@ -146,25 +147,24 @@ impl Caller {
             last = Last::Root;
         }
         loop {
-            at += count(&rest[at..], |b| b == b'/');
-            if at == rest.len() {
+            rest = &rest[count(rest, |b| b == b'/')..];
+            if rest.is_empty() {
                 return Ok(Found::at(directory, last));
             }
-            let len = count(&rest[at..], |b| b != b'/');
-            let name: Box<[u8]> = rest[at..at + len].into();
-            let slashes = count(&rest[at + len..], |b| b == b'/');
-            let is_last = at + len + slashes == rest.len();
-            at += len;
+            let (name, after) = rest.split_at(count(rest, |b| b != b'/'));
+            let slashes = count(after, |b| b == b'/');
+            let is_last = slashes == after.len();
+            rest = after;
 
             if !directory.is_directory() {
                 return Err(Errno::ENOTDIR);
             }
             credentials.check(&directory, EXECUTE)?;
-            if *name == *b"." {
+            if name == b"." {
                 last = Last::Dot;
                 continue;
             }
-            if *name == *b".." {
+            if name == b".." {
                 last = Last::DotDot;
                 directory = above(&directory, &root);
                 continue;
@@ -173,17 +173,16 @@ impl Caller {
                 return Err(Errno::ENAMETOOLONG);
             }
 
-            let child = self.child(&directory, &name).await?;
-            let mut found = Found {
+            let found = |directory: &Rc<Vnode>, node, last| Found {
                 directory: directory.clone(),
-                name,
-                last: Last::Name,
-                node: child.clone().map(Node::File),
-                trailing_slash: is_last && slashes > 0,
+                name: name.into(),
+                last,
+                node,
+                trailing_slash: slashes > 0,
             };
-            let Some(child) = child else {
+            let Some(child) = self.child(&directory, name).await? else {
                 return if is_last {
-                    Ok(found)
+                    Ok(found(&directory, None, Last::Name))
                 } else {
                     Err(Errno::ENOENT)
                 };
@@ -200,7 +199,7 @@ impl Caller {
                         return Err(Errno::ENOTDIR);
                     }
                     self.found_file(&child);
-                    return Ok(found);
+                    return Ok(found(&directory, Some(Node::File(child)), Last::Name));
                 }
                 directory = child;
                 last = Last::Name;
@@ -211,7 +210,7 @@ impl Caller {
             if links > LINKS_MAX {
                 return Err(Errno::ELOOP);
             }
-            if let Some(file) = self.descriptor_link(&directory, &found.name)? {
+            if let Some(file) = self.descriptor_link(&directory, name)? {
                 match (&file.vnode, is_last) {
                     (Some(vnode), _) if vnode.is_directory() => {
                         directory = vnode.clone();
@@ -219,9 +218,7 @@ impl Caller {
                         continue;
                     }
                     (_, true) if slashes == 0 => {
-                        found.node = Some(Node::Open(file));
-                        found.last = Last::Jump;
-                        return Ok(found);
+                        return Ok(found(&directory, Some(Node::Open(file)), Last::Jump));
                     }
                     _ => return Err(Errno::ENOTDIR),
                 }
@@ -230,14 +227,12 @@ impl Caller {
             if target.is_empty() {
                 return Err(Errno::ENOENT);
             }
-            let mut next = Vec::with_capacity(target.len() + rest.len() - at);
-            next.extend_from_slice(&target);
-            next.extend_from_slice(&rest[at..]);
+            let next = [&target, rest].concat();
             if next.len() >= 2 * PATH_MAX {
                 return Err(Errno::ENAMETOOLONG);
             }
-            rest = next;
-            at = 0;
+            spliced = next;
+            rest = &spliced;
             last = Last::Dot;
             if rest.starts_with(b"/") {
                 directory = root.clone();

@@ -125,7 +125,7 @@ impl Vfs {
                 mounts.map(|m| m.vnodes_in_use() as u64).sum()
             },
             pipes: self.counters.pipes.get(),
-            tasks: self.counters.tasks.get(),
+            tasks: self.spawner.tasks() as u64,
             grants: self.machine.grants() as u64,
             processes: self.processes.borrow().len() as u64,
             repairs: self.vm.repairs.get(),

@@ -1,43 +1,64 @@
 //! What this server tells the laboratory of itself: whom each task serves, with which call, and
 //! with which file ([`abi::trace::Serving`]). Without a laboratory nobody asks.
 
+use crate::calls::{self, Args};
 use crate::file::{Kind, OpenFile};
 use crate::machine::Machine;
 use crate::state::{Caller, Vfs};
 use crate::vnode::Vnode;
-use abi::Endpoint;
 use abi::trace::{SERVING_NAME, Serving, Stage};
+use abi::{Endpoint, Errno};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::poll_fn;
-use core::pin::pin;
+use core::pin::Pin;
 use libexec::Step;
 
 impl Vfs {
-    /// [`Vfs::spawn`] of a task that serves `client`: `call` is a Linux call's number or the kind
-    /// of a message, `file` what [`Serving::file`] makes.
+    /// Starts a task that serves `client`: `call` is a Linux call's number or the kind of a message,
+    /// `file` what [`Serving::file`] makes.
     pub fn spawn_for(
-        self: &Rc<Self>,
+        &self,
         client: Endpoint,
         call: u64,
         file: u64,
         task: impl Future<Output = ()> + 'static,
     ) {
         if self.machine.serving().is_none() {
-            return self.spawn(task);
+            return self.spawner.spawn(task);
         }
-        let serving = Serving {
-            client: client.0,
-            call: call as u32,
-            file,
-            ..Serving::NOBODY
+        let serving = serving(client, call as u32, file);
+        let task = told(self.machine.clone(), serving, Box::pin(task));
+        self.spawner.spawn(task);
+    }
+
+    /// [`calls::at_once`], told like a task.
+    pub fn serve_at_once(&self, c: &Caller, number: u32, args: Args) -> Option<Result<u64, Errno>> {
+        let Some(now) = self.machine.serving() else {
+            return calls::at_once(c, number, args);
         };
-        self.spawn(told(self.machine.clone(), serving, task));
+        now.set(serving(c.who(), number, 0));
+        let result = calls::at_once(c, number, args);
+        now.set(Serving::NOBODY);
+        result
+    }
+}
+
+fn serving(client: Endpoint, call: u32, file: u64) -> Serving {
+    Serving {
+        client: client.0,
+        call,
+        file,
+        ..Serving::NOBODY
     }
 }
 
 /// Runs `task`; while it runs the server says what it does.
-async fn told(machine: Rc<dyn Machine>, mut serving: Serving, task: impl Future<Output = ()>) {
-    let mut task = pin!(task);
+async fn told(
+    machine: Rc<dyn Machine>,
+    mut serving: Serving,
+    mut task: Pin<Box<impl Future<Output = ()>>>,
+) {
     poll_fn(|context| {
         let Some(now) = machine.serving() else {
             return task.as_mut().poll(context);

@@ -26,8 +26,6 @@ pub struct Counters {
     pub files: Cell<u64>,
     /// Pipes.
     pub pipes: Cell<u64>,
-    /// Tasks.
-    pub tasks: Cell<u64>,
     /// Open files whose position is locked.
     pub positions: Cell<u64>,
     next_id: Cell<u64>,
@@ -147,16 +145,6 @@ impl Vfs {
     /// The driver of a character device's major number.
     pub fn driver(&self, major: u32) -> Option<Rc<Driver>> {
         self.drivers.borrow().get(&major).cloned()
-    }
-
-    /// Runs a task that counts as one.
-    pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        Counters::up(&self.counters.tasks);
-        let vfs = self.clone();
-        self.spawner.spawn(async move {
-            task.await;
-            Counters::down(&vfs.counters.tasks);
-        });
     }
 }
 

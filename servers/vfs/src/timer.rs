@@ -75,7 +75,7 @@ impl Timer {
         let (timer, setting) = (Rc::downgrade(self), self.setting.get());
         let (sleeper, reset) = (vfs.clone(), self.reset.clone());
         let valid = move || timer.upgrade().filter(|t| t.setting.get() == setting);
-        vfs.spawn(async move {
+        vfs.spawner.spawn(async move {
             if valid().is_none() {
                 return;
             }

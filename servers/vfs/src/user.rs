@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 
 /// A structure of Linux's ABI: plain integers without padding that matters.
 ///
@@ -123,8 +124,8 @@ impl UserMemory {
             let start = path.len();
             path.resize(start + room, 0);
             self.read(at, &mut path[start..]).await?;
-            if let Some(end) = path[start..].iter().position(|&b| b == 0) {
-                path.truncate(start + end);
+            if let Ok(text) = CStr::from_bytes_until_nul(&path[start..]) {
+                path.truncate(start + text.count_bytes());
                 return if path.len() < PATH_MAX {
                     Ok(path)
                 } else {

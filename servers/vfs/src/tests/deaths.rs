@@ -88,7 +88,7 @@ fn every_call_on_a_dead_file_system_is_an_io_error() {
     assert_eq!(pages[0].status, Err(Errno::EIO));
     assert_eq!(w.call(linux::__NR_close, &[fd]), Ok(0));
     assert_eq!(w.vfs.machine.grants(), 0, "grants are revoked");
-    assert_eq!(w.vfs.counters.tasks.get(), 0, "nothing waits for ever");
+    assert_eq!(w.vfs.spawner.tasks(), 0, "nothing waits for ever");
 }
 
 /// The internal error of VFS, and Linux's for a call that is to be made again.
