@@ -16,9 +16,9 @@ use absentia_vmm::log::{KEPT, Log};
 use absentia_vmm::machine::{self, Accelerator, Config};
 use common::Platform;
 
-const ROWS: [&str; 17] = [
+const ROWS: [&str; 18] = [
     "G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "G13", "G14", "K1", "K2",
-    "K3", "K5",
+    "K3", "K5", "along",
 ];
 /// Those where a copy that may fail is parked first (policy `file-only`).
 const PARKED_ROWS: [&str; 1] = ["G12"];

@@ -16,6 +16,8 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::{grants, ipc, kernel, log};
 
+mod along;
+
 const ENTRIES: usize = 8;
 const PAGES: u64 = 8;
 
@@ -327,7 +329,8 @@ const TOLD: Message = Message {
     words: [11, 12, 13, 14, 15, 16, 17],
 };
 
-/// The second helper: for K3 it receives without a stack, for K5 it copies when told.
+/// The second helper: for K3 it receives without a stack, for K5 it copies when told, and then
+/// it sends back what comes.
 pub extern "C" fn second() -> ! {
     let local = 0u8;
     SECOND_STACK.store(&raw const local as u64, Ordering::Relaxed);
@@ -339,7 +342,8 @@ pub extern "C" fn second() -> ! {
     assert_eq!(clear(1), Ok(()));
     check("done", ipc::notify(helper()));
     loop {
-        check("wait", ipc::receive());
+        let received = check("wait", ipc::receive());
+        check("back", ipc::post_raw(received.source, received.message));
     }
 }
 
@@ -377,6 +381,7 @@ fn together(second: Endpoint) {
     assert_eq!((requests(), NOTIFIED.load(Ordering::Relaxed)), (2, 1));
     assert!(holds(0, 0) && holds(1, 0));
     row("K5");
+    along::along(second);
 }
 
 fn indirect(index: usize, granter: Endpoint, id: i32) -> i32 {
