@@ -106,13 +106,13 @@ pub enum Follow {
 
 impl Caller {
     /// Walks `path` from `start` (or the root) with effective ids.
-    pub async fn walk(
+    pub fn walk(
         &self,
         start: &Rc<Vnode>,
         path: &[u8],
         follow: Follow,
-    ) -> Result<Found, Errno> {
-        self.walk_as(start, path, follow, false).await
+    ) -> impl Future<Output = Result<Found, Errno>> {
+        self.walk_as(start, path, follow, false)
     }
 
     /// [`Caller::walk`], optionally with the real ids (access(2)).
@@ -180,7 +180,12 @@ impl Caller {
                 node,
                 trailing_slash: slashes > 0,
             };
-            let Some(child) = self.child(&directory, name).await? else {
+            let child = match known_child(&directory, name)? {
+                Some(Cached::Present(child)) => Some(child),
+                Some(Cached::Absent) => None,
+                None => self.ask_child(&directory, name).await?,
+            };
+            let Some(child) = child else {
                 return if is_last {
                     Ok(found(&directory, None, Last::Name))
                 } else {
@@ -251,21 +256,12 @@ impl Caller {
         self.walk(start, path, follow).await?.existing()?.vnode()
     }
 
-    /// One name in a directory, through mounts and the name cache.
-    pub async fn child(
+    /// One name in a directory that [`known_child`] does not know.
+    async fn ask_child(
         &self,
         directory: &Rc<Vnode>,
         name: &[u8],
     ) -> Result<Option<Rc<Vnode>>, Errno> {
-        if let Some(mount) = directory.mounted(name) {
-            return mount.root().map(Some);
-        }
-        directory.mount.peer.check_alive()?;
-        match directory.cached(name) {
-            Some(Cached::Present(vnode)) => return Ok(Some(vnode)),
-            Some(Cached::Absent) => return Ok(None),
-            None => {}
-        }
         let mount = &directory.mount;
         let changes = directory.changes();
         let grant = mount.peer.lend(name)?;
@@ -355,6 +351,15 @@ impl Caller {
         let file = process.files().get(number as i32);
         file.map(Some).map_err(|_| Errno::ENOENT)
     }
+}
+
+/// One name in a directory, if what is mounted there or the name cache knows of it.
+fn known_child(directory: &Vnode, name: &[u8]) -> Result<Option<Cached>, Errno> {
+    if let Some(mount) = directory.mounted(name) {
+        return mount.root().map(|root| Some(Cached::Present(root)));
+    }
+    directory.mount.peer.check_alive()?;
+    Ok(directory.cached(name))
 }
 
 /// Remembers where a directory hangs.
