@@ -536,6 +536,8 @@ pub struct BootInfo {
     pub gate: u64,
     /// TSC ticks per second; 0 when time is virtual and only the kernel knows it.
     pub tsc_hz: u64,
+    /// The TSC when the kernel's clock started.
+    pub tsc_start: u64,
     /// Entries of the boot archive.
     pub modules: u64,
     /// Physical address of the boot archive and its length in bytes.
@@ -548,6 +550,34 @@ pub struct BootInfo {
     pub deciding: u64,
     /// Deliberate defects: bits of [`crate::sabotage`].
     pub sabotage: u64,
+}
+
+impl BootInfo {
+    /// Of no machine.
+    pub const NONE: BootInfo = BootInfo {
+        free: [(0, 0); 8],
+        ram_bytes: 0,
+        gate: 0,
+        tsc_hz: 0,
+        tsc_start: 0,
+        modules: 0,
+        archive: (0, 0),
+        xsave_bytes: 0,
+        lab: 0,
+        deciding: 0,
+        sabotage: 0,
+    };
+}
+
+/// Nanoseconds a tick, as a fraction of 2^32. The kernel and those who read the TSC themselves reckon alike, so that
+/// all have the same time.
+pub const fn tick_scale(hz: u64) -> u64 {
+    ((1_000_000_000u128 << 32) / hz as u128) as u64
+}
+
+/// Ticks to nanoseconds, by their [`tick_scale`].
+pub const fn ticks_to_ns(ticks: u64, scale: u64) -> u64 {
+    ((ticks as u128 * scale as u128) >> 32) as u64
 }
 
 /// Checks that `[address, address + len)` is user memory.

@@ -40,18 +40,7 @@ const RAM_LIMIT: u64 = 3 << 30;
 /// Below this lie the loader's structures and the PC's holes.
 const LOW_MEMORY: u64 = 1 << 20;
 
-static mut INFO: BootInfo = BootInfo {
-    free: [(0, 0); 8],
-    ram_bytes: 0,
-    gate: 0,
-    tsc_hz: 0,
-    modules: 0,
-    archive: (0, 0),
-    xsave_bytes: 0,
-    lab: 0,
-    deciding: 0,
-    sabotage: 0,
-};
+static mut INFO: BootInfo = BootInfo::NONE;
 static COMMAND_LINE: Global<&[u8]> = Global::new(&[]);
 
 /// Page tables that map VM: PML4, PDPT, PD and one PT for each 2 MiB of its image.
@@ -169,6 +158,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
             ram_bytes: ram(&start).map(|(from, to)| to - from).sum(),
             gate: gate_word,
             tsc_hz: hz,
+            tsc_start: clock::start(),
             modules: header.count,
             archive: (archive, archive_len),
             xsave_bytes: fpu::size() as u64,

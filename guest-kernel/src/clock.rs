@@ -7,6 +7,7 @@
 use crate::arch::apic;
 use crate::global::Global;
 use crate::sched::counters;
+use abi::kernel::{tick_scale, ticks_to_ns};
 use core::arch::x86_64::_rdtsc;
 
 /// How long a process runs before another of its priority gets a turn, ns.
@@ -50,7 +51,7 @@ pub fn init(hz: u64, deterministic: bool) -> u64 {
     let hz = if deterministic { 1_000_000_000 } else { hz };
     START.set(ticks());
     QUANTUM_TICKS.set((hz as u128 * QUANTUM as u128 / 1_000_000_000) as u64);
-    SCALE.set(((1_000_000_000u128 << 32) / hz as u128) as u64);
+    SCALE.set(tick_scale(hz));
     if deterministic { 0 } else { hz }
 }
 
@@ -68,14 +69,14 @@ pub fn time_of(tsc: u64) -> u64 {
 
 /// The TSC when the clock started.
 #[inline(always)]
-fn start() -> u64 {
+pub fn start() -> u64 {
     START.get()
 }
 
 /// Ticks to ns.
 #[inline(always)]
 pub fn to_ns(ticks: u64) -> u64 {
-    ((ticks as u128 * SCALE.get() as u128) >> 32) as u64
+    ticks_to_ns(ticks, SCALE.get())
 }
 
 /// Ns since boot.

@@ -5,6 +5,7 @@ use abi::kernel::{Kcall, ProcessInfo, Registers, StopState};
 use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec;
 use alloc::vec::Vec;
+use rt::clock::Clock;
 use rt::grants::{self, Access};
 use rt::inbox::Inbox;
 use rt::ipc::Received;
@@ -16,6 +17,7 @@ pub struct Machine {
     xsave_bytes: usize,
     xfeatures: u64,
     inbox: Option<Inbox>,
+    clock: Clock,
 }
 
 impl Machine {
@@ -26,6 +28,7 @@ impl Machine {
             xsave_bytes,
             xfeatures: read_xcr0(),
             inbox: Inbox::new().ok(),
+            clock: Clock::new(),
         }
     }
 
@@ -85,7 +88,7 @@ impl System for Machine {
     }
 
     fn now(&mut self) -> u64 {
-        kernel::time_ns()
+        self.clock.uptime_ns()
     }
 
     fn set_timer(&mut self, deadline: u64) {

@@ -1,17 +1,16 @@
 //! Time since boot and of day.
 
 use abi::Errno;
+use abi::kernel::{BootInfo, tick_scale, ticks_to_ns};
 
 type Result<T> = core::result::Result<T, Errno>;
 
-/// Time since boot and of day, read without a kernel visit.
-#[derive(Clone, Copy, Debug)]
+/// Time since boot and of day, read without a kernel visit where that is possible.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
-    /// Nanoseconds since boot at `ticks`.
-    base_ns: u64,
-    ticks: u64,
-    /// 0 when unknown: then the kernel is asked each time.
-    ticks_per_second: u64,
+    /// The TSC at boot and its [`tick_scale`]; without a scale the kernel is asked each time.
+    start: u64,
+    scale: u64,
     /// Time of day at boot.
     epoch_ns: u64,
 }
@@ -19,23 +18,22 @@ pub struct Clock {
 impl Clock {
     /// Reads the time of boot from the run specification; without one, days start at boot.
     pub fn new() -> Clock {
+        let info = crate::kernel::boot_info().unwrap_or(BootInfo::NONE);
         Clock {
-            ticks_per_second: crate::kernel::boot_info().map_or(0, |info| info.tsc_hz),
+            start: info.tsc_start,
+            scale: match info.tsc_hz {
+                0 => 0,
+                hz => tick_scale(hz),
+            },
             epoch_ns: boot_epoch().unwrap_or(0),
-            base_ns: crate::kernel::time_ns(),
-            ticks: ticks(),
         }
     }
 
     /// Nanoseconds since boot.
     pub fn uptime_ns(&self) -> u64 {
-        match self.ticks_per_second {
+        match self.scale {
             0 => crate::kernel::time_ns(),
-            hz => {
-                let passed = ticks().saturating_sub(self.ticks) as u128;
-                let passed = passed * 1_000_000_000 / hz as u128;
-                self.base_ns.saturating_add(passed as u64)
-            }
+            scale => ticks_to_ns(ticks().saturating_sub(self.start), scale),
         }
     }
 
@@ -43,12 +41,6 @@ impl Clock {
     pub fn now(&self) -> (i64, i64) {
         let ns = self.epoch_ns.saturating_add(self.uptime_ns());
         ((ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64)
-    }
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock::new()
     }
 }
 

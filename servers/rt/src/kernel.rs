@@ -225,18 +225,7 @@ pub fn power_off(status: u64) -> ! {
 
 /// See [`Kcall::BootInfo`].
 pub fn boot_info() -> Result<BootInfo, Errno> {
-    let mut info = BootInfo {
-        free: [(0, 0); 8],
-        ram_bytes: 0,
-        gate: 0,
-        tsc_hz: 0,
-        modules: 0,
-        archive: (0, 0),
-        xsave_bytes: 0,
-        lab: 0,
-        deciding: 0,
-        sabotage: 0,
-    };
+    let mut info = BootInfo::NONE;
     unit(kcall(
         Kcall::BootInfo,
         [&mut info as *mut _ as u64, 0, 0, 0, 0],
