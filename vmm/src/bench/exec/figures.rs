@@ -154,6 +154,19 @@ impl Figures {
         Ok(())
     }
 
+    /// Takes the idle time out of the totals. Where ticks are instructions it is none: the processor executes
+    /// nothing, only the clock goes on while a disk works.
+    pub fn without_idle(&mut self) {
+        let ticks_per_ms = self.ticks_per_ms as i64;
+        let runs = self.workloads.iter_mut().flat_map(|w| &mut w.runs);
+        for run in runs.flatten() {
+            let idle = run.remove("kernel.idle_ns").unwrap_or(0);
+            if let Some(total) = run.get_mut("total") {
+                *total -= idle * ticks_per_ms / 1_000_000;
+            }
+        }
+    }
+
     /// ns as ticks of the time stamp counter.
     pub fn ticks(&self, ns: f64) -> f64 {
         ns * self.ticks_per_ms as f64 / 1e6
@@ -225,6 +238,27 @@ impl Traced {
 mod tests {
     use super::*;
     use ExecBackend::{Buffer, Copy, Map};
+
+    #[test]
+    fn idle_time_is_no_instructions() {
+        let mut figures = Figures::default();
+        for line in [
+            "clock 1000000",
+            "exec p cold 0 map total=100 kernel.idle_ns=90",
+            "exec p cold 0 buffer total=40 kernel.idle_ns=0",
+        ] {
+            figures.line(line).unwrap();
+        }
+        figures.without_idle();
+        let ratio = figures.workloads[0].ratio(Map, Buffer).unwrap();
+        assert_eq!(ratio.median, 0.25);
+        assert_eq!(
+            figures.workloads[0]
+                .value(Map, "kernel.idle_ns")
+                .map(|s| s.median),
+            None
+        );
+    }
 
     #[test]
     fn lines_become_workloads() {

@@ -163,8 +163,11 @@ pub fn measure(options: &Options) -> Result<Report> {
             outcome.log.join("\n")
         )
     };
-    let figures = figures.with_context(circumstances)?;
+    let mut figures = figures.with_context(circumstances)?;
     ensure!(figures.done, "{}", circumstances());
+    if options.accelerator == Accelerator::Qemu {
+        figures.without_idle();
+    }
     Ok(Report {
         accelerator: options.accelerator,
         gate: outcome.gate.unwrap_or(Gate::Direct),
