@@ -4,8 +4,10 @@ use crate::protocol;
 
 /// Bytes of a sector.
 pub const SECTOR: u64 = 512;
-/// Longest transfer of one request, bytes.
+/// Longest write, and what a driver has a buffer for, bytes.
 pub const MAX_TRANSFER: u64 = 128 * 1024;
+/// Longest read, bytes.
+pub const MAX_READ: u64 = 1 << 20;
 
 protocol! {
     base = 0x7000;
@@ -21,7 +23,7 @@ protocol! {
     Read = 2 {
         /// First sector.
         sector: u64,
-        /// Bytes, a multiple of [`SECTOR`], at most [`MAX_TRANSFER`].
+        /// Bytes, a multiple of [`SECTOR`], at most [`MAX_READ`].
         len: u64,
         /// The buffer.
         grant: i32,
@@ -30,7 +32,7 @@ protocol! {
     Write = 3 {
         /// First sector.
         sector: u64,
-        /// Bytes.
+        /// Bytes, likewise, at most [`MAX_TRANSFER`].
         len: u64,
         /// The buffer.
         grant: i32,

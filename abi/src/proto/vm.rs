@@ -417,6 +417,23 @@ protocol! {
         /// Whether any page of the file is, wherever.
         any: bool,
     };
+    /// [`CacheSet`] for `count` pages, in a row in the caller as in the file, up to the first that
+    /// cannot be put into the cache.
+    CacheSetRun = 33 {
+        /// The first page in the caller.
+        addr: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// File offset of the first page, page aligned.
+        offset: u64,
+        /// Pages.
+        count: u64,
+    } -> CacheRun {
+        /// Pages that are in the cache.
+        done: u64,
+    };
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
     /// to 8 bytes. `EFAULT` where it is not.

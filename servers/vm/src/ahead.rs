@@ -9,15 +9,17 @@ use crate::fault::Access;
 use crate::jobs::Job;
 use crate::region::{Flags, Region};
 use crate::server::Server;
-use abi::proto::vm::{CachePages, PagesCached, Prot};
-use abi::{Endpoint, Errno, PAGE};
+use abi::PAGE;
+use abi::proto::vm::Prot;
 use alloc::vec::Vec;
 
-/// Pages asked for at least: the block of the file that the missing one is in, what one disk
-/// request brings.
-const BLOCK: u64 = 32;
+/// Pages asked for at least: the block of the file that the missing one is in. Another fault costs
+/// more than three times what 32 pages cost that come along.
+const BLOCK: u64 = 64;
+/// The same where memory is short.
+const LEAST: u64 = 32;
 /// Pages asked for at most.
-const MOST: u64 = 256;
+const MOST: u64 = 512;
 /// Bytes of a program's data that it gets copies of before it writes them.
 pub const OWN: u64 = 16 * PAGE;
 
@@ -25,15 +27,18 @@ impl Server {
     /// How many pages before and after the missing one, `key` at the job's cursor, are to come
     /// along.
     pub(crate) fn pages_around(&mut self, job: &Job, key: Key) -> (u64, u64) {
-        let before = key.offset / PAGE % BLOCK;
-        let block = BLOCK - before - 1;
+        let around = |block: u64| {
+            let before = key.offset / PAGE % block;
+            (before, block - before - 1)
+        };
         let Ok((space, pool)) = self.space(job.who) else {
-            return (before, block);
+            return around(LEAST);
         };
         // Never at the expense of what others may need.
         if pool.frames.free() <= pool.frames.total() / 8 {
-            return (before, block);
+            return around(LEAST);
         }
+        let (before, _) = around(BLOCK);
         let first = key.offset - before * PAGE;
         let from = first.saturating_sub(MOST * PAGE);
         let cached = pool.cache.range(key.file, from, first).rev();
@@ -80,21 +85,5 @@ impl Server {
             }
             space.enter_cached(pool, region, key.file, from, to);
         }
-    }
-
-    /// [`CachePages`].
-    pub(crate) fn cache_pages(
-        &mut self,
-        source: Endpoint,
-        r: CachePages,
-    ) -> Result<PagesCached, Errno> {
-        self.service(source)?;
-        let Key { file, offset } = Server::cache_key(r.dev, r.ino, r.offset)?;
-        let cache = &self.pool.cache;
-        let end = offset.saturating_add(64 * PAGE);
-        let bits = cache.range(file, offset, end);
-        let pages = bits.fold(0, |bits, (at, _)| bits | 1 << ((at - offset) / PAGE));
-        let any = pages != 0 || cache.range(file, 0, u64::MAX).next().is_some();
-        Ok(PagesCached { pages, any })
     }
 }

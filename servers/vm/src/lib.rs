@@ -27,6 +27,7 @@ pub mod fork;
 pub mod frames;
 pub mod jobs;
 pub mod lab;
+mod lend;
 pub mod linux;
 pub mod owners;
 pub mod pool;

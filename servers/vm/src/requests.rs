@@ -1,25 +1,22 @@
 //! The protocol of `abi::proto::vm`: who may ask what, and what it does.
 
 use crate::ahead::OWN;
-use crate::cache::Key;
 use crate::fault::Access;
 use crate::files::FileId;
 use crate::jobs::Origin;
 use crate::region::{Backing, Flags, Region};
 use crate::server::Server;
 use crate::space::{Limits, check_range};
-use crate::table::{self, OWNER};
-use abi::kernel::USER_END;
+use crate::table;
 use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
-    CachePages, CacheRelease, CacheSet, CollectWritten, Contiguous, Discard, DropCaches, Dropped,
-    Exit, FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags, MapPhysical, Mapped,
-    MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot,
-    Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo,
-    SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
+    CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
+    DropCaches, Dropped, Exit, FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags,
+    MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone,
+    Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits,
+    SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
-use abi::sabotage;
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
 /// The most physically contiguous memory one request gets.
@@ -65,6 +62,7 @@ impl Server {
                 server.space(r.who)?.0.set_layout(r.start, r.mmap_top)
             }),
             CacheSet::KIND => self.typed(source, message, Server::cache_set),
+            CacheSetRun::KIND => self.typed(source, message, Server::cache_set_run),
             CacheMap::KIND => self.typed(source, message, Server::cache_map),
             CacheForget::KIND => self.typed(source, message, Server::cache_forget),
             CacheRelease::KIND => self.typed(source, message, Server::cache_release),
@@ -382,150 +380,6 @@ impl Server {
         }
     }
 
-    /// The caller's page at `addr`, in anonymous memory of a service.
-    fn cache_page(&mut self, source: Endpoint, addr: u64) -> Result<u64, Errno> {
-        self.service(source)?;
-        let (space, pool) = self.space(source)?;
-        let anonymous = space
-            .regions
-            .at(addr)
-            .is_some_and(|r| r.backing == Backing::Anonymous && r.prot.contains(Prot::WRITE));
-        if !addr.is_multiple_of(PAGE) || addr >= USER_END || !anonymous {
-            return Err(Errno::EINVAL);
-        }
-        let entry = table::get(pool.frames, space.top, addr);
-        if let Some(process) = self.process_mut(source) {
-            process.in_chain = true;
-        }
-        Ok(entry)
-    }
-
-    pub(crate) fn cache_key(dev: u64, ino: u64, offset: u64) -> Result<Key, Errno> {
-        if dev >= crate::files::SHARED_MEMORY || !offset.is_multiple_of(PAGE) {
-            return Err(Errno::EINVAL);
-        }
-        Ok(Key {
-            file: FileId { dev, ino },
-            offset,
-        })
-    }
-
-    fn cache_set(&mut self, source: Endpoint, r: CacheSet) -> Result<(), Errno> {
-        let entry = self.cache_page(source, r.addr)?;
-        let key = Server::cache_key(r.dev, r.ino, r.offset)?;
-        if entry == 0 {
-            return Err(Errno::EFAULT);
-        }
-        let frame = table::frame(entry);
-        let (space, pool) = self.space(source)?;
-        match pool.cache.key_of(pool.frames, frame) {
-            Some(already) if already == key => return Ok(()),
-            // Under another name, or others still use what was forgotten.
-            Some(_) => return Err(Errno::EBUSY),
-            None if pool.frames.refs(frame) != 1 => return Err(Errno::EBUSY),
-            None => {}
-        }
-        if pool.lab.sabotage & sabotage::CACHE_NOT_SHARED != 0 {
-            let copy = pool.take_copy(frame)?;
-            pool.cache.insert(pool.frames, key, copy);
-            pool.frames.release(copy);
-            return Ok(());
-        }
-        pool.cache.insert(pool.frames, key, frame);
-        set_entry(space, pool, r.addr, entry | OWNER)
-    }
-
-    fn cache_map(&mut self, source: Endpoint, r: CacheMap) -> Result<(), Errno> {
-        let old = self.cache_page(source, r.addr)?;
-        let key = Server::cache_key(r.dev, r.ino, r.offset)?;
-        let (space, pool) = self.space(source)?;
-        let frame = pool.cache.get(key).ok_or(Errno::ENOENT)?;
-        if old != 0 && table::frame(old) == frame {
-            return Ok(());
-        }
-        let prot = space.regions.at(r.addr).map_or(READ_WRITE, |r| r.prot);
-        pool.frames.share(frame);
-        let entry = table::entry(frame, prot, true) | OWNER;
-        if let Err(error) = set_entry(space, pool, r.addr, entry) {
-            pool.frames.release(frame);
-            return Err(error);
-        }
-        if old != 0 {
-            pool.frames.release(table::frame(old));
-        }
-        Ok(())
-    }
-
-    fn cache_forget(&mut self, source: Endpoint, r: CacheForget) -> Result<(), Errno> {
-        self.service(source)?;
-        if r.dev >= crate::files::SHARED_MEMORY {
-            return Err(Errno::EINVAL);
-        }
-        let pool = &mut self.pool;
-        if r.ino == u64::MAX {
-            pool.cache.forget_device(pool.frames, r.dev);
-        } else {
-            let file = FileId {
-                dev: r.dev,
-                ino: r.ino,
-            };
-            let offset = abi::page_up(r.offset).ok_or(Errno::EINVAL)?;
-            pool.cache.forget(pool.frames, file, offset);
-        }
-        Ok(())
-    }
-
-    fn cache_clean(&mut self, source: Endpoint, r: CacheClean) -> Result<(), Errno> {
-        self.service(source)?;
-        let key = Server::cache_key(r.dev, r.ino, r.offset)?;
-        let end = r.offset.checked_add(r.len).ok_or(Errno::EINVAL)?;
-        self.pool.cache.set_clean(key.file, r.offset, end);
-        Ok(())
-    }
-
-    /// The end of a range inside one anonymous mapping of a service.
-    fn anonymous(&mut self, source: Endpoint, addr: u64, len: u64) -> Result<u64, Errno> {
-        self.service(source)?;
-        let end = check_range(addr, len)?;
-        let (space, _) = self.space(source)?;
-        match space.regions.at(addr) {
-            Some(r) if r.backing == Backing::Anonymous && end <= r.end => Ok(end),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-
-    fn discard(&mut self, source: Endpoint, r: Discard) -> Result<(), Errno> {
-        let end = self.anonymous(source, r.addr, r.len)?;
-        let (space, pool) = self.space(source)?;
-        space.drop_pages(pool, r.addr, end);
-        Ok(())
-    }
-
-    fn populate(&mut self, source: Endpoint, r: Populate) -> Result<(), Errno> {
-        let end = self.anonymous(source, r.addr, r.len)?;
-        let (space, pool) = self.space(source)?;
-        Ok(space.populate(pool, r.addr, end, false)?)
-    }
-
-    fn cache_release(&mut self, source: Endpoint, r: CacheRelease) -> Result<(), Errno> {
-        let entry = self.cache_page(source, r.addr)?;
-        let (space, pool) = self.space(source)?;
-        let frame = table::frame(entry);
-        if entry != 0 && pool.frames.refs(frame) == 1 && pool.frames.tag(frame) == 0 {
-            return set_entry(space, pool, r.addr, entry & !OWNER);
-        }
-        let prot = space.regions.at(r.addr).map_or(READ_WRITE, |r| r.prot);
-        let fresh = pool.take()?;
-        if let Err(error) = set_entry(space, pool, r.addr, table::entry(fresh, prot, true)) {
-            pool.frames.release(fresh);
-            return Err(error);
-        }
-        if entry != 0 {
-            pool.frames.release(frame);
-        }
-        Ok(())
-    }
-
     fn space_info(&mut self, source: Endpoint, r: SpaceInfo) -> Result<SpaceFigures, Errno> {
         self.service(source)?;
         let (space, pool) = self.space(r.who)?;
@@ -585,15 +439,4 @@ impl Server {
             offset: file.map_or(0, |_| region.offset_of(region.start)),
         })
     }
-}
-
-fn set_entry(
-    space: &crate::space::Space,
-    pool: &mut crate::pool::Pool,
-    address: u64,
-    entry: u64,
-) -> Result<(), Errno> {
-    pool.make_room()?;
-    table::Cursor::new(space.top).set(pool.frames, address, entry)?;
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! One disk and its queue.
 
 use abi::Errno;
-use abi::proto::block::{MAX_TRANSFER, SECTOR};
+use abi::proto::block::{MAX_READ, MAX_TRANSFER, SECTOR};
 use core::sync::atomic::{Ordering, fence};
 use virtio::dma::{Buffer, Pool};
 use virtio::{DeviceStatus, Features, InterruptStatus, Transport, VirtQueue, negotiate};
@@ -97,7 +97,11 @@ impl<T: Transport> Disk<T> {
 
     /// Checks a transfer against the disk: whole sectors, inside, not too long.
     pub fn check(&self, operation: Operation, sector: u64, len: u64) -> Result<(), Errno> {
-        if len == 0 || !len.is_multiple_of(SECTOR) || len > MAX_TRANSFER {
+        let most = match operation {
+            Operation::Read => MAX_READ,
+            Operation::Write | Operation::Flush => MAX_TRANSFER,
+        };
+        if len == 0 || !len.is_multiple_of(SECTOR) || len > most {
             return Err(Errno::EINVAL);
         }
         match sector.checked_add(len / SECTOR) {

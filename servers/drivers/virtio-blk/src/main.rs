@@ -82,6 +82,24 @@ fn note(bits: u64) -> bool {
     is_interrupt(bits)
 }
 
+/// Answers a caller and takes the next message: one that waits, or what comes, in one visit of the
+/// kernel. A caller that died needs no answer.
+fn next(
+    answer: Option<(Endpoint, Message)>,
+    waiting: &mut VecDeque<Received>,
+) -> Result<Received, Errno> {
+    match (answer, waiting.pop_front()) {
+        (Some((to, reply)), None) => ipc::reply_receive(to, reply),
+        (None, None) => ipc::receive(),
+        (answer, Some(received)) => {
+            if let Some((to, reply)) = answer {
+                let _ = ipc::reply_raw(to, reply);
+            }
+            Ok(received)
+        }
+    }
+}
+
 fn main() -> ! {
     let made = dma::init(DMA_PAGES)
         .and_then(|()| window::open(DeviceType::Block))
@@ -100,9 +118,11 @@ fn main() -> ! {
         polled: window::polled(),
         ..Host::default()
     };
+    let mut answered = None;
     loop {
-        let next = host.waiting.pop_front().map_or_else(ipc::receive, Ok);
-        let Ok(received) = next else { continue };
+        let Ok(received) = next(answered.take(), &mut host.waiting) else {
+            continue;
+        };
         let (source, message) = (received.source, &received.message);
         match received.class {
             Class::Call => {
@@ -111,8 +131,7 @@ fn main() -> ! {
                     Some(errno) => Message::error(errno),
                     None => answer(&mut disk, &mut host, source, message),
                 };
-                // A caller that died needs no answer.
-                let _ = ipc::reply_raw(source, reply);
+                answered = Some((source, reply));
             }
             Class::Post if source == Endpoint::VFS => {
                 if let Some(done) = special::answer(&mut disk, &mut host, source, message) {

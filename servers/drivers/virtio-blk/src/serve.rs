@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, Operation};
 use abi::message::reply_message;
-use abi::proto::block::{DiskInfo, Flush, Info, Read, Write};
+use abi::proto::block::{DiskInfo, Flush, Info, MAX_TRANSFER, Read, SECTOR, Write};
 use abi::{Endpoint, Errno, Message, Request};
 use virtio::Transport;
 
@@ -55,8 +55,13 @@ fn read<T: Transport>(
 ) -> Result<(), Errno> {
     let Read { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
     disk.check(Operation::Read, sector, len)?;
-    disk.run(Operation::Read, sector, len as usize, |_| grants.wait())?;
-    grants.store(source, grant, 0, &disk.data()[..len as usize])
+    for done in (0..len).step_by(MAX_TRANSFER as usize) {
+        let piece = (len - done).min(MAX_TRANSFER) as usize;
+        let from = sector + done / SECTOR;
+        disk.run(Operation::Read, from, piece, |_| grants.wait())?;
+        grants.store(source, grant, done, &disk.data()[..piece])?;
+    }
+    Ok(())
 }
 
 fn write<T: Transport>(

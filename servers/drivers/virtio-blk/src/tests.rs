@@ -2,7 +2,7 @@ use crate::disk::{DMA_PAGES, Disk, Operation};
 use crate::serve::{Grants, answer};
 use crate::special;
 use abi::message::reply_result;
-use abi::proto::block::{DiskInfo, Flush, Info, MAX_TRANSFER, Read, Write};
+use abi::proto::block::{DiskInfo, Flush, Info, MAX_READ, MAX_TRANSFER, Read, Write};
 use abi::proto::device as file;
 use abi::{Endpoint, Errno, Request};
 use linux_raw_sys::ioctl;
@@ -133,6 +133,31 @@ fn requests_against_a_device() {
     assert_eq!((memory.0[511], memory.0[512], memory.0[1024]), (7, 8, 0x5a));
     assert_eq!(ask(&mut disk, memory, Flush {}), Ok(()));
     memory.0.fill(0x5a);
+    let long = Write {
+        sector: 0,
+        len: all + 512,
+        grant: 1,
+    };
+    assert_eq!(ask(&mut disk, memory, long), Err(Errno::EINVAL));
+    // What is longer than the driver's buffer comes in pieces.
+    let large = &mut Memory(vec![0; 2 * all as usize + 1024]);
+    let read = Read {
+        sector: 3,
+        len: 2 * all + 512,
+        grant: 1,
+    };
+    assert_eq!(ask(&mut disk, large, read), Ok(()));
+    let sectors = large.0.chunks(512).enumerate();
+    let expected = |i: usize| {
+        if (i as u64 * 512) < read.len {
+            (3 + i) as u8
+        } else {
+            0
+        }
+    };
+    for (i, bytes) in sectors {
+        assert!(bytes.iter().all(|&byte| byte == expected(i)), "sector {i}");
+    }
     for _ in 0..100 {
         let write = Write {
             sector: 666,
@@ -147,7 +172,7 @@ fn requests_against_a_device() {
     for (sector, len) in [
         (0, 0),
         (0, 100),
-        (0, all + 512),
+        (0, MAX_READ + 512),
         (SECTORS, 512),
         (SECTORS - 1, 1024),
         (u64::MAX, 512),

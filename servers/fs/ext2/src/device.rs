@@ -9,7 +9,8 @@ use crate::{Errno, PAGE, Result};
 /// Bytes of a sector.
 pub const SECTOR: usize = 512;
 
-/// A disk. Buffers are multiples of [`SECTOR`] and at most [`crate::TRANSFER`] bytes long.
+/// A disk. Buffers are multiples of [`SECTOR`], at most [`crate::TRANSFER`] bytes long to be
+/// written and [`crate::REQUEST`] to be read.
 pub trait BlockDevice {
     /// Its size in sectors.
     fn sectors(&self) -> u64;
@@ -69,6 +70,10 @@ pub trait PageStore {
     fn page(&self, slot: usize) -> &[u8];
     /// The bytes of a slot.
     fn page_mut(&mut self, slot: usize) -> &mut [u8];
+    /// The bytes of `count` slots from `slot` on, where they lie one behind the other.
+    fn pages_mut(&mut self, _slot: usize, _count: usize) -> Option<&mut [u8]> {
+        None
+    }
     /// Makes the slot usable; called once for each slot, in order, before its first use.
     fn prepare(&mut self, _slot: usize) -> Result<()> {
         Ok(())

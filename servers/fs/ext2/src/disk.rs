@@ -40,7 +40,7 @@ impl<D: BlockDevice> Disk<D> {
         TRANSFER / self.block_size
     }
 
-    /// Reads one block.
+    /// Reads blocks from `block` on, as many as fill `buffer`.
     pub(crate) fn read(&mut self, block: u32, buffer: &mut [u8]) -> Result<()> {
         self.device.read(self.sector(block), buffer)
     }

@@ -5,20 +5,21 @@ use alloc::vec::Vec;
 use crate::device::{BlockDevice, PageStore};
 use crate::layout::{DIRECTORY, Inode, REGULAR, RO_LARGE_FILE};
 use crate::pages::PageBlocks;
-use crate::volume::Volume;
-use crate::{Errno, PAGE, Result, TRANSFER};
+use crate::volume::{Stream, Volume};
+use crate::{Errno, PAGE, REQUEST, Result, TRANSFER};
 
-/// Pages read ahead of a sequential reader, with those it asked for.
+/// Pages read for a reader that begins at the start, with those it asked for. Each time that it
+/// comes in order to one that is not there, twice as many are.
 const WINDOW: u32 = (TRANSFER / PAGE) as u32;
+
+/// Pages of a program that are read for its exec.
+const HEAD: u32 = 64;
+
+/// Pages read at once at most.
+pub(crate) const MOST: u32 = (REQUEST / PAGE) as u32;
 
 /// Places on the disk that are gone to for pages that nobody asked for.
 const FAVOURS: u32 = 4;
-
-/// Whether reading on from `last` to `block` is cheaper than a request of its own: next to
-/// each other, or with a map block or two between them.
-fn follows(last: u32, block: u32) -> bool {
-    block > last && block - last <= 3
-}
 
 /// A part of a file's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +51,12 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
     }
 
     /// Blocks in a page.
-    fn subs(&self) -> usize {
+    pub(crate) fn subs(&self) -> usize {
         PAGE / self.sb.block_size
     }
 
     /// Maps the blocks of a page.
-    fn page_blocks(&mut self, inode: &Inode, index: u32) -> Result<PageBlocks> {
+    pub(crate) fn page_blocks(&mut self, inode: &Inode, index: u32) -> Result<PageBlocks> {
         let subs = self.subs();
         let first = index as u64 * subs as u64;
         let mut blocks = [0; 4];
@@ -63,145 +64,6 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             *block = self.map(inode, first + sub as u64)?;
         }
         Ok(blocks)
-    }
-
-    /// Brings `want` pages from `first` on into the cache and pins them, and up to `ahead`
-    /// more if that costs no further seek. Pages that are all hole are left out, but for page
-    /// `hole`.
-    fn load(
-        &mut self,
-        ino: u32,
-        inode: &Inode,
-        first: u32,
-        want: u32,
-        ahead: u32,
-        hole: Option<u32>,
-    ) -> Result<()> {
-        let end = inode
-            .size
-            .div_ceil(PAGE as u64)
-            .min(first as u64 + want as u64 + ahead as u64) as u32;
-        let mut missing: Vec<(u32, PageBlocks)> = Vec::new();
-        let mut last = 0;
-        for index in first..end.max(first + want) {
-            if self.pages.find(ino, index).is_some() {
-                continue;
-            }
-            let wanted = index < first + want;
-            if !wanted && missing.is_empty() {
-                // Everything wanted is here: no need to go to the disk now.
-                break;
-            }
-            let blocks = match self.page_blocks(inode, index) {
-                Ok(blocks) => blocks,
-                Err(errno) if wanted => return Err(errno),
-                Err(_) => break,
-            };
-            let mut mapped = blocks.iter().copied().filter(|&b| b != 0);
-            if let Some(block) = mapped.next() {
-                if !wanted && !follows(last, block) {
-                    break;
-                }
-                last = mapped.next_back().unwrap_or(block);
-            } else if hole != Some(index) {
-                continue;
-            }
-            missing.push((index, blocks));
-        }
-        let base = missing.first().map_or(0, |&(index, _)| index);
-        let elsewhere = match missing.is_empty() {
-            true => 0,
-            false => self.pages.elsewhere(ino, base),
-        };
-        let lent = |index: u32| match index - base {
-            at @ 0..64 => elsewhere >> at & 1 != 0,
-            _ => elsewhere != 0,
-        };
-        let mut reads: Vec<(u32, usize, usize)> = Vec::new();
-        let mut slots: Vec<usize> = Vec::new();
-        let mut failure = None;
-        let size = self.sb.block_size;
-        for &(index, blocks) in &missing {
-            let slot = match self.pages.insert(&mut self.disk, ino, index, blocks) {
-                Ok(slot) => slot,
-                Err(errno) if index < first + want => {
-                    slots.iter().for_each(|&s| self.pages.discard(s));
-                    return Err(errno);
-                }
-                Err(_) => break,
-            };
-            if lent(index) && self.pages.fetch(slot) {
-                continue;
-            }
-            slots.push(slot);
-            for (sub, &block) in blocks.iter().enumerate().take(self.subs()) {
-                if block == 0 {
-                    self.pages.bytes_mut(slot)[sub * size..(sub + 1) * size].fill(0);
-                } else {
-                    reads.push((block, slot, sub));
-                }
-            }
-        }
-        for slot in self.read_blocks(&reads) {
-            if self.pages.slots[slot].index < first + want {
-                failure = Some(Errno::EIO);
-            }
-            self.pages.discard(slot);
-        }
-        if let Some(errno) = failure {
-            return Err(errno);
-        }
-        // Bytes past the end are zero for whoever maps the page.
-        let last = (inode.size / PAGE as u64) as u32;
-        for slot in slots {
-            let s = self.pages.slots[slot];
-            if s.ino == ino && s.index >= last {
-                let keep = if s.index == last {
-                    (inode.size % PAGE as u64) as usize
-                } else {
-                    0
-                };
-                self.pages.bytes_mut(slot)[keep..].fill(0);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads blocks (disk block, slot, block within the page), as many in one request as
-    /// follow each other. Returns the slots that could not be filled.
-    fn read_blocks(&mut self, reads: &[(u32, usize, usize)]) -> Vec<usize> {
-        let size = self.sb.block_size;
-        let cluster = self.disk.cluster();
-        let mut failed = Vec::new();
-        let mut rest = reads;
-        while let [(first, ..), ..] = *rest {
-            let mut last = first;
-            let more = rest[1..]
-                .iter()
-                .take_while(|&&(block, ..)| {
-                    let near = follows(last, block) && ((block - first) as usize) < cluster;
-                    last = if near { block } else { last };
-                    near
-                })
-                .count();
-            let (run, after) = rest.split_at(1 + more);
-            let whole = self
-                .disk
-                .read_cluster(first, (last - first) as usize + 1)
-                .is_ok();
-            for &(block, slot, sub) in run {
-                // One bad sector must not take its neighbours along.
-                let at = if whole { block - first } else { 0 } as usize * size;
-                if whole || self.disk.read_cluster(block, 1).is_ok() {
-                    self.pages.store.page_mut(slot)[sub * size..(sub + 1) * size]
-                        .copy_from_slice(&self.disk.transfer[at..at + size]);
-                } else {
-                    failed.push(slot);
-                }
-            }
-            rest = after;
-        }
-        failed
     }
 
     /// Where the file's bytes from `offset` on are, at most `len` of them, appended to
@@ -225,19 +87,18 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let end = offset + len;
         let want = (end.div_ceil(PAGE as u64) - first as u64).min(limit as u64) as u32;
         let end = end.min((first as u64 + want as u64) * PAGE as u64);
-        let sequential = first == 0
-            || self
-                .streams
-                .get(&ino)
-                .is_some_and(|&next| next == first || next == first + 1);
-        let ahead = if sequential {
-            WINDOW.min(limit).saturating_sub(want)
-        } else {
-            0
+        let stream = self.streams.get(&ino).copied();
+        let window = match stream.filter(|s| s.next == first || s.next == first + 1) {
+            Some(Stream { window, .. }) if self.pages.has(ino, first + want - 1) => window,
+            Some(Stream { window, .. }) => (2 * window).clamp(WINDOW, MOST),
+            None if first == 0 => WINDOW,
+            None => 0,
         };
+        let ahead = window.min(limit).saturating_sub(want);
         self.load(ino, &inode, first, want, ahead, None)?;
         if self.references.contains_key(&ino) {
-            self.streams.insert(ino, end.div_ceil(PAGE as u64) as u32);
+            let next = end.div_ceil(PAGE as u64) as u32;
+            self.streams.insert(ino, Stream { next, window });
         }
         let mut at = offset;
         while at < end {
@@ -511,31 +372,37 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             }
         }
         let slot = self.pages.find(ino, index).ok_or(Errno::EIO)?;
-        let mut slots = Vec::from([slot]);
-        for other in (from..end).filter(|&other| other != index) {
-            let slot = self.pages.find(ino, other);
-            slots.extend(slot.filter(|&slot| !self.pages.slots[slot].published));
+        let mut slots = Vec::new();
+        for page in from..end {
+            let found = self.pages.find(ino, page);
+            slots.extend(found.filter(|&s| s == slot || !self.pages.slots[s].published));
         }
-        // VM may have no room now for the others.
-        match self.pages.publish_all(ino, &slots) {
-            0 => self.pages.publish(slot),
-            _ => Ok(()),
+        // VM may have no room now for those before it.
+        let done = self.pages.publish_all(ino, &slots);
+        match slots[..done].contains(&slot) {
+            true => Ok(()),
+            false => self.pages.publish(slot),
         }
     }
 
-    /// Publishes those of the pages from `offset` on that one request brought in, unless the first
-    /// of them is published already.
+    /// Publishes the pages from `offset` on, as many as are in a block that a page fault asks for,
+    /// unless the first of them is published already. A failure is for whoever reads them.
     pub fn share(&mut self, ino: u32, offset: u64) {
         let Ok(first) = u32::try_from(offset / PAGE as u64) else {
             return;
         };
-        let slot = self.pages.find(ino, first);
-        if slot.is_none_or(|slot| self.pages.slots[slot].published) {
+        let there = self.pages.find(ino, first);
+        if there.is_some_and(|slot| self.pages.slots[slot].published) {
             return;
         }
-        let pages = first..first.saturating_add(WINDOW);
+        let Ok(inode) = self.regular(ino) else { return };
+        self.pages.unpin();
+        let count = HEAD.min(self.pages.pin_limit());
+        if self.load(ino, &inode, first, 1, count - 1, None).is_err() {
+            return;
+        }
         let mut slots = Vec::new();
-        for index in pages {
+        for index in first..first.saturating_add(count) {
             let slot = self.pages.find(ino, index);
             slots.extend(slot.filter(|&slot| !self.pages.slots[slot].published));
         }

@@ -42,6 +42,7 @@ mod disk;
 mod file;
 mod inode;
 mod layout;
+mod load;
 mod lru;
 mod map;
 mod meta;
@@ -73,5 +74,7 @@ pub const ROOT: u32 = 2;
 pub const PAGE: usize = abi::PAGE_SIZE;
 /// Longest name, bytes.
 pub const NAME_MAX: usize = 255;
-/// The longest device request the caches make, bytes.
+/// The longest write the caches make, and the longest read that goes through a buffer, bytes.
 pub const TRANSFER: usize = 128 * 1024;
+/// The longest read straight into cache pages, bytes.
+pub const REQUEST: usize = 1 << 20;

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::device::{BlockDevice, PageStore};
 use crate::disk::Disk;
+use crate::file::MOST;
 use crate::lru::Lru;
 use crate::{Errno, PAGE, Result};
 
@@ -56,6 +57,8 @@ pub(crate) struct Pages<P> {
     /// Inodes of which a published page was evicted here: the other cache may still have it.
     lent: BTreeSet<u32>,
     epoch: u64,
+    /// See [`Pages::expect`].
+    expected: usize,
 }
 
 impl<P: PageStore> Pages<P> {
@@ -70,6 +73,7 @@ impl<P: PageStore> Pages<P> {
             shared: BTreeSet::new(),
             lent: BTreeSet::new(),
             epoch: 0,
+            expected: 1,
         }
     }
 
@@ -80,7 +84,12 @@ impl<P: PageStore> Pages<P> {
 
     /// Pages one operation may pin and still leave the cache room to move.
     pub(crate) fn pin_limit(&self) -> u32 {
-        (self.store.capacity() / 4).min(64) as u32
+        (self.store.capacity() / 4).min(MOST as usize) as u32
+    }
+
+    /// About so many pages are about to be inserted: as many slots get memory together.
+    pub(crate) fn expect(&mut self, count: usize) {
+        self.expected = count.max(1);
     }
 
     /// The page's slot, pinned.
@@ -153,10 +162,11 @@ impl<P: PageStore> Pages<P> {
         Ok(slot)
     }
 
-    /// Gets memory for the slot and for others around it that have none.
+    /// Gets memory for the slot and for those after it that are about to be used, whole chunks.
     fn supply(&mut self, slot: usize) -> Result<()> {
         let first = slot - slot % SUPPLY;
-        let chunk = first..self.slots.len().min(first + SUPPLY);
+        let end = (slot + self.expected).next_multiple_of(SUPPLY);
+        let chunk = first..self.slots.len().min(end);
         if self.store.supply(first, chunk.len()).is_ok() {
             self.slots[chunk].iter_mut().for_each(|s| s.vacant = false);
             return Ok(());

@@ -22,8 +22,8 @@ pub struct Volume<D, P = HeapPages> {
     pub(crate) references: BTreeMap<u32, u64>,
     /// Inodes without a name that are still referenced, in the order of the list on the disk.
     pub(crate) orphans: Vec<u32>,
-    /// Where the last read of a referenced file ended, for read-ahead: page number.
-    pub(crate) streams: BTreeMap<u32, u32>,
+    /// How the last read of a referenced file left it, for read-ahead.
+    pub(crate) streams: BTreeMap<u32, Stream>,
     /// Inode, logical and physical block of the last allocation.
     pub(crate) last_allocation: (u32, u64, u32),
     pub(crate) now: (i64, i64),
@@ -32,6 +32,15 @@ pub struct Volume<D, P = HeapPages> {
     pub(crate) valid: bool,
     /// Contradictions were found: the error mark goes onto the disk.
     pub(crate) damaged: bool,
+}
+
+/// How far a file is read in order.
+#[derive(Clone, Copy)]
+pub(crate) struct Stream {
+    /// The page that comes next.
+    pub next: u32,
+    /// Pages that are read at once.
+    pub window: u32,
 }
 
 impl<D: BlockDevice, P: PageStore> Volume<D, P> {

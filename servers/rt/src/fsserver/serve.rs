@@ -226,19 +226,12 @@ impl Scratch {
             fs::Read::KIND => {
                 let r: fs::Read = decode(message)?;
                 let mut along = outgoing(from, r.grant, r.len);
-                if !r.share {
-                    let bytes = files.read(r.ino, r.offset, &mut along, r.who)?;
-                    let words = [bytes, 0, 0, 0, 0];
-                    return Ok(Answer { words, along });
+                if r.share {
+                    files.share(r.ino, r.offset);
                 }
-                // Sharing moves the pages.
-                let mut bytes = 0;
-                along.now(|to| {
-                    bytes = files.read(r.ino, r.offset, to, r.who)?;
-                    Ok(())
-                })?;
-                files.share(r.ino, r.offset);
-                Ok(Answer::words([bytes, 0, 0, 0, 0]))
+                let bytes = files.read(r.ino, r.offset, &mut along, r.who)?;
+                let words = [bytes, 0, 0, 0, 0];
+                Ok(Answer { words, along })
             }
             fs::Getdents::KIND => {
                 let r: fs::Getdents = decode(message)?;

@@ -47,35 +47,29 @@ fn a_program_that_reads_on_is_read_ahead() {
             asked.push(m.asked);
         }
     }
-    let blocks = [
-        (0, 0, 31),
-        (32, 0, 31),
-        (64, 0, 63),
-        (128, 0, 127),
-        (256, 0, 223),
-    ];
+    let blocks = [(0, 0, 63), (64, 0, 63), (128, 0, 127), (256, 0, 255)];
     assert_eq!(asked, blocks);
 }
 
 #[test]
 fn a_jump_brings_the_block_it_leads_to() {
     let mut m = Machine::new(32);
-    m.along = 100;
-    let text = file(&mut m, 100, Prot::READ | Prot::EXEC, 0);
+    m.along = 200;
+    let text = file(&mut m, 200, Prot::READ | Prot::EXEC, 0);
     m.call(Endpoint::VFS, text).unwrap();
     m.read(INIT, AT + 70 * PAGE).unwrap();
-    assert_eq!(m.asked, (70, 6, 25));
+    assert_eq!(m.asked, (70, 6, 57));
     // It is mapped without a fault more, and what is beyond it is not there.
     let there = |m: &Machine, page: u64| m.entry(INIT, AT + page * PAGE) != 0;
-    assert!((64..96).all(|page| there(&m, page)));
-    assert!(!there(&m, 63) && !there(&m, 96));
+    assert!((64..128).all(|page| there(&m, page)));
+    assert!(!there(&m, 63) && !there(&m, 128));
     // Others of the file's regions get their part at once; data gets copies.
     let mut data = file(&mut m, 4, Prot::READ | Prot::WRITE, 0);
-    (data.addr, data.offset) = (AT + 200 * PAGE, 96 * PAGE);
+    (data.addr, data.offset) = (AT + 300 * PAGE, 128 * PAGE);
     m.call(Endpoint::VFS, data).unwrap();
-    m.read(INIT, AT + 97 * PAGE).unwrap();
+    m.read(INIT, AT + 129 * PAGE).unwrap();
     assert_eq!(m.page_ins, 2);
-    assert!((200..204).all(|page| m.entry(INIT, AT + page * PAGE) & table::WRITE != 0));
+    assert!((300..304).all(|page| m.entry(INIT, AT + page * PAGE) & table::WRITE != 0));
 }
 
 #[test]
@@ -84,10 +78,10 @@ fn little_memory_is_not_read_ahead_into() {
     m.along = 300;
     let text = file(&mut m, 300, Prot::READ | Prot::EXEC, 0);
     m.call(Endpoint::VFS, text).unwrap();
-    for page in (0..96).step_by(32) {
+    for page in (0..192).step_by(64) {
         m.read(INIT, AT + page * PAGE).unwrap();
     }
-    assert_eq!(m.asked, (64, 0, 63));
+    assert_eq!(m.asked, (128, 0, 127));
     let rest = m.frames().free() - m.frames().total() / 10;
     let anonymous = proto::Mmap {
         addr: 0x6000_0000,
@@ -96,8 +90,8 @@ fn little_memory_is_not_read_ahead_into() {
         ..anonymous(0, 0)
     };
     m.call(Endpoint::VFS, anonymous).unwrap();
-    m.read(INIT, AT + 128 * PAGE).unwrap();
-    assert_eq!(m.asked, (128, 0, 31));
+    m.read(INIT, AT + 256 * PAGE).unwrap();
+    assert_eq!(m.asked, (256, 0, 31));
 }
 
 /// Puts messages into VFS's memory and has VM do them.

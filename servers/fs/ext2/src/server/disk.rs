@@ -6,6 +6,9 @@ use ext2::BlockDevice;
 use rt::grants::{self, Access};
 use rt::ipc;
 
+const _: () = assert!(ext2::TRANSFER as u64 <= block::MAX_TRANSFER);
+const _: () = assert!(ext2::REQUEST as u64 <= block::MAX_READ);
+
 /// A driver's disk.
 pub struct Disk {
     driver: Endpoint,

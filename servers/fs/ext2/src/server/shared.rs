@@ -1,11 +1,10 @@
 //! Cache pages that VM maps into programs.
 
 use abi::proto::vm::{
-    BATCH_MAX, Batch, CacheClean, CacheForget, CacheMap, CachePages, CacheRelease, CacheSet,
-    Discard, Populate,
+    CacheClean, CacheForget, CacheMap, CachePages, CacheRelease, CacheSet, CacheSetRun, Discard,
+    Populate,
 };
-use abi::{Endpoint, Errno, Message, Request};
-use alloc::vec::Vec;
+use abi::{Endpoint, Errno};
 use ext2::{Elsewhere, PAGE, PageStore};
 use rt::ipc;
 
@@ -93,6 +92,16 @@ impl PageStore for SharedPages {
         unsafe { core::slice::from_raw_parts_mut(self.address(slot) as *mut u8, PAGE) }
     }
 
+    fn pages_mut(&mut self, slot: usize, count: usize) -> Option<&mut [u8]> {
+        let last = slot.checked_add(count.checked_sub(1)?)?;
+        self.address(last);
+        // SAFETY: as for `page_mut`, for all slots from `slot` to `last`, which lie one behind the
+        // other in the range.
+        Some(unsafe {
+            core::slice::from_raw_parts_mut(self.address(slot) as *mut u8, count * PAGE)
+        })
+    }
+
     fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<(), Errno> {
         let addr = self.address(slot);
         let request = CacheSet {
@@ -116,32 +125,20 @@ impl PageStore for SharedPages {
     fn publish_all(&mut self, ino: u32, pages: &[(usize, u64)]) -> usize {
         let Some(dev) = self.device else { return 0 };
         let mut shared = 0;
-        while shared < pages.len() {
-            if let [(slot, offset)] = pages[shared..] {
-                return shared + usize::from(self.publish(slot, ino, offset).is_ok());
-            }
-            let rest = pages[shared..].iter().take(BATCH_MAX as usize);
-            let request = |&(slot, offset): &(usize, u64)| {
-                let (addr, ino) = (self.address(slot), u64::from(ino));
-                CacheSet {
-                    addr,
-                    dev,
-                    ino,
-                    offset,
-                }
-                .encode()
+        while let [(slot, offset), ..] = pages[shared..] {
+            let rows = pages[shared..].iter().enumerate();
+            let row = rows.take_while(|&(n, &page)| page == (slot + n, offset + (n * PAGE) as u64));
+            let run = CacheSetRun {
+                addr: self.address(slot),
+                dev,
+                ino: u64::from(ino),
+                offset,
+                count: row.count() as u64,
             };
-            let messages: Vec<Message> = rest.map(request).collect();
-            let batch = Batch {
-                address: messages.as_ptr() as u64,
-                count: messages.len() as u64,
-            };
-            let Ok(batch) = ipc::call(Endpoint::VM, batch) else {
-                break;
-            };
-            shared += batch.done as usize;
-            if batch.status.is_err() {
-                // Alone it can be had in another way.
+            let done = ipc::call(Endpoint::VM, run).map_or(0, |run| run.done);
+            shared += done as usize;
+            // Alone the next one may be had in another way.
+            if done < run.count {
                 let (slot, offset) = pages[shared];
                 if self.publish(slot, ino, offset).is_err() {
                     break;

@@ -279,6 +279,101 @@ fn past_the_end_there_is_nothing_to_publish() {
     assert_eq!(v.publish(ROOT, 0, (0, 0)), Err(Errno::EISDIR));
 }
 
+/// Slots that lie one behind the other.
+struct Row(Vec<u8>);
+
+impl PageStore for Row {
+    fn capacity(&self) -> usize {
+        self.0.len() / PAGE
+    }
+    fn page(&self, slot: usize) -> &[u8] {
+        &self.0[slot * PAGE..][..PAGE]
+    }
+    fn page_mut(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.0[slot * PAGE..][..PAGE]
+    }
+    fn pages_mut(&mut self, slot: usize, count: usize) -> Option<&mut [u8]> {
+        self.0.get_mut(slot * PAGE..(slot + count) * PAGE)
+    }
+}
+
+#[test]
+fn a_row_of_pages_comes_with_one_request() {
+    for (block_size, most) in [(4096, 4), (1024, 12)] {
+        let image = format_image(8 << 20, block_size, 128);
+        let reads = Rc::new(Cell::new(0));
+        let device = Counting {
+            disk: image.disk(),
+            reads: reads.clone(),
+            writes: Rc::default(),
+            bad: Rc::default(),
+        };
+        let bad = device.bad.clone();
+        let row = Row(vec![0xaa; 1024 * PAGE]);
+        let mut v = Volume::mount_with(device, row, Options::default()).unwrap();
+        let f = v.create(ROOT, b"f", FILE).unwrap();
+        let data = contents(250 * PAGE + 100, 7);
+        v.write(f, 0, &data).unwrap();
+        v.sync().unwrap();
+        v.drop_pages();
+        let mut sink = vec![0; data.len()];
+        reads.set(0);
+        assert_eq!(v.read(f, 0, &mut sink).unwrap(), data.len());
+        assert!(sink == data);
+        assert!(reads.get() <= most, "{} reads", reads.get());
+        // Of those around one that cannot be read all the others come.
+        let broken = 100;
+        v.drop_pages();
+        bad.set(data[broken * PAGE..][..16].try_into().ok());
+        assert_eq!(v.read(f, 0, &mut sink), Err(Errno::EIO));
+        sink.fill(0);
+        let before = broken * PAGE;
+        assert_eq!(v.read(f, 0, &mut sink[..before]).unwrap(), before);
+        assert!(sink[..before] == data[..before]);
+        let after = before + PAGE;
+        assert_eq!(
+            v.read(f, after as u64, &mut sink[after..]).unwrap(),
+            data.len() - after
+        );
+        assert!(sink[after..] == data[after..]);
+    }
+}
+
+#[test]
+fn who_reads_on_is_read_ahead_for_more_and_more() {
+    let image = format_image(8 << 20, 4096, 128);
+    let reads = Rc::new(Cell::new(0));
+    let device = Counting {
+        disk: image.disk(),
+        reads: reads.clone(),
+        writes: Rc::default(),
+        bad: Rc::default(),
+    };
+    let row = Row(vec![0; 2048 * PAGE]);
+    let mut v = Volume::mount_with(device, row, Options::default()).unwrap();
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let data = contents(900 * PAGE, 8);
+    v.write(f, 0, &data).unwrap();
+    v.sync().unwrap();
+    v.drop_pages();
+    v.hold(f);
+    reads.set(0);
+    let mut sink = vec![0; PAGE];
+    for page in 0..900 {
+        assert_eq!(v.read(f, (page * PAGE) as u64, &mut sink).unwrap(), PAGE);
+        assert!(sink == data[page * PAGE..][..PAGE]);
+    }
+    // 32, 64, 128 pages, then 256 at a time, and where a map block lies between.
+    assert!(reads.get() <= 9, "{} reads", reads.get());
+    // Who does not is not read ahead for.
+    v.drop_pages();
+    reads.set(0);
+    for page in (1..900).rev().step_by(100) {
+        v.read(f, (page * PAGE) as u64, &mut sink).unwrap();
+    }
+    assert_eq!(reads.get(), 9);
+}
+
 /// Counts requests.
 struct Counting {
     disk: MemoryDisk,
