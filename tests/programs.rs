@@ -3,6 +3,7 @@
 
 mod common;
 
+use absentia_vmm::program::{Captured, Program};
 use common::{Platform, Root, Run};
 
 fn compare(platform: Platform, name: &str, args: &[&str]) {
@@ -174,4 +175,44 @@ fn a_missing_program_is_127() {
     let said = nowhere.circumstances();
     let why = "the working directory /nowhere: ENOENT";
     assert!(said.contains(why), "{said}");
+}
+
+/// A shell of the host, on the embedded root.
+fn shell(script: &str, with: &[&str]) -> Captured {
+    let mut program = Program::new(["/bin/busybox", "sh", "-c", script]);
+    program.with = with.iter().map(Into::into).collect();
+    program.capture(b"").expect("a run")
+}
+
+#[test]
+fn what_a_program_misses_is_named_and_can_be_taken_along() {
+    Platform::Kvm.require();
+    let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("missing");
+    let named = place.join("named").display().to_string();
+    let made = place.join("made").display().to_string();
+    std::fs::create_dir_all(&place).expect("directory");
+    for file in [&named, &made] {
+        std::fs::write(file, "from the host\n").expect("file");
+    }
+    let parent = place.parent().expect("a parent").display();
+    // What the program makes itself is nothing that it misses.
+    let script = format!(
+        "cd {parent} || mkdir -p {p} && echo own >{made} && cat {made} {named}; cat /no/such; exit 3",
+        p = place.display()
+    );
+    let missed = shell(&script, &[]);
+    assert_eq!(missed.outcome.ending.code(), 3);
+    let advice = missed.outcome.advice.expect("advice");
+    assert!(advice.files.contains(&named), "{advice:?}");
+    assert!(!advice.files.contains(&made), "{advice:?}");
+    assert!(advice.files.len() + advice.more < 5, "{advice:?}");
+    let there = shell(&format!("cat {named}"), &[&named]);
+    assert_eq!(there.stdout, b"from the host\n");
+    assert_eq!(there.outcome.ending.code(), 0);
+    // Nobody asks about a root of one's own.
+    let root = Root::new().busybox();
+    let mut program = Program::new(["/bin/busybox", "cat", &named]);
+    program.root = Some(root.path("/"));
+    let outcome = program.capture(b"").expect("a run").outcome;
+    assert_eq!((outcome.absent.len(), outcome.advice), (0, None));
 }

@@ -6,6 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use absentia_vmm::program::Program;
 use absentia_vmm::root::closure;
 use common::{Finished, Platform, Root, Run, tool};
 
@@ -162,4 +163,28 @@ fn real_programs_under_kvm() {
 #[test]
 fn real_programs_under_qemu() {
     same(Platform::Qemu);
+}
+
+/// perl, which finds its own library only when it is taken along as the run without it advises.
+#[test]
+fn a_language_gets_its_library_by_the_advice() {
+    Platform::Kvm.require();
+    let script = "use POSIX qw(floor); use List::Util qw(sum); print floor(sum(1..10) / 4), qq(\n)";
+    let perl = tool("perl").expect("this test needs perl");
+    let mut with = Vec::new();
+    for round in 0..4 {
+        let mut program = Program::new([perl.as_os_str(), "-e".as_ref(), script.as_ref()]);
+        program.with = with.clone();
+        let captured = program.capture(b"").expect("a run");
+        let said = String::from_utf8_lossy(&captured.stderr);
+        if captured.outcome.ending.code() == 0 {
+            assert_eq!(captured.stdout, b"13\n", "{said}");
+            assert!(round > 0, "it found its library in the guest");
+            return;
+        }
+        let advice = captured.outcome.advice;
+        let advice = advice.unwrap_or_else(|| panic!("no advice: {said}"));
+        with.extend(advice.with.into_iter().map(PathBuf::from));
+    }
+    panic!("{with:?} is not enough");
 }

@@ -123,6 +123,8 @@ pub mod run_flags {
     pub const DETERMINISTIC: u32 = 1 << 5;
     /// No randomisation of layouts.
     pub const NO_RANDOMIZE: u32 = 1 << 6;
+    /// VFS remembers the paths that are looked for and not there, and tells the host at the end.
+    pub const NOTE_ABSENT: u32 = 1 << 7;
     /// Any of these keeps programs at the same addresses.
     pub const FIXED_LAYOUT: u32 = NO_RANDOMIZE | DETERMINISTIC;
 }

@@ -30,6 +30,8 @@ pub enum Channel {
     /// To the host: credit. The guest consumed u32 LE bytes of standard input and can take
     /// as many more. The host starts with [`STDIN_CREDIT`] and never has more outstanding.
     StdinCredit = 5,
+    /// To the host: paths that were looked for in the guest and not there, a NUL behind each.
+    Absent = 6,
 }
 
 /// Bytes of standard input that the host may send before the first credit.
@@ -45,6 +47,7 @@ impl Channel {
             3 => Channel::Exit,
             4 => Channel::WindowSize,
             5 => Channel::StdinCredit,
+            6 => Channel::Absent,
             _ => return None,
         })
     }

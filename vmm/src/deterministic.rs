@@ -160,6 +160,8 @@ fn on_kvm(
             started,
             elapsed: begun.elapsed(),
             log: setup.log.kept(),
+            absent: Vec::new(),
+            advice: None,
         },
     })
 }

@@ -29,6 +29,7 @@ use crate::kvm::gate::{self, Gate};
 use crate::log::Log;
 use crate::memory::GuestRam;
 use crate::root::Disk;
+use crate::root::absent::Advice;
 
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -121,6 +122,10 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// The log's last lines.
     pub log: Vec<String>,
+    /// Paths that were looked for and not there, when the guest was asked to note them.
+    pub absent: Vec<Vec<u8>>,
+    /// Which of them the host has.
+    pub advice: Option<Advice>,
 }
 
 /// Runs a machine to its end.
@@ -254,7 +259,10 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         .join()
         .map_err(|_| anyhow::anyhow!("the input thread panicked"))?;
 
-    let exit = lock(&console).device.link.exit();
+    let (exit, absent) = {
+        let link = &lock(&console).device.link;
+        (link.exit(), link.absent())
+    };
     let ending = match (exit, reason, finished.end) {
         (Some(exit), ..) => Ending::Program(exit.status),
         (None, Some(reason), _) => Ending::Stopped(reason),
@@ -268,6 +276,8 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         started: finished.started,
         elapsed: begun.elapsed(),
         log: log.kept(),
+        absent,
+        advice: None,
     })
 }
 
@@ -283,6 +293,8 @@ fn abandoned(stop: &Stop, gate: Gate, begun: Instant, log: &Log) -> Outcome {
         started: None,
         elapsed: begun.elapsed(),
         log: log.kept(),
+        absent: Vec::new(),
+        advice: None,
     }
 }
 

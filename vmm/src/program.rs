@@ -1,7 +1,6 @@
 //! A program in the guest, from its name to its outcome: what the `absentia run` command and
 //! the integration tests share.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -18,13 +17,15 @@ use crate::control::Signals;
 use crate::devices::disk::Overlay;
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
-use crate::images::{GuestImages, RunSpecification, default_programs};
+use crate::images::{GuestImages, RunSpecification};
 use crate::kvm::gate::Gate;
 use crate::lab::Setup;
 use crate::log::{KEPT, Log, complain};
 use crate::machine::{self, Accelerator, Config, Outcome};
 use crate::memory;
-use crate::root::{self, Disk, closure, embedded};
+use crate::root::{self, Disk, absent, host};
+
+pub use crate::root::host::{NoSuchProgram, There};
 
 /// The program of the embedded root.
 pub const DEFAULT: &str = "/bin/welcome";
@@ -40,6 +41,8 @@ pub struct Program {
     pub cwd: OsString,
     /// A directory or a disk image; the embedded root without.
     pub root: Option<PathBuf>,
+    /// Files and directories of the host that come onto the embedded root.
+    pub with: Vec<PathBuf>,
     /// Guest RAM, bytes.
     pub memory: u64,
     /// The run ends after this time.
@@ -92,30 +95,6 @@ pub struct Captured {
     pub stderr: Vec<u8>,
 }
 
-/// The program cannot be started; found out before there is a guest.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {what}")]
-pub struct NoSuchProgram {
-    path: String,
-    what: Cow<'static, str>,
-    code: u8,
-}
-
-impl NoSuchProgram {
-    fn new(path: &str, what: impl Into<Cow<'static, str>>, code: u8) -> NoSuchProgram {
-        NoSuchProgram {
-            path: path.to_string(),
-            what: what.into(),
-            code,
-        }
-    }
-
-    /// What a shell reports: 127 not found, 126 found and not executable.
-    pub fn code(&self) -> u8 {
-        self.code
-    }
-}
-
 impl Program {
     /// A program with arguments, everything else as the command has it by default.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Program {
@@ -127,6 +106,7 @@ impl Program {
             env: Vec::new(),
             cwd: "/".into(),
             root: None,
+            with: Vec::new(),
             memory: memory::DEFAULT,
             timeout: None,
             accelerator: None,
@@ -172,8 +152,11 @@ impl Program {
         let log = Arc::new(Log::new(self.verbose, KEPT));
         let accelerator = self.accelerator();
         let images = GuestImages::load()?;
-        let disk = self.root_disk(&log, now_ns())?;
+        let (disk, there) = self.root_disk(&log, now_ns())?;
         self.flags |= streams.terminals;
+        if there.is_some() {
+            self.flags |= run_flags::NOTE_ABSENT;
+        }
         let specification = self.specification(std::env::var_os("TERM"));
         let (kernel, archive) = images.archive(
             RunSpecification {
@@ -184,7 +167,7 @@ impl Program {
             }
             .encode()?,
         );
-        machine::run(Config {
+        let mut outcome = machine::run(Config {
             kernel,
             archive,
             cmdline: policy_word(self.copy_policy, self.cmdline),
@@ -200,7 +183,11 @@ impl Program {
             log,
             report: self.report,
             qemu_args: self.qemu_args,
-        })
+        })?;
+        if let Some(there) = there {
+            outcome.advice = absent::advice(Path::new("/"), &outcome.absent, &there);
+        }
+        Ok(outcome)
     }
 
     /// What a machine of the laboratory needs to run it, the same every time: at `epoch_ns`
@@ -208,7 +195,7 @@ impl Program {
     pub fn setup(mut self, epoch_ns: u64, seed: [u64; 4], control: Control) -> Result<Setup> {
         let log = Arc::new(Log::new(self.verbose, KEPT));
         let images = GuestImages::load()?;
-        let disk = self.root_disk(&log, epoch_ns)?;
+        let (disk, _) = self.root_disk(&log, epoch_ns)?;
         self.flags |= run_flags::DETERMINISTIC;
         let specification = RunSpecification {
             epoch_ns,
@@ -229,14 +216,18 @@ impl Program {
         })
     }
 
-    /// The disk that `root` names, or the embedded one as of `now` with the program on it.
-    fn root_disk(&mut self, log: &Log, now: u64) -> Result<Disk> {
+    /// The disk that `root` names, or the embedded one as of `now` with the program on it; and for
+    /// a program of the host what is on that.
+    fn root_disk(&mut self, log: &Log, now: u64) -> Result<(Disk, Option<There>)> {
         match &self.root {
             Some(_) if self.args.is_empty() => {
                 bail!("--root needs a PROGRAM: only the embedded root has a default")
             }
-            Some(path) => root::open(path),
-            None => self.embedded_root(log, now),
+            Some(_) if !self.with.is_empty() => {
+                bail!("--with is for the embedded root: put it onto that of --root yourself")
+            }
+            Some(path) => Ok((root::open(path)?, None)),
+            None => host::root(self, log, now),
         }
     }
 
@@ -256,7 +247,7 @@ impl Program {
     }
 
     /// LD_LIBRARY_PATH as the program will see it.
-    fn library_path(&self) -> Option<&str> {
+    pub fn library_path(&self) -> Option<&str> {
         let values = self.env.iter().filter_map(|e| e.to_str());
         values
             .filter_map(|e| e.strip_prefix("LD_LIBRARY_PATH="))
@@ -278,85 +269,7 @@ impl Program {
             }
         }
     }
-
-    /// The embedded root, with the host's program on it when there is one.
-    fn embedded_root(&mut self, log: &Log, now: u64) -> Result<Disk> {
-        let mut programs: Vec<embedded::Program<'_>> = default_programs()
-            .iter()
-            .map(|&(path, content)| embedded::Program {
-                path: path.into(),
-                content,
-            })
-            .collect();
-        let Some(program) = self.args.first() else {
-            self.args = vec![DEFAULT.into()];
-            return embedded::build(&programs, now);
-        };
-        let path = program.to_string_lossy().into_owned();
-        let refuse = |what: &'static str, code| NoSuchProgram::new(&path, what, code);
-        let host = Path::new(program);
-        let content;
-        match std::fs::read(host) {
-            Ok(bytes) => {
-                check_program(&bytes).map_err(|what| refuse(what, 126))?;
-                content = bytes;
-                // At the same path in the guest, whose working directory is not ours.
-                let absolute = std::path::absolute(host).context("the program's path")?;
-                let (file, links) = closure::links(&absolute);
-                let moved = place(&absolute, &file);
-                if let Some(place) = &moved {
-                    log.note(&format!(
-                        "{path}: where the guest mounts something: run as {}",
-                        place.display()
-                    ));
-                }
-                let (absolute, file, links) = match moved {
-                    Some(place) => (place.clone(), place, Vec::new()),
-                    None => (absolute, file, links),
-                };
-                let text = |path: &Path| match path.to_str() {
-                    Some(path) => Ok(path.to_string()),
-                    None => Err(refuse("the path is not UTF-8: use --root", 126)),
-                };
-                let file = text(&file)?;
-                self.args[0] = absolute.into();
-                let needed = closure::of(Path::new("/"), &file, &content, self.library_path())
-                    .map_err(|problem| NoSuchProgram::new(&path, problem.to_string(), 127))?;
-                needed.report.iter().for_each(|line| log.note(line));
-                let mut surroundings = embedded::Surroundings {
-                    directories: needed.directories,
-                    links: Vec::new(),
-                };
-                for (link, target) in links {
-                    surroundings.links.push((text(&link)?, text(&target)?));
-                }
-                programs.retain(|p| p.path != file && needed.files.iter().all(|f| f.0 != p.path));
-                programs.push(embedded::Program {
-                    path: file.into(),
-                    content: &content,
-                });
-                programs.extend(
-                    needed
-                        .files
-                        .iter()
-                        .map(|(path, content)| embedded::Program {
-                            path: path.into(),
-                            content,
-                        }),
-                );
-                embedded::build_with(&programs, &surroundings, now)
-            }
-            Err(_) if host.is_dir() => Err(refuse("is a directory", 126).into()),
-            Err(_) if programs.iter().any(|p| Path::new(&*p.path) == host) => {
-                embedded::build(&programs, now)
-            }
-            Err(_) => Err(refuse("no such program here or on the embedded root", 127).into()),
-        }
-    }
 }
-
-/// Directories whose content the guest covers with file systems of its own.
-const COVERED: [&str; 3] = ["/dev", "/proc", "/tmp"];
 
 /// Whether `/dev/kvm` is there and answers as KVM does.
 fn usable_kvm() -> Result<()> {
@@ -365,16 +278,6 @@ fn usable_kvm() -> Result<()> {
         bail!("it speaks no KVM: API version {version}");
     }
     Ok(())
-}
-
-/// Where a program goes that cannot be at its own path, because that path or the file it leads
-/// to would be covered.
-fn place(path: &Path, file: &Path) -> Option<PathBuf> {
-    let covered = |path: &Path| COVERED.iter().any(|dir| path.starts_with(dir));
-    if !covered(path) && !covered(file) {
-        return None;
-    }
-    Some(Path::new("/bin").join(path.file_name()?))
 }
 
 /// The kernel's command line with the copy policy in front.
@@ -436,19 +339,6 @@ fn environment(term: Option<OsString>, extra: &[OsString]) -> Vec<Vec<u8>> {
     env
 }
 
-/// Whether the guest can run this at all; if not, why.
-fn check_program(content: &[u8]) -> Result<(), &'static str> {
-    use goblin::elf::header::EM_X86_64;
-    if !content.starts_with(b"\x7fELF") {
-        return Err("not an ELF program: a script needs its interpreter on the disk, use --root");
-    }
-    let elf = goblin::elf::Elf::parse(content).map_err(|_| "a damaged ELF file")?;
-    if elf.header.e_machine != EM_X86_64 || !elf.is_64 {
-        return Err("not a program for x86-64");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -471,37 +361,5 @@ mod tests {
             "A=2",
         ];
         assert_eq!(env, expected);
-    }
-
-    #[test]
-    fn programs_move_out_of_covered_directories() {
-        let moved = |path: &str, file: &str| {
-            place(Path::new(path), Path::new(file)).map(|p| p.display().to_string())
-        };
-        assert_eq!(moved("/opt/x", "/opt/x"), None);
-        assert_eq!(moved("/tmpx/x", "/tmpx/x"), None);
-        assert_eq!(moved("/tmp/d/x", "/tmp/d/x").as_deref(), Some("/bin/x"));
-        assert_eq!(moved("/bin/ls", "/tmp/busybox").as_deref(), Some("/bin/ls"));
-        assert_eq!(
-            moved("/proc/self/exe", "/opt/x").as_deref(),
-            Some("/bin/exe")
-        );
-    }
-
-    #[test]
-    fn programs_that_cannot_run_are_told_apart() {
-        let refused = |program: &str| {
-            let log = Log::new(false, KEPT);
-            let error = Program::new([program]).embedded_root(&log, 0).unwrap_err();
-            error.downcast::<NoSuchProgram>().unwrap()
-        };
-        assert_eq!(refused("/no/such/program").code(), 127);
-        assert_eq!(refused("/tmp").code(), 126);
-        assert_eq!(refused("/etc/passwd").code(), 126);
-        let script = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(script.path(), "#!/bin/sh\n").unwrap();
-        let script = refused(script.path().to_str().unwrap());
-        assert_eq!(script.code(), 126);
-        assert!(script.to_string().contains("--root"), "{script}");
     }
 }

@@ -150,6 +150,9 @@ pub mod numbers {
     pub const STDIN_MINOR: u32 = 16;
     pub const STDOUT_MINOR: u32 = 17;
     pub const STDERR_MINOR: u32 = 18;
+    /// `console` driver: what goes to [`crate::hostlink::Channel::Absent`]. VFS alone writes it; there
+    /// is no node.
+    pub const ABSENT_MINOR: u32 = 19;
     /// Control minor of the stream major, written only by PM through VFS-less calls: see
     /// [`super::ExitStatus`].
     pub const CONTROL_MINOR: u32 = 3;

@@ -443,6 +443,10 @@ impl Vfs {
                 self.machine.log(format_args!("sync of {kind}: {errno}"));
             }
         }
+        if let Err(errno) = self.tell_absent().await {
+            self.machine
+                .log(format_args!("telling what was not there: {errno}"));
+        }
         post(&*self.machine, Endpoint::PM, pm::Synced { txn });
     }
 

@@ -186,6 +186,9 @@ impl Caller {
                 None => self.ask_child(&directory, name).await?,
             };
             let Some(child) = child else {
+                if follow != Follow::Never {
+                    self.missed(start, path);
+                }
                 return if is_last {
                     Ok(found(&directory, None, Last::Name))
                 } else {
@@ -244,6 +247,31 @@ impl Caller {
                 last = Last::Root;
             }
         }
+    }
+
+    /// There is nothing at a path.
+    fn missed(&self, start: &Rc<Vnode>, path: &[u8]) {
+        if let Some(absent) = &self.vfs.absent {
+            absent.note(&self.whole(start, path));
+        }
+    }
+
+    /// A path was found missing and then made.
+    pub fn made(&self, start: &Rc<Vnode>, path: &[u8]) {
+        if let Some(absent) = &self.vfs.absent {
+            absent.forget(&self.whole(start, path));
+        }
+    }
+
+    /// A path from the root.
+    fn whole(&self, start: &Rc<Vnode>, path: &[u8]) -> Vec<u8> {
+        if path.starts_with(b"/") {
+            return path.to_vec();
+        }
+        let mut whole = path_of(start, &self.process.root());
+        whole.push(b'/');
+        whole.extend_from_slice(path);
+        whole
     }
 
     /// The file that a path names; `ENOENT`.

@@ -1,5 +1,6 @@
 //! The server's state, shared by its tasks.
 
+use crate::absent::Absent;
 use crate::device::Driver;
 use crate::exec::Control;
 use crate::machine::Machine;
@@ -85,6 +86,8 @@ pub struct Vfs {
     pub exec: Control,
     /// Whether programs get random layouts.
     pub randomize: bool,
+    /// Paths that were looked for and not there, where the host wants to know.
+    pub absent: Option<Absent>,
     /// Leak checks.
     pub counters: Rc<Counters>,
 }
@@ -112,6 +115,7 @@ impl Vfs {
             random: RefCell::new(Random::new(run.seed)),
             exec: Control::default(),
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
+            absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
             counters: Rc::default(),
             machine,
         })

@@ -29,6 +29,10 @@ pub struct Run {
     /// Root file system: a directory (copied for this run) or an ext2 disk image (used in place)
     #[arg(long, value_name = "DIR|IMAGE")]
     pub root: Option<PathBuf>,
+    /// Take a file or directory of the host along onto the embedded root, at its own path, with
+    /// the libraries that programs and plug-ins in it need; may be given several times
+    #[arg(long, value_name = "PATH", conflicts_with = "root")]
+    pub with: Vec<PathBuf>,
     /// Guest memory
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size, default_value = "128M")]
     pub mem: u64,
@@ -143,6 +147,7 @@ impl Run {
             env: self.env,
             cwd: self.cwd,
             root: self.root,
+            with: self.with,
             memory: self.mem,
             timeout: self.timeout,
             accelerator: self.accel,
@@ -232,6 +237,11 @@ pub fn report(outcome: &Outcome, verbose: bool) {
             outcome.log.iter().for_each(|line| complain(line));
         }
         tell(&problem);
+    }
+    if let Some(advice) = &outcome.advice
+        && (verbose || outcome.ending != Ending::Program(0))
+    {
+        advice.lines().iter().for_each(|line| tell(line));
     }
     if verbose {
         let started = outcome

@@ -42,13 +42,13 @@ impl Decoder {
                     self.held_len = 0;
                     let (channel, len) = parse(self.held).ok_or(Malformed::Header(self.held))?;
                     match channel {
-                        Channel::Stdout | Channel::Stderr => {}
+                        Channel::Stdout | Channel::Stderr | Channel::Absent => {}
                         Channel::Exit | Channel::StdinCredit if len == WORD => {}
                         _ => return Err(Malformed::Packet(channel, len)),
                     }
                     self.packet = (len > 0).then_some((channel, len));
                 }
-                Some((channel @ (Channel::Stdout | Channel::Stderr), left)) => {
+                Some((channel @ (Channel::Stdout | Channel::Stderr | Channel::Absent), left)) => {
                     let (now, rest) = bytes.split_at(left.min(bytes.len()));
                     packet(channel, now);
                     bytes = rest;
@@ -93,6 +93,7 @@ mod tests {
             (Channel::Stdout, b""),
             (Channel::StdinCredit, &[0, 16, 0, 0]),
             (Channel::Stdout, b"world"),
+            (Channel::Absent, b"/a\0/b\0"),
             (Channel::Exit, &[0, 3, 0, 0]),
         ] {
             stream.extend_from_slice(&header(channel, data.len()));
@@ -107,17 +108,20 @@ mod tests {
         for piece in 1..stream.len() {
             let mut decoder = Decoder::default();
             let (mut out, mut err, mut words) = (Vec::new(), Vec::new(), Vec::new());
+            let mut absent = Vec::new();
             for bytes in stream.chunks(piece) {
                 decoder
                     .feed(bytes, |channel, data| match channel {
                         Channel::Stdout => out.extend_from_slice(data),
                         Channel::Stderr => err.extend_from_slice(data),
+                        Channel::Absent => absent.extend_from_slice(data),
                         other => words.push((other, data.to_vec())),
                     })
                     .unwrap();
             }
             assert_eq!(out, b"hello world");
             assert_eq!(err, b"oops");
+            assert_eq!(absent, b"/a\0/b\0");
             assert_eq!(
                 words,
                 [

@@ -27,7 +27,11 @@ pub struct Link {
     input: Arc<Input>,
     stop: Arc<Stop>,
     exit: Option<Exit>,
+    absent: Vec<u8>,
 }
+
+/// The most that is kept of the paths that were not there, bytes.
+const ABSENT: usize = 64 << 10;
 
 /// A link at one moment: where in the stream it is, and whether the program has ended. What the
 /// sinks took is theirs.
@@ -56,6 +60,7 @@ impl Link {
             input,
             stop,
             exit: None,
+            absent: Vec::new(),
         }
     }
 
@@ -78,6 +83,15 @@ impl Link {
         self.exit
     }
 
+    /// The paths that were looked for in the guest and not there, as far as it told.
+    pub fn absent(&self) -> Vec<Vec<u8>> {
+        let paths = self.absent.split(|&byte| byte == 0);
+        paths
+            .filter(|path| !path.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
+    }
+
     /// Takes bytes from the guest. A stream that is no host link, or an output that nobody
     /// reads, requests the end of the run.
     pub fn receive(&mut self, bytes: &[u8]) {
@@ -88,6 +102,7 @@ impl Link {
             input,
             stop,
             exit,
+            absent,
         } = self;
         let result = decoder.feed(bytes, |channel, data| {
             let sink = match channel {
@@ -99,6 +114,11 @@ impl Link {
                         status,
                         at: Instant::now(),
                     });
+                    return;
+                }
+                Channel::Absent => {
+                    let room = ABSENT.saturating_sub(absent.len());
+                    absent.extend_from_slice(&data[..data.len().min(room)]);
                     return;
                 }
                 Channel::StdinCredit => return input.credit(word(data)),

@@ -136,10 +136,8 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
             .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
     }
 
-    let exit = link
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .exit();
+    let link = link.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (exit, absent) = (link.exit(), link.absent());
     let ending = match (exit, reason) {
         (Some(exit), _) => Ending::Program(exit.status),
         (None, Some(reason)) => Ending::Stopped(reason),
@@ -153,6 +151,8 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
         started: started.get().map(|at| at.duration_since(begun)),
         elapsed: begun.elapsed(),
         log: log.kept(),
+        absent,
+        advice: None,
     })
 }
 

@@ -2,7 +2,7 @@
 //! libraries, found as the linker finds them, and put where the linker will look for them.
 //!
 //! What a program opens later by itself (plugins, locales, a language's own library) is not
-//! among it.
+//! among it: see [`super::with`] and [`super::absent`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -83,10 +83,24 @@ pub fn of(
     content: &[u8],
     library_path: Option<&str>,
 ) -> Result<Closure, Problem> {
+    match parse(path, content)?.interpreter {
+        Some(_) => needed(host, path, content, library_path),
+        None => Ok(Closure::default()),
+    }
+}
+
+/// The same for any ELF file: a library that is opened later needs others, too. Nothing for a file
+/// of another machine.
+pub fn needed(
+    host: &Path,
+    path: &str,
+    content: &[u8],
+    library_path: Option<&str>,
+) -> Result<Closure, Problem> {
     let elf = parse(path, content)?;
-    let Some(interpreter) = elf.interpreter else {
+    if elf.header.e_machine != EM_X86_64 || !elf.is_64 {
         return Ok(Closure::default());
-    };
+    }
     let mut search = Search {
         host,
         library_path: library_path.unwrap_or(""),
@@ -96,12 +110,14 @@ pub fn of(
         paths: BTreeSet::new(),
         closure: Closure::default(),
     };
-    let linker = std::fs::read(on(host, interpreter))
-        .map_err(|_| Problem::NoInterpreter(interpreter.to_string()))?;
-    let soname = parse(interpreter, &linker)?.soname.map(str::to_string);
-    search.names.extend(soname);
-    search.names.insert(interpreter.to_string());
-    search.take(interpreter, linker, "the dynamic linker");
+    if let Some(interpreter) = elf.interpreter {
+        let linker = std::fs::read(on(host, interpreter))
+            .map_err(|_| Problem::NoInterpreter(interpreter.to_string()))?;
+        let soname = parse(interpreter, &linker)?.soname.map(str::to_string);
+        search.names.extend(soname);
+        search.names.insert(interpreter.to_string());
+        search.take(interpreter, linker, "the dynamic linker");
+    }
 
     // Breadth first, as the linker goes.
     let mut objects = std::collections::VecDeque::from([Object::new(path, &elf, None)]);
@@ -139,7 +155,7 @@ pub fn links(path: &Path) -> (PathBuf, Vec<(PathBuf, PathBuf)>) {
 }
 
 /// Without `.` and `..`.
-fn lexical(path: &Path) -> PathBuf {
+pub(super) fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
@@ -158,7 +174,7 @@ fn parse<'a>(path: &str, content: &'a [u8]) -> Result<Elf<'a>, Problem> {
 }
 
 /// The host's name of an absolute path.
-fn on(host: &Path, path: &str) -> PathBuf {
+pub(super) fn on(host: &Path, path: &str) -> PathBuf {
     host.join(path.trim_start_matches('/'))
 }
 

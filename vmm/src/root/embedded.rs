@@ -2,6 +2,7 @@
 //! program. Made by the guest's own file system code, in memory, without any tool of the host.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -55,6 +56,14 @@ pub struct Surroundings {
     pub directories: Vec<String>,
     /// Symbolic links: path and target.
     pub links: Vec<(String, String)>,
+    /// More of any kind, by path. They replace what every root has, and give way to programs.
+    pub with: BTreeMap<String, Entry>,
+}
+
+/// What every root has: paths without a slash in front.
+pub fn own<'a>() -> impl Iterator<Item = &'a str> {
+    let directories = DIRECTORIES.iter().map(|directory| directory.0);
+    directories.chain(FILES.iter().map(|file| file.0))
 }
 
 /// Builds the root with these programs on it; `now` is the time of everything, ns since 1970.
@@ -126,15 +135,36 @@ pub fn read(disk: &File, path: &str) -> Result<Option<Vec<u8>>> {
 /// [`build`] with more than programs. A link gives way to a program of its name.
 pub fn build_with(programs: &[Program<'_>], surroundings: &Surroundings, now: u64) -> Result<Disk> {
     let content: u64 = programs.iter().map(|p| p.content.len() as u64).sum();
-    let mut root = Root::new(content, SPARE, now)?;
+    // With an inode for each.
+    let with = surroundings.with.values().map(|entry| match entry {
+        Entry::File(content, _) => 8192 + content.len().next_multiple_of(4096) as u64,
+        Entry::Directory | Entry::Link(_) => 8192,
+    });
+    let mut root = Root::new(content + with.sum::<u64>(), SPARE, now)?;
     for program in programs {
         root.file(&program.path, program.content, 0o755)?;
+    }
+    for (path, entry) in &surroundings.with {
+        match entry {
+            Entry::File(..) if programs.iter().any(|p| p.path == *path) => {}
+            Entry::File(content, mode) => {
+                root.remove(path)?;
+                root.file(path, content, *mode)?;
+            }
+            Entry::Directory => drop(root.directory(path, 0o755)?),
+            Entry::Link(_) => {}
+        }
     }
     for path in &surroundings.directories {
         root.directory(path, 0o755)?;
     }
     for (path, target) in &surroundings.links {
         root.link(path, target)?;
+    }
+    for (path, entry) in &surroundings.with {
+        if let Entry::Link(target) = entry {
+            root.link(path, target)?;
+        }
     }
     // What a shell's users take for granted, when the shell is the one that can be anything.
     let shell = programs
@@ -263,6 +293,15 @@ impl Root {
             at += written as u64;
         }
         Ok(())
+    }
+
+    /// Removes a file, if there is one.
+    fn remove(&mut self, path: &str) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        match self.volume.unlink(parent, name.as_bytes(), false) {
+            Ok(_) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(fail(error)).with_context(|| format!("{path} on the embedded root")),
+        }
     }
 
     /// A symbolic link, unless there is something of its name.

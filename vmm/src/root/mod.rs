@@ -7,9 +7,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 
+pub mod absent;
 pub mod closure;
 mod directory;
 pub mod embedded;
+pub mod host;
+pub mod with;
 
 /// A disk: a file, and whether the guest may change it.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use crate::world::{Asker, Port, World};
 use abi::boot::{RunHeader, run_flags};
 use abi::hostlink::{Channel, STDIN_CREDIT};
 use abi::proto::device::numbers::{
-    CONSOLE_MINOR, STDERR_MINOR, STDIN_MINOR, STDOUT_MINOR, STREAM_MAJOR, TTY_MAJOR, TTY_MINOR,
+    ABSENT_MINOR, CONSOLE_MINOR, STDERR_MINOR, STDIN_MINOR, STDOUT_MINOR, STREAM_MAJOR, TTY_MAJOR,
+    TTY_MINOR,
 };
 use abi::proto::device::{Cancel, ExitStatus, Ioctl, Open, Poll, Read, Write};
 use abi::{Endpoint, Errno, Message, Request};
@@ -33,6 +34,7 @@ impl Device {
             STDIN_MINOR => Device::Stdin,
             STDOUT_MINOR => Device::Output(Channel::Stdout),
             STDERR_MINOR => Device::Output(Channel::Stderr),
+            ABSENT_MINOR => Device::Output(Channel::Absent),
             _ => return Err(Errno::ENXIO),
         })
     }

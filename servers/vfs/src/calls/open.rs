@@ -89,6 +89,7 @@ pub async fn open_path(
                 let mode = mode & 0o7777 | linux::S_IFREG;
                 match make(c, &found, mode, 0).await {
                     Ok(vnode) => {
+                        c.made(start, path);
                         // Whoever makes a file may open it whatever its mode says.
                         let place = found.place();
                         return Ok(OpenFile::new(&c.vfs, Kind::File, Some(vnode), place, flags));
