@@ -60,7 +60,6 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         }
         // What only the other cache has, 64 pages at a time.
         let mut known: Option<(u32, u64)> = None;
-        self.pages.expect(missing.len());
         let mut reads: Vec<(u32, usize, usize)> = Vec::new();
         let mut slots: Vec<usize> = Vec::new();
         let mut failure = None;

@@ -41,8 +41,10 @@ const EMPTY: Slot = Slot {
     pinned: 0,
 };
 
-/// Slots that get memory again at once, and that never give it up.
-const SUPPLY: usize = 64;
+/// Slots that get memory again at once: asking costs two visits of the kernel.
+const SUPPLY: usize = 256;
+/// Slots that never give it up.
+const KEPT: usize = 64;
 
 /// Write-back cache of file pages.
 pub(crate) struct Pages<P> {
@@ -57,8 +59,6 @@ pub(crate) struct Pages<P> {
     /// Inodes of which a published page was evicted here: the other cache may still have it.
     lent: BTreeSet<u32>,
     epoch: u64,
-    /// See [`Pages::expect`].
-    expected: usize,
 }
 
 impl<P: PageStore> Pages<P> {
@@ -73,7 +73,6 @@ impl<P: PageStore> Pages<P> {
             shared: BTreeSet::new(),
             lent: BTreeSet::new(),
             epoch: 0,
-            expected: 1,
         }
     }
 
@@ -85,11 +84,6 @@ impl<P: PageStore> Pages<P> {
     /// Pages one operation may pin and still leave the cache room to move.
     pub(crate) fn pin_limit(&self) -> u32 {
         (self.store.capacity() / 4).min(MOST as usize) as u32
-    }
-
-    /// About so many pages are about to be inserted: as many slots get memory together.
-    pub(crate) fn expect(&mut self, count: usize) {
-        self.expected = count.max(1);
     }
 
     /// The page's slot, pinned.
@@ -162,11 +156,10 @@ impl<P: PageStore> Pages<P> {
         Ok(slot)
     }
 
-    /// Gets memory for the slot and for those after it that are about to be used, whole chunks.
+    /// Gets memory for the slot and for others around it that have none.
     fn supply(&mut self, slot: usize) -> Result<()> {
         let first = slot - slot % SUPPLY;
-        let end = (slot + self.expected).next_multiple_of(SUPPLY);
-        let chunk = first..self.slots.len().min(end);
+        let chunk = first..self.slots.len().min(first + SUPPLY);
         if self.store.supply(first, chunk.len()).is_ok() {
             self.slots[chunk].iter_mut().for_each(|s| s.vacant = false);
             return Ok(());
@@ -181,9 +174,7 @@ impl<P: PageStore> Pages<P> {
     pub(crate) fn drop_clean(&mut self) -> usize {
         self.unpin();
         let fresh = self.slots.len()..self.store.capacity();
-        if fresh.start >= SUPPLY
-            && !fresh.is_empty()
-            && self.store.discard(fresh.start, fresh.len())
+        if fresh.start >= KEPT && !fresh.is_empty() && self.store.discard(fresh.start, fresh.len())
         {
             for slot in fresh {
                 self.slots.push(Slot {
@@ -208,13 +199,13 @@ impl<P: PageStore> Pages<P> {
                 self.discard(slot);
             }
         }
-        for slot in 0..self.slots.len().min(SUPPLY) {
+        for slot in 0..self.slots.len().min(KEPT) {
             let s = self.slots[slot];
             if s.ino == 0 && s.published && self.store.release(slot).is_ok() {
                 self.slots[slot].published = false;
             }
         }
-        let mut slot = SUPPLY;
+        let mut slot = KEPT;
         while slot < self.slots.len() {
             let rest = self.slots[slot..].iter();
             let count = rest.take_while(|s| s.ino == 0 && !s.vacant).count();

@@ -511,6 +511,51 @@ fn cache_pages_are_the_file_systems_own() {
 }
 
 #[test]
+fn a_row_of_pages_is_put_into_the_cache_up_to_one_that_cannot_be() {
+    let mut machine = Machine::new(8);
+    let start = 0x7000_0000;
+    let map = proto::Mmap {
+        target: Endpoint::SELF,
+        addr: start,
+        len: 4 * PAGE,
+        prot: proto::Prot::READ | proto::Prot::WRITE,
+        flags: proto::MapFlags::FIXED | proto::MapFlags::PREALLOC,
+    };
+    machine.call(FS, map).unwrap();
+    for page in 0..4 {
+        machine.write(FS, start + page * PAGE, page as u8).unwrap();
+    }
+    let run = proto::CacheSetRun {
+        addr: start,
+        dev: DEV,
+        ino: 8,
+        offset: 2 * PAGE,
+        count: 4,
+    };
+    // The third is in use under another name.
+    let other = proto::CacheSet {
+        addr: start + 2 * PAGE,
+        dev: DEV,
+        ino: 9,
+        offset: 0,
+    };
+    machine.call(FS, other).unwrap();
+    assert_eq!(machine.call(FS, run), Ok(proto::CacheRun { done: 2 }));
+    let at = map_file(&mut machine, 8, 4, 1);
+    assert_eq!(machine.read(INIT, at + 2 * PAGE), Ok(0));
+    assert_eq!(machine.read(INIT, at + 3 * PAGE), Ok(1));
+    // Nor may it leave the mapping, wrap around, or be a program's.
+    let long = proto::CacheSetRun {
+        addr: start + 3 * PAGE,
+        ino: 10,
+        count: u64::MAX,
+        ..run
+    };
+    assert_eq!(machine.call(FS, long), Ok(proto::CacheRun { done: 1 }));
+    assert_eq!(machine.call(INIT, run), Err(Errno::EPERM));
+}
+
+#[test]
 fn a_forgotten_page_stays_with_those_who_map_it() {
     let mut machine = Machine::new(8);
     machine.cache(1, 0);
