@@ -103,7 +103,7 @@ static int steps(const char *path, int say) {
             replaced++;
             break;
         case COMPLETE:
-            CHECK(refused > 8 && killed > 3);
+            CHECK(refused > 8 && killed > 3 && replaced > 2);
             if (say)
                 printf("%s: %d refused, %d killed, %d replaced\n", path, refused, killed,
                        replaced);

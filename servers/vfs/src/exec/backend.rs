@@ -33,7 +33,7 @@ pub async fn file_pages<'a>(
     backend: ExecBackend,
 ) -> Result<(), Errno> {
     match backend {
-        ExecBackend::Map => load::map_file(c, batch, vnode, step),
+        ExecBackend::Map => load::map_file(c, batch, vnode, step).await,
         _ => copy(c, batch, vnode, step, backend).await,
     }
 }

@@ -13,6 +13,7 @@ use abi::exec::ExecBackend;
 use abi::proto::vfs::ExecFigures;
 use abi::proto::{fs, pm, vm};
 use abi::{Endpoint, Errno, trace};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use libexec::layout::Layout;
@@ -151,8 +152,9 @@ async fn do_step<'a>(
     }
 }
 
-/// Maps file pages; the mapping holds a reference that VM gives back.
-pub(super) fn map_file<'a>(
+/// Maps file pages; the mapping holds a reference that VM gives back. Where VM is to refuse it ([`super::fault`]) the
+/// pages are copied, as where it does.
+pub(super) async fn map_file<'a>(
     c: &Caller,
     batch: &mut Batch<'a>,
     vnode: &'a Rc<Vnode>,
@@ -169,7 +171,10 @@ pub(super) fn map_file<'a>(
     else {
         return Err(Errno::EINVAL);
     };
-    c.exec_step()?;
+    if c.exec_step().is_err() {
+        batch.flush(c).await?;
+        return Box::pin(backend::copy_instead(c, vnode, step)).await;
+    }
     c.stage_of(&step);
     let mount: &Mount = &vnode.mount;
     let request = vm::VfsMmap {
