@@ -18,6 +18,9 @@ macro_rules! errnos {
                 match self {
                     $(Errno::$name => Some(stringify!($name)),)*
                     Errno::ERESTARTSYS => Some("ERESTARTSYS"),
+                    Errno::ERESTARTNOINTR => Some("ERESTARTNOINTR"),
+                    Errno::ERESTARTNOHAND => Some("ERESTARTNOHAND"),
+                    Errno::ERESTART_RESTARTBLOCK => Some("ERESTART_RESTARTBLOCK"),
                     Errno::EDEADSRCDST => Some("EDEADSRCDST"),
                     _ => None,
                 }
@@ -40,6 +43,13 @@ impl Errno {
     /// A system call was interrupted by a signal and may be restarted (SA_RESTART). Never
     /// reaches a program: PM turns it into a restart or into `EINTR`.
     pub const ERESTARTSYS: Errno = Errno(512);
+    /// Likewise, and restarted whatever the handler's flags are: nothing of it was done.
+    pub const ERESTARTNOINTR: Errno = Errno(513);
+    /// Likewise, but a handler makes it `EINTR` whatever its flags are.
+    pub const ERESTARTNOHAND: Errno = Errno(514);
+    /// Likewise, and restarting is a call of its own: restart_syscall, which knows how much time
+    /// is left.
+    pub const ERESTART_RESTARTBLOCK: Errno = Errno(516);
     /// The peer of a message died before it answered.
     pub const EDEADSRCDST: Errno = Errno(600);
 

@@ -181,7 +181,8 @@ pub enum Kcall {
     /// `(endpoint) -> StopState`: the process executes nothing further until
     /// [`Kcall::ProcResume`]. See [`StopState`].
     ProcStop = 0x105,
-    /// `(endpoint)`: undoes [`Kcall::ProcStop`] and a fault's stop.
+    /// `(endpoint, how)`: undoes [`Kcall::ProcStop`] and a fault's stop; sends the Linux call
+    /// before which a process stands, unless its number is `u64::MAX`. `how` is of [`resume`].
     ProcResume = 0x106,
     /// `(endpoint, &mut Registers)`.
     ProcGetRegs = 0x107,
@@ -194,8 +195,8 @@ pub enum Kcall {
     ProcSetFpu = 0x10a,
     /// `(slot, &mut ProcessInfo) -> 0`; `ENOENT` for a free slot.
     ProcInfo = 0x10b,
-    /// `() -> endpoint` of a process that was `Busy` at `ProcStop` and now is not; `ENOENT`
-    /// when there is none (PM).
+    /// `() -> endpoint` of a process that was `Busy` at `ProcStop` and now is not, or stopped as
+    /// [`Kcall::ProcResume`] was told; `ENOENT` when there is none (PM).
     GetStopped = 0x10c,
     /// `(endpoint, priority 0..8)`: 0 is the highest; user processes run at 6.
     ProcPriority = 0x10e,
@@ -347,7 +348,7 @@ pub struct MemoryRequest {
 #[repr(u64)]
 pub enum StopState {
     /// At a user instruction boundary: registers may be read and replaced. A Linux call
-    /// still queued at its server has been withdrawn: its status is `ERESTARTSYS` in rax
+    /// still queued at its server has been withdrawn: its status is `ERESTARTNOINTR` in rax
     /// and its number in [`Registers::orig_rax`].
     Boundary = 0,
     /// A Linux call is with the server named in bits 8..: when it is answered the process is
@@ -356,6 +357,17 @@ pub enum StopState {
     /// Waiting for its page fault or exception to be answered; registers are those of the
     /// faulting instruction and may be replaced.
     Faulting = 2,
+    /// Before a Linux call that is not sent yet ([`resume::ENTRY`]).
+    Entering = 3,
+}
+
+/// How a process goes on ([`Kcall::ProcResume`]), for tracing; 0 is as any process does.
+pub mod resume {
+    /// At its next Linux call it stops before that is sent: rax is `ENOSYS`, the number in
+    /// `orig_rax`, and both it and the arguments may be replaced.
+    pub const ENTRY: u64 = 1 << 0;
+    /// When the Linux call that it is in, or stands before, is answered it stops.
+    pub const EXIT: u64 = 1 << 1;
 }
 
 /// A process's integer state.

@@ -292,12 +292,20 @@ fn answer(to: &mut Process, message: &Message) {
         }
     }
     to.peer = Endpoint::NONE;
-    unblock(to, rts::AWAIT_REPLY | rts::FAULTING);
     if to.tell_when_stopped {
         to.tell_when_stopped = false;
-        to.stopped_unread = true;
-        notice(Endpoint::PM, KernelNotify::STOPPED);
+        block(to, rts::STOPPED);
+        tell_stopped(to);
     }
+    unblock(to, rts::AWAIT_REPLY | rts::FAULTING);
+}
+
+/// Tells PM that `process` has stopped.
+#[cold]
+#[inline(never)]
+pub fn tell_stopped(process: &mut Process) {
+    process.stopped_unread = true;
+    notice(Endpoint::PM, KernelNotify::STOPPED);
 }
 
 /// Receives for the current process, or blocks it.

@@ -2,11 +2,11 @@
 
 use crate::arch::{fpu, layout, machine};
 use crate::copy::{self, Operand};
-use crate::process::{self, MAX_PROCESSES, Process};
+use crate::process::{self, Calls, MAX_PROCESSES, Process};
 use crate::sched::{self, block, counters, unblock};
 use crate::transfer::{self, Outcome, Stop};
 use crate::{boot, clock, ipc, lab, memory, trap};
-use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END, rts};
+use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END, resume, rts};
 use abi::trace::{Decision, Kind};
 use abi::{Class, Endpoint, Errno};
 
@@ -75,13 +75,7 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
         ProcPriv => set_privileges(caller, who, a2),
         ProcStart => start(who, a2, a3, a4),
         ProcStop => stop(who),
-        ProcResume => {
-            let process = process::find(who)?;
-            process.tell_when_stopped = false;
-            process.stopped_unread = false;
-            unblock(process, rts::STOPPED);
-            Ok(0)
-        },
+        ProcResume => resume(who, a2),
         ProcGetRegs => get_regs(caller, who, a2),
         ProcSetRegs => set_regs(caller, who, a2),
         ProcGetFpu => get_fpu(caller, who, a2, a3),
@@ -150,7 +144,7 @@ fn create(low: u64, high: u64, linux: bool) -> Outcome {
 
 fn fork(parent: Endpoint) -> Outcome {
     let parent = process::find(parent)?;
-    if !parent.linux {
+    if !parent.linux() {
         return Err(Errno::EPERM.into());
     }
     sched::release_of(parent);
@@ -204,13 +198,44 @@ fn start(who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Outcome {
     process.peer = Endpoint::NONE;
     process.tell_when_stopped = false;
     process.stopped_unread = false;
+    process.entering = false;
+    if process.linux() {
+        process.calls = Calls::Linux;
+    }
     unblock(process, !(rts::NO_SPACE | rts::FREE));
+    Ok(0)
+}
+
+#[inline(never)]
+fn resume(who: Endpoint, how: u64) -> Outcome {
+    let process = process::find(who)?;
+    process.tell_when_stopped = how & resume::EXIT != 0;
+    process.stopped_unread = false;
+    if process.linux() {
+        process.calls = match how & resume::ENTRY {
+            0 => Calls::Linux,
+            _ => Calls::Traced,
+        };
+    }
+    if core::mem::take(&mut process.entering) {
+        if process.regs.orig_rax != u64::MAX {
+            trap::send_call(process);
+        } else if core::mem::take(&mut process.tell_when_stopped) {
+            // A call that is not to be made has ended.
+            ipc::tell_stopped(process);
+            return Ok(0);
+        }
+    }
+    unblock(process, rts::STOPPED);
     Ok(0)
 }
 
 fn stop(who: Endpoint) -> Outcome {
     let process = process::find(who)?;
     block(process, rts::STOPPED);
+    if process.entering {
+        return Ok(StopState::Entering as u64);
+    }
     if process.flags & rts::FAULTING != 0
         || matches!(process.class, Class::PageFault | Class::Exception)
             && process.flags & rts::SENDING != 0
@@ -219,7 +244,7 @@ fn stop(who: Endpoint) -> Outcome {
     }
     if process.flags & rts::SENDING != 0 {
         ipc::withdraw(process);
-        process.regs.rax = Errno::ERESTARTSYS.to_word();
+        process.regs.rax = Errno::ERESTARTNOINTR.to_word();
     } else if process.flags & rts::AWAIT_REPLY != 0 {
         process.tell_when_stopped = true;
         return Ok(StopState::Busy as u64 | (process.peer.0 as u64) << 8);

@@ -253,7 +253,7 @@ pub fn named(process: &Process) {
             pair(who, 0),
             half(0),
             half(8),
-            process.linux as u64,
+            process.linux() as u64,
             0,
         ]
     });

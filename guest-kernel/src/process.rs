@@ -36,6 +36,18 @@ pub struct Parked {
     pub failure: Option<Errno>,
 }
 
+/// What a process's `syscall`s are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Calls {
+    /// Nothing: a service's exceptions, too, go to RS.
+    None,
+    /// Linux calls, sent to their servers; exceptions go to PM.
+    Linux,
+    /// Likewise, but the next one stops before it is sent ([`abi::kernel::resume::ENTRY`]).
+    Traced,
+}
+
 /// One process. The register frame comes first: the entry code saves there.
 #[repr(C, align(64))]
 pub struct Process {
@@ -65,9 +77,11 @@ pub struct Process {
     pub ready_next: u16,
     /// Scheduling priority.
     pub priority: u8,
-    /// Runs Linux programs: `syscall` is routed, exceptions go to PM.
-    pub linux: bool,
-    /// PM wants to know when the call in progress is answered.
+    /// What its `syscall`s are.
+    pub calls: Calls,
+    /// It stands before a Linux call that is not sent yet ([`Calls::Traced`]).
+    pub entering: bool,
+    /// It stops when the call in progress is answered, and PM hears of it.
     pub tell_when_stopped: bool,
     /// On PM's list of those.
     pub stopped_unread: bool,
@@ -144,7 +158,8 @@ const FREE: Process = Process {
     posted: (0, false),
     ready_next: NIL,
     priority: 0,
-    linux: false,
+    calls: Calls::None,
+    entering: false,
     tell_when_stopped: false,
     stopped_unread: false,
     slice_end: 0,
@@ -212,6 +227,12 @@ pub fn find_or_self(caller: usize, endpoint: Endpoint) -> Result<&'static mut Pr
 }
 
 impl Process {
+    /// Whether it runs Linux programs.
+    #[inline(always)]
+    pub fn linux(&self) -> bool {
+        self.calls != Calls::None
+    }
+
     /// Its slot.
     #[inline(always)]
     pub fn index(&self) -> usize {
@@ -292,7 +313,7 @@ pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno
         flags: rts::STOPPED | rts::NO_SPACE,
         endpoint: Endpoint::new(free, process.generation),
         priority: if linux { 6 } else { 3 },
-        linux,
+        calls: if linux { Calls::Linux } else { Calls::None },
         name,
         generation: process.generation,
         fpu: fpu::area(free),

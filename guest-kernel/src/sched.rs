@@ -305,7 +305,7 @@ fn switch<const LAB: bool>(next: &mut Process) {
 #[inline(always)]
 fn load(next: &mut Process) {
     fpu::restore(next.fpu);
-    if next.linux {
+    if next.linux() {
         fpu::restore_bases(next);
         if ANNOUNCE.get() {
             ANNOUNCE.set(false);
@@ -319,7 +319,7 @@ fn load(next: &mut Process) {
 #[inline(always)]
 fn store(process: &mut Process) {
     fpu::save(process.fpu);
-    if process.linux {
+    if process.linux() {
         fpu::save_bases(process);
     }
 }

@@ -3,7 +3,7 @@
 use crate::arch::{apic, gate, layout, machine};
 use crate::global::Global;
 use crate::kcall;
-use crate::process::{self, Process};
+use crate::process::{self, Calls, Process};
 use crate::sched::{self, counters, current};
 use crate::{clock, copy, fatal, ipc, lab, modify};
 use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, USER_END, rts};
@@ -99,11 +99,30 @@ fn trampoline_call(caller: &mut Process) {
 
 #[inline(always)]
 fn linux_call(caller: &mut Process) {
-    let number = caller.regs.rax;
-    caller.regs.orig_rax = number;
-    if !caller.linux {
+    caller.regs.orig_rax = caller.regs.rax;
+    if caller.calls != Calls::Linux {
+        return other_call(caller);
+    }
+    send_call(caller);
+}
+
+/// A `syscall` that no server gets, or not yet.
+#[cold]
+#[inline(never)]
+fn other_call(caller: &mut Process) {
+    if !caller.linux() {
         return exception(caller, 6, 0);
     }
+    caller.entering = true;
+    caller.regs.rax = Errno::ENOSYS.to_word();
+    sched::block(caller, rts::STOPPED);
+    ipc::tell_stopped(caller);
+}
+
+/// Sends the Linux call in `caller`'s registers to its server.
+#[inline(always)]
+pub fn send_call(caller: &mut Process) {
+    let number = caller.regs.orig_rax;
     let route = match number {
         0..512 => ROUTES.at(number as usize),
         _ => LinuxRoute::Pm as u8,
@@ -241,7 +260,7 @@ fn as_processors_say(cr3: u64, fault: &mut PageFault) {
 /// Any other exception: PM makes a signal of it, or RS learns that a service failed.
 fn exception(process: &mut Process, vector: u64, code: u64) {
     let rip = process.regs.rip;
-    let to = if process.linux {
+    let to = if process.linux() {
         Endpoint::PM
     } else {
         Endpoint::RS

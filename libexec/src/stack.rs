@@ -124,6 +124,10 @@ pub struct Frame {
     pub env_start: u64,
     /// One past their end.
     pub env_end: u64,
+    /// First byte of the auxiliary vector.
+    pub auxv_start: u64,
+    /// One past its end.
+    pub auxv_end: u64,
 }
 
 impl Frame {
@@ -209,10 +213,12 @@ where
     word(&mut bytes, 0);
     environment.pointers(&mut bytes, env_start);
     word(&mut bytes, 0);
+    let auxv_start = sp + bytes.len() as u64;
     for (key, value) in vector {
         word(&mut bytes, u64::from(key));
         word(&mut bytes, value);
     }
+    let auxv_end = sp + bytes.len() as u64;
     bytes.resize((random - sp) as usize, 0);
     bytes.extend_from_slice(&auxiliary.random);
     bytes.resize((platform - sp) as usize, 0);
@@ -231,6 +237,8 @@ where
         arg_end,
         env_start,
         env_end,
+        auxv_start,
+        auxv_end,
     })
 }
 

@@ -22,7 +22,7 @@ protocol! {
         name: [u8; 8],
         /// See `name`.
         name2: [u8; 8],
-        /// Bit 0: set-id was honoured.
+        /// Bit 0: set-id was honoured. Bit 1: the program is not the process's to read.
         flags: u64,
     };
     /// *Posted* by VFS: exec failed after the old image was gone: kill with SIGKILL (or, for
@@ -116,6 +116,8 @@ protocol! {
         caught: u64,
         /// Threads.
         threads: u64,
+        /// Who traces its first thread, or 0.
+        tracer: u32,
     };
     /// PM's own counters (leak checks, /proc/loadavg).
     PmCounters = 12 {} -> PmFigures {
@@ -128,9 +130,17 @@ protocol! {
         /// Ns of the wall clock at boot.
         epoch_ns: u64,
     };
-    /// Call by VFS while it execs: are the set-id bits of the file to be honoured for `who`
-    /// (not traced)? Reserved.
+    /// *Posted* by VFS while `who` executes a program that would give it other effective ids than
+    /// its real ones. Answered by [`crate::proto::vfs::Done`]: `EPERM` when somebody traces it
+    /// who may not look at that. Until the exec is over nobody begins to.
     MaySetId = 13 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+    };
+    /// *Posted* by VFS: an exec of `who` failed for which [`MaySetId`] was asked.
+    SetIdOver = 17 {
         /// The process.
         who: Endpoint,
     };

@@ -257,6 +257,10 @@ protocol! {
         env_start: u64,
         /// One past their end.
         env_end: u64,
+        /// First byte of the auxiliary vector.
+        auxv_start: u64,
+        /// One past its end.
+        auxv_end: u64,
     };
     /// *Posted* by a character driver: minor `minor` may have become ready for `events`
     /// (Linux POLL*); VFS re-polls its waiters.

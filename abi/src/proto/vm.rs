@@ -434,6 +434,25 @@ protocol! {
         /// Pages that are in the cache.
         done: u64,
     };
+    /// Reads, or with `write` writes, up to eight bytes of one page of a process, whatever the
+    /// protection is (PM only, for debuggers). A write to private memory that cannot be written
+    /// goes to a copy of the page that only this space has; to shared memory it is `EFAULT`.
+    /// `EAGAIN` when a page of a file is not there.
+    Force = 34 {
+        /// The process.
+        who: Endpoint,
+        /// First byte.
+        address: u64,
+        /// Bytes: 1 to 8, in one page.
+        len: u64,
+        /// Whether to write.
+        write: bool,
+        /// What to write, the first byte lowest.
+        value: u64,
+    } -> Forced {
+        /// What is there now.
+        value: u64,
+    };
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
     /// to 8 bytes. `EFAULT` where it is not.

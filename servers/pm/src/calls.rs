@@ -2,7 +2,7 @@
 
 use crate::server::Pm;
 use crate::system::System;
-use crate::table::{Call, Halt};
+use crate::table::{Call, Halt, Restart};
 use crate::timers::{Event, TimerKey};
 use abi::errno::result_to_word;
 use abi::message::WORDS;
@@ -141,6 +141,11 @@ impl<S: System> Pm<S> {
             nr::__NR_get_robust_list => self.get_robust_list(caller, a).into(),
             nr::__NR_futex => self.futex(caller, a).into(),
             nr::__NR_membarrier => self.membarrier(a[0]).into(),
+            nr::__NR_restart_syscall => self.restart_syscall(caller).into(),
+
+            nr::__NR_ptrace => self.ptrace(caller, a).into(),
+            nr::__NR_process_vm_readv => self.process_vm(caller, a, false).into(),
+            nr::__NR_process_vm_writev => self.process_vm(caller, a, true).into(),
 
             nr::__NR_prlimit64 => self.prlimit64(caller, a).into(),
             nr::__NR_getrlimit => self.getrlimit(caller, a).into(),
@@ -161,8 +166,7 @@ impl<S: System> Pm<S> {
 
             // What Linux says to an unprivileged caller; root meets the same, since there is
             // nothing behind them.
-            nr::__NR_ptrace
-            | nr::__NR_syslog
+            nr::__NR_syslog
             | nr::__NR_acct
             | nr::__NR_swapon
             | nr::__NR_swapoff
@@ -177,9 +181,7 @@ impl<S: System> Pm<S> {
             | nr::__NR_setns
             | nr::__NR_vhangup => Outcome::Done(Err(Errno::EPERM)),
             // libc asks for these and falls back.
-            nr::__NR_clone3 | nr::__NR_rseq | nr::__NR_restart_syscall => {
-                Outcome::Done(Err(Errno::ENOSYS))
-            }
+            nr::__NR_clone3 | nr::__NR_rseq => Outcome::Done(Err(Errno::ENOSYS)),
             _ => {
                 self.name_unknown(number);
                 Outcome::Done(Err(Errno::ENOSYS))
@@ -231,7 +233,8 @@ impl<S: System> Pm<S> {
         self.sys.reply(who, Message::new(result_to_word(result)));
     }
 
-    /// A handler is to run: ends the call that the thread (stopped) waits in.
+    /// A handler is to run, or a tracer looks: ends the call that the thread (stopped) waits in.
+    /// Whether it is made again is the delivery's to say.
     pub fn interrupt_call(&mut self, slot: usize) {
         let Some(thread) = self.table.thread(slot) else {
             return;
@@ -246,22 +249,49 @@ impl<S: System> Pm<S> {
                 let left = deadline.saturating_sub(self.sys.now());
                 let words = crate::sleep::timespec(left);
                 match self.write_words_opt(who, remaining, words) {
-                    Ok(()) => Errno::EINTR,
+                    Ok(()) => self.restart_later(slot, Restart::Sleep(remaining), deadline),
                     Err(errno) => errno,
                 }
             }
             Some(Call::Futex { timed }) => {
                 self.futexes.remove(slot);
-                if timed {
-                    Errno::EINTR
-                } else {
-                    Errno::ERESTARTSYS
+                match (timed, self.sys.registers(who)) {
+                    (Some(deadline), Ok(r)) => {
+                        let args = [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9, 0];
+                        self.restart_later(slot, Restart::Futex(args), deadline)
+                    }
+                    _ => Errno::ERESTARTSYS,
                 }
             }
-            Some(Call::Pause | Call::SignalWait { .. } | Call::Vfork { .. }) => Errno::EINTR,
-            None => return,
+            Some(Call::Pause) => Errno::ERESTARTNOHAND,
+            Some(Call::SignalWait { .. } | Call::Vfork { .. }) => Errno::EINTR,
+            Some(Call::Event) | None => return,
         };
         self.finish_call(slot, Err(errno));
+    }
+
+    fn restart_later(&mut self, slot: usize, call: Restart, deadline: u64) -> Errno {
+        if let Some(thread) = self.table.thread_mut(slot) {
+            thread.restart = Some((call, deadline));
+        }
+        Errno::ERESTART_RESTARTBLOCK
+    }
+
+    /// restart_syscall: goes on with a call that had some time left.
+    fn restart_syscall(&mut self, caller: Caller) -> Result<Outcome, Errno> {
+        let thread = self.table.thread_mut(caller.slot).ok_or(Errno::ESRCH)?;
+        let (call, deadline) = thread.restart.take().ok_or(Errno::EINTR)?;
+        match call {
+            Restart::Sleep(remaining) if deadline > self.sys.now() => {
+                let call = Call::Sleep {
+                    remaining,
+                    deadline,
+                };
+                Ok(Outcome::Hold(call, Some(deadline)))
+            }
+            Restart::Sleep(_) => Ok(Outcome::Done(Ok(0))),
+            Restart::Futex(args) => self.futex_again(caller, args, deadline),
+        }
     }
 
     /// The deadline of a held call has come.

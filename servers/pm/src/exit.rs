@@ -6,6 +6,7 @@ use crate::signal::action::flags;
 use crate::signal::set::SIGCHLD;
 use crate::system::System;
 use crate::table::{PM_PID, PROGRAM_PID};
+use crate::trace::Ghost;
 use abi::Endpoint;
 use abi::proto::{vfs, vm};
 use alloc::vec::Vec;
@@ -17,25 +18,36 @@ const ROBUST_MAX: usize = 2048;
 impl<S: System> Pm<S> {
     /// exit: of one thread, or of the process with its last one.
     pub fn exit_thread_call(&mut self, caller: Caller, code: u64) -> Outcome {
+        if !self.stops_before_exit(caller.slot, code, false) {
+            self.end_one_thread(caller, code);
+        }
+        Outcome::Answered
+    }
+
+    /// Ends one thread, and with the last one the process.
+    pub(crate) fn end_one_thread(&mut self, caller: Caller, code: u64) {
+        let status = (code as u32 & 0xff) << 8;
         let last = self
             .table
             .process(caller.pid)
             .is_none_or(|process| process.threads.len() <= 1);
         if last {
-            return self.exit_group(caller, code);
+            return self.exit_process(caller.pid, status);
         }
+        self.leave_ghost(caller.slot, status);
         self.end_thread(caller.slot);
         // A signal for the process that this thread was to take goes to another.
         let rest = self.table.process(caller.pid).map(|p| p.threads.clone());
         for slot in rest.unwrap_or_default() {
             self.attend(slot);
         }
-        Outcome::Answered
     }
 
     /// exit_group.
     pub fn exit_group(&mut self, caller: Caller, code: u64) -> Outcome {
-        self.exit_process(caller.pid, (code as u32 & 0xff) << 8);
+        if !self.stops_before_exit(caller.slot, code, true) {
+            self.exit_process(caller.pid, (code as u32 & 0xff) << 8);
+        }
         Outcome::Answered
     }
 
@@ -147,8 +159,10 @@ impl<S: System> Pm<S> {
         process.job_event = None;
         let (group, session) = (process.group, process.session);
         for slot in process.threads.clone() {
+            self.leave_ghost(slot, status);
             self.end_thread(slot);
         }
+        self.release_tracees(pid);
         self.drop_timers(pid);
         if let Some(process) = self.table.process_mut(pid) {
             process.pending.clear();
@@ -162,7 +176,9 @@ impl<S: System> Pm<S> {
             return;
         }
         let groups = self.orphan_children(pid, group, session);
-        self.tell_parent_of_end(pid, status);
+        if !self.leave_leader_ghost(pid, status) {
+            self.tell_parent_of_end(pid, status);
+        }
         self.release_orphaned(groups);
     }
 
@@ -184,22 +200,28 @@ impl<S: System> Pm<S> {
             if bond && !groups.contains(&process.group) {
                 groups.push(process.group);
             }
-            if process.is_zombie() {
+            let awaited = |ghost: &Ghost| ghost.pid == child && ghost.is_leader();
+            if process.is_zombie() && !self.table.ghosts().iter().any(awaited) {
                 self.table.remove_process(child);
             }
         }
         groups
     }
 
-    fn tell_parent_of_end(&mut self, pid: u32, status: u32) {
+    /// A process ended and its tracer, if there was one, knows.
+    pub(crate) fn tell_parent_of_end(&mut self, pid: u32, status: u32) {
         let parent = self.parent_of(pid);
+        let traced = self
+            .table
+            .process(pid)
+            .is_some_and(|p| p.traced_by == Some(parent));
         let Some(process) = self.table.process(parent) else {
             // PM's own child, or an orphan.
             self.table.remove_process(pid);
             return;
         };
         let exit_signal = self.table.process(pid).map_or(0, |p| p.exit_signal);
-        let reaps = exit_signal == SIGCHLD && process.actions.reaps_children();
+        let reaps = !traced && exit_signal == SIGCHLD && process.actions.reaps_children();
         let silent =
             reaps && !process.actions.get(SIGCHLD).has(flags::NOCLDWAIT) || exit_signal == 0;
         let (code, value) = match status & 0x7f {

@@ -7,6 +7,7 @@ use crate::signal::pending::Pending;
 use crate::signal::set::{SIGCHLD, SIGNALS};
 use crate::system::System;
 use crate::table::{AltStack, Call, Halt, Process, Thread};
+use crate::trace::After;
 use abi::message::WORDS;
 use abi::proto::{vfs, vm};
 use abi::{Endpoint, Errno};
@@ -17,6 +18,7 @@ const KNOWN: u64 = (linux::CLONE_VM
     | linux::CLONE_FS
     | linux::CLONE_FILES
     | linux::CLONE_SIGHAND
+    | linux::CLONE_PTRACE
     | linux::CLONE_VFORK
     | linux::CLONE_PARENT
     | linux::CLONE_THREAD
@@ -112,11 +114,48 @@ impl<S: System> Pm<S> {
             return Err(errno);
         }
         self.forks += 1;
-        self.sys.resume(who);
+        let event = self.trace_child(caller, who.slot(), plan.flags);
+        self.let_child_go(
+            caller,
+            who,
+            tid,
+            event,
+            plan.has(linux::CLONE_VFORK) && !thread,
+        );
+        if event.is_some() {
+            return Ok(Outcome::Answered);
+        }
         if plan.has(linux::CLONE_VFORK) && !thread {
             return Ok(Outcome::Hold(Call::Vfork { child: pid }, None));
         }
         Ok(Outcome::Done(Ok(tid as u64)))
+    }
+
+    /// Starts a child: it runs, or as a tracee it stops, after its parent when that stops for it.
+    fn let_child_go(
+        &mut self,
+        caller: Caller,
+        who: Endpoint,
+        tid: u32,
+        event: Option<u32>,
+        vfork: bool,
+    ) {
+        let slot = who.slot();
+        if let Some(event) = event {
+            let after = match vfork {
+                true => After::Vfork(tid),
+                false => After::Return(tid as u64),
+            };
+            self.event_in_call(caller.slot, (event, tid as u64), after);
+        }
+        if self.trace(slot).is_none() {
+            return self.sys.resume(who, 0);
+        }
+        // The kernel makes it stopped.
+        if let Some(thread) = self.table.thread_mut(slot) {
+            thread.halt = Halt::Stopped;
+        }
+        self.attend(slot);
     }
 
     fn build(
@@ -209,6 +248,9 @@ impl<S: System> Pm<S> {
             nice: parent.nice,
             name: parent.name,
             personality: parent.personality,
+            dumpable: parent.dumpable,
+            set_id_exec: false,
+            traced_by: None,
         };
         self.table.add_process(child);
         Ok(())
@@ -250,6 +292,8 @@ impl<S: System> Pm<S> {
             robust_list: 0,
             name: parent.name,
             trap: (0, 0, 0),
+            restart: None,
+            trace: None,
         };
         self.table.add_thread(thread)
     }
@@ -265,7 +309,7 @@ impl<S: System> Pm<S> {
         };
         let waits = self.table.thread(slot).and_then(|thread| thread.call);
         if waits == Some(Call::Vfork { child }) {
-            self.finish_call(slot, Ok(child as u64));
+            self.vfork_is_done(slot, child);
             // Signals waited, too. A thread that job control stopped stays so.
             match self.table.thread(slot).map(|thread| thread.halt) {
                 Some(Halt::Stopped) => self.act(slot),

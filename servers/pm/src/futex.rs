@@ -240,8 +240,25 @@ impl<S: System> Pm<S> {
             return Err(Errno::ETIMEDOUT);
         }
         self.futexes.add(caller.slot, key, bits);
-        let timed = deadline.is_some();
+        let timed = deadline;
         Ok(Outcome::Hold(Call::Futex { timed }, deadline))
+    }
+
+    /// A wait that a signal interrupted goes on: its arguments, and its deadline.
+    pub(crate) fn futex_again(
+        &mut self,
+        caller: Caller,
+        a: [u64; WORDS],
+        deadline: u64,
+    ) -> Result<Outcome, Errno> {
+        let op = a[1] as u32;
+        let private = op & linux::FUTEX_PRIVATE_FLAG != 0;
+        let command = op & !(linux::FUTEX_PRIVATE_FLAG | linux::FUTEX_CLOCK_REALTIME);
+        let bits = match command {
+            linux::FUTEX_WAIT_BITSET => a[5] as u32,
+            _ => linux::FUTEX_BITSET_MATCH_ANY,
+        };
+        self.futex_wait(caller, a[0], private, a[2] as u32, Some(deadline), bits)
     }
 
     fn wake(&mut self, key: Key, count: u64, bits: u32) -> u64 {

@@ -10,7 +10,7 @@ use crate::signal::pending::Pending;
 use crate::signal::set::{SIGCHLD, SIGKILL, SigSet};
 use crate::system::System;
 use crate::table::{AltStack, Halt, PM_PID, PROGRAM_PID, Process, Thread};
-use abi::proto::pm::{ExecAlone, ExecDone, ExecFailed};
+use abi::proto::pm::{ExecAlone, ExecDone, ExecFailed, MaySetId};
 use abi::proto::{vfs, vm};
 use abi::{Endpoint, Errno};
 
@@ -81,6 +81,9 @@ impl<S: System> Pm<S> {
             nice: 0,
             name: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
             personality: 0,
+            dumpable: true,
+            set_id_exec: false,
+            traced_by: None,
         });
         self.table.add_thread(Thread {
             endpoint: who,
@@ -97,6 +100,8 @@ impl<S: System> Pm<S> {
             robust_list: 0,
             name: [0; 16],
             trap: (0, 0, 0),
+            restart: None,
+            trace: None,
         });
         self.sys.post(Endpoint::VFS, vfs::ExecInit { who, pid });
         Ok(())
@@ -127,6 +132,8 @@ impl<S: System> Pm<S> {
         if done.flags & 1 != 0 {
             process.personality &= !CLEARED_BY_SET_ID;
         }
+        process.dumpable = done.flags == 0;
+        process.set_id_exec = false;
         process.ids.user.adopt(done.ids.0);
         process.ids.group.adopt(done.ids.1);
         let stopped = process.stopped.is_some();
@@ -135,7 +142,8 @@ impl<S: System> Pm<S> {
         let Some(thread) = self.table.thread_mut(slot) else {
             return;
         };
-        thread.tid = pid;
+        let old_tid = core::mem::replace(&mut thread.tid, pid);
+        thread.restart = None;
         thread.name = name;
         thread.altstack = AltStack::default();
         thread.clear_tid = 0;
@@ -152,12 +160,35 @@ impl<S: System> Pm<S> {
             return;
         }
         self.release_vfork_parent(pid);
+        self.stop_after_exec(slot, old_tid);
         // Signals that came while VFS worked are taken at the first instruction.
         if stopped {
             self.halt(slot);
         } else {
             self.attend(slot);
         }
+    }
+
+    /// VFS asks whether a program's set-id bits count.
+    pub fn may_set_id_asked(&mut self, request: MaySetId) {
+        let slot = self.table.slot_of(request.who);
+        let status = slot
+            .ok_or(Errno::ESRCH)
+            .and_then(|slot| self.may_set_id(slot));
+        self.answer_vfs(request.txn, status);
+    }
+
+    fn answer_vfs(&mut self, txn: u64, status: Result<(), Errno>) {
+        let done = vfs::Done {
+            txn,
+            status,
+            a: 0,
+            b: 0,
+            c: 0,
+            d: 0,
+            e: 0,
+        };
+        self.sys.post(Endpoint::VFS, done);
     }
 
     /// An exec of one of several threads passes its point of no return.
@@ -172,16 +203,7 @@ impl<S: System> Pm<S> {
             // Killed meanwhile.
             _ => Err(Errno::ESRCH),
         };
-        let done = vfs::Done {
-            txn: request.txn,
-            status,
-            a: 0,
-            b: 0,
-            c: 0,
-            d: 0,
-            e: 0,
-        };
-        self.sys.post(Endpoint::VFS, done);
+        self.answer_vfs(request.txn, status);
     }
 
     /// Ends every thread of the process but this one, which is the process from now on.
@@ -191,6 +213,10 @@ impl<S: System> Pm<S> {
         };
         for other in process.threads.clone() {
             if other != slot {
+                // The first thread does not end: this one is what it was.
+                if self.table.thread(other).is_some_and(|t| t.tid != pid) {
+                    self.leave_ghost(other, 0);
+                }
                 self.end_thread(other);
             }
         }

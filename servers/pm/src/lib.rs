@@ -32,6 +32,7 @@ pub mod sleep;
 pub mod system;
 pub mod table;
 pub mod timers;
+pub mod trace;
 pub mod user;
 pub mod wait;
 

@@ -116,8 +116,8 @@ impl System for Machine {
         kernel::proc_stop(who)
     }
 
-    fn resume(&mut self, who: Endpoint) {
-        let _ = kernel::proc_resume(who);
+    fn resume(&mut self, who: Endpoint, how: u64) {
+        let _ = kernel::proc_resume(who, how);
     }
 
     fn next_stopped(&mut self) -> Option<Endpoint> {

@@ -24,6 +24,10 @@ impl<S: System> Pm<S> {
         if process.is_zombie() {
             return 'Z';
         }
+        let traced = |&slot: &usize| self.trace(slot).is_some_and(|t| t.stop.is_some());
+        if process.threads.iter().any(traced) {
+            return 't';
+        }
         if process.stopped.is_some() {
             return 'T';
         }
@@ -87,6 +91,7 @@ impl<S: System> Pm<S> {
             ignored: process.actions.ignored().0,
             caught: process.actions.caught().0,
             threads: process.threads.len() as u64,
+            tracer: self.tracer_of_leader(request.pid).unwrap_or(0),
         })
     }
 

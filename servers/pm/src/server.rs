@@ -157,10 +157,6 @@ impl<S: System> Pm<S> {
             pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
             pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
             pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
-            pm::MaySetId::KIND => answer(message, |m: pm::MaySetId| {
-                // Nothing is traced here, so nothing stands against it.
-                self.table.slot_of(m.who).map(|_| ()).ok_or(Errno::ESRCH)
-            }),
             _ => Message::error(Errno::ENOSYS),
         }
     }
@@ -168,6 +164,8 @@ impl<S: System> Pm<S> {
     fn posted(&mut self, message: &Message) {
         match message.kind {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
+            pm::SetIdOver::KIND => with(message, |m: pm::SetIdOver| self.set_id_over(m.who)),
+            pm::MaySetId::KIND => with(message, |m| self.may_set_id_asked(m)),
             pm::ExecAlone::KIND => with(message, |m| self.exec_alone(m)),
             pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
             pm::FaultSignal::KIND => with(message, |m| self.fault(m)),

@@ -31,9 +31,10 @@ pub trait System {
     fn start(&mut self, who: Endpoint, pc: u64, sp: u64) -> Result<(), Errno>;
     /// Stops a process; the server is the one its Linux call is with.
     fn stop(&mut self, who: Endpoint) -> Result<(StopState, Endpoint), Errno>;
-    /// Undoes [`System::stop`] and the stop of a fault.
-    fn resume(&mut self, who: Endpoint);
-    /// The next process that was busy when it was stopped and is not any more.
+    /// Undoes [`System::stop`] and the stop of a fault; `how` is of [`abi::kernel::resume`].
+    fn resume(&mut self, who: Endpoint, how: u64);
+    /// The next process that was busy when it was stopped and is not any more, or that stopped
+    /// at a Linux call.
     fn next_stopped(&mut self) -> Option<Endpoint>;
     /// Integer registers.
     fn registers(&mut self, who: Endpoint) -> Result<Registers, Errno>;

@@ -11,8 +11,10 @@ use crate::signal::action::Actions;
 use crate::signal::pending::Pending;
 use crate::signal::set::SigSet;
 use crate::timers::TimerKey;
+use crate::trace::{Ghost, Trace};
 use crate::wait::WaitFor;
 use abi::{Endpoint, endpoint::MAX_PROCESSES};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -49,14 +51,17 @@ pub enum Call {
     },
     /// futex wait; the queue entry is in [`crate::futex::Futexes`].
     Futex {
-        /// Whether it has a timeout.
-        timed: bool,
+        /// Its deadline, ns since boot, if it has one.
+        timed: Option<u64>,
     },
     /// vfork: until the child execs or exits.
     Vfork {
         /// The child.
         child: u32,
     },
+    /// A traced call that stopped for an event and is completed afterwards
+    /// ([`crate::trace::After`]).
+    Event,
 }
 
 /// How far PM has stopped a thread.
@@ -119,6 +124,20 @@ pub struct Thread {
     pub name: [u8; 16],
     /// The exception that stopped it, for the signal frame: vector, error code, address.
     pub trap: (u64, u64, u64),
+    /// The call that restart_syscall goes on with, and its deadline.
+    pub restart: Option<(Restart, u64)>,
+    /// How it is traced.
+    pub trace: Option<Box<Trace>>,
+}
+
+/// A call with a relative timeout that a signal interrupted, and that goes on with the time that
+/// is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restart {
+    /// A sleep; where the remaining time goes when it is interrupted again, or 0.
+    Sleep(u64),
+    /// A futex wait: its arguments.
+    Futex([u64; 7]),
 }
 
 /// What a process did to its job-control state since the parent last looked.
@@ -179,6 +198,12 @@ pub struct Process {
     pub name: [u8; 16],
     /// Exec personality bits.
     pub personality: u32,
+    /// Others of the same user may look at it (PR_SET_DUMPABLE).
+    pub dumpable: bool,
+    /// VFS executes a set-id program in it.
+    pub set_id_exec: bool,
+    /// Who traced its first thread when that ended.
+    pub traced_by: Option<u32>,
 }
 
 impl Process {
@@ -193,6 +218,7 @@ impl Process {
 pub struct Table {
     threads: Vec<Option<Thread>>,
     processes: BTreeMap<u32, Process>,
+    ghosts: Vec<Ghost>,
     next_pid: u32,
 }
 
@@ -208,8 +234,32 @@ impl Table {
         Table {
             threads: (0..MAX_PROCESSES).map(|_| None).collect(),
             processes: BTreeMap::new(),
+            ghosts: Vec::new(),
             next_pid: PROGRAM_PID,
         }
+    }
+
+    /// The slots in use, in order.
+    pub fn slots(&self) -> impl Iterator<Item = usize> {
+        let used = |(slot, thread): (usize, &Option<Thread>)| thread.as_ref().map(|_| slot);
+        self.threads.iter().enumerate().filter_map(used)
+    }
+
+    /// Tracees that are gone and that their tracers have to be told of.
+    pub fn ghosts(&self) -> &[Ghost] {
+        &self.ghosts
+    }
+
+    /// One more.
+    pub fn add_ghost(&mut self, ghost: Ghost) {
+        self.ghosts.push(ghost);
+    }
+
+    /// Takes those that a predicate picks.
+    pub fn take_ghosts(&mut self, mut wanted: impl FnMut(&Ghost) -> bool) -> Vec<Ghost> {
+        let (taken, left) = self.ghosts.iter().partition(|ghost| wanted(ghost));
+        self.ghosts = left;
+        taken
     }
 
     /// The thread in a slot.
@@ -315,6 +365,7 @@ impl Table {
                 .values()
                 .any(|process| process.group == pid || process.session == pid)
             || self.slot_of_tid(pid).is_some()
+            || self.ghosts.iter().any(|ghost| ghost.tid == pid)
     }
 
     /// A free id. The table of threads is much smaller than the range, so one is found.

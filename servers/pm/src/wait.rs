@@ -5,6 +5,7 @@ use crate::server::Pm;
 use crate::signal::set::{SIGCHLD, SIGCONT};
 use crate::system::System;
 use crate::table::{Call, JobEvent, Process};
+use crate::trace::Ghost;
 use abi::Errno;
 use abi::message::WORDS;
 use linux_raw_sys::general as linux;
@@ -43,10 +44,23 @@ pub struct WaitFor {
 /// What a wait found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
-    /// The child.
+    /// The child, or a thread that the caller traces.
     pub pid: u32,
     /// Its status as wait4 reports it.
     pub status: u32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What reports to a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A child process.
+    Child,
+    /// A tracee in a stop: its slot.
+    Tracee(usize),
+    /// A tracee that is gone.
+    Ghost,
 }
 
 const CLONE_CHILDREN: u32 = linux::__WALL | linux::__WCLONE;
@@ -56,15 +70,19 @@ impl WaitFor {
         self.options & option != 0
     }
 
+    fn picks(&self, id: u32, in_group: u32) -> bool {
+        match self.which {
+            Which::Any => true,
+            Which::Pid(pid) => id == pid,
+            Which::Group(group) => in_group == group,
+        }
+    }
+
     /// Whether the wait is about this child at all.
     pub fn concerns(&self, child: &Process) -> bool {
-        let picked = match self.which {
-            Which::Any => true,
-            Which::Pid(pid) => child.pid == pid,
-            Which::Group(group) => child.group == group,
-        };
         let is_clone = child.exit_signal != SIGCHLD;
-        picked && (self.has(linux::__WALL) || self.has(linux::__WCLONE) == is_clone)
+        self.picks(child.pid, child.group)
+            && (self.has(linux::__WALL) || self.has(linux::__WCLONE) == is_clone)
     }
 
     /// The status the child has to report to this wait.
@@ -158,9 +176,48 @@ impl<S: System> Pm<S> {
                 continue;
             }
             any = true;
+            // Its tracer waits for it first.
+            let ghost = |ghost: &Ghost| ghost.pid == child.pid && ghost.is_leader();
+            if child.is_zombie() && self.table.ghosts().iter().any(ghost) {
+                continue;
+            }
             if let Some(status) = wait.status_of(child) {
-                let pid = child.pid;
-                return Ok(Some(Found { pid, status }));
+                return Ok(Some(Found {
+                    pid: child.pid,
+                    status,
+                    kind: Kind::Child,
+                }));
+            }
+        }
+        for slot in self.tracees(pid) {
+            let Some(thread) = self.table.thread(slot) else {
+                continue;
+            };
+            let group = self.group_of(thread.pid);
+            if !wait.picks(thread.tid, group) {
+                continue;
+            }
+            any = true;
+            let stop = thread.trace.as_ref().and_then(|trace| trace.stop);
+            if let Some(stop) = stop.filter(|stop| !stop.reported && !stop.listening) {
+                return Ok(Some(Found {
+                    pid: thread.tid,
+                    status: stop.code << 8 | 0x7f,
+                    kind: Kind::Tracee(slot),
+                }));
+            }
+        }
+        for ghost in self.table.ghosts() {
+            if ghost.tracer != pid || !wait.picks(ghost.tid, ghost.group) {
+                continue;
+            }
+            any = true;
+            if wait.has(linux::WEXITED) {
+                return Ok(Some(Found {
+                    pid: ghost.tid,
+                    status: ghost.status,
+                    kind: Kind::Ghost,
+                }));
             }
         }
         if any { Ok(None) } else { Err(Errno::ECHILD) }
@@ -175,10 +232,14 @@ impl<S: System> Pm<S> {
         let mut usage = [0; 18];
         let mut user = 0;
         if let Some(found) = found {
-            usage = self.usage_of_child(found.pid);
-            user = self.table.process(found.pid).map_or(0, |p| p.ids.user.real);
+            let pid = match found.kind {
+                Kind::Tracee(slot) => self.table.thread(slot).map_or(0, |thread| thread.pid),
+                _ => found.pid,
+            };
+            usage = self.usage_of_child(pid);
+            user = self.table.process(pid).map_or(0, |p| p.ids.user.real);
             if !wait.has(linux::WNOWAIT) {
-                self.consume(found.pid);
+                self.consume(found);
             }
         }
         let (status, place) = match wait.report {
@@ -201,8 +262,20 @@ impl<S: System> Pm<S> {
         Ok(found.pid as u64)
     }
 
-    /// Reaps a zombie; takes note that a job event was seen.
-    fn consume(&mut self, pid: u32) {
+    /// Reaps a zombie; takes note that a job event, or a tracee's stop, was seen.
+    fn consume(&mut self, found: Found) {
+        let pid = found.pid;
+        match found.kind {
+            Kind::Child => {}
+            Kind::Tracee(slot) => {
+                let stop = self.trace_mut(slot).and_then(|trace| trace.stop.as_mut());
+                if let Some(stop) = stop {
+                    stop.reported = true;
+                }
+                return;
+            }
+            Kind::Ghost => return self.lay_ghost(pid),
+        }
         let cpu = self.cpu_ns(pid);
         let Some(child) = self.table.process_mut(pid) else {
             return;
@@ -241,10 +314,11 @@ impl<S: System> Pm<S> {
 /// The siginfo of waitid; all zero when nothing was found.
 fn siginfo(found: Option<Found>, user: u32) -> [u8; crate::signal::info::SIGINFO_BYTES] {
     use crate::signal::info::{ChildReport, Info};
-    let Some(Found { pid, status }) = found else {
+    let Some(Found { pid, status, kind }) = found else {
         return [0; crate::signal::info::SIGINFO_BYTES];
     };
     let (code, status) = match status {
+        _ if matches!(kind, Kind::Tracee(_)) => (linux::CLD_TRAPPED, (status >> 8) as i32),
         0xffff => (linux::CLD_CONTINUED, SIGCONT),
         status if status & 0xff == 0x7f => (linux::CLD_STOPPED, (status >> 8) as i32),
         status if status & 0x7f != 0 => (linux::CLD_KILLED, (status & 0x7f) as i32),

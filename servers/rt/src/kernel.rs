@@ -86,14 +86,15 @@ pub fn proc_stop(who: Endpoint) -> Result<(StopState, Endpoint), Errno> {
         0 => StopState::Boundary,
         1 => StopState::Busy,
         2 => StopState::Faulting,
+        3 => StopState::Entering,
         _ => return Err(Errno::EIO),
     };
     Ok((state, Endpoint((word >> 8) as u32)))
 }
 
 /// See [`Kcall::ProcResume`].
-pub fn proc_resume(who: Endpoint) -> Result<(), Errno> {
-    unit(kcall(Kcall::ProcResume, [who.0 as u64, 0, 0, 0, 0]))
+pub fn proc_resume(who: Endpoint, how: u64) -> Result<(), Errno> {
+    unit(kcall(Kcall::ProcResume, [who.0 as u64, how, 0, 0, 0]))
 }
 
 /// See [`Kcall::ProcGetRegs`].

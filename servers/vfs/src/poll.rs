@@ -158,7 +158,7 @@ impl Item {
 }
 
 /// Waits until `ready` finds something or `deadline` (ns since boot, 0: at once) has passed; 0
-/// then. `EINTR` when a signal came first.
+/// then. `ERESTARTNOHAND` when a signal came first.
 pub async fn until(
     c: &Caller,
     deadline: Option<u64>,
@@ -169,7 +169,7 @@ pub async fn until(
         let changed = c.vfs.readiness.wait();
         let found = ready().await?;
         if found == 0 && c.process.interrupt.pending() {
-            return Err(Errno::EINTR);
+            return Err(Errno::ERESTARTNOHAND);
         }
         if found > 0 || deadline == Some(0) {
             return Ok(found);
@@ -181,7 +181,7 @@ pub async fn until(
         };
         match woken {
             Either::First(Either::First(())) => {}
-            Either::First(Either::Second(())) => return Err(Errno::EINTR),
+            Either::First(Either::Second(())) => return Err(Errno::ERESTARTNOHAND),
             Either::Second(()) => return Ok(0),
         }
     }

@@ -69,6 +69,8 @@ pub const NO_FIGURES: ExecFigures = ExecFigures {
     arg_end: 0,
     env_start: 0,
     env_end: 0,
+    auxv_start: 0,
+    auxv_end: 0,
 };
 
 impl Process {

@@ -101,6 +101,17 @@ impl Space {
         if !region.allows(access) {
             return Err(Trouble::Forbidden);
         }
+        self.bring(pool, region, page, access)
+    }
+
+    /// [`Space::access`] of a page of `region`, which allows it.
+    pub(crate) fn bring(
+        &mut self,
+        pool: &mut Pool,
+        region: Region,
+        page: u64,
+        access: Access,
+    ) -> Result<Step, Trouble> {
         let entry = table::get(pool.frames, self.top, page);
         if entry != 0 {
             if lab::evicted(entry) {

@@ -23,6 +23,7 @@ mod ahead;
 pub mod cache;
 pub mod fault;
 pub mod files;
+pub mod force;
 pub mod fork;
 pub mod frames;
 pub mod jobs;

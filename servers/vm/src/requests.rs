@@ -12,7 +12,7 @@ use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
-    DropCaches, Dropped, Exit, FdLookupDone, Fork, FrameFigures, HandleMemory, MapFlags,
+    DropCaches, Dropped, Exit, FdLookupDone, Force, Fork, FrameFigures, HandleMemory, MapFlags,
     MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone,
     Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits,
     SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
@@ -108,6 +108,7 @@ impl Server {
                 space.protect(pool, r.addr, end, r.prot)
             }),
             Batch::KIND => self.typed(source, message, Server::batch),
+            Force::KIND => self.typed(source, message, Server::force),
             _ => Message::error(Errno::ENOSYS),
         }
     }

@@ -1,5 +1,6 @@
 //! The file system: names, attributes and reads.
 
+use crate::process::Strings;
 use crate::snapshots::Snapshots;
 use crate::source::{PathKind, Source};
 use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, PROCESS, ROOT, decimal};
@@ -171,8 +172,9 @@ impl<S: Source> Proc<S> {
             Item::Status => process::status(source, of.pid, who),
             Item::Statm => process::statm(source, of.pid),
             Item::Comm => process::comm_text(source, of.pid),
-            Item::Cmdline => process::strings(source, of.pid, false),
-            Item::Environ => process::strings(source, of.pid, true),
+            Item::Cmdline => process::strings(source, of.pid, Strings::Arguments),
+            Item::Environ => process::strings(source, of.pid, Strings::Environment),
+            Item::Auxv => process::strings(source, of.pid, Strings::Auxiliary),
             Item::Maps => process::maps(source, of.pid),
             Item::Mounts => source.mounts(false),
             Item::MountInfo => source.mounts(true),
@@ -316,7 +318,7 @@ fn item_mode(item: Item) -> u32 {
         Item::Descriptors | Item::DescriptorInfos => S_IFDIR | 0o500,
         Item::Exe | Item::Cwd | Item::Root => S_IFLNK | 0o777,
         Item::Descriptor => S_IFLNK | 0o700,
-        Item::Environ | Item::DescriptorInfo => S_IFREG | 0o400,
+        Item::Environ | Item::Auxv | Item::DescriptorInfo => S_IFREG | 0o400,
         Item::ExecFault => S_IFREG | 0o600,
         _ => S_IFREG | 0o444,
     }

@@ -146,9 +146,11 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
     let (uid, gid) = figures.ids;
     let (parent, group) = figures.parent_group;
     let session = figures.session_state.0;
+    let tracer = name.tracer;
     let state = match state(&figures, reader) {
         'R' => "R (running)",
         'T' => "T (stopped)",
+        't' => "t (tracing stop)",
         'Z' => "Z (zombie)",
         'D' => "D (disk sleep)",
         'X' => "X (dead)",
@@ -160,7 +162,7 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
     let _ = write!(
         rest,
         "\nUmask:\t0022\nState:\t{state}\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
-         TracerPid:\t0\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n\
+         TracerPid:\t{tracer}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n\
          FDSize:\t64\nGroups:\t \nNStgid:\t{pid}\nNSpid:\t{pid}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
     );
     if figures.who.is_process() {
@@ -233,16 +235,28 @@ pub fn comm_text(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
     Ok(text)
 }
 
-/// /proc/PID/cmdline, or with `environment` /proc/PID/environ. What is not in memory ends it.
-pub fn strings(source: &impl Source, pid: u32, environment: bool) -> Result<Vec<u8>, Errno> {
+/// What exec left on the stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strings {
+    /// cmdline.
+    Arguments,
+    /// environ.
+    Environment,
+    /// auxv.
+    Auxiliary,
+}
+
+/// /proc/PID/cmdline, environ or auxv. What is not in memory ends it.
+pub fn strings(source: &impl Source, pid: u32, what: Strings) -> Result<Vec<u8>, Errno> {
     let who = source.process(pid)?.who;
     let Ok(places) = source.strings(who) else {
         // A zombie has none.
         return Ok(Vec::new());
     };
-    let (start, end) = match environment {
-        false => (places.arg_start, places.arg_end),
-        true => (places.env_start, places.env_end),
+    let (start, end) = match what {
+        Strings::Arguments => (places.arg_start, places.arg_end),
+        Strings::Environment => (places.env_start, places.env_end),
+        Strings::Auxiliary => (places.auxv_start, places.auxv_end),
     };
     let end = end.min(start.saturating_add(STRINGS_MAX));
     let mut text = Vec::new();

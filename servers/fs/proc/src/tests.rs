@@ -45,6 +45,7 @@ impl Source for Two {
             ignored: 0,
             caught: 2,
             threads: 1,
+            tracer: 7,
         })
     }
     fn next_pid(&self, pid: u32) -> Result<u32, Errno> {
@@ -146,6 +147,8 @@ impl Source for Two {
             arg_end: 4100,
             env_start: 4100,
             env_end: 9000,
+            auxv_start: 32,
+            auxv_end: 64,
         })
     }
     fn mounts(&self, long: bool) -> Result<Vec<u8>, Errno> {
@@ -380,12 +383,18 @@ fn status_statm_and_maps() {
 
 #[test]
 fn argument_strings_end_where_memory_does() {
-    assert_eq!(text(process::strings(&Two, 2, false)), "x".repeat(10));
     assert_eq!(
-        text(process::strings(&Two, 2, true)),
+        text(process::strings(&Two, 2, process::Strings::Arguments)),
+        "x".repeat(10)
+    );
+    assert_eq!(
+        text(process::strings(&Two, 2, process::Strings::Environment)),
         "x".repeat(8192 - 4100)
     );
-    assert_eq!(text(process::strings(&Two, 300, false)), "");
+    assert_eq!(
+        text(process::strings(&Two, 300, process::Strings::Arguments)),
+        ""
+    );
 }
 
 #[test]

@@ -157,6 +157,8 @@ pub enum Item {
     Tasks,
     /// Makes a step of an exec fail.
     ExecFault,
+    /// The auxiliary vector.
+    Auxv,
 }
 
 /// The entries of a process's directory. In task/TID the last is missing.
@@ -175,6 +177,7 @@ pub const PROCESS: &[(&str, Item)] = &[
     ("mounts", Item::Mounts),
     ("mountinfo", Item::MountInfo),
     ("environ", Item::Environ),
+    ("auxv", Item::Auxv),
     ("exec-fault", Item::ExecFault),
     ("task", Item::Tasks),
 ];
@@ -199,6 +202,7 @@ const ITEMS: &[Item] = &[
     Item::Tasks,
     Item::ExecFault,
     Item::MountInfo,
+    Item::Auxv,
 ];
 
 /// An inode number taken apart.

@@ -12,19 +12,33 @@ use super::set::{SIGSEGV, SIGSTOP, SOVEREIGN, SigSet};
 use crate::server::Pm;
 use crate::system::System;
 use crate::table::{AltStack, Call, Halt};
+use crate::trace::Stopped;
 use abi::kernel::{Registers, StopState};
 use abi::proto::vfs;
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
-/// Whether these are the registers of a Linux call that a signal cut short.
-pub fn is_interrupted(registers: &Registers) -> bool {
-    registers.orig_rax != u64::MAX && registers.rax == Errno::ERESTARTSYS.to_word()
+/// How the Linux call that these registers are at the end of was cut short by a signal.
+pub fn interruption(registers: &Registers) -> Option<Errno> {
+    let codes = [
+        Errno::ERESTARTSYS,
+        Errno::ERESTARTNOINTR,
+        Errno::ERESTARTNOHAND,
+        Errno::ERESTART_RESTARTBLOCK,
+    ];
+    let is = |code: &Errno| registers.rax == code.to_word();
+    codes
+        .into_iter()
+        .find(|code| registers.orig_rax as i64 >= 0 && is(code))
 }
 
 /// Makes the thread enter its Linux call again: back over the two-byte `syscall`.
 pub fn restart(registers: &mut Registers) {
-    registers.rax = registers.orig_rax;
+    let again = registers.rax != Errno::ERESTART_RESTARTBLOCK.to_word();
+    registers.rax = match again {
+        true => registers.orig_rax,
+        false => linux::__NR_restart_syscall as u64,
+    };
     registers.rip = registers.rip.wrapping_sub(2);
     registers.orig_rax = u64::MAX;
 }
@@ -83,7 +97,10 @@ impl<S: System> Pm<S> {
         }
         let (halt, server) = match self.sys.stop(who) {
             Ok((StopState::Busy, server)) if !held => (Halt::Stopping, server),
-            Ok(_) => (Halt::Stopped, Endpoint::NONE),
+            Ok((state, _)) => {
+                self.note_entry(slot, state);
+                (Halt::Stopped, Endpoint::NONE)
+            }
             Err(_) => return false,
         };
         if server == Endpoint::VFS {
@@ -101,6 +118,9 @@ impl<S: System> Pm<S> {
         if self.current == Some(slot) {
             return;
         }
+        if self.trace(slot).is_some() {
+            return self.attend_tracee(slot);
+        }
         let Some((signal, effect)) = self.peek(slot) else {
             return;
         };
@@ -108,7 +128,7 @@ impl<S: System> Pm<S> {
             return;
         };
         let (pid, halt, call) = (thread.pid, thread.halt, thread.call);
-        if self.is_job_stopped(pid) {
+        if self.is_held_back(slot) {
             return;
         }
         if effect == Effect::Terminate {
@@ -128,22 +148,38 @@ impl<S: System> Pm<S> {
         }
     }
 
-    /// The kernel says that a thread that was busy when it was stopped is not any more.
+    /// The kernel says that a thread that was busy when it was stopped is not any more, or that
+    /// a tracee stopped at a call.
     pub fn stopped(&mut self, who: Endpoint) {
         let Some(slot) = self.table.slot_of(who) else {
             return;
         };
-        if self.table.thread(slot).map(|thread| thread.halt) != Some(Halt::Stopping) {
+        let Some(thread) = self.table.thread(slot) else {
+            return;
+        };
+        let at_call = thread.halt == Halt::Running && thread.trace.is_some();
+        if thread.halt != Halt::Stopping && !at_call {
             return;
         }
         // It may be news of an earlier stop.
-        if !matches!(self.sys.stop(who), Ok((state, _)) if state != StopState::Busy) {
-            return;
-        }
+        let state = match self.sys.stop(who) {
+            Ok((state, _)) if state != StopState::Busy => state,
+            _ => return,
+        };
+        self.note_entry(slot, state);
         if let Some(thread) = self.table.thread_mut(slot) {
             thread.halt = Halt::Stopped;
         }
         self.act(slot);
+    }
+
+    /// A tracee that stands before a call has that to report.
+    fn note_entry(&mut self, slot: usize, state: StopState) {
+        if state == StopState::Entering
+            && let Some(trace) = self.trace_mut(slot)
+        {
+            trace.at_entry = true;
+        }
     }
 
     /// Takes signals until none is left, then lets the thread go on. The thread is stopped.
@@ -157,8 +193,17 @@ impl<S: System> Pm<S> {
                 thread.call.is_some(),
                 matches!(thread.call, Some(Call::Vfork { .. })),
             );
-            if self.is_job_stopped(pid) {
+            if self.is_held_back(slot) || self.stops(slot) {
                 return;
+            }
+            if self.trace(slot).is_some() && !vfork {
+                if let Some(signal) = self.next_signal(slot) {
+                    return self.stop_for_signal(slot, signal, held);
+                }
+                if !self.go_on(slot, held) {
+                    return;
+                }
+                continue;
             }
             match self.peek(slot) {
                 Some((signal, Effect::Terminate)) => {
@@ -174,7 +219,9 @@ impl<S: System> Pm<S> {
                     if held {
                         self.interrupt_call(slot);
                     }
-                    self.run_handler(slot, signal);
+                    if let Some(info) = self.take_signal(slot, signal) {
+                        self.run_handler(slot, info);
+                    }
                 }
                 _ => {
                     if !self.go_on(slot, held) {
@@ -182,6 +229,16 @@ impl<S: System> Pm<S> {
                     }
                 }
             }
+        }
+    }
+
+    /// A tracee takes a signal: what comes of it is its tracer's to say.
+    fn stop_for_signal(&mut self, slot: usize, signal: i32, held: bool) {
+        if held {
+            self.interrupt_call(slot);
+        }
+        if let Some(info) = self.take_signal(slot, signal) {
+            self.enter(slot, Stopped::signal(info));
         }
     }
 
@@ -199,25 +256,20 @@ impl<S: System> Pm<S> {
                 }
             }
             if let Ok(mut registers) = self.sys.registers(who)
-                && is_interrupted(&registers)
+                && interruption(&registers).is_some()
             {
                 restart(&mut registers);
                 let _ = self.sys.set_registers(who, &registers);
             }
         }
-        if let Some(thread) = self.table.thread_mut(slot) {
-            thread.halt = Halt::Running;
-        }
-        self.sys.resume(who);
+        self.run(slot);
         false
     }
 
-    /// Puts a frame for the handler of `signal` on the thread's stack. Without a place for
+    /// Puts a frame for the handler of a signal on the thread's stack. Without a place for
     /// it the thread gets SIGSEGV instead.
-    fn run_handler(&mut self, slot: usize, signal: i32) {
-        let Some(info) = self.take_signal(slot, signal) else {
-            return;
-        };
+    pub(crate) fn run_handler(&mut self, slot: usize, info: Info) {
+        let signal = info.signal();
         if self.push_frame(slot, &info).is_none() {
             match self.table.thread(slot) {
                 Some(thread) if signal == SIGSEGV => {
@@ -238,12 +290,11 @@ impl<S: System> Pm<S> {
         let action = self.table.process(pid)?.actions.get(signal);
 
         let mut registers = self.sys.registers(who).ok()?;
-        if is_interrupted(&registers) {
-            if action.has(flags::RESTART) {
-                restart(&mut registers);
-            } else {
-                registers.rax = Errno::EINTR.to_word();
-            }
+        match interruption(&registers) {
+            Some(Errno::ERESTARTNOINTR) => restart(&mut registers),
+            Some(Errno::ERESTARTSYS) if action.has(flags::RESTART) => restart(&mut registers),
+            Some(_) => registers.rax = Errno::EINTR.to_word(),
+            None => {}
         }
         let fpu = self.sys.fpu(who).ok()?;
         let frame = frame::build(Delivery {

@@ -21,6 +21,11 @@ impl Pending {
         self.set
     }
 
+    /// What is in it, oldest first.
+    pub fn infos(&self) -> impl Iterator<Item = &Info> {
+        self.queue.iter()
+    }
+
     /// Adds a signal. `false`: a real-time signal found the queue full.
     pub fn add(&mut self, info: Info) -> bool {
         let signal = info.signal();

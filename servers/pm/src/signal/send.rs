@@ -96,7 +96,11 @@ impl<S: System> Pm<S> {
                 .thread(slot)
                 .is_some_and(|thread| thread.blocked.has(signal))
         };
-        if dropped && !candidates.first().is_some_and(|&slot| blocks(self, slot)) {
+        // A tracer sees even what is ignored.
+        let seen = candidates
+            .first()
+            .is_some_and(|&slot| self.trace(slot).is_some());
+        if dropped && !seen && !candidates.first().is_some_and(|&slot| blocks(self, slot)) {
             return Ok(None);
         }
         for &slot in &candidates {
@@ -153,9 +157,17 @@ impl<S: System> Pm<S> {
         process.stopped = Some(signal);
         process.job_event = Some(JobEvent::Stopped(signal));
         for slot in process.threads.clone() {
-            self.halt(slot);
+            if let Some(trace) = self.trace_mut(slot) {
+                trace.notify = true;
+                self.attend_tracee(slot);
+            } else {
+                self.halt(slot);
+            }
         }
-        self.tell_parent_of_job(pid, linux::CLD_STOPPED as i32, signal);
+        let parent = self.parent_of(pid);
+        if self.tracer_of_leader(pid) != Some(parent) {
+            self.tell_parent_of_job(pid, linux::CLD_STOPPED as i32, signal);
+        }
     }
 
     /// Continues a process that job control stopped.
@@ -170,7 +182,14 @@ impl<S: System> Pm<S> {
         let threads = process.threads.clone();
         self.tell_parent_of_job(pid, linux::CLD_CONTINUED as i32, SIGCONT);
         for slot in threads {
-            if self.table.thread(slot).map(|thread| thread.halt) == Some(Halt::Stopped) {
+            if let Some(trace) = self.trace_mut(slot) {
+                // A tracee goes on when its tracer says so; a seized one tells that it could.
+                trace.notify = trace.seized;
+                if trace.seized {
+                    self.end_listening(slot);
+                    self.attend_tracee(slot);
+                }
+            } else if self.table.thread(slot).map(|thread| thread.halt) == Some(Halt::Stopped) {
                 self.act(slot);
             }
         }

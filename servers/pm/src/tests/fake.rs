@@ -132,6 +132,7 @@ impl System for Fake {
         }
         body.at = At::Home;
         if core::mem::take(&mut body.tell) {
+            body.stopped = true;
             self.news.push(to);
         }
     }
@@ -182,9 +183,9 @@ impl System for Fake {
             }
         })
     }
-    fn resume(&mut self, who: Endpoint) {
+    fn resume(&mut self, who: Endpoint, how: u64) {
         let body = self.body(who);
-        (body.stopped, body.tell) = (false, false);
+        (body.stopped, body.tell) = (false, how & abi::kernel::resume::EXIT != 0);
     }
     fn next_stopped(&mut self) -> Option<Endpoint> {
         self.news.pop()

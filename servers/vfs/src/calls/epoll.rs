@@ -114,7 +114,11 @@ async fn wait_masked(
     })
     .await;
     restore_mask(c, swapped);
-    let count = result?;
+    // Never restarted, as on Linux.
+    let count = result.map_err(|errno| match errno {
+        Errno::ERESTARTNOHAND => Errno::EINTR,
+        errno => errno,
+    })?;
     let mut bytes = Vec::with_capacity(found.len() * EVENT);
     for (events, data) in found {
         bytes.extend_from_slice(&events.to_le_bytes());

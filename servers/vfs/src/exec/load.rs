@@ -121,6 +121,19 @@ async fn alone(c: &Caller) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// Whether the program's set-id bits count for the caller: PM knows who looks at it.
+pub async fn may_set_id(c: &Caller) -> bool {
+    let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    let who = c.who();
+    pm.ask(|txn| pm::MaySetId { txn, who }).await.is_ok()
+}
+
+/// The caller goes on with its old program, for which [`may_set_id`] was asked.
+pub fn set_id_over(c: &Caller) {
+    let over = pm::SetIdOver { who: c.who() };
+    post(&*c.vfs.machine, Endpoint::PM, over);
+}
+
 /// The process has no program and must die.
 pub fn failed(c: &Caller, errno: Errno) {
     let failed = pm::ExecFailed {
@@ -274,7 +287,14 @@ async fn copy_in(
 }
 
 /// The new program is in place and starts at `entry`: closes descriptors, remembers it, has PM start it.
-pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted: (u32, u32)) {
+/// `adopted` are its ids, and whether the caller may read it.
+pub fn finish(
+    c: &Caller,
+    program: &Program,
+    entry: u64,
+    frame: &Frame,
+    (adopted, readable): ((u32, u32), bool),
+) {
     c.unshare_files();
     c.process.files().close_if(|_, close_on_exec| close_on_exec);
     let old = c.process.program.replace(program.place.clone());
@@ -284,6 +304,8 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted:
         arg_end: frame.arg_end,
         env_start: frame.env_start,
         env_end: frame.env_end,
+        auxv_start: frame.auxv_start,
+        auxv_end: frame.auxv_end,
     });
     let mut ids = c.process.ids.get();
     let set_id = adopted != (ids.euid, ids.egid);
@@ -301,7 +323,7 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, adopted:
         ids: adopted,
         name,
         name2,
-        flags: u64::from(set_id),
+        flags: u64::from(set_id) | u64::from(!readable) << 1,
     };
     post(&*c.vfs.machine, Endpoint::PM, done);
 }

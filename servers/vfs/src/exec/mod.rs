@@ -18,7 +18,7 @@ pub use backend::Control;
 pub use fault::Fault;
 pub use init::exec_init;
 
-use crate::access::{Credentials, EXECUTE};
+use crate::access::{Credentials, EXECUTE, READ};
 use crate::calls::{Args, readwrite};
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
@@ -182,6 +182,9 @@ async fn run_image(
     let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
     let ids = c.process.ids.get();
     let mut adopted = (ids.euid, ids.egid);
+    let readable = Credentials::effective(&c.process)
+        .check(&program.vnode, READ)
+        .is_ok();
     if set_id && program.vnode.mount.honours_set_id() {
         if attributes.mode & linux::S_ISUID != 0 {
             adopted.0 = attributes.uid;
@@ -190,6 +193,36 @@ async fn run_image(
             adopted.1 = attributes.gid;
         }
     }
+    let asked = adopted != (ids.uid, ids.gid);
+    if asked && !load::may_set_id(c).await {
+        // As on Linux: no more than the one who traces it may see.
+        adopted = (ids.uid, ids.gid);
+    }
+    let result = replace(
+        c,
+        program,
+        &plan,
+        interpreter,
+        (adopted, readable),
+        executing,
+    )
+    .await;
+    if asked && result.is_err() {
+        load::set_id_over(c);
+    }
+    result
+}
+
+/// Replaces the caller's program: everything that can be wrong with the file has been found.
+async fn replace(
+    c: &Caller,
+    program: Program,
+    plan: &Plan,
+    interpreter: Option<interpreter::Interpreter>,
+    (adopted, readable): ((u32, u32), bool),
+    executing: Executing,
+) -> Result<(), Errno> {
+    let ids = c.process.ids.get();
     let secure = adopted != (ids.uid, ids.gid);
     // A program with other ids than its caller's cannot be made predictable.
     let layout = if c.vfs.randomize && (secure || !c.process.fixed_layout.get()) {
@@ -235,7 +268,7 @@ async fn run_image(
         c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
         let old = c.process.executing.replace(Some(Rc::new(executing)));
         drop(old);
-        load::finish(c, &program, entry, &frame, adopted);
+        load::finish(c, &program, entry, &frame, (adopted, readable));
     }
     c.vfs.exec.trace.end(&*c.vfs.machine);
     Ok(())
