@@ -110,7 +110,8 @@ calls! {
             __NR_getegid __NR_getresuid __NR_getresgid __NR_setuid __NR_setgid
             __NR_setreuid __NR_setregid __NR_setresuid __NR_setresgid __NR_getgroups
             __NR_setgroups __NR_set_tid_address __NR_set_robust_list __NR_get_robust_list
-            __NR_sched_yield __NR_getcpu __NR_sched_getaffinity __NR_membarrier;
+            __NR_sched_yield __NR_getcpu __NR_sched_getaffinity __NR_membarrier
+            __NR_restart_syscall __NR_process_vm_readv __NR_process_vm_writev;
         Partial:
             __NR_clone __NR_waitid __NR_timer_create __NR_timer_settime __NR_timer_gettime
             __NR_timer_getoverrun __NR_timer_delete __NR_clock_nanosleep __NR_getrusage
@@ -119,9 +120,9 @@ calls! {
             __NR_setrlimit __NR_getpriority __NR_setpriority __NR_sched_setaffinity
             __NR_sched_getscheduler __NR_sched_setscheduler __NR_sched_getparam
             __NR_sched_setparam __NR_sched_get_priority_max __NR_sched_get_priority_min
-            __NR_sched_rr_get_interval;
+            __NR_sched_rr_get_interval __NR_ptrace;
         Missing:
-            __NR_clone3 __NR_rseq __NR_restart_syscall __NR_ptrace __NR_syslog __NR_acct
+            __NR_clone3 __NR_rseq __NR_syslog __NR_acct
             __NR_swapon __NR_swapoff __NR_iopl __NR_ioperm __NR_adjtimex __NR_clock_adjtime
             __NR_init_module __NR_finit_module __NR_delete_module __NR_unshare __NR_setns
             __NR_vhangup __NR_sched_setattr __NR_sched_getattr __NR_seccomp
@@ -131,7 +132,7 @@ calls! {
             __NR_mq_open __NR_mq_unlink __NR_mq_timedsend __NR_mq_timedreceive
             __NR_mq_notify __NR_mq_getsetattr __NR_ioprio_get __NR_ioprio_set
             __NR_add_key __NR_request_key __NR_keyctl __NR_perf_event_open __NR_bpf
-            __NR_userfaultfd __NR_kcmp __NR_process_vm_readv __NR_process_vm_writev
+            __NR_userfaultfd __NR_kcmp
             __NR_process_madvise __NR_process_mrelease __NR_futex_waitv __NR_futex_wake
             __NR_futex_wait __NR_futex_requeue __NR_mbind __NR_set_mempolicy
             __NR_get_mempolicy __NR_migrate_pages __NR_move_pages __NR_kexec_load

@@ -85,6 +85,8 @@ protocol! {
         grant: i32,
         /// At the end of the file.
         append: bool,
+        /// On whose behalf (for /proc).
+        who: Endpoint,
     };
     /// Fills the buffer with Linux `linux_dirent64` records from cookie `position`. Done:
     /// a = bytes (0 at the end), b = next position. `EINVAL` when not one record fits.

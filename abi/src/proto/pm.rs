@@ -139,6 +139,23 @@ protocol! {
         /// The process.
         who: Endpoint,
     };
+    /// Call by proc: copies between memory of process `pid` and the caller's grant, for `who`, who
+    /// may look at it (ptrace's rules; `EPERM`). Absent pages are repaired and protection is no
+    /// hindrance, but to writing what is shared. `EIO` where nothing is, `ESRCH`.
+    DebugCopy = 18 {
+        /// Process id.
+        pid: u32,
+        /// On whose behalf.
+        who: Endpoint,
+        /// First byte.
+        address: u64,
+        /// Where to, or with `write` where from.
+        grant: i32,
+        /// Bytes, at most a page.
+        len: u64,
+        /// Whether memory is written.
+        write: bool,
+    };
     /// *Posted* by VFS: an exec of `who` failed for which [`MaySetId`] was asked.
     SetIdOver = 17 {
         /// The process.

@@ -192,6 +192,14 @@ impl System for Machine {
         }
     }
 
+    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno> {
+        copy::safecopy_from(granter, grant, 0, buffer)
+    }
+
+    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno> {
+        copy::safecopy_to(granter, grant, 0, buffer)
+    }
+
     fn physical(&mut self, who: Endpoint, address: u64) -> Option<u64> {
         kernel::kcall(Kcall::Umap, [who.0 as u64, address, 0, 0, 0]).ok()
     }

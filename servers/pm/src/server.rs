@@ -96,7 +96,7 @@ impl<S: System> Pm<S> {
     ) -> Option<(Endpoint, Message)> {
         let answer = match class {
             Class::Linux => self.linux(source, message),
-            Class::Call => Some((source, self.request(message))),
+            Class::Call => Some((source, self.request(source, message))),
             Class::Send | Class::Post => {
                 self.posted(message);
                 None
@@ -149,8 +149,9 @@ impl<S: System> Pm<S> {
         Some((who, answer))
     }
 
-    fn request(&mut self, message: &Message) -> Message {
+    fn request(&mut self, source: Endpoint, message: &Message) -> Message {
         match message.kind {
+            pm::DebugCopy::KIND => answer(message, |m| self.debug_copy(source, m)),
             pm::StartInit::KIND => reply_message(self.start_init()),
             pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
             pm::NextPid::KIND => answer(message, |m| self.next_pid(m)),

@@ -68,6 +68,10 @@ pub trait System {
         buffer: &[u8],
         wait: bool,
     ) -> Result<(), Errno>;
+    /// Copies from a grant of another server.
+    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
+    /// Copies to a grant of another server.
+    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
     /// The physical address behind a present page.
     fn physical(&mut self, who: Endpoint, address: u64) -> Option<u64>;
 

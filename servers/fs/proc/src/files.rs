@@ -6,7 +6,7 @@ use crate::source::{PathKind, Source};
 use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, PROCESS, ROOT, decimal};
 use crate::{global, process};
 use abi::fs::{Attributes, NAME_MAX, SetAttributes, SetMask, Statistics};
-use abi::{Endpoint, Errno, PAGE};
+use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -51,7 +51,7 @@ impl<S: Source> Proc<S> {
         let inode = self.inode(ino)?;
         let writable = match inode {
             Inode::Global(index) => global_mode(GLOBAL[index].2) & 0o222 != 0,
-            Inode::Process(of) => of.item == Item::ExecFault,
+            Inode::Process(of) => matches!(of.item, Item::ExecFault | Item::Memory),
         };
         writable.then_some(inode).ok_or(Errno::EROFS)
     }
@@ -186,7 +186,9 @@ impl<S: Source> Proc<S> {
             Item::Directory | Item::Descriptors | Item::DescriptorInfos | Item::Tasks => {
                 Err(Errno::EISDIR)
             }
-            Item::Exe | Item::Cwd | Item::Root | Item::Descriptor => Err(Errno::EINVAL),
+            Item::Exe | Item::Cwd | Item::Root | Item::Descriptor | Item::Memory => {
+                Err(Errno::EINVAL)
+            }
         }
     }
 
@@ -286,6 +288,27 @@ impl<S: Source> Proc<S> {
     }
 }
 
+/// Copies memory from `address` on by pages: `copy` gets how far it is, the address and a place
+/// for the bytes. How much there was; an error where there was nothing.
+fn by_pages(
+    address: u64,
+    len: u64,
+    mut copy: impl FnMut(u64, u64, &mut [u8]) -> Result<()>,
+) -> Result<u64> {
+    let mut page = [0; PAGE_SIZE];
+    let mut done = 0;
+    while done < len {
+        let at = address.checked_add(done).ok_or(Errno::EIO)?;
+        let n = (PAGE - at % PAGE).min(len - done);
+        match copy(done, at, &mut page[..n as usize]) {
+            Ok(()) => done += n,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done)
+}
+
 /// Positions that "." and ".." take in every directory.
 const DOTS: u64 = 2;
 
@@ -319,7 +342,7 @@ fn item_mode(item: Item) -> u32 {
         Item::Exe | Item::Cwd | Item::Root => S_IFLNK | 0o777,
         Item::Descriptor => S_IFLNK | 0o700,
         Item::Environ | Item::Auxv | Item::DescriptorInfo => S_IFREG | 0o400,
-        Item::ExecFault => S_IFREG | 0o600,
+        Item::ExecFault | Item::Memory => S_IFREG | 0o600,
         _ => S_IFREG | 0o444,
     }
 }
@@ -370,6 +393,15 @@ impl<S: Source> FileSystem for Proc<S> {
         to: &mut Outgoing<'a>,
         who: Endpoint,
     ) -> Result<u64> {
+        if let Inode::Process(of) = self.inode(ino)?
+            && of.item == Item::Memory
+        {
+            let source = &self.source;
+            return by_pages(offset, to.room(), |_, at, piece| {
+                source.debug(of.pid, who, at, piece, false)?;
+                to.now(|to| to.data(piece))
+            });
+        }
         let text = self.snapshot(ino, offset, who)?;
         let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..));
         let rest = rest.unwrap_or_default();
@@ -381,8 +413,28 @@ impl<S: Source> FileSystem for Proc<S> {
         Ok(len as u64)
     }
 
-    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+    fn write(
+        &mut self,
+        ino: u64,
+        offset: Option<u64>,
+        from: &UserBuffer,
+        who: Endpoint,
+    ) -> Result<Written> {
         let inode = self.check_writable(ino)?;
+        if let Inode::Process(of) = inode
+            && of.item == Item::Memory
+        {
+            let position = offset.ok_or(Errno::EINVAL)?;
+            let bytes = by_pages(position, from.len(), |done, at, piece| {
+                from.copy_in(done, piece)?;
+                self.source.debug(of.pid, who, at, piece, true)
+            })?;
+            return Ok(Written {
+                bytes,
+                size: 0,
+                position,
+            });
+        }
         let mut text = [0; 32];
         let text = usize::try_from(from.len())
             .ok()

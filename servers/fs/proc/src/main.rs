@@ -8,7 +8,8 @@ use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::pm::{
-    NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf,
+    DebugCopy, NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName,
+    ProcessOf,
 };
 use abi::proto::vfs::{
     DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MountTable,
@@ -164,6 +165,29 @@ impl Source for System {
     }
     fn memory(&self, who: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         rt::copy::try_read(who, address, buffer)
+    }
+    fn debug(
+        &self,
+        pid: u32,
+        who: Endpoint,
+        address: u64,
+        buffer: &mut [u8],
+        write: bool,
+    ) -> Result<(), Errno> {
+        let access = if write { Access::Read } else { Access::Write };
+        let len = buffer.len();
+        let grant = grants::direct(Endpoint::PM, buffer.as_mut_ptr(), len, access)?;
+        call(
+            Endpoint::PM,
+            DebugCopy {
+                pid,
+                who,
+                address,
+                grant: grant.id(),
+                len: len as u64,
+                write,
+            },
+        )
     }
     fn kernel(&self) -> Result<Counters, Errno> {
         kernel::counters()

@@ -62,6 +62,16 @@ pub trait Source {
     fn vfs(&self) -> Result<VfsFigures, Errno>;
     /// Memory of a process; `EFAULT` when it is not present.
     fn memory(&self, who: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+    /// PM: reads or writes memory of process `pid` for `who`, who must be allowed to: absent pages
+    /// are repaired, and protection is no hindrance. `EPERM`, `EIO`.
+    fn debug(
+        &self,
+        pid: u32,
+        who: Endpoint,
+        address: u64,
+        buffer: &mut [u8],
+        write: bool,
+    ) -> Result<(), Errno>;
     /// The kernel's counters.
     fn kernel(&self) -> Result<Counters, Errno>;
     /// The kernel: the process in a slot; `ENOENT` when there is none.

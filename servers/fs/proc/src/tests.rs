@@ -175,6 +175,16 @@ impl Source for Two {
         buffer.fill(b'x');
         Ok(())
     }
+    fn debug(
+        &self,
+        pid: u32,
+        _: Endpoint,
+        address: u64,
+        buffer: &mut [u8],
+        _: bool,
+    ) -> Result<(), Errno> {
+        self.memory(self.process(pid)?.who, address, buffer)
+    }
     fn kernel(&self) -> Result<Counters, Errno> {
         Ok(Counters {
             idle_ns: 1_000_000_000,

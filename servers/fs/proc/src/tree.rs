@@ -159,6 +159,8 @@ pub enum Item {
     ExecFault,
     /// The auxiliary vector.
     Auxv,
+    /// Its memory.
+    Memory,
 }
 
 /// The entries of a process's directory. In task/TID the last is missing.
@@ -178,6 +180,7 @@ pub const PROCESS: &[(&str, Item)] = &[
     ("mountinfo", Item::MountInfo),
     ("environ", Item::Environ),
     ("auxv", Item::Auxv),
+    ("mem", Item::Memory),
     ("exec-fault", Item::ExecFault),
     ("task", Item::Tasks),
 ];
@@ -203,6 +206,7 @@ const ITEMS: &[Item] = &[
     Item::ExecFault,
     Item::MountInfo,
     Item::Auxv,
+    Item::Memory,
 ];
 
 /// An inode number taken apart.

@@ -243,6 +243,12 @@ impl System for Fake {
         }
         Ok(())
     }
+    fn fetch(&mut self, _: Endpoint, _: i32, _: &mut [u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+    fn store(&mut self, _: Endpoint, _: i32, _: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
     fn physical(&mut self, _: Endpoint, _: u64) -> Option<u64> {
         None
     }

@@ -5,11 +5,14 @@
 //! VM is asked to look at, or change, the process's own page in spite of its protection
 //! ([`vm::Force`]): a breakpoint in text gets a copy of the page that is nobody else's.
 
+use crate::calls::Caller;
 use crate::server::Pm;
 use crate::system::System;
 use abi::kernel::USER_END;
+use abi::proto::pm::DebugCopy;
 use abi::proto::vm;
 use abi::{Endpoint, Errno, PAGE};
+use alloc::vec;
 
 /// Bytes of a word.
 const WORD: u64 = 8;
@@ -29,6 +32,35 @@ impl<S: System> Pm<S> {
     pub(super) fn poke_word(&mut self, slot: usize, address: u64, value: u64) -> Result<(), Errno> {
         let who = self.table.thread(slot).ok_or(Errno::ESRCH)?.endpoint;
         self.write_forced(who, address, &value.to_le_bytes())
+    }
+
+    /// See [`DebugCopy`].
+    pub fn debug_copy(&mut self, granter: Endpoint, r: DebugCopy) -> Result<(), Errno> {
+        if r.len > PAGE {
+            return Err(Errno::EINVAL);
+        }
+        let slot = self.table.slot_of(r.who).ok_or(Errno::ESRCH)?;
+        let pid = self.table.thread(slot).map_or(0, |thread| thread.pid);
+        let caller = Caller {
+            slot,
+            pid,
+            who: r.who,
+        };
+        self.may_access(caller, r.pid)?;
+        let process = self.table.process(r.pid).ok_or(Errno::ESRCH)?;
+        // A zombie has no memory any more.
+        let first = process
+            .threads
+            .first()
+            .and_then(|&slot| self.table.thread(slot));
+        let who = first.ok_or(Errno::EIO)?.endpoint;
+        let mut bytes = vec![0; r.len as usize];
+        if r.write {
+            self.sys.fetch(granter, r.grant, &mut bytes)?;
+            return self.write_forced(who, r.address, &bytes);
+        }
+        self.read_forced(who, r.address, &mut bytes)?;
+        self.sys.store(granter, r.grant, &bytes)
     }
 
     /// Reads memory whatever its protection is; `EIO` where there is none.

@@ -107,7 +107,13 @@ pub trait FileSystem {
     /// VM's cache.
     fn share(&mut self, ino: u64, offset: u64) {}
     /// Copies from `from`; no offset appends.
-    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+    fn write(
+        &mut self,
+        ino: u64,
+        offset: Option<u64>,
+        from: &UserBuffer,
+        who: Endpoint,
+    ) -> Result<Written> {
         Err(Errno::EROFS)
     }
     /// Fills `to` from cookie `position` on until an entry does not fit; the next position.

@@ -296,7 +296,7 @@ impl Scratch {
             fs::Write::KIND => {
                 let r: fs::Write = decode(message)?;
                 let offset = (!r.append).then_some(r.offset);
-                let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len))?;
+                let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len), r.who)?;
                 Ok([w.bytes, w.size, w.position, 0, 0])
             }
             fs::Sync::KIND => {

@@ -283,6 +283,7 @@ pub async fn write_vnode(
                     len,
                     grant,
                     append,
+                    who: c.who(),
                 })
                 .await
         };

@@ -213,7 +213,13 @@ impl FileSystem for Server {
         }
     }
 
-    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+    fn write(
+        &mut self,
+        ino: u64,
+        offset: Option<u64>,
+        from: &UserBuffer,
+        _: Endpoint,
+    ) -> Result<Written> {
         self.change();
         let ino = inode(ino)?;
         let before = self.volume.attributes(ino)?.size;

@@ -185,7 +185,13 @@ impl FileSystem for Server {
         })
     }
 
-    fn write(&mut self, ino: u64, offset: Option<u64>, from: &UserBuffer) -> Result<Written> {
+    fn write(
+        &mut self,
+        ino: u64,
+        offset: Option<u64>,
+        from: &UserBuffer,
+        _: Endpoint,
+    ) -> Result<Written> {
         let files = self
             .mounted
             .get_mut(&(ino >> NUMBER))
