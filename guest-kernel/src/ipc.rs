@@ -292,12 +292,19 @@ fn answer(to: &mut Process, message: &Message) {
         }
     }
     to.peer = Endpoint::NONE;
-    if to.tell_when_stopped {
-        to.tell_when_stopped = false;
-        block(to, rts::STOPPED);
-        tell_stopped(to);
-    }
     unblock(to, rts::AWAIT_REPLY | rts::FAULTING);
+    if to.tell_when_stopped {
+        stop_answered(to);
+    }
+}
+
+/// `process` got the answer after which it is to stop.
+#[cold]
+#[inline(never)]
+fn stop_answered(process: &mut Process) {
+    process.tell_when_stopped = false;
+    block(process, rts::STOPPED);
+    tell_stopped(process);
 }
 
 /// Tells PM that `process` has stopped.

@@ -63,9 +63,9 @@ protocol! {
         /// Transaction.
         txn: u64,
     };
-    /// Call by proc: figures of process `pid`. `ESRCH`.
+    /// Call by proc: figures of process `pid`, or of the process of thread `pid`. `ESRCH`.
     ProcessOf = 8 {
-        /// Process id.
+        /// Process or thread id.
         pid: u32,
     } -> ProcessFigures {
         /// Its endpoint.
@@ -99,9 +99,20 @@ protocol! {
         /// The process id.
         pid: u32,
     };
-    /// Call by proc: the program's name.
-    NameOf = 11 {
+    /// Call by proc: the lowest thread id of a process that is at least `from`. `ESRCH` past the
+    /// last.
+    NextTid = 19 {
         /// Process id.
+        pid: u32,
+        /// From here on.
+        from: u32,
+    } -> FoundTid {
+        /// The thread id.
+        tid: u32,
+    };
+    /// Call by proc: the name of the program, or of a thread.
+    NameOf = 11 {
+        /// Process or thread id.
         pid: u32,
     } -> ProcessName {
         /// First half, zero padded.
@@ -143,7 +154,7 @@ protocol! {
     /// may look at it (ptrace's rules; `EPERM`). Absent pages are repaired and protection is no
     /// hindrance, but to writing what is shared. `EIO` where nothing is, `ESRCH`.
     DebugCopy = 18 {
-        /// Process id.
+        /// Process or thread id.
         pid: u32,
         /// On whose behalf.
         who: Endpoint,

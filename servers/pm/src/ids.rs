@@ -183,6 +183,12 @@ impl<S: System> Pm<S> {
             nr::__NR_setresgid => ids.group.set_all(words, root)?,
             _ => return Err(Errno::ENOSYS),
         }
+        // What it learned with other ids is not for those who share the new ones.
+        if (process.ids.user.effective, process.ids.group.effective)
+            != (user.effective, group.effective)
+        {
+            process.dumpable = false;
+        }
         self.tell_vfs_ids(caller.pid);
         Ok(0)
     }

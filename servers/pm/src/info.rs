@@ -201,8 +201,15 @@ impl<S: System> Pm<S> {
             prctl::PR_SET_PDEATHSIG if crate::signal::set::is_signal(a[1] as i32) || a[1] == 0 => {
                 Ok(0)
             }
-            prctl::PR_GET_DUMPABLE => Ok(1),
-            prctl::PR_SET_DUMPABLE if a[1] <= 1 => Ok(0),
+            prctl::PR_GET_DUMPABLE => {
+                let process = self.table.process(caller.pid).ok_or(Errno::ESRCH)?;
+                Ok(process.dumpable as u64)
+            }
+            prctl::PR_SET_DUMPABLE if a[1] <= 1 => {
+                let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+                process.dumpable = a[1] == 1;
+                Ok(0)
+            }
             prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
             prctl::PR_SET_NO_NEW_PRIVS if a[1] == 1 => Ok(0),
             prctl::PR_SET_TIMERSLACK => Ok(0),

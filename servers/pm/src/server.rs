@@ -155,6 +155,7 @@ impl<S: System> Pm<S> {
             pm::StartInit::KIND => reply_message(self.start_init()),
             pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
             pm::NextPid::KIND => answer(message, |m| self.next_pid(m)),
+            pm::NextTid::KIND => answer(message, |m| self.next_tid(m)),
             pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
             pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
             pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),

@@ -126,18 +126,20 @@ impl<S: Source> Proc<S> {
                         ..of.with(Item::DescriptorInfo)
                     })
                 }),
-                // The one thread that is known by number is the first.
-                Item::Tasks => number.filter(|&tid| tid == of.pid).map(|_| {
-                    let directory = OfProcess::directory(of.pid);
-                    Inode::Process(OfProcess {
-                        task: true,
-                        ..directory
-                    })
-                }),
+                Item::Tasks => {
+                    let is = |&tid: &u32| self.source.next_tid(of.pid, tid) == Ok(tid);
+                    number.filter(is).map(thread)
+                }
                 _ => return Err(Errno::ENOTDIR),
             },
         };
         found.ok_or(Errno::ENOENT)
+    }
+
+    /// The process of a thread.
+    fn group(&self, tid: u32) -> u32 {
+        let who = self.source.process(tid).map(|figures| figures.who);
+        who.and_then(|who| self.source.pid_of(who)).unwrap_or(tid)
     }
 
     fn above(&self, inode: Inode) -> u64 {
@@ -145,7 +147,7 @@ impl<S: Source> Proc<S> {
             Inode::Global(index) => Inode::Global(GLOBAL[index].0).number(),
             Inode::Process(of) => match of.item {
                 Item::Directory if of.task => {
-                    let tasks = OfProcess::directory(of.pid).with(Item::Tasks);
+                    let tasks = OfProcess::directory(self.group(of.pid)).with(Item::Tasks);
                     Inode::Process(tasks).number()
                 }
                 Item::Directory => ROOT,
@@ -275,13 +277,10 @@ impl<S: Source> Proc<S> {
             }
             Item::Descriptors => descriptor(Item::Descriptor),
             Item::DescriptorInfos => descriptor(Item::DescriptorInfo),
-            Item::Tasks if position == 0 => {
-                let directory = OfProcess::directory(of.pid);
-                let inode = Inode::Process(OfProcess {
-                    task: true,
-                    ..directory
-                });
-                Some((1, decimal_text(of.pid), inode))
+            Item::Tasks => {
+                let from = u32::try_from(position).ok()?;
+                let tid = self.source.next_tid(of.pid, from).ok()?;
+                Some((u64::from(tid) + 1, decimal_text(tid), thread(tid)))
             }
             _ => None,
         }
@@ -307,6 +306,14 @@ fn by_pages(
         }
     }
     Ok(done)
+}
+
+/// The directory of a thread.
+fn thread(tid: u32) -> Inode {
+    Inode::Process(OfProcess {
+        task: true,
+        ..OfProcess::directory(tid)
+    })
 }
 
 /// Positions that "." and ".." take in every directory.

@@ -8,7 +8,7 @@ use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::pm::{
-    DebugCopy, NameOf, NextPid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName,
+    DebugCopy, NameOf, NextPid, NextTid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName,
     ProcessOf,
 };
 use abi::proto::vfs::{
@@ -91,6 +91,9 @@ impl Source for System {
     }
     fn next_pid(&self, pid: u32) -> Result<u32, Errno> {
         call(Endpoint::PM, NextPid { pid }).map(|found| found.pid)
+    }
+    fn next_tid(&self, pid: u32, from: u32) -> Result<u32, Errno> {
+        call(Endpoint::PM, NextTid { pid, from }).map(|found| found.tid)
     }
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno> {
         call(Endpoint::PM, PidOf { who }).map(|found| found.pid)

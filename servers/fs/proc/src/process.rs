@@ -147,6 +147,7 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
     let (parent, group) = figures.parent_group;
     let session = figures.session_state.0;
     let tracer = name.tracer;
+    let group_id = source.pid_of(figures.who).unwrap_or(pid);
     let state = match state(&figures, reader) {
         'R' => "R (running)",
         'T' => "T (stopped)",
@@ -161,7 +162,7 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
     let mut rest = String::new();
     let _ = write!(
         rest,
-        "\nUmask:\t0022\nState:\t{state}\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
+        "\nUmask:\t0022\nState:\t{state}\nTgid:\t{group_id}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
          TracerPid:\t{tracer}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n\
          FDSize:\t64\nGroups:\t \nNStgid:\t{pid}\nNSpid:\t{pid}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
     );

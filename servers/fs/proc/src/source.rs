@@ -30,6 +30,8 @@ pub trait Source {
     fn name(&self, pid: u32) -> Result<ProcessName, Errno>;
     /// PM: the lowest process id from `pid` on.
     fn next_pid(&self, pid: u32) -> Result<u32, Errno>;
+    /// PM: the lowest thread id of a process from `from` on.
+    fn next_tid(&self, pid: u32, from: u32) -> Result<u32, Errno>;
     /// PM: the process id of an endpoint.
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno>;
     /// PM's counters.

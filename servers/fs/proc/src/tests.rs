@@ -51,6 +51,13 @@ impl Source for Two {
     fn next_pid(&self, pid: u32) -> Result<u32, Errno> {
         [2, 300].into_iter().find(|&p| p >= pid).ok_or(Errno::ESRCH)
     }
+    fn next_tid(&self, pid: u32, from: u32) -> Result<u32, Errno> {
+        if pid == 2 && from <= 2 {
+            Ok(2)
+        } else {
+            Err(Errno::ESRCH)
+        }
+    }
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno> {
         if who == SHELL {
             Ok(2)

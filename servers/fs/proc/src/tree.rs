@@ -221,7 +221,7 @@ pub enum Inode {
 /// Something of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OfProcess {
-    /// Whose.
+    /// Whose; with `task` the thread.
     pub pid: u32,
     /// What.
     pub item: Item,

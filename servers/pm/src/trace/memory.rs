@@ -46,14 +46,10 @@ impl<S: System> Pm<S> {
             pid,
             who: r.who,
         };
-        self.may_access(caller, r.pid)?;
-        let process = self.table.process(r.pid).ok_or(Errno::ESRCH)?;
+        let (process, thread) = self.by_any_id(r.pid)?;
         // A zombie has no memory any more.
-        let first = process
-            .threads
-            .first()
-            .and_then(|&slot| self.table.thread(slot));
-        let who = first.ok_or(Errno::EIO)?.endpoint;
+        let who = thread.ok_or(Errno::EIO)?.endpoint;
+        self.may_access(caller, process.pid)?;
         let mut bytes = vec![0; r.len as usize];
         if r.write {
             self.sys.fetch(granter, r.grant, &mut bytes)?;
