@@ -127,8 +127,8 @@ static void registers(pid_t pid)
 					   offsetof(struct user, regs.rbx), (long)&word)));
 	printf(" %lx", word);
 	printf(" odd %d", result(trace(PTRACE_PEEKUSER, pid, 3, (long)&word)));
-	printf(" beyond %d\n", result(trace(PTRACE_PEEKUSER, pid, sizeof(struct user), (long)&word)));
-	regs.cs = 7;
+	printf(" beyond %d\n", result(trace(PTRACE_PEEKUSER, pid, sizeof(struct user) + 16, (long)&word)));
+	regs.cs = 4;
 	printf("bad selector %d", set(pid) < 0);
 	regs.cs = 0x33;
 	regs.fs_base = -1;
@@ -238,7 +238,7 @@ static void steps(void)
 	trace(PTRACE_SINGLESTEP, pid, 0, SIGUSR2);
 	stop("ignored by nobody", pid);
 	get(pid);
-	printf("elsewhere %d in the handler %d\n", regs.rip != before, regs.rip == (long)handler);
+	printf("elsewhere %d in the handler %d\n", regs.rip != before, regs.rip == (unsigned long)handler);
 	trace(PTRACE_CONT, pid, 0, 0);
 	stop("int3", pid);
 	trace(PTRACE_CONT, pid, 0, 0);

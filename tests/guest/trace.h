@@ -26,12 +26,12 @@ static long trace(int request, pid_t pid, unsigned long address, unsigned long d
 }
 
 /* A call's result, as a number that is the same everywhere. */
-static int result(long value) { return value < 0 ? -errno : (int)value; }
+static inline int result(long value) { return value < 0 ? -errno : (int)value; }
 
 static pid_t stopped; /* whom `stop` was about */
 
 /* Waits for `pid` and says what happened. */
-static int stop(const char *what, pid_t pid)
+static inline int stop(const char *what, pid_t pid)
 {
 	int status = 0;
 	stopped = waitpid(pid, &status, __WALL);
@@ -50,7 +50,7 @@ static int stop(const char *what, pid_t pid)
 }
 
 /* A child that asked to be traced and stopped, and then does `work`. */
-static pid_t tracee(void (*work)(void))
+static inline pid_t tracee(void (*work)(void))
 {
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -67,7 +67,7 @@ static pid_t tracee(void (*work)(void))
 }
 
 /* A child that does `work` and knows nothing of ptrace. */
-static pid_t child(void (*work)(void))
+static inline pid_t child(void (*work)(void))
 {
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -85,7 +85,7 @@ static void nap(int ms)
 }
 
 /* Until `pid` waits in a call. */
-static void settle(pid_t pid)
+static inline void settle(pid_t pid)
 {
 	char path[64], text[512];
 	snprintf(path, sizeof path, "/proc/%d/stat", pid);

@@ -40,6 +40,11 @@ impl Triple {
         self.saved = effective;
     }
 
+    /// Whether it acts as who it is.
+    pub fn is_own(&self) -> bool {
+        self.effective == self.real
+    }
+
     fn has(&self, id: u32) -> bool {
         id == self.real || id == self.effective || id == self.saved
     }

@@ -132,10 +132,11 @@ impl<S: System> Pm<S> {
         if done.flags & 1 != 0 {
             process.personality &= !CLEARED_BY_SET_ID;
         }
-        process.dumpable = done.flags == 0;
         process.set_id_exec = false;
         process.ids.user.adopt(done.ids.0);
         process.ids.group.adopt(done.ids.1);
+        let own = process.ids.user.is_own() && process.ids.group.is_own();
+        process.dumpable = own && done.flags & 2 == 0;
         let stopped = process.stopped.is_some();
         self.drop_posix_timers(pid);
 

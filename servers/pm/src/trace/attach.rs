@@ -39,7 +39,7 @@ impl<S: System> Pm<S> {
         if traced || parent == PM_PID {
             return Err(Errno::EPERM);
         }
-        self.link(caller.slot, parent);
+        self.link(caller.slot, parent, caller.pid);
         Ok(0)
     }
 
@@ -66,7 +66,7 @@ impl<S: System> Pm<S> {
         if self.trace(slot).is_some() {
             return Err(Errno::EPERM);
         }
-        self.link(slot, caller.pid);
+        self.link(slot, caller.pid, caller.pid);
         let stopped = self.is_job_stopped(pid);
         if let Some(trace) = self.trace_mut(slot) {
             trace.seized = seize.is_some();
@@ -86,8 +86,8 @@ impl<S: System> Pm<S> {
         self.trace(slot).map(|trace| trace.tracer)
     }
 
-    fn link(&mut self, slot: usize, tracer: u32) {
-        let privileged = self.is_root(tracer);
+    fn link(&mut self, slot: usize, tracer: u32, by: u32) {
+        let privileged = self.is_root(by);
         if let Some(thread) = self.table.thread_mut(slot) {
             thread.trace = Some(Box::new(Trace::new(tracer, privileged)));
         }

@@ -10,9 +10,11 @@ pub const WORDS: usize = 27;
 /// Its bytes.
 pub const BYTES: u64 = WORDS as u64 * 8;
 /// Bytes of struct user.
-const USER_BYTES: u64 = 912;
+const USER_BYTES: u64 = 928;
 /// Where the debug registers are in it.
 const DEBUG: u64 = 848;
+/// One past them.
+const DEBUG_END: u64 = DEBUG + 8 * 8;
 /// The debug register that enables breakpoints.
 const CONTROL: usize = 7;
 
@@ -117,7 +119,7 @@ impl<S: System> Pm<S> {
         match offset {
             _ if !offset.is_multiple_of(8) || offset >= USER_BYTES => Err(Errno::EIO),
             ..BYTES => Ok(self.user_registers(slot)?[index]),
-            DEBUG.. => Ok(self
+            DEBUG..DEBUG_END => Ok(self
                 .trace(slot)
                 .map_or(0, |trace| trace.debug[index - DEBUG as usize / 8])),
             _ => Ok(0),
@@ -135,7 +137,7 @@ impl<S: System> Pm<S> {
                 words[index] = value;
                 self.set_user_registers(slot, &words)
             }
-            DEBUG.. => {
+            DEBUG..DEBUG_END => {
                 let register = index - DEBUG as usize / 8;
                 // Bits 0 to 7 enable breakpoints 0 to 3.
                 if register == CONTROL && value & 0xff != 0 {

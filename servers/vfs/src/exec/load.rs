@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::stages::Stage;
-use super::{Program, backend};
+use super::{Identity, Program, backend};
 use crate::machine::{Access, post};
 use crate::mount::Mount;
 use crate::peer::Peer;
@@ -287,14 +287,8 @@ async fn copy_in(
 }
 
 /// The new program is in place and starts at `entry`: closes descriptors, remembers it, has PM start it.
-/// `adopted` are its ids, and whether the caller may read it.
-pub fn finish(
-    c: &Caller,
-    program: &Program,
-    entry: u64,
-    frame: &Frame,
-    (adopted, readable): ((u32, u32), bool),
-) {
+pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity: Identity) {
+    let adopted = identity.adopted;
     c.unshare_files();
     c.process.files().close_if(|_, close_on_exec| close_on_exec);
     let old = c.process.program.replace(program.place.clone());
@@ -323,7 +317,7 @@ pub fn finish(
         ids: adopted,
         name,
         name2,
-        flags: u64::from(set_id) | u64::from(!readable) << 1,
+        flags: u64::from(set_id) | u64::from(!identity.readable) << 1,
     };
     post(&*c.vfs.machine, Endpoint::PM, done);
 }

@@ -50,6 +50,17 @@ pub struct Program {
     environment: Strings,
 }
 
+/// As whom a program runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Effective user and group.
+    pub adopted: (u32, u32),
+    /// Its file asks for ids that are not its caller's own (AT_SECURE).
+    pub secure: bool,
+    /// Its caller may read it.
+    pub readable: bool,
+}
+
 /// execve(2), execveat(2). `Ok`: the caller is gone and must not be answered.
 pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     let (dirfd, path, argv, envp, flags) = if number == linux::__NR_execveat {
@@ -193,21 +204,18 @@ async fn run_image(
             adopted.1 = attributes.gid;
         }
     }
-    let asked = adopted != (ids.uid, ids.gid);
-    if asked && !load::may_set_id(c).await {
-        // As on Linux: no more than the one who traces it may see.
+    let secure = adopted != (ids.uid, ids.gid);
+    if secure && !load::may_set_id(c).await {
+        // As on Linux: no more than the one who traces it may see, and not trusted either.
         adopted = (ids.uid, ids.gid);
     }
-    let result = replace(
-        c,
-        program,
-        &plan,
-        interpreter,
-        (adopted, readable),
-        executing,
-    )
-    .await;
-    if asked && result.is_err() {
+    let identity = Identity {
+        adopted,
+        secure,
+        readable,
+    };
+    let result = replace(c, program, &plan, interpreter, identity, executing).await;
+    if secure && result.is_err() {
         load::set_id_over(c);
     }
     result
@@ -219,11 +227,13 @@ async fn replace(
     program: Program,
     plan: &Plan,
     interpreter: Option<interpreter::Interpreter>,
-    (adopted, readable): ((u32, u32), bool),
+    identity: Identity,
     executing: Executing,
 ) -> Result<(), Errno> {
     let ids = c.process.ids.get();
-    let secure = adopted != (ids.uid, ids.gid);
+    let Identity {
+        adopted, secure, ..
+    } = identity;
     // A program with other ids than its caller's cannot be made predictable.
     let layout = if c.vfs.randomize && (secure || !c.process.fixed_layout.get()) {
         Layout::random(c.vfs.random.borrow_mut().words())
@@ -268,7 +278,7 @@ async fn replace(
         c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
         let old = c.process.executing.replace(Some(Rc::new(executing)));
         drop(old);
-        load::finish(c, &program, entry, &frame, (adopted, readable));
+        load::finish(c, &program, entry, &frame, identity);
     }
     c.vfs.exec.trace.end(&*c.vfs.machine);
     Ok(())
