@@ -10,6 +10,11 @@ use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END
 use abi::trace::{Decision, Kind};
 use abi::{Class, Endpoint, Errno};
 
+/// Of rflags: an exception after one instruction.
+const TRAP_FLAG: u64 = 1 << 8;
+/// Of rflags: always set.
+const FIXED_FLAG: u64 = 1 << 1;
+
 /// Serves the call in `caller`'s registers.
 pub fn dispatch(caller: &mut Process) {
     let number = caller.regs.rax;
@@ -286,6 +291,11 @@ fn set_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     sched::release_of(process);
     process.regs = regs;
     process.set_rflags(regs.rflags);
+    if regs.rflags & TRAP_FLAG != 0 {
+        // Left by iretq, after which one instruction is executed: after sysretq, which rcx and r11
+        // may allow, it would trap at once. The processor sets the fixed bit again.
+        process.regs.rflags &= !FIXED_FLAG;
+    }
     Ok(0)
 }
 

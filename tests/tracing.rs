@@ -1,0 +1,122 @@
+//! ptrace: static programs that trace others do in the guest what they do on Linux; strace does,
+//! unmodified.
+
+mod common;
+
+use std::path::Path;
+
+use absentia_vmm::root::closure;
+use common::{Platform, Root, Run, tool};
+
+fn compare(platform: Platform, name: &str) {
+    platform.require();
+    let root = Root::new().program(name);
+    let run = Run {
+        sanity: platform == Platform::Kvm,
+        ..Run::new(&[&format!("/bin/{name}")])
+    };
+    run.same_as_host(platform, &root);
+}
+
+#[test]
+fn stops_under_kvm() {
+    compare(Platform::Kvm, "ptrace");
+}
+
+#[test]
+fn stops_under_qemu() {
+    compare(Platform::Qemu, "ptrace");
+}
+
+#[test]
+fn memory_and_registers_under_kvm() {
+    compare(Platform::Kvm, "ptrace-look");
+}
+
+#[test]
+fn memory_and_registers_under_qemu() {
+    compare(Platform::Qemu, "ptrace-look");
+}
+
+/// The kernel at CPL0 enters and leaves calls and steps by other instructions.
+#[test]
+fn steps_in_the_direct_gate() {
+    compare(Platform::KvmDirect, "ptrace-look");
+}
+
+/// Row X6 of the matrix, as far as it is about tracers. Needs root, which the guest always has.
+fn set_id(platform: Platform) {
+    platform.require();
+    let root = Root::new().program("ptrace-ids");
+    let finished = Run::new(&["/bin/ptrace-ids"]).guest(platform, root.disk());
+    assert_eq!(
+        finished.text(),
+        "0 failures\n",
+        "{}",
+        finished.circumstances()
+    );
+    finished.must_exit(0);
+}
+
+#[test]
+fn x6_who_traces_whom_under_kvm() {
+    set_id(Platform::Kvm);
+}
+
+#[test]
+fn x6_who_traces_whom_under_qemu() {
+    set_id(Platform::Qemu);
+}
+
+/// Tracers and tracees come and go, die in stops and before they are waited for.
+#[test]
+fn tracing_leaks_nothing() {
+    Platform::Kvm.require();
+    let root = Root::new()
+        .busybox()
+        .program("ptrace")
+        .program("ptrace-look")
+        .program("ptrace-ids");
+    let script = "figures() { grep -E '^(vm|vfs|pm)[.]' /proc/absentia/counters | grep -v -e forks -e repairs; }; \
+         round() { for i in 1 2; do ptrace >/dev/null; ptrace-look >/dev/null; ptrace-ids >/dev/null; done; rm -f /work/*; }; \
+         round; sync; sleep 1; figures > /tmp/before; round; sync; sleep 1; figures > /tmp/after; \
+         grep -c . /tmp/before > /dev/null && diff /tmp/before /tmp/after && echo the same";
+    let finished =
+        Run::new(&["/bin/busybox", "sh", "-c", script]).guest(Platform::Kvm, root.disk());
+    assert_eq!(
+        finished.text(),
+        "the same\n",
+        "{}",
+        finished.circumstances()
+    );
+    finished.must_exit(0);
+}
+
+fn strace(platform: Platform) {
+    platform.require();
+    let root = Root::new()
+        .busybox()
+        .file("/work/strace.sh", include_bytes!("scripts/strace.sh"));
+    let path = tool("strace").expect("the tests need strace: see .ci/run");
+    let content = std::fs::read(&path).expect("strace");
+    std::fs::copy(&path, root.path("/bin/strace")).expect("strace");
+    let needed = closure::of(Path::new("/"), "/bin/strace", &content, None).expect("libraries");
+    for (path, content) in needed.files {
+        let to = root.path(&path);
+        std::fs::create_dir_all(to.parent().expect("a directory")).expect("directory");
+        std::fs::write(&to, content).expect("library");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&to, mode).expect("mode");
+    }
+    Run::new(&["/bin/busybox", "sh", "strace.sh"]).same_as_host(platform, &root);
+}
+
+#[test]
+fn strace_under_kvm() {
+    strace(Platform::Kvm);
+}
+
+#[test]
+fn strace_under_qemu() {
+    strace(Platform::Qemu);
+}
