@@ -294,25 +294,10 @@ fn answer(to: &mut Process, message: &Message) {
     to.peer = Endpoint::NONE;
     unblock(to, rts::AWAIT_REPLY | rts::FAULTING);
     if to.tell_when_stopped {
-        stop_answered(to);
+        to.tell_when_stopped = false;
+        to.stopped_unread = true;
+        notice(Endpoint::PM, KernelNotify::STOPPED);
     }
-}
-
-/// `process` got the answer after which it is to stop.
-#[cold]
-#[inline(never)]
-fn stop_answered(process: &mut Process) {
-    process.tell_when_stopped = false;
-    block(process, rts::STOPPED);
-    tell_stopped(process);
-}
-
-/// Tells PM that `process` has stopped.
-#[cold]
-#[inline(never)]
-pub fn tell_stopped(process: &mut Process) {
-    process.stopped_unread = true;
-    notice(Endpoint::PM, KernelNotify::STOPPED);
 }
 
 /// Receives for the current process, or blocks it.

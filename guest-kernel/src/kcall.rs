@@ -223,15 +223,12 @@ fn resume(who: Endpoint, how: u64) -> Outcome {
         };
     }
     if core::mem::take(&mut process.entering) {
-        if process.regs.orig_rax != u64::MAX {
-            trap::send_call(process);
-        } else if core::mem::take(&mut process.tell_when_stopped) {
-            // A call that is not to be made has ended.
-            ipc::tell_stopped(process);
-            return Ok(0);
-        }
+        trap::enter_call(process);
     }
-    unblock(process, rts::STOPPED);
+    // What is to stop at the end of a call is stopped already: until then it waits anyway.
+    if how & resume::EXIT == 0 {
+        unblock(process, rts::STOPPED);
+    }
     Ok(0)
 }
 

@@ -81,7 +81,7 @@ pub struct Process {
     pub calls: Calls,
     /// It stands before a Linux call that is not sent yet ([`Calls::Traced`]).
     pub entering: bool,
-    /// It stops when the call in progress is answered, and PM hears of it.
+    /// PM wants to know when the call in progress is answered.
     pub tell_when_stopped: bool,
     /// On PM's list of those.
     pub stopped_unread: bool,

@@ -99,15 +99,15 @@ fn trampoline_call(caller: &mut Process) {
 
 #[inline(always)]
 fn linux_call(caller: &mut Process) {
-    caller.regs.orig_rax = caller.regs.rax;
+    let number = caller.regs.rax;
+    caller.regs.orig_rax = number;
     if caller.calls != Calls::Linux {
         return other_call(caller);
     }
-    send_call(caller);
+    send_call(caller, number);
 }
 
 /// A `syscall` that no server gets, or not yet.
-#[cold]
 #[inline(never)]
 fn other_call(caller: &mut Process) {
     if !caller.linux() {
@@ -116,13 +116,30 @@ fn other_call(caller: &mut Process) {
     caller.entering = true;
     caller.regs.rax = Errno::ENOSYS.to_word();
     sched::block(caller, rts::STOPPED);
-    ipc::tell_stopped(caller);
+    tell_stopped(caller);
+}
+
+/// Tells PM that `process` has stopped at a call.
+fn tell_stopped(process: &mut Process) {
+    process.stopped_unread = true;
+    ipc::notice(Endpoint::PM, KernelNotify::STOPPED);
+}
+
+/// `process` goes on with the call before which it stands. When that is one that cannot be made
+/// it has ended.
+#[inline(never)]
+pub fn enter_call(process: &mut Process) {
+    let number = process.regs.orig_rax;
+    if number != u64::MAX {
+        send_call(process, number);
+    } else if core::mem::take(&mut process.tell_when_stopped) {
+        tell_stopped(process);
+    }
 }
 
 /// Sends the Linux call in `caller`'s registers to its server.
 #[inline(always)]
-pub fn send_call(caller: &mut Process) {
-    let number = caller.regs.orig_rax;
+fn send_call(caller: &mut Process, number: u64) {
     let route = match number {
         0..512 => ROUTES.at(number as usize),
         _ => LinuxRoute::Pm as u8,
