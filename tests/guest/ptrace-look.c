@@ -260,9 +260,15 @@ static void status_of(pid_t pid)
 		fclose(file);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	(void)argv;
 	setvbuf(stdout, NULL, _IONBF, 0);
+	signal(SIGUSR2, handler);
+	if (argc > 1) {
+		steps();
+		return 0;
+	}
 	anonymous = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	shared = mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	hidden = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -270,7 +276,6 @@ int main(void)
 	hidden[0] = 0x44;
 	mprotect(anonymous, 4 * 4096, PROT_READ);
 	mprotect(hidden, 4096, PROT_NONE);
-	signal(SIGUSR2, handler);
 	pid_t pid = tracee(working);
 	status_of(pid);
 	breakpoints(pid);
