@@ -191,12 +191,36 @@ static void stepping(void)
 			 "syscall\n\t"
 			 "nop\n\t"
 			 "int3\n\t"
-			 : : : "rax", "rcx", "r11", "cc");
-	_exit(5);
+			 /* The child of a fork that is stepped over is not in steps. */
+			 "movl $57, %%eax\n\t"
+			 "syscall\n\t"
+			 "testl %%eax, %%eax\n\t"
+			 "jnz 2f\n\t"
+			 "movl $60, %%eax\n\t"
+			 "movl $7, %%edi\n\t"
+			 "syscall\n"
+			 "2: int3\n\t"
+			 : : : "rax", "rcx", "rdi", "r11", "cc", "memory");
+	int status = 0;
+	while (wait(&status) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
 }
 
 static volatile int handled;
 static void handler(int signal) { handled = signal; }
+
+/* To the end, past the stop for a child. */
+static void signal_and_go(pid_t pid)
+{
+	int status;
+	for (;;) {
+		trace(PTRACE_CONT, pid, 0, 0);
+		if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+			break;
+	}
+	printf("the child was %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
 
 static void steps(void)
 {
@@ -241,8 +265,18 @@ static void steps(void)
 	printf("elsewhere %d in the handler %d\n", regs.rip != before, regs.rip == (unsigned long)handler);
 	trace(PTRACE_CONT, pid, 0, 0);
 	stop("int3", pid);
-	trace(PTRACE_CONT, pid, 0, 0);
-	stop("end", pid);
+	do {
+		get(pid);
+		long word = 0;
+		trace(PTRACE_PEEKTEXT, pid, regs.rip, (long)&word);
+		here = word;
+		if (here == 0xcc)
+			break;
+		trace(PTRACE_SINGLESTEP, pid, 0, 0);
+		waitpid(pid, &status, 0);
+		/* The child's end may come at any step. */
+	} while (WIFSTOPPED(status));
+	signal_and_go(pid);
 }
 
 static void status_of(pid_t pid)

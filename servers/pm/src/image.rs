@@ -133,6 +133,7 @@ impl<S: System> Pm<S> {
             process.personality &= !CLEARED_BY_SET_ID;
         }
         process.set_id_exec = false;
+        process.traced_by = None;
         process.ids.user.adopt(done.ids.0);
         process.ids.group.adopt(done.ids.1);
         let own = process.ids.user.is_own() && process.ids.group.is_own();

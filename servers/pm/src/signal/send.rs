@@ -155,7 +155,15 @@ impl<S: System> Pm<S> {
             return;
         }
         process.stopped = Some(signal);
-        process.job_event = Some(JobEvent::Stopped(signal));
+        let parent = process.parent;
+        // A parent that traces it sees its stops as those of a tracee.
+        let traced = self.tracer_of_leader(pid) == Some(parent);
+        let Some(process) = self.table.process_mut(pid) else {
+            return;
+        };
+        if !traced {
+            process.job_event = Some(JobEvent::Stopped(signal));
+        }
         for slot in process.threads.clone() {
             if let Some(trace) = self.trace_mut(slot) {
                 trace.notify = true;
@@ -164,8 +172,7 @@ impl<S: System> Pm<S> {
                 self.halt(slot);
             }
         }
-        let parent = self.parent_of(pid);
-        if self.tracer_of_leader(pid) != Some(parent) {
+        if !traced {
             self.tell_parent_of_job(pid, linux::CLD_STOPPED as i32, signal);
         }
     }

@@ -7,4 +7,5 @@ mod processes;
 mod signals;
 mod threads;
 mod time;
+mod trace;
 mod waits;

@@ -74,8 +74,10 @@ impl<S: System> Pm<S> {
         }
         if core::mem::take(&mut trace.at_entry) {
             if trace.mode == Mode::Step {
-                // A step across a call: its end is the end of the step.
+                // A step across a call: its end is the end of the step. What the call copies
+                // (fork) is not to have the flag.
                 trace.exit_due = true;
+                self.unstep(slot);
                 self.run(slot);
                 return true;
             }
