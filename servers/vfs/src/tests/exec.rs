@@ -2,7 +2,7 @@ use super::filesystem::MemoryFs;
 use super::world::*;
 use abi::exec::ExecBackend;
 use abi::proto::{pm, vfs, vm};
-use abi::{Endpoint, Errno, PAGE, Request};
+use abi::{Class, Endpoint, Errno, PAGE, Request};
 use linux_raw_sys::general as linux;
 use std::vec::Vec;
 
@@ -63,6 +63,23 @@ fn exec(w: &mut World, path: &str, argv: &[&str]) -> Option<Result<u64, Errno>> 
     let end = list + 8 * argv.len() as u64;
     w.fake.poke(PROGRAM, end, &[0; 8]);
     w.start(PROGRAM, linux::__NR_execve, [path, list, 0, 0, 0, 0])
+}
+
+/// PM's answer to the question whether set-id bits count.
+fn answer_set_id(w: &mut World, status: Result<(), Errno>) {
+    let (to, message) = w.others.pop().expect("PM is asked");
+    assert_eq!((to, message.kind), (Endpoint::PM, pm::MaySetId::KIND));
+    let asked = pm::MaySetId::decode(&message).unwrap();
+    let done = vfs::Done {
+        txn: asked.txn,
+        status,
+        a: 0,
+        b: 0,
+        c: 0,
+        d: 0,
+        e: 0,
+    };
+    w.deliver(Endpoint::PM, Class::Post, done.encode());
 }
 
 fn done(w: &mut World) -> pm::ExecDone {
@@ -351,7 +368,8 @@ fn a_dynamic_program_starts_in_its_linker() {
         w.vfs.process(PROGRAM).unwrap().ids.set(ids);
         assert_eq!(exec(&mut w, "/prog", &["prog"]), None);
         let done = done(&mut w);
-        assert_eq!((done.ids, done.flags), ((7, 7), 0));
+        // It cannot read what it runs.
+        assert_eq!((done.ids, done.flags), ((7, 7), 2));
         let base = auxiliary(&w, done.sp, 7).unwrap();
         assert_eq!(done.pc, base + 0x200);
         assert_eq!(auxiliary(&w, done.sp, 9), Some(0x400100), "AT_ENTRY");
@@ -412,7 +430,9 @@ fn set_id_programs_change_ids_where_they_may() {
         (0o6755, 0, "/script", (7, 7), 0),
         (0o755, 0, "/prog", (7, 7), 0),
     ];
-    for (mode, flags, path, adopted, secure) in cases {
+    let statuses = [Ok(()), Err(Errno::EPERM)];
+    let cases = cases.iter().flat_map(|&case| statuses.map(|s| (case, s)));
+    for ((mode, flags, path, adopted, secure), status) in cases {
         let mut w = world();
         for ino in 2..4 {
             w.fs.inodes.get_mut(&ino).unwrap().mode = linux::S_IFREG | mode;
@@ -420,10 +440,14 @@ fn set_id_programs_change_ids_where_they_may() {
         w.vfs.root_mount().unwrap().flags.set(flags);
         w.vfs.process(PROGRAM).unwrap().ids.set(user);
         assert_eq!(exec(&mut w, path, &["x"]), None);
+        if secure != 0 {
+            answer_set_id(&mut w, status);
+        }
         let done = done(&mut w);
+        let adopted = if status.is_ok() { adopted } else { (7, 7) };
         assert_eq!(done.ids, adopted, "{mode:o} {path}");
         assert_eq!(auxiliary(&w, done.sp, 23), Some(secure), "{mode:o} {path}");
-        assert_eq!(done.flags, secure);
+        assert_eq!(done.flags & 1, u64::from(adopted != (7, 7)));
     }
 }
 
