@@ -66,7 +66,7 @@ calls! {
             __NR_readlinkat __NR_chmod __NR_fchmod __NR_fchmodat __NR_chown __NR_fchown
             __NR_lchown __NR_fchownat __NR_umask __NR_mknod __NR_mknodat __NR_utime
             __NR_utimes __NR_utimensat __NR_futimesat __NR_statfs __NR_fstatfs __NR_poll
-            __NR_select __NR_sendfile __NR_copy_file_range __NR_fadvise64 __NR_readahead
+            __NR_select __NR_sendfile __NR_copy_file_range __NR_splice __NR_tee __NR_fadvise64 __NR_readahead
             __NR_chroot __NR_eventfd __NR_eventfd2 __NR_epoll_create __NR_epoll_create1
             __NR_epoll_ctl __NR_epoll_wait __NR_epoll_pwait __NR_epoll_pwait2
             __NR_timerfd_create __NR_timerfd_settime __NR_timerfd_gettime
@@ -79,7 +79,7 @@ calls! {
             __NR_sendmsg __NR_recvmsg __NR_sendmmsg __NR_recvmmsg __NR_setsockopt
             __NR_getsockopt __NR_memfd_create __NR_mount __NR_umount2;
         Missing:
-            __NR_splice __NR_tee __NR_vmsplice
+            __NR_vmsplice
             __NR_inotify_init __NR_inotify_init1 __NR_inotify_add_watch
             __NR_inotify_rm_watch __NR_signalfd __NR_signalfd4 __NR_getxattr __NR_lgetxattr __NR_fgetxattr
             __NR_setxattr __NR_lsetxattr __NR_fsetxattr __NR_listxattr __NR_llistxattr

@@ -14,6 +14,7 @@ use abi::proto::pm;
 use abi::{Endpoint, Errno};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 
@@ -117,6 +118,42 @@ impl Pipe {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether anybody can read from it.
+    pub fn is_read(&self) -> bool {
+        self.readers.get() > 0
+    }
+
+    /// Whether anybody can write to it.
+    pub fn is_written(&self) -> bool {
+        self.writers.get() > 0
+    }
+
+    /// A copy of the first `n` bytes, or what there is.
+    pub fn look(&self, n: usize) -> Vec<u8> {
+        self.data.borrow().iter().take(n).copied().collect()
+    }
+
+    /// Takes out the first `n` bytes, or what there is.
+    pub fn take(&self, n: usize) -> Vec<u8> {
+        let mut data = self.data.borrow_mut();
+        let n = n.min(data.len());
+        let taken = data.drain(..n).collect();
+        drop(data);
+        self.changes.output();
+        taken
+    }
+
+    /// Puts back what [`Pipe::take`] took, in front.
+    pub fn give_back(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut data = self.data.borrow_mut();
+        bytes.into_iter().rev().for_each(|b| data.push_front(b));
+        drop(data);
+        self.changes.input();
     }
 
     /// F_GETPIPE_SZ.

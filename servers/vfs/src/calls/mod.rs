@@ -14,6 +14,7 @@ pub mod open;
 pub mod readiness;
 pub mod readwrite;
 pub mod sockets;
+pub mod splice;
 
 use crate::exec;
 use crate::file::OpenFile;
@@ -113,6 +114,8 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
         nr::__NR_pwritev2 => Box::pin(readwrite::writev(c, a, position2(a[3]), a[5])),
         nr::__NR_sendfile => Box::pin(readwrite::sendfile(c, a)),
         nr::__NR_copy_file_range => Box::pin(readwrite::copy_file_range(c, a)),
+        nr::__NR_splice => Box::pin(splice::splice(c, a)),
+        nr::__NR_tee => Box::pin(splice::tee(c, a)),
         nr::__NR_lseek => Box::pin(readwrite::lseek(c, a)),
 
         nr::__NR_open => Box::pin(open::open(c, cwd, a[0], a[1], a[2])),

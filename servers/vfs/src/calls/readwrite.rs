@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// Linux's limit of one transfer.
-const COUNT_MAX: u64 = 0x7fff_f000;
+pub const COUNT_MAX: u64 = 0x7fff_f000;
 /// One request to a file system: others want their turn there.
 const CHUNK: u64 = 256 << 10;
 /// Elements of a vector (UIO_MAXIOV).
@@ -30,7 +30,8 @@ fn user(c: &Caller, address: u64, len: u64) -> Result<Memory, Errno> {
     Ok(Memory::user(c.who(), address, len))
 }
 
-fn offset(arg: u64) -> Result<u64, Errno> {
+/// A position argument: `EINVAL` for a negative one.
+pub fn offset(arg: u64) -> Result<u64, Errno> {
     if arg as i64 >= 0 {
         Ok(arg)
     } else {
