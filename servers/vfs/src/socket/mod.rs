@@ -338,10 +338,12 @@ impl Socket {
 
     /// shutdown(2): `ENOTCONN`, `EINVAL`.
     pub fn shutdown(&self, how: u32) -> Result<(), Errno> {
+        // Over TCP the peer never hears that nobody reads.
+        let unheard = if self.domain == net::AF_INET { 0 } else { SEND };
         let (own, others) = match how {
-            net::SHUT_RD => (RECEIVE, SEND),
+            net::SHUT_RD => (RECEIVE, unheard),
             net::SHUT_WR => (SEND, RECEIVE),
-            net::SHUT_RDWR => (RECEIVE | SEND, RECEIVE | SEND),
+            net::SHUT_RDWR => (RECEIVE | SEND, RECEIVE | unheard),
             _ => return Err(Errno::EINVAL),
         };
         if !self.is_connected() && !self.is_listening() && self.domain == net::AF_INET {

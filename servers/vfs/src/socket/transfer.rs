@@ -195,6 +195,8 @@ impl Socket {
                 if peer.shut.get() & RECEIVE != 0 {
                     return Err(Errno::EPIPE);
                 }
+            } else if self.domain == net::AF_INET && peer.shut.get() == RECEIVE | SEND {
+                return self.nobody();
             }
             if peer.has_room(self) {
                 let files = packet.rights.len();
