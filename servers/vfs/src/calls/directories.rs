@@ -10,6 +10,7 @@ use crate::transfer::{Memory, transfer};
 use crate::user::zeroed;
 use crate::vnode::Vnode;
 use abi::Errno;
+use abi::fs::PATH_MAX;
 use abi::kernel::user_range;
 use abi::proto::fs;
 use alloc::rc::Rc;
@@ -95,6 +96,10 @@ pub async fn getcwd(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
     let mut path = path_of(&cwd, &c.process.root());
     path.push(0);
+    // glibc then finds out by itself.
+    if path.len() > PATH_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
     if (a[1] as usize) < path.len() {
         return Err(Errno::ERANGE);
     }

@@ -1,6 +1,6 @@
 //! Calls that tell about files: stat, statx, statfs, access, readlink.
 
-use super::Args;
+use super::{Args, fd};
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
 use crate::file::{Kind, OpenFile};
 use crate::mount::{Mount, major, minor};
@@ -357,7 +357,10 @@ pub async fn readlink(c: &Caller, dirfd: u64, path: u64, out: u64, len: u64) -> 
         return Ok(n as u64);
     }
     let vnode = if path.is_empty() {
-        // The link that an O_PATH descriptor holds.
+        // The link that an O_PATH descriptor holds; the working directory is none.
+        if fd(dirfd) == linux::AT_FDCWD {
+            return Err(Errno::ENOENT);
+        }
         c.file(dirfd)?.vnode.clone().ok_or(Errno::ENOENT)?
     } else {
         let start = c.start(dirfd, &path)?;
