@@ -189,6 +189,23 @@ protocol! {
         /// Bytes written.
         len: u64,
     };
+    /// Copies the path of a file that `who` maps into `grant` (of proc), as `who` sees it.
+    /// `ENOENT` for one that was found in no directory.
+    MappedPath = 31 {
+        /// The process.
+        who: Endpoint,
+        /// Device number of the file system.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// proc's grant.
+        grant: i32,
+        /// Its length.
+        len: u64,
+    } -> MappedPathLength {
+        /// Bytes written.
+        len: u64,
+    };
     /// The lowest open descriptor of `who` that is at least `fd`. `ENOENT` past the last.
     NextFd = 17 {
         /// The process.
@@ -200,7 +217,7 @@ protocol! {
         fd: i32,
         /// Position in the file.
         position: u64,
-        /// Linux open flags.
+        /// Linux open flags, O_CLOEXEC for the descriptor's own among them.
         flags: u64,
     };
     /// Writes the text of /proc/PID/mounts into `grant`, or with `long` of mountinfo.

@@ -115,6 +115,7 @@ impl Vfs {
                 Ok(())
             }),
             vfs::PathOf::KIND => answer(message, |r| self.path_of(source, r)),
+            vfs::MappedPath::KIND => answer(message, |r| self.mapped_path(source, r)),
             vfs::NextFd::KIND => answer(message, |r| self.next_fd(r)),
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
             vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
@@ -398,6 +399,9 @@ impl Vfs {
         }
         let no_exec = u64::from(!vnode.mount.may_execute()) << 2;
         vnode.mount.map(vnode);
+        if let Some(place) = &file.place {
+            vnode.set_place(place.clone());
+        }
         // VM refuses a shared mapping that writes what is open for reading only.
         let access = match vnode.check_unsealed() {
             Ok(()) => access,

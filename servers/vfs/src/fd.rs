@@ -144,9 +144,9 @@ impl FdTable {
     }
 
     /// The lowest descriptor from `from` on.
-    pub fn next(&self, from: usize) -> Option<(usize, Rc<OpenFile>)> {
+    pub fn next(&self, from: usize) -> Option<(usize, Descriptor)> {
         let entries = self.entries.borrow();
-        (from..entries.len()).find_map(|fd| Some((fd, entries[fd].as_ref()?.file.clone())))
+        (from..entries.len()).find_map(|fd| Some((fd, entries[fd].clone()?)))
     }
 
     // POSIX: closing any descriptor of a file drops the process's record locks on it.

@@ -370,7 +370,11 @@ impl Mount {
         };
         drop(mapped);
         // The vnode may go now, with `mapped` unborrowed.
-        drop(last);
+        if let Some((vnode, _)) = last
+            && !vnode.is_directory()
+        {
+            vnode.forget_place();
+        }
     }
 }
 

@@ -390,9 +390,10 @@ fn known_child(directory: &Vnode, name: &[u8]) -> Result<Option<Cached>, Errno> 
     Ok(directory.cached(name))
 }
 
-/// Remembers where a directory hangs.
+/// Remembers where a directory hangs, or a mapped file that moved.
 pub fn place(directory: &Rc<Vnode>, name: &[u8], vnode: &Rc<Vnode>) {
-    if vnode.is_directory() && !Rc::ptr_eq(directory, vnode) {
+    let kept = vnode.is_directory() || vnode.place().is_some();
+    if kept && !Rc::ptr_eq(directory, vnode) {
         vnode.set_place(Place {
             parent: directory.clone(),
             name: name.into(),

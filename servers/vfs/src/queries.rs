@@ -45,15 +45,37 @@ impl Vfs {
         })
     }
 
+    /// The path of a file that a process maps.
+    pub(crate) fn mapped_path(
+        &self,
+        source: Endpoint,
+        r: vfs::MappedPath,
+    ) -> Result<vfs::MappedPathLength, Errno> {
+        let root = self.process(r.who).ok_or(Errno::ESRCH)?.root();
+        let mount = self.mount_of(r.dev).ok_or(Errno::ENOENT)?;
+        let vnode = mount.vnode(r.ino).ok_or(Errno::ENOENT)?;
+        let mut path = path_of_place(&vnode.place().ok_or(Errno::ENOENT)?, &root);
+        mark_removed(&vnode, &mut path);
+        path.truncate(r.len as usize);
+        self.machine.write_grant(source, r.grant, &path)?;
+        Ok(vfs::MappedPathLength {
+            len: path.len() as u64,
+        })
+    }
+
     /// An open descriptor.
     pub(crate) fn next_fd(&self, r: vfs::NextFd) -> Result<vfs::FoundFd, Errno> {
         let process = self.process(r.who).ok_or(Errno::ESRCH)?;
         let from = usize::try_from(r.fd).map_err(|_| Errno::ENOENT)?;
-        let (fd, file) = process.files().next(from).ok_or(Errno::ENOENT)?;
+        let (fd, found) = process.files().next(from).ok_or(Errno::ENOENT)?;
+        let mut flags = found.file.flags() | linux::O_LARGEFILE;
+        if found.close_on_exec {
+            flags |= linux::O_CLOEXEC;
+        }
         Ok(vfs::FoundFd {
             fd: fd as i32,
-            position: file.position(),
-            flags: u64::from(file.flags()),
+            position: found.file.position(),
+            flags: u64::from(flags),
         })
     }
 
@@ -181,6 +203,13 @@ fn own_options(mount: &Mount) -> String {
     }
 }
 
+/// As Linux marks what has no name any more.
+fn mark_removed(vnode: &Vnode, path: &mut Vec<u8>) {
+    if vnode.is_removed() {
+        path.extend_from_slice(b" (deleted)");
+    }
+}
+
 /// What /proc/PID/fd shows.
 fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Vec<u8> {
     if let Some(vnode) = &file.vnode
@@ -189,7 +218,11 @@ fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Vec<u8> {
         return path_of(vnode, root);
     }
     if let Some(place) = &file.place {
-        return path_of_place(place, root);
+        let mut path = path_of_place(place, root);
+        if let Some(vnode) = &file.vnode {
+            mark_removed(vnode, &mut path);
+        }
+        return path;
     }
     match &file.kind {
         Kind::Pipe(end) => format!("pipe:[{}]", end.pipe.id).into_bytes(),

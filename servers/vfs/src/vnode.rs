@@ -251,12 +251,12 @@ impl Vnode {
         self.size_exact.set(false);
     }
 
-    /// The directory was removed; who still is in it finds nothing.
+    /// The last name was removed. Who still is in a directory finds nothing.
     pub fn set_removed(&self) {
         self.removed.set(true);
     }
 
-    /// Whether the directory was removed.
+    /// Whether it has no name any more, as far as anybody cares.
     pub fn is_removed(&self) -> bool {
         self.removed.get()
     }
@@ -266,14 +266,23 @@ impl Vnode {
         self.rdev.get()
     }
 
-    /// Where a directory hangs; `None` for the root of a mount (and for files).
+    /// Where a directory hangs, or by which name a file was found that is mapped; `None` for the
+    /// root of a mount and for other files.
     pub fn place(&self) -> Option<Place> {
         self.place.borrow().clone()
     }
 
-    /// A directory was found, or moved.
+    /// A directory was found or moved, or a file is mapped.
     pub fn set_place(&self, place: Place) {
-        *self.place.borrow_mut() = Some(place);
+        // What was above may go now, with `place` unborrowed.
+        let old = self.place.replace(Some(place));
+        drop(old);
+    }
+
+    /// The file is mapped no more.
+    pub fn forget_place(&self) {
+        let old = self.place.take();
+        drop(old);
     }
 
     /// What the name cache knows.

@@ -18,6 +18,10 @@ const S_IFDIR: u32 = 0o040000;
 const S_IFREG: u32 = 0o100000;
 const S_IFLNK: u32 = 0o120000;
 const S_IFMT: u32 = 0o170000;
+const O_ACCMODE: u64 = 3;
+const O_WRONLY: u64 = 1;
+const O_RDWR: u64 = 2;
+const O_PATH: u64 = 0o10000000;
 /// Directory positions of processes in the root: this plus the process id.
 const FIRST_PROCESS: u64 = 1 << 20;
 /// Linux's PROC_SUPER_MAGIC.
@@ -62,15 +66,19 @@ impl<S: Source> Proc<S> {
             Inode::Global(index) => (global_mode(GLOBAL[index].2), 0, 0),
             Inode::Process(of) => {
                 let figures = self.source.process(of.pid).map_err(|_| Errno::ENOENT)?;
+                let mut mode = item_mode(of.item);
                 if matches!(of.item, Item::Descriptor | Item::DescriptorInfo) {
-                    self.descriptor(figures.who, of.fd)?;
+                    let flags = self.descriptor(figures.who, of.fd)?;
+                    if of.item == Item::Descriptor {
+                        mode = mode & !0o777 | descriptor_mode(flags);
+                    }
                 }
                 let (uid, gid) = match of.item {
                     // Whoever the process is: to break a program is root's business.
                     Item::ExecFault => (0, 0),
                     _ => figures.ids,
                 };
-                (item_mode(of.item), uid, gid)
+                (mode, uid, gid)
             }
         };
         Ok(Node {
@@ -84,11 +92,11 @@ impl<S: Source> Proc<S> {
         })
     }
 
-    /// Checks that a descriptor is open.
-    fn descriptor(&self, who: Endpoint, fd: u32) -> Result<()> {
+    /// The flags of an open descriptor.
+    fn descriptor(&self, who: Endpoint, fd: u32) -> Result<u64> {
         let fd = i32::try_from(fd).map_err(|_| Errno::ENOENT)?;
         match self.source.next_fd(who, fd) {
-            Ok(found) if found.fd == fd => Ok(()),
+            Ok(found) if found.fd == fd => Ok(found.flags),
             _ => Err(Errno::ENOENT),
         }
     }
@@ -314,6 +322,18 @@ fn thread(tid: u32) -> Inode {
         task: true,
         ..OfProcess::directory(tid)
     })
+}
+
+/// The permissions of /proc/PID/fd/N say how the file is open.
+fn descriptor_mode(flags: u64) -> u32 {
+    if flags & O_PATH != 0 {
+        return 0;
+    }
+    match flags & O_ACCMODE {
+        O_RDWR => 0o700,
+        O_WRONLY => 0o300,
+        _ => 0o500,
+    }
 }
 
 /// Positions that "." and ".." take in every directory.

@@ -12,8 +12,9 @@ use abi::proto::pm::{
     ProcessOf,
 };
 use abi::proto::vfs::{
-    DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MountTable,
-    NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, VfsCounters, VfsFigures,
+    DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MappedPath,
+    MountTable, NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, VfsCounters,
+    VfsFigures,
 };
 use abi::proto::vm::{
     FrameFigures, RegionAt, RegionInfo, ServiceFrames, SpaceFigures, SpaceInfo, VmCounters,
@@ -139,6 +140,18 @@ impl Source for System {
                 who,
                 which,
                 fd,
+                grant,
+                len,
+            };
+            call(Endpoint::VFS, request).map(|path| path.len)
+        })
+    }
+    fn mapped_path(&self, who: Endpoint, dev: u64, ino: u64) -> Result<Vec<u8>, Errno> {
+        self.filled(PATH_MAX, |grant, len| {
+            let request = MappedPath {
+                who,
+                dev,
+                ino,
                 grant,
                 len,
             };

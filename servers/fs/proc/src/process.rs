@@ -1,7 +1,7 @@
 //! The texts of one process, in Linux's formats.
 
 use crate::global::TICK_NS;
-use crate::source::{PathKind, Source};
+use crate::source::Source;
 use abi::proto::pm::{ProcessFigures, ProcessName};
 use abi::proto::vm::{RegionInfo, SpaceFigures};
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
@@ -277,9 +277,8 @@ pub fn strings(source: &impl Source, pid: u32, what: Strings) -> Result<Vec<u8>,
 /// /proc/PID/maps.
 pub fn maps(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
     let who = source.process(pid)?.who;
-    let exe = source.path(who, PathKind::Exe).unwrap_or_default();
-    // Only the executable's path is known: the file that is mapped lowest.
-    let mut exe_file = None;
+    // Regions of one file stand together mostly.
+    let mut last: Option<((u64, u64), Vec<u8>)> = None;
     let mut out = Vec::new();
     for r in regions(source, who) {
         let file = r.flags & region::FILE != 0;
@@ -302,14 +301,15 @@ pub fn maps(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
             dev & 0xff | dev >> 12 & 0xf_ff00,
         )
         .into_bytes();
-        if file && exe_file.is_none() {
-            exe_file = Some((r.dev, r.ino));
+        if file && last.as_ref().is_none_or(|last| last.0 != (r.dev, r.ino)) {
+            let path = source.mapped_path(who, r.dev, r.ino);
+            last = Some(((r.dev, r.ino), path.unwrap_or_default()));
         }
-        let name: &[u8] = match () {
-            () if file && exe_file == Some((r.dev, r.ino)) => &exe,
-            () if r.flags & region::HEAP != 0 => b"[heap]",
-            () if r.flags & region::STACK != 0 => b"[stack]",
-            () => b"",
+        let name: &[u8] = match &last {
+            Some((_, path)) if file => path,
+            _ if r.flags & region::HEAP != 0 => b"[heap]",
+            _ if r.flags & region::STACK != 0 => b"[stack]",
+            _ => b"",
         };
         if !name.is_empty() {
             // Linux starts names in column 73.

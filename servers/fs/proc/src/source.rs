@@ -50,6 +50,8 @@ pub trait Source {
     fn drop_caches(&self, data: bool, names: bool) -> Result<(), Errno>;
     /// VFS: the path of a process's file.
     fn path(&self, who: Endpoint, kind: PathKind) -> Result<Vec<u8>, Errno>;
+    /// VFS: the path of a file that a process maps.
+    fn mapped_path(&self, who: Endpoint, dev: u64, ino: u64) -> Result<Vec<u8>, Errno>;
     /// VFS: the lowest descriptor from `fd` on.
     fn next_fd(&self, who: Endpoint, fd: i32) -> Result<FoundFd, Errno>;
     /// VFS: where the argument strings are.

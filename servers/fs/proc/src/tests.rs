@@ -136,12 +136,17 @@ impl Source for Two {
             _ => Err(Errno::ENOENT),
         }
     }
+    fn mapped_path(&self, _: Endpoint, _: u64, ino: u64) -> Result<Vec<u8>, Errno> {
+        (ino == 12)
+            .then(|| b"/bin/busybox".to_vec())
+            .ok_or(Errno::ENOENT)
+    }
     fn next_fd(&self, _: Endpoint, fd: i32) -> Result<FoundFd, Errno> {
         let found = [0, 5].into_iter().find(|&f| f >= fd).ok_or(Errno::ENOENT)?;
         Ok(FoundFd {
             fd: found,
             position: 77,
-            flags: 0o100002,
+            flags: if found == 5 { 0o100001 } else { 0o100002 },
         })
     }
     fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno> {
@@ -449,6 +454,11 @@ fn names_lead_where_they_say() {
     assert_eq!(link(files, "2/task/2/exe").unwrap(), "/bin/busybox");
     assert_eq!(link(files, "2/cwd"), Err(Errno::ENOENT));
     assert_eq!(link(files, "2/fd/4"), Err(Errno::ENOENT));
+    // The permissions say how the file is open.
+    for (path, mode) in [("2/fd/5", 0o120300), ("2/fd/0", 0o120700)] {
+        let ino = walk(files, path).unwrap();
+        assert_eq!(files.attributes(ino, SHELL).unwrap().mode, mode, "{path}");
+    }
     assert_eq!(walk(files, "3"), Err(Errno::ENOENT));
     assert_eq!(walk(files, "2/task/3"), Err(Errno::ENOENT));
     assert_eq!(walk(files, "2/task/2/task"), Err(Errno::ENOENT));

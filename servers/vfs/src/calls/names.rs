@@ -82,7 +82,20 @@ pub async fn unlink(c: &Caller, dirfd: u64, path: u64, flags: u64) -> Result<u64
         vnode.forget_all();
     }
     parent.remember(&found.name, Cached::Absent);
+    drop(found);
+    name_went(c, &vnode).await;
     Ok(0)
+}
+
+/// Notes when that was the last name of a file that somebody else uses.
+async fn name_went(c: &Caller, vnode: &Rc<Vnode>) {
+    if !vnode.is_directory()
+        && Rc::strong_count(vnode) > 1
+        && let Ok(attributes) = c.attributes(vnode).await
+        && attributes.nlink == 0
+    {
+        vnode.set_removed();
+    }
 }
 
 /// linkat(2)
@@ -119,6 +132,9 @@ pub async fn link(
     check_directory(c, parent)?;
     if vnode.is_directory() {
         return Err(Errno::EPERM);
+    }
+    if vnode.is_removed() {
+        return Err(Errno::ENOENT);
     }
     let peer = &parent.mount.peer;
     parent.names_change(&found.name);
@@ -292,6 +308,10 @@ pub async fn rename(
     to.directory.remember(&to.name, Cached::Present(vnode));
     if !exchange {
         from.directory.remember(&from.name, Cached::Absent);
+        drop(to);
+        if let Some(target) = &target {
+            name_went(c, target).await;
+        }
     }
     Ok(0)
 }

@@ -49,6 +49,9 @@ pub async fn find(
     let start = c.start(linux::AT_FDCWD as u64, &path)?;
     let found = c.walk(&start, &path, Follow::Yes).await?;
     let vnode = found.existing()?.vnode().map_err(|_| Errno::EACCES)?;
+    if let Some(place) = found.place() {
+        vnode.set_place(place);
+    }
     c.exec_step()?;
     let attributes = check(c, &vnode).await?;
     c.exec_step()?;

@@ -204,6 +204,9 @@ async fn run_image(
             adopted.1 = attributes.gid;
         }
     }
+    if let Some(place) = &program.place {
+        program.vnode.set_place(place.clone());
+    }
     let secure = adopted != (ids.uid, ids.gid);
     if secure && !load::may_set_id(c).await {
         // As on Linux: no more than the one who traces it may see, and not trusted either.
