@@ -69,6 +69,16 @@ fn corners_under_qemu() {
 }
 
 #[test]
+fn pieces_under_kvm() {
+    compare(Platform::Kvm, "pieces", &[]);
+}
+
+#[test]
+fn pieces_under_qemu() {
+    compare(Platform::Qemu, "pieces", &[]);
+}
+
+#[test]
 fn sockets_under_kvm() {
     compare(Platform::Kvm, "sockets", &[]);
 }
