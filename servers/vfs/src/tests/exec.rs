@@ -173,7 +173,7 @@ fn every_backend_makes_the_same_image() {
     for backend in [ExecBackend::Copy, ExecBackend::Buffer] {
         let mut w = world();
         let set = vfs::SetExecBackend { backend };
-        w.deliver(Endpoint(9), abi::Class::Call, set.encode());
+        w.deliver(Endpoint(9), Class::Call, set.encode());
         assert_eq!(exec(&mut w, "/prog", &["p"]), None);
         done(&mut w);
         let text = w.fake.peek(PROGRAM, 0x400000, PAGE as usize);
@@ -217,7 +217,7 @@ fn a_mapping_that_vm_refuses_is_copied_instead() {
 fn a_trace_has_every_stage_and_not_the_looking() {
     let mut w = world();
     let on = vfs::SetExecTrace { on: true };
-    w.deliver(Endpoint(9), abi::Class::Call, on.encode());
+    w.deliver(Endpoint(9), Class::Call, on.encode());
     w.fake.time.set(1000);
     assert_eq!(exec(&mut w, "/prog", &["p"]), None);
     done(&mut w);
@@ -228,7 +228,7 @@ fn a_trace_has_every_stage_and_not_the_looking() {
     // Only looking takes time here.
     assert!(text.lines().all(|line| line.contains(" 0 ")), "{text}");
     let off = vfs::SetExecTrace { on: false };
-    w.deliver(Endpoint(9), abi::Class::Call, off.encode());
+    w.deliver(Endpoint(9), Class::Call, off.encode());
     let before = w.fake.time.get();
     w.fake.map(PROGRAM, PATHS, 0x4000, true, true);
     assert_eq!(exec(&mut w, "/prog", &["p"]), None);
@@ -485,9 +485,9 @@ fn a_file_is_executed_or_written_not_both() {
         share_files: false,
         share_fs: false,
     };
-    w.deliver(Endpoint::PM, abi::Class::Call, fork.encode());
+    w.deliver(Endpoint::PM, Class::Call, fork.encode());
     let exit = vfs::Exit { who: PROGRAM };
-    w.deliver(Endpoint::PM, abi::Class::Call, exit.encode());
+    w.deliver(Endpoint::PM, Class::Call, exit.encode());
     w.fake.map(OTHER, PATHS, 0x4000, true, true);
     w.fake.poke(OTHER, PATHS, b"/prog\0");
     let flags = u64::from(linux::O_RDWR);
