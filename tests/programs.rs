@@ -99,6 +99,16 @@ fn waiting_under_qemu() {
 }
 
 #[test]
+fn terminals_under_kvm() {
+    compare(Platform::Kvm, "terminals", &[]);
+}
+
+#[test]
+fn terminals_under_qemu() {
+    compare(Platform::Qemu, "terminals", &[]);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");

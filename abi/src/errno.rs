@@ -22,6 +22,7 @@ macro_rules! errnos {
                     Errno::ERESTARTNOHAND => Some("ERESTARTNOHAND"),
                     Errno::ERESTART_RESTARTBLOCK => Some("ERESTART_RESTARTBLOCK"),
                     Errno::EDEADSRCDST => Some("EDEADSRCDST"),
+                    Errno::EBACKGROUND => Some("EBACKGROUND"),
                     _ => None,
                 }
             }
@@ -52,6 +53,10 @@ impl Errno {
     pub const ERESTART_RESTARTBLOCK: Errno = Errno(516);
     /// The peer of a message died before it answered.
     pub const EDEADSRCDST: Errno = Errno(600);
+
+    /// A terminal's driver to VFS: the caller is in the background and may not do this as it is
+    /// (see [`crate::proto::pm::JobControl`]).
+    pub const EBACKGROUND: Errno = Errno(601);
 
     /// The result word of a failure: the negated number.
     pub const fn to_word(self) -> u64 {

@@ -21,6 +21,8 @@ protocol! {
         nonblock: bool,
         /// The caller.
         who: Endpoint,
+        /// Its session and process group, for terminals.
+        job: (u32, u32),
     };
     /// Done: a = bytes.
     Write = 2 {
@@ -36,6 +38,8 @@ protocol! {
         nonblock: bool,
         /// The caller.
         who: Endpoint,
+        /// Its session and process group, for terminals.
+        job: (u32, u32),
     };
     /// Linux ioctl. `grant` covers the argument (as many bytes as VFS knows the request to
     /// have, from its table; -1 when the argument is a value), `value` is the raw argument.
@@ -51,8 +55,10 @@ protocol! {
         grant: i32,
         /// Raw argument.
         value: u64,
-        /// The caller.
-        who: Endpoint,
+        /// The caller's process id.
+        pid: u32,
+        /// Its session and process group, for terminals.
+        job: (u32, u32),
     };
     /// Done at once: a = which of `events` (POLL*) are ready. If none is, the driver posts
     /// [`crate::proto::vfs::Ready`] once when one becomes so.
@@ -111,16 +117,43 @@ protocol! {
         /// Minor number.
         minor: u32,
     };
-    /// First open and last close of a minor, for drivers that care. Done: nothing.
+    /// A terminal is opened. Done: a = the minor that names it in what follows: /dev/tty means
+    /// another one to every session, /dev/ptmx a new one. `ENXIO`, `EIO`.
     Open = 6 {
         /// Transaction.
         txn: u64,
+        /// Major number, of those that [`numbers::is_terminal`] knows.
+        major: u32,
         /// Minor number.
         minor: u32,
         /// Linux open flags.
         flags: u32,
-        /// The caller.
-        who: Endpoint,
+        /// The caller's process id.
+        pid: u32,
+        /// Its effective user and group.
+        ids: (u32, u32),
+        /// Its session and process group.
+        job: (u32, u32),
+    };
+    /// What one [`Open`] opened is closed. Not answered.
+    Close = 11 {
+        /// Minor number, as `Open` answered it.
+        minor: u32,
+    };
+    /// *Posted* by PM: the leader of a session ended; its terminal is nobody's any more.
+    SessionEnded = 12 {
+        /// The session.
+        session: u32,
+    };
+    /// Call by proc: the controlling terminal of a session. `ENXIO`.
+    TerminalOf = 13 {
+        /// The session.
+        session: u32,
+    } -> Terminal {
+        /// Its device number, as stat(2) has it.
+        device: u64,
+        /// Its foreground process group.
+        group: u32,
     };
 }
 
@@ -142,6 +175,23 @@ pub mod numbers {
     pub const TTY_MAJOR: u32 = 5;
     pub const TTY_MINOR: u32 = 0;
     pub const CONSOLE_MINOR: u32 = 1;
+    /// /dev/ptmx (5,2): each opening is the master of a new pseudo-terminal.
+    pub const PTMX_MINOR: u32 = 2;
+    /// `console` driver: /dev/pts/N is (136, N).
+    pub const PTS_MAJOR: u32 = 136;
+    /// Pseudo-terminals there can be (Linux's /proc/sys/kernel/pty/max).
+    pub const PTY_MAX: u32 = 4096;
+    /// In requests: the slave of pseudo-terminal N is minor `PTY_SLAVE + N`.
+    pub const PTY_SLAVE: u32 = 0x10000;
+    /// In requests: its master.
+    pub const PTY_MASTER: u32 = 0x20000;
+
+    /// Whether the devices of `major` are terminals, which want to hear of
+    /// [`super::Open`] and [`super::Close`].
+    pub const fn is_terminal(major: u32) -> bool {
+        matches!(major, TTY_MAJOR | PTS_MAJOR)
+    }
+
     /// `console` driver: the host's standard input, output and error as plain streams,
     /// used for descriptors 0, 1, 2 that are not a terminal on the host. Not seekable, no
     /// terminal ioctls (`ENOTTY`). Requests name minors only, so no minor of this major is

@@ -192,6 +192,22 @@ protocol! {
         /// The thread that stays.
         who: Endpoint,
     };
+    /// *Posted* by VFS: `who`, in the background, wants to read (SIGTTIN) or to change (SIGTTOU)
+    /// its terminal. Answered by [`crate::proto::vfs::Done`]: a = 0 when it may after all, 1
+    /// when its group has got the signal; `EIO` when there is nobody who could continue it.
+    JobControl = 17 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+        /// SIGTTIN or SIGTTOU.
+        signal: i32,
+    };
+    /// *Posted* by the console: the terminal of `session` is gone; its leader hears of it.
+    HangUp = 18 {
+        /// The session.
+        session: u32,
+    };
     /// *Posted* by VFS before it answers that call.
     RestoreMask = 15 {
         /// The process.

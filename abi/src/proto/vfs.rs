@@ -131,12 +131,13 @@ protocol! {
         /// Its process id.
         pid: u32,
     };
-    /// The process's session and terminal (setsid): it has no controlling terminal any more.
-    SetSession = 12 {
+    /// The process's session and process group, which terminals want to know. Children inherit
+    /// them.
+    SetJob = 12 {
         /// The process.
         who: Endpoint,
-        /// Session id.
-        session: u32,
+        /// Session and process group.
+        job: (u32, u32),
     };
 
     // -- from RS, calls

@@ -175,6 +175,7 @@ impl<S: System> Pm<S> {
         if self.ending.is_some() {
             return;
         }
+        self.end_session(pid);
         let groups = self.orphan_children(pid, group, session);
         if !self.leave_leader_ghost(pid, status) {
             self.tell_parent_of_end(pid, status);

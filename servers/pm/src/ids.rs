@@ -292,6 +292,7 @@ impl<S: System> Pm<S> {
         if let Some(process) = self.table.process_mut(pid) {
             process.group = group;
         }
+        self.tell_vfs_job(pid);
         Ok(0)
     }
 
@@ -306,12 +307,21 @@ impl<S: System> Pm<S> {
         };
         process.session = pid;
         process.group = pid;
-        let request = vfs::SetSession {
-            who: caller.who,
-            session: pid,
-        };
-        let _ = self.sys.call(Endpoint::VFS, request);
+        self.tell_vfs_job(pid);
         Ok(pid as u64)
+    }
+
+    /// VFS tells terminals the session and the process group of who uses them.
+    fn tell_vfs_job(&mut self, pid: u32) {
+        let Some(process) = self.table.process(pid) else {
+            return;
+        };
+        let job = (process.session, process.group);
+        for slot in process.threads.clone() {
+            if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
+                let _ = self.sys.call(Endpoint::VFS, vfs::SetJob { who, job });
+            }
+        }
     }
 }
 

@@ -182,6 +182,8 @@ impl<S: System> Pm<S> {
                     self.send_group(m.group, Info::kernel(m.signal));
                 }
             }),
+            pm::JobControl::KIND => with(message, |m: pm::JobControl| self.job_control(m)),
+            pm::HangUp::KIND => with(message, |m: pm::HangUp| self.hang_up(m.session)),
             pm::SwapMask::KIND => with(message, |m: pm::SwapMask| self.swap_mask(m)),
             pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
             pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn)),

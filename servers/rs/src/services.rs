@@ -299,12 +299,17 @@ pub const SERVICES: [Service; 9] = [
             Kcall::Counters,
             Kcall::CommandLine,
         ],
-        peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Pm)],
+        peers: &[
+            Peer::Service(Id::Vfs),
+            Peer::Service(Id::Pm),
+            // Whose terminal is which.
+            Peer::Service(Id::Console),
+        ],
         flags: PRIV_COPY_ANY,
         device: None,
         optional: true,
         core: false,
-        arguments: &[],
+        arguments: &[Argument::EndpointOf("console", Id::Console)],
     },
     Service {
         id: Id::Tmp,
@@ -354,9 +359,10 @@ impl Service {
 }
 
 /// Devices: major number, whether it is one of block devices, who serves it.
-pub const DRIVERS: [(u32, bool, Id); 4] = [
+pub const DRIVERS: [(u32, bool, Id); 5] = [
     (numbers::MEM_MAJOR, false, Id::Memory),
     (numbers::TTY_MAJOR, false, Id::Console),
+    (numbers::PTS_MAJOR, false, Id::Console),
     (numbers::STREAM_MAJOR, false, Id::Console),
     (numbers::DISK_MAJOR, true, Id::Disk),
 ];
@@ -373,7 +379,7 @@ pub struct Mount {
 }
 
 /// What is mounted where, in order.
-pub const MOUNTS: [Mount; 4] = [
+pub const MOUNTS: [Mount; 5] = [
     Mount {
         path: "/",
         id: Id::Root,
@@ -383,6 +389,11 @@ pub const MOUNTS: [Mount; 4] = [
         path: "/dev",
         id: Id::Dev,
         kind: "devtmpfs",
+    },
+    Mount {
+        path: "/dev/pts",
+        id: Id::Console,
+        kind: "devpts",
     },
     Mount {
         path: "/proc",

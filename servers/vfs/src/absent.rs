@@ -86,6 +86,8 @@ impl Vfs {
             len: text.len() as u64,
             nonblock: false,
             who: Endpoint::NONE,
+            // A stream is nobody's terminal.
+            job: (0, 0),
         };
         driver.peer.ask(write).await.map(|_| ())
     }

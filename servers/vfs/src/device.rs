@@ -6,9 +6,11 @@ use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::wait::{Either, either};
 use abi::kernel::user_range;
-use abi::proto::device;
-use abi::{Errno, Request};
+use abi::proto::device::{self, numbers};
+use abi::proto::pm;
+use abi::{Endpoint, Errno, Request};
 use core::cell::Cell;
+use linux_raw_sys::general as linux;
 
 /// A driver.
 pub struct Driver {
@@ -46,6 +48,60 @@ impl Driver {
         })
     }
 
+    /// [`Driver::ask`] for who may be in the background of the terminal: PM says then whether
+    /// to go on, and raises `signal` if not.
+    async fn ask_job<R: Request>(
+        &self,
+        c: &Caller,
+        signal: u32,
+        make: impl Fn(u64, (u32, u32)) -> R,
+    ) -> Answer {
+        let job = c.process.job.get();
+        match self.ask(c, |txn| make(txn, job)).await {
+            Err(Errno::EBACKGROUND) => {}
+            other => return other,
+        }
+        let (who, signal) = (c.who(), signal as i32);
+        let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+        match pm.ask(|txn| pm::JobControl { txn, who, signal }).await?[0] {
+            // No group is in the background.
+            0 => self.ask(c, |txn| make(txn, (job.0, 0))).await,
+            _ => Err(Errno::ERESTARTSYS),
+        }
+    }
+
+    /// Whether its devices are terminals.
+    pub fn is_terminal(&self) -> bool {
+        numbers::is_terminal(self.major)
+    }
+
+    /// Opens a device; the minor of what follows. Terminals hear of it, and of
+    /// [`Driver::close`].
+    pub async fn open(&self, c: &Caller, minor: u32, flags: u32) -> Result<u32, Errno> {
+        if !self.is_terminal() {
+            return Ok(minor);
+        }
+        let (major, process) = (self.major, &c.process);
+        let (ids, pid, job) = (process.ids.get(), process.pid, process.job.get());
+        let open = |txn| device::Open {
+            txn,
+            major,
+            minor,
+            flags,
+            pid,
+            ids: (ids.euid, ids.egid),
+            job,
+        };
+        self.peer.ask(open).await.map(|words| words[0] as u32)
+    }
+
+    /// What was opened is closed.
+    pub fn close(&self, minor: u32) {
+        if self.is_terminal() {
+            self.peer.tell(device::Close { minor });
+        }
+    }
+
     /// read(2).
     pub async fn read(
         &self,
@@ -56,13 +112,14 @@ impl Driver {
     ) -> Result<u64, Errno> {
         let who = c.who();
         let attempt = async |grant, len| {
-            self.ask(c, |txn| device::Read {
+            self.ask_job(c, linux::SIGTTIN, |txn, job| device::Read {
                 txn,
                 minor,
                 grant,
                 len,
                 nonblock,
                 who,
+                job,
             })
             .await
         };
@@ -80,13 +137,14 @@ impl Driver {
     ) -> Result<u64, Errno> {
         let who = c.who();
         let attempt = async |grant, len| {
-            self.ask(c, |txn| device::Write {
+            self.ask_job(c, linux::SIGTTOU, |txn, job| device::Write {
                 txn,
                 minor,
                 grant,
                 len,
                 nonblock,
                 who,
+                job,
             })
             .await
         };
@@ -102,15 +160,16 @@ impl Driver {
         request: u64,
         value: u64,
     ) -> Result<u64, Errno> {
-        let who = c.who();
+        let (who, pid) = (c.who(), c.process.pid);
         let call = async |grant| {
-            self.ask(c, |txn| device::Ioctl {
+            self.ask_job(c, linux::SIGTTOU, |txn, job| device::Ioctl {
                 txn,
                 minor,
                 request,
                 grant,
                 value,
-                who,
+                pid,
+                job,
             })
             .await
         };
@@ -160,11 +219,15 @@ pub fn argument(request: u32) -> Option<(Access, u64)> {
         i::TIOCGPGRP | i::TIOCGSID | i::TIOCGETD | i::TIOCOUTQ | i::FIONREAD | i::TIOCMGET => {
             (Access::Write, 4)
         }
-        i::TIOCSPGRP | i::TIOCSETD | i::TIOCMSET | i::TIOCMBIS | i::TIOCMBIC => (Access::Read, 4),
+        i::TIOCPKT | i::TIOCSPGRP | i::TIOCSETD | i::TIOCMSET | i::TIOCMBIS | i::TIOCMBIC => {
+            (Access::Read, 4)
+        }
         i::TIOCSTI => (Access::Read, 1),
         i::BLKGETSIZE => (Access::Write, 8),
         // An int, whatever its number says.
         i::BLKSSZGET | i::BLKPBSZGET | i::BLKROGET | i::BLKBSZGET => (Access::Write, 4),
+        // A signal's number, whatever its own says.
+        i::TIOCSIG => return None,
         // Old numbers without a size in them whose argument is a value, or nothing.
         _ if request >> 16 == 0 => return None,
         _ => {

@@ -101,8 +101,11 @@ impl Vfs {
                 Ok(vfs::ExecFaultStep { step })
             }),
             vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
-            // Sessions matter only to the terminal, which keeps them itself.
-            vfs::SetSession::KIND if from_pm => answer(message, |_: vfs::SetSession| Ok(())),
+            vfs::SetJob::KIND if from_pm => answer(message, |r: vfs::SetJob| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                process.job.set(r.job);
+                Ok(())
+            }),
             vfs::Driver::KIND if from_rs => answer(message, |r: vfs::Driver| {
                 let peer = Peer::new(r.driver, &self.machine, &self.questions);
                 let driver = Rc::new(Driver::new(peer, r.major));

@@ -23,7 +23,7 @@ pub enum Kind {
     File,
     /// An end (or both) of a pipe.
     Pipe(PipeEnd),
-    /// A character device.
+    /// A character device, opened by [`Driver::open`].
     Device(Rc<Driver>, u32),
     /// A block device.
     Block(Rc<BlockDevice>),
@@ -173,6 +173,9 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         Counters::down(&self.counters.files);
+        if let Kind::Device(driver, minor) = &self.kind {
+            driver.close(*minor);
+        }
         if let Some(vnode) = &self.vnode {
             vnode.locks.release(Owner::Open(self.id));
             vnode.locks.release(Owner::Flock(self.id));

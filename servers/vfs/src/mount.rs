@@ -280,7 +280,7 @@ impl Mount {
 
     /// Whether names and link targets may be cached: only VFS changes them.
     pub fn caches_names(&self) -> bool {
-        !self.is_proc()
+        !self.is_proc() && &*self.kind != b"devpts"
     }
 
     /// Whether this is /proc, whose contents change by themselves.

@@ -47,6 +47,9 @@ pub struct Process {
     pub directories: RefCell<Rc<RefCell<Directories>>>,
     /// Ids.
     pub ids: Cell<Ids>,
+    /// Session and process group, as terminals are told; session 0 when it has let go of its
+    /// terminal.
+    pub job: Cell<(u32, u32)>,
     /// Supplementary groups.
     pub groups: RefCell<Rc<[u32]>>,
     /// Ends the current call.
@@ -82,6 +85,7 @@ impl Process {
             files: RefCell::new(Rc::new(files)),
             directories: RefCell::new(Rc::new(RefCell::new(at))),
             ids: Cell::new(ids),
+            job: Cell::new((pid, pid)),
             groups: RefCell::new(Rc::from([])),
             interrupt: Interrupt::default(),
             program: RefCell::new(None),
@@ -118,6 +122,7 @@ impl Process {
                 Rc::new(RefCell::new(copy))
             }),
             ids: self.ids.clone(),
+            job: self.job.clone(),
             groups: RefCell::new(self.groups.borrow().clone()),
             interrupt: Interrupt::default(),
             program: RefCell::new(self.program.borrow().clone()),
@@ -198,14 +203,14 @@ impl Processes {
         self.0.iter().flatten().find(|p| p.pid == pid).cloned()
     }
 
+    /// The threads of a process.
+    pub fn threads(&self, pid: u32) -> impl Iterator<Item = &Rc<Process>> {
+        self.0.iter().flatten().filter(move |p| p.pid == pid)
+    }
+
     /// Whether a process has more than one thread.
     pub fn has_threads(&self, pid: u32) -> bool {
-        self.0
-            .iter()
-            .flatten()
-            .filter(|p| p.pid == pid)
-            .nth(1)
-            .is_some()
+        self.threads(pid).nth(1).is_some()
     }
 
     /// Processes known.

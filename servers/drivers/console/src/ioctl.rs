@@ -1,9 +1,8 @@
 //! Terminal ioctls.
 
-use crate::outgoing::Outgoing;
 use crate::termios::{TERMIOS, TERMIOS2};
 use crate::tty::{Tty, Window};
-use crate::world::{Asker, World};
+use crate::world::{Asker, Job, World};
 use abi::Errno;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
@@ -19,6 +18,21 @@ pub struct IoctlCall {
     pub grant: i32,
     /// Raw argument.
     pub value: u64,
+    /// The process that asks.
+    pub pid: u32,
+    /// Its session and group.
+    pub job: Job,
+}
+
+/// What an ioctl has to know beside the terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Circumstances {
+    /// Bytes of output that are not sent yet.
+    pub queued: usize,
+    /// The caller's session has a controlling terminal, this or another.
+    pub has_terminal: bool,
+    /// It asks at the other end of a pseudo-terminal, which is in no background.
+    pub master: bool,
 }
 
 impl IoctlCall {
@@ -32,7 +46,23 @@ impl IoctlCall {
         }
     }
 
-    fn fetch<const N: usize>(&self, world: &mut impl World) -> Result<[u8; N], Errno> {
+    /// Whether somebody in the background may not do it.
+    fn changes(&self) -> bool {
+        self.waits_for_output()
+            || matches!(
+                self.request,
+                request::TCSETS
+                    | request::TCSETS2
+                    | request::TIOCSPGRP
+                    | request::TCSBRK
+                    | request::TCSBRKP
+                    | request::TCFLSH
+                    | request::TCXONC
+            )
+    }
+
+    /// Its argument.
+    pub fn fetch<const N: usize>(&self, world: &mut impl World) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
         match self.grant {
             ..0 => Err(Errno::EFAULT),
@@ -42,14 +72,16 @@ impl IoctlCall {
         }
     }
 
-    fn store(&self, world: &mut impl World, bytes: &[u8]) -> Result<u64, Errno> {
+    /// Its result.
+    pub fn store(&self, world: &mut impl World, bytes: &[u8]) -> Result<u64, Errno> {
         match self.grant {
             ..0 => Err(Errno::EFAULT),
             grant => world.store(self.asker.source, grant, bytes).map(|()| 0),
         }
     }
 
-    fn store_int(&self, world: &mut impl World, value: usize) -> Result<u64, Errno> {
+    /// Its result, an int.
+    pub fn store_int(&self, world: &mut impl World, value: usize) -> Result<u64, Errno> {
         self.store(
             world,
             &i32::try_from(value).unwrap_or(i32::MAX).to_le_bytes(),
@@ -69,8 +101,11 @@ impl IoctlCall {
         &self,
         world: &mut impl World,
         tty: &mut Tty,
-        outgoing: &Outgoing,
+        around: Circumstances,
     ) -> Result<u64, Errno> {
+        if self.changes() && !around.master {
+            tty.check_foreground(self.job)?;
+        }
         match self.request {
             request::TCGETS => {
                 let bytes = tty.ldisc.settings().to_bytes();
@@ -94,17 +129,31 @@ impl IoctlCall {
                 tty.resize(world, window);
                 Ok(0)
             }
-            request::TIOCGPGRP => self.store_int(world, tty.group as usize),
-            request::TIOCSPGRP => match i32::from_le_bytes(self.fetch(world)?) {
-                group @ 1.. => {
-                    tty.group = group as u32;
-                    Ok(0)
+            request::TIOCGPGRP if around.master || tty.controls(self.job) => {
+                self.store_int(world, tty.group as usize)
+            }
+            request::TIOCSPGRP if tty.controls(self.job) => {
+                match i32::from_le_bytes(self.fetch(world)?) {
+                    group @ 1.. => {
+                        tty.group = group as u32;
+                        Ok(0)
+                    }
+                    _ => Err(Errno::EINVAL),
                 }
-                _ => Err(Errno::EINVAL),
-            },
-            request::TIOCGSID => self.store_int(world, tty.session as usize),
+            }
+            request::TIOCGSID if tty.controls(self.job) || around.master && tty.session != 0 => {
+                self.store_int(world, tty.session as usize)
+            }
+            request::TIOCSCTTY => self.connect(tty, around),
+            request::TIOCNOTTY if tty.controls(self.job) => {
+                // Who does not lead the session lets go of it alone, which VFS does.
+                if self.job.session == self.pid {
+                    tty.disconnect(world, &[linux::SIGHUP, linux::SIGCONT]);
+                }
+                Ok(0)
+            }
             request::FIONREAD => self.store_int(world, tty.ldisc.available()),
-            request::TIOCOUTQ => self.store_int(world, outgoing.staged()),
+            request::TIOCOUTQ => self.store_int(world, around.queued),
             request::TIOCGETD => self.store_int(world, 0),
             request::TCFLSH => match self.value as u32 {
                 linux::TCIFLUSH | linux::TCIOFLUSH => {
@@ -125,16 +174,23 @@ impl IoctlCall {
                 }
                 Ok(0)
             }
-            // One session, one terminal: it is the controlling one and stays so. Nothing to
-            // break, and exclusive use is the last opener's business.
-            request::TIOCSCTTY
-            | request::TIOCNOTTY
-            | request::TCSBRK
-            | request::TCSBRKP
-            | request::TIOCEXCL
-            | request::TIOCNXCL => Ok(0),
+            // There is nothing to break, and exclusive use is the last opener's business.
+            request::TCSBRK | request::TCSBRKP | request::TIOCEXCL | request::TIOCNXCL => Ok(0),
             _ => Err(Errno::ENOTTY),
         }
+    }
+
+    /// TIOCSCTTY. Nobody's terminal is stolen.
+    fn connect(&self, tty: &mut Tty, around: Circumstances) -> Result<u64, Errno> {
+        let leads = self.job.session != 0 && self.job.session == self.pid;
+        if leads && tty.controls(self.job) {
+            return Ok(0);
+        }
+        if !leads || around.has_terminal || tty.session != 0 {
+            return Err(Errno::EPERM);
+        }
+        tty.connect(self.job);
+        Ok(0)
     }
 
     fn set(&self, tty: &mut Tty, bytes: &[u8]) -> Result<u64, Errno> {

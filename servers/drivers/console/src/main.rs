@@ -5,13 +5,14 @@ extern crate alloc;
 
 use abi::boot::{RunHeader, RunSpec, names};
 use abi::kernel::KernelNotify;
-use abi::proto::{pm, rs, vfs};
-use abi::{Class, Endpoint, Errno};
+use abi::proto::{self, fs, pm, rs, vfs};
+use abi::{Class, Endpoint, Errno, Message};
 use alloc::boxed::Box;
 use alloc::vec;
 use console::port::{DMA_PAGES, VirtioPort};
 use console::server::Server;
 use console::world::World;
+use rt::fsserver::Desk;
 use rt::{copy, ipc, kernel, outbox};
 use virtio::window::{self, is_interrupt};
 use virtio::{DeviceType, dma};
@@ -70,9 +71,13 @@ impl World for System {
         outbox::post(Endpoint::PM, pm::RaiseGroup { group, signal });
     }
 
-    fn reply(&mut self, caller: Endpoint, result: Result<(), Errno>) {
+    fn hang_up(&mut self, session: u32) {
+        outbox::post(Endpoint::PM, pm::HangUp { session });
+    }
+
+    fn reply(&mut self, caller: Endpoint, message: Message) {
         // A caller that died needs no answer.
-        let _ = ipc::reply(caller, result);
+        let _ = ipc::reply_raw(caller, message);
     }
 
     fn now(&self) -> u64 {
@@ -115,6 +120,7 @@ fn main() -> ! {
         },
     };
     let world = &mut System;
+    let mut desk = Desk::default();
     loop {
         // Input may have come before the interrupt was bound.
         port.receive(|bytes| server.receive(world, bytes));
@@ -123,6 +129,9 @@ fn main() -> ! {
             continue;
         };
         match received.class {
+            Class::Post if proto::base(received.message.kind) == fs::BASE => {
+                desk.answer(&mut server.devpts(world), &received);
+            }
             Class::Post => server.post(world, received.source, &received.message),
             Class::Call => server.call(world, received.source, &received.message),
             Class::Kernel => {

@@ -9,6 +9,7 @@ use crate::ioctl::IoctlCall;
 use crate::ldisc::Ldisc;
 use crate::world::{Asker, PAYLOAD, Port, World};
 use abi::hostlink::Channel;
+use abi::message::reply_message;
 use abi::{Endpoint, Errno};
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -189,7 +190,7 @@ impl Outgoing {
         port.push();
         if self.staged.is_empty() && port.drained() {
             for caller in self.exiting.drain(..) {
-                world.reply(caller, Ok(()));
+                world.reply(caller, reply_message(Ok(())));
             }
         }
         due

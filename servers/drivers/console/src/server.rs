@@ -1,18 +1,24 @@
 //! Requests in, answers out: puts terminal, streams and output together.
 
+use crate::devpts::{self, DevPts};
 use crate::incoming::{Decoder, Event};
-use crate::ioctl::IoctlCall;
+use crate::ioctl::{Circumstances, IoctlCall};
 use crate::outgoing::{Job, Outgoing, PIECE, Target, Writing};
+use crate::pty::{End, Transfer};
+use crate::ptys::{self, Ptys};
 use crate::stream::{Stream, StreamRead};
-use crate::tty::{Tty, TtyRead, Window};
+use crate::tty::{FIRST_GROUP, Tty, TtyRead, Window};
 use crate::world::{Asker, Port, World};
 use abi::boot::{RunHeader, run_flags};
 use abi::hostlink::{Channel, STDIN_CREDIT};
+use abi::message::reply_message;
 use abi::proto::device::numbers::{
-    ABSENT_MINOR, CONSOLE_MINOR, STDERR_MINOR, STDIN_MINOR, STDOUT_MINOR, STREAM_MAJOR, TTY_MAJOR,
-    TTY_MINOR,
+    ABSENT_MINOR, CONSOLE_MINOR, PTS_MAJOR, STDERR_MINOR, STDIN_MINOR, STDOUT_MINOR, STREAM_MAJOR,
+    TTY_MAJOR, TTY_MINOR,
 };
-use abi::proto::device::{Cancel, ExitStatus, Ioctl, Open, Poll, Read, Write};
+use abi::proto::device::{
+    Cancel, Close, ExitStatus, Ioctl, Open, Poll, Read, SessionEnded, Terminal, TerminalOf, Write,
+};
 use abi::{Endpoint, Errno, Message, Request};
 use linux_raw_sys::general as linux;
 
@@ -30,7 +36,7 @@ enum Device {
 impl Device {
     fn of(minor: u32) -> Result<Device, Errno> {
         Ok(match minor {
-            TTY_MINOR | CONSOLE_MINOR => Device::Tty,
+            CONSOLE_MINOR => Device::Tty,
             STDIN_MINOR => Device::Stdin,
             STDOUT_MINOR => Device::Output(Channel::Stdout),
             STDERR_MINOR => Device::Output(Channel::Stderr),
@@ -40,8 +46,7 @@ impl Device {
     }
 }
 
-const MINORS: [(u32, u32); 5] = [
-    (TTY_MAJOR, TTY_MINOR),
+const MINORS: [(u32, u32); 4] = [
     (TTY_MAJOR, CONSOLE_MINOR),
     (STREAM_MAJOR, STDIN_MINOR),
     (STREAM_MAJOR, STDOUT_MINOR),
@@ -51,6 +56,9 @@ const MINORS: [(u32, u32); 5] = [
 /// The driver's state.
 pub struct Server {
     tty: Tty,
+    ptys: Ptys,
+    /// Ns of the wall clock at boot.
+    epoch_ns: u64,
     stdin: Stream,
     outgoing: Outgoing,
     decoder: Decoder,
@@ -87,8 +95,13 @@ impl Server {
         if !stdin_is_tty || has(run_flags::DETERMINISTIC) {
             tty.hung_up = true;
         }
+        if stdin_is_tty || has(run_flags::STDOUT_TTY) || has(run_flags::STDERR_TTY) {
+            tty.connect((FIRST_GROUP, FIRST_GROUP).into());
+        }
         Server {
             tty,
+            ptys: Ptys::default(),
+            epoch_ns: run.epoch_ns,
             stdin,
             outgoing: Outgoing::new(tty_channel),
             decoder: Decoder::default(),
@@ -125,8 +138,22 @@ impl Server {
                 }
             }
             Open::KIND => {
-                if let Some(Open { txn, minor, .. }) = Open::decode(message) {
-                    asker(txn).done(world, Device::of(minor).map(|_| 0));
+                if let Some(open) = Open::decode(message) {
+                    self.ptys.now = world.now();
+                    let result = self.open(&open);
+                    asker(open.txn).done(world, result.map(u64::from));
+                }
+            }
+            Close::KIND => {
+                if let Some(Close { minor }) = Close::decode(message)
+                    && let Some((number, end)) = ptys::named(minor)
+                {
+                    self.ptys.close(world, number, end);
+                }
+            }
+            SessionEnded::KIND => {
+                if let Some(SessionEnded { session }) = SessionEnded::decode(message) {
+                    self.end_session(world, session);
                 }
             }
             Cancel::KIND => {
@@ -140,12 +167,79 @@ impl Server {
 
     /// A call. It is answered later; what is not known is refused at once.
     pub fn call(&mut self, world: &mut impl World, caller: Endpoint, message: &Message) {
-        match (message.kind, ExitStatus::decode(message)) {
-            (ExitStatus::KIND, Some(ExitStatus { status })) => {
+        match message.kind {
+            ExitStatus::KIND if let Some(exit) = ExitStatus::decode(message) => {
+                let status = exit.status;
                 self.outgoing.add(Job::Exit { caller, status });
             }
-            _ => world.reply(caller, Err(Errno::ENOSYS)),
+            TerminalOf::KIND if let Some(of) = TerminalOf::decode(message) => {
+                world.reply(caller, reply_message(self.terminal_of(of.session)));
+            }
+            _ => world.reply(caller, Message::error(Errno::ENOSYS)),
         }
+    }
+
+    /// /dev/pts.
+    pub fn devpts(&mut self, world: &impl World) -> DevPts<'_> {
+        self.ptys.now = world.now();
+        DevPts {
+            ptys: &mut self.ptys,
+            epoch_ns: self.epoch_ns,
+        }
+    }
+
+    /// Opens a terminal; the minor that names it from now on.
+    fn open(&mut self, open: &Open) -> Result<u32, Errno> {
+        let &Open { major, minor, .. } = open;
+        if ptys::is_ptmx(major, minor) {
+            let number = self.ptys.create(open.ids.0)?;
+            return Ok(ptys::minor(number, End::Master));
+        }
+        let minor = match (major, minor) {
+            (PTS_MAJOR, number) => ptys::minor(number, End::Slave),
+            (_, TTY_MINOR) => self.controlling(open.job.0)?,
+            (_, minor) => minor,
+        };
+        let Some((number, end)) = ptys::named(minor) else {
+            return Device::of(minor).map(|_| minor);
+        };
+        let leads = open.job.0 == open.pid;
+        let wants = open.flags & linux::O_NOCTTY == 0 && end == End::Slave;
+        let connects = leads && wants && self.controlling(open.job.0).is_err();
+        let pty = self.ptys.get(number).map_err(|_| Errno::ENXIO)?;
+        pty.open(end)?;
+        if connects && pty.tty.session == 0 {
+            pty.tty.connect(open.job.into());
+        }
+        Ok(minor)
+    }
+
+    /// The minor of the terminal that controls a session.
+    fn controlling(&self, session: u32) -> Result<u32, Errno> {
+        if session != 0 && self.tty.session == session {
+            return Ok(CONSOLE_MINOR);
+        }
+        let number = self.ptys.of_session(session).ok_or(Errno::ENXIO)?;
+        Ok(ptys::minor(number, End::Slave))
+    }
+
+    fn terminal_of(&mut self, session: u32) -> Result<Terminal, Errno> {
+        let minor = self.controlling(session)?;
+        let (device, group) = match ptys::named(minor) {
+            Some((number, _)) => {
+                let group = self.ptys.get(number)?.tty.group;
+                (devpts::slave_device(number), group)
+            }
+            None => ((TTY_MAJOR << 8 | minor).into(), self.tty.group),
+        };
+        Ok(Terminal { device, group })
+    }
+
+    fn end_session(&mut self, world: &mut impl World, session: u32) {
+        if self.tty.controls((session, 0).into()) {
+            self.tty.disconnect(world, &[linux::SIGHUP]);
+        }
+        self.ptys.end_session(world, session);
     }
 
     /// Bytes from the host.
@@ -192,8 +286,9 @@ impl Server {
     /// Carries everything as far as it goes. Call it after each event.
     pub fn run(&mut self, world: &mut impl World, port: &mut impl Port) {
         loop {
-            let deadline = self.tty.serve(world);
+            let deadlines = [self.tty.serve(world), self.ptys.serve(world)];
             self.owed += self.stdin.serve(world);
+            let deadline = deadlines.into_iter().flatten().min();
             self.set_timer(world, deadline.unwrap_or(0));
             self.give_credit();
             let echo = self.tty.ldisc.take_echo();
@@ -201,10 +296,11 @@ impl Server {
             let Some(call) = self.outgoing.pump(world, port, &mut self.tty.ldisc) else {
                 break;
             };
-            let result = call.on_tty(world, &mut self.tty, &self.outgoing);
+            let result = self.console_ioctl(world, &call);
             call.asker.done(world, result);
         }
         self.tell_ready(world);
+        self.ptys.tell_ready(world);
     }
 
     fn set_timer(&mut self, world: &mut impl World, deadline: u64) {
@@ -240,10 +336,24 @@ impl Server {
             grant,
             len,
             nonblock,
+            job,
             ..
         } = read;
+        if let Some(name) = ptys::named(minor) {
+            let transfer = Transfer {
+                asker,
+                grant,
+                len,
+                nonblock,
+                job: job.into(),
+            };
+            return self.ptys.transfer(world, name, transfer, false);
+        }
         match Device::of(minor) {
             Ok(Device::Tty) => {
+                if let Err(errno) = self.tty.check_foreground(job.into()) {
+                    return asker.done(world, Err(errno));
+                }
                 let since = world.now();
                 self.tty.read(TtyRead {
                     asker,
@@ -262,12 +372,27 @@ impl Server {
     }
 
     fn write(&mut self, world: &mut impl World, asker: Asker, write: &Write) {
+        if let Some(name) = ptys::named(write.minor) {
+            let transfer = Transfer {
+                asker,
+                grant: write.grant,
+                len: write.len,
+                nonblock: write.nonblock,
+                job: write.job.into(),
+            };
+            return self.ptys.transfer(world, name, transfer, true);
+        }
         let target = match Device::of(write.minor) {
             Ok(Device::Tty) => Target::Tty,
             Ok(Device::Output(channel)) => Target::Stream(channel),
             Ok(Device::Stdin) => return asker.done(world, Err(Errno::EBADF)),
             Err(errno) => return asker.done(world, Err(errno)),
         };
+        if target == Target::Tty
+            && let Err(errno) = self.tty.check_output(write.job.into())
+        {
+            return asker.done(world, Err(errno));
+        }
         let mut len = write.len;
         if write.nonblock {
             if !self.writable(target) {
@@ -295,12 +420,19 @@ impl Server {
             request: ioctl.request as u32,
             grant: ioctl.grant,
             value: ioctl.value,
+            pid: ioctl.pid,
+            job: ioctl.job.into(),
         };
+        if let Some(name) = ptys::named(ioctl.minor) {
+            let has_terminal = self.controlling(call.job.session).is_ok();
+            let result = self.ptys.ioctl(world, name, &call, has_terminal);
+            return asker.done(world, result);
+        }
         let result = match Device::of(ioctl.minor) {
             Ok(Device::Tty) if call.waits_for_output() => {
                 return self.outgoing.add(Job::Ioctl(call));
             }
-            Ok(Device::Tty) => call.on_tty(world, &mut self.tty, &self.outgoing),
+            Ok(Device::Tty) => self.console_ioctl(world, &call),
             Ok(Device::Stdin) => call.on_stream(world, self.stdin.available()),
             Ok(Device::Output(_)) => call.on_stream(world, 0),
             Err(errno) => Err(errno),
@@ -308,7 +440,19 @@ impl Server {
         asker.done(world, result);
     }
 
+    fn console_ioctl(&mut self, world: &mut impl World, call: &IoctlCall) -> Result<u64, Errno> {
+        let around = Circumstances {
+            queued: self.outgoing.staged(),
+            has_terminal: self.controlling(call.job.session).is_ok(),
+            master: false,
+        };
+        call.on_tty(world, &mut self.tty, around)
+    }
+
     fn poll(&mut self, minor: u32, events: u32) -> Result<u64, Errno> {
+        if let Some((number, end)) = ptys::named(minor) {
+            return Ok(self.ptys.get(number)?.poll(end, events).into());
+        }
         let ready = self.ready(Device::of(minor)?) & events;
         if let Some(i) = MINORS.iter().position(|m| m.1 == minor)
             && ready == 0
@@ -351,7 +495,7 @@ impl Server {
     fn cancel(&mut self, world: &mut impl World, asker: Asker) {
         if self.tty.cancel(asker) || self.stdin.cancel(asker) {
             asker.done(world, Err(Errno::EINTR));
-        } else {
+        } else if !self.ptys.cancel(world, asker) {
             self.outgoing.cancel(world, asker);
         }
     }

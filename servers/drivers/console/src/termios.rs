@@ -72,6 +72,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What a pseudo-terminal starts with on Linux.
+    pub fn pseudo() -> Settings {
+        let mut settings = Settings::default();
+        settings.input &= !linux::IUTF8;
+        settings.control &= !linux::HUPCL;
+        settings
+    }
+
     /// Whether all of `flags` are set in c_lflag.
     pub fn local(&self, flags: u32) -> bool {
         self.local & flags == flags

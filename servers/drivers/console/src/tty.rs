@@ -1,7 +1,7 @@
 //! The terminal: who waits for input, and when a read is complete.
 
 use crate::ldisc::Ldisc;
-use crate::world::{Asker, World};
+use crate::world::{Asker, Job, World};
 use abi::Errno;
 use alloc::collections::VecDeque;
 use linux_raw_sys::general as linux;
@@ -70,34 +70,20 @@ enum Verdict {
 }
 
 /// The terminal.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Tty {
     /// The line discipline.
     pub ldisc: Ldisc,
     /// Size on the screen.
     pub window: Window,
-    /// Foreground process group.
+    /// Foreground process group; 0 for none.
     pub group: u32,
-    /// Session whose terminal this is.
+    /// Session whose terminal this is; 0 for none.
     pub session: u32,
-    /// The host's end is gone: reads find the end of the file.
+    /// The other end is gone: reads find the end of the file.
     pub hung_up: bool,
     readers: VecDeque<TtyRead>,
     last_input: u64,
-}
-
-impl Default for Tty {
-    fn default() -> Tty {
-        Tty {
-            ldisc: Ldisc::default(),
-            window: Window::default(),
-            group: FIRST_GROUP,
-            session: FIRST_GROUP,
-            hung_up: false,
-            readers: VecDeque::new(),
-            last_input: 0,
-        }
-    }
 }
 
 impl Tty {
@@ -106,16 +92,59 @@ impl Tty {
         self.last_input = world.now();
         for &byte in bytes {
             if let Some(signal) = self.ldisc.input(byte) {
-                world.raise(self.group, signal);
+                self.raise(world, signal);
             }
         }
+    }
+
+    /// Raises a signal for the foreground group.
+    pub fn raise(&self, world: &mut impl World, signal: i32) {
+        if self.group != 0 {
+            world.raise(self.group, signal);
+        }
+    }
+
+    /// Whether this is the controlling terminal of who asks.
+    pub fn controls(&self, job: Job) -> bool {
+        job.session != 0 && job.session == self.session
+    }
+
+    /// `EBACKGROUND` for who may not use its controlling terminal as it is.
+    pub fn check_foreground(&self, job: Job) -> Result<(), Errno> {
+        let other = self.group != 0 && job.group != 0 && self.group != job.group;
+        if other && self.controls(job) {
+            Err(Errno::EBACKGROUND)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// [`Tty::check_foreground`] before output, which TOSTOP alone forbids.
+    pub fn check_output(&self, job: Job) -> Result<(), Errno> {
+        match self.ldisc.settings().local(linux::TOSTOP) {
+            true => self.check_foreground(job),
+            false => Ok(()),
+        }
+    }
+
+    /// Becomes the controlling terminal of a session.
+    pub fn connect(&mut self, job: Job) {
+        (self.session, self.group) = (job.session, job.group);
+    }
+
+    /// Is nobody's controlling terminal any more; the foreground group gets `signals`.
+    pub fn disconnect(&mut self, world: &mut impl World, signals: &[u32]) {
+        for &signal in signals {
+            self.raise(world, signal as i32);
+        }
+        self.connect(Job::default());
     }
 
     /// Changes the size; the foreground group hears of it.
     pub fn resize(&mut self, world: &mut impl World, window: Window) {
         if self.window != window {
             self.window = window;
-            world.raise(self.group, linux::SIGWINCH as i32);
+            self.raise(world, linux::SIGWINCH as i32);
         }
     }
 

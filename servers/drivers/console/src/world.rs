@@ -2,7 +2,7 @@
 //! host. The image implements these with kernel calls and the virtio port; tests with lists.
 
 use abi::hostlink::Channel;
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, Message};
 
 /// Kernel and servers.
 pub trait World {
@@ -22,8 +22,10 @@ pub trait World {
     fn ready(&mut self, major: u32, minor: u32, events: u32);
     /// Has PM raise a signal for a process group.
     fn raise(&mut self, group: u32, signal: i32);
-    /// Answers PM's call.
-    fn reply(&mut self, caller: Endpoint, result: Result<(), Errno>);
+    /// Has PM tell the leader of a session that its terminal is gone.
+    fn hang_up(&mut self, session: u32);
+    /// Answers a call.
+    fn reply(&mut self, caller: Endpoint, message: Message);
     /// Ns since boot.
     fn now(&self) -> u64;
     /// Sets the timer, 0 disarms it.
@@ -42,6 +44,21 @@ pub trait Port {
     fn push(&mut self) -> bool;
     /// Whether the device is done with everything that was sent.
     fn drained(&self) -> bool;
+}
+
+/// Session and process group of who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Job {
+    /// Session; 0 has no terminal.
+    pub session: u32,
+    /// Process group; 0 for who may do as it likes.
+    pub group: u32,
+}
+
+impl From<(u32, u32)> for Job {
+    fn from((session, group): (u32, u32)) -> Job {
+        Job { session, group }
+    }
 }
 
 /// A posted request: whom to answer, and under which number.

@@ -7,6 +7,7 @@ use abi::boot::{RunHeader, RunSpec, names, run_flags};
 use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
+use abi::proto::device::{Terminal, TerminalOf};
 use abi::proto::pm::{
     DebugCopy, NameOf, NextPid, NextTid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName,
     ProcessOf,
@@ -44,6 +45,7 @@ const TRACE_MAX: usize = 4 << 10;
 /// The system as it is.
 struct System {
     run: RunHeader,
+    console: Option<Endpoint>,
     tsc_hz: u64,
     clock: Clock,
     random: RefCell<Random>,
@@ -59,8 +61,10 @@ impl System {
         // Not the stream that the memory devices or VFS draw from the same seed.
         let mut random = Random::new(run.seed);
         random.mix(b"proc");
+        let console = rt::args::number("console").map(|number| Endpoint(number as u32));
         Ok(System {
             run,
+            console,
             tsc_hz: kernel::boot_info()?.tsc_hz,
             clock: Clock::new(),
             random: RefCell::new(random),
@@ -241,8 +245,8 @@ impl Source for System {
         }
         line
     }
-    fn terminal(&self) -> bool {
-        self.run.flags & run_flags::STDIN_TTY != 0
+    fn terminal(&self, session: u32) -> Option<Terminal> {
+        call(self.console?, TerminalOf { session }).ok()
     }
     fn randomize(&self) -> bool {
         self.run.flags & run_flags::FIXED_LAYOUT == 0

@@ -14,8 +14,6 @@ use core::fmt::Write;
 const KIB: u64 = 1024;
 /// Longest argument or environment text that is copied.
 const STRINGS_MAX: u64 = 1 << 20;
-/// The console's device number as /proc/PID/stat has it: major 5, minor 1.
-const CONSOLE: u32 = 5 << 8 | 1;
 
 /// [`RegionInfo::flags`] beside the protection.
 mod region {
@@ -101,11 +99,12 @@ pub fn stat(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>,
     let layout = Layout::of(source, figures.who);
     let strings = source.strings(figures.who).ok();
     let strings = strings.map_or([0; 4], |s| [s.arg_start, s.arg_end, s.env_start, s.env_end]);
-    let (tty, foreground) = match source.terminal() {
-        true => (CONSOLE, figures.parent_group.1 as i64),
-        false => (0, -1),
-    };
     let (parent, group) = figures.parent_group;
+    let session = figures.session_state.0;
+    let (tty, foreground) = match source.terminal(session) {
+        Some(terminal) => (terminal.device, i64::from(terminal.group)),
+        None => (0, -1),
+    };
     let mut out = format!("{pid} (").into_bytes();
     out.extend(comm(&name));
     let mut rest = String::new();
@@ -116,7 +115,6 @@ pub fn stat(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>,
          {pending} {blocked} {ignored} {caught} 0 0 0 17 0 0 0 0 0 0 0 0 {heap} {args} {args_end} \
          {env} {env_end} 0",
         state = state(&figures, reader),
-        session = figures.session_state.0,
         cpu = figures.cpu_ns / TICK_NS,
         threads = name.threads,
         start = figures.start_ns / TICK_NS,

@@ -2,6 +2,7 @@
 
 use abi::exec::ExecBackend;
 use abi::kernel::{Counters, ProcessInfo};
+use abi::proto::device::Terminal;
 use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
@@ -94,8 +95,8 @@ pub trait Source {
     fn tsc_hz(&self) -> u64;
     /// The kernel's command line.
     fn command_line(&self) -> Vec<u8>;
-    /// Whether PROGRAM has a terminal.
-    fn terminal(&self) -> bool;
+    /// The terminal that controls a session.
+    fn terminal(&self, session: u32) -> Option<Terminal>;
     /// Whether programs get random layouts.
     fn randomize(&self) -> bool;
     /// Random bytes.

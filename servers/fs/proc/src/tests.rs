@@ -5,6 +5,7 @@ use crate::{global, process};
 use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::{Counters, ProcessInfo};
+use abi::proto::device::Terminal;
 use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
@@ -241,8 +242,9 @@ impl Source for Two {
     fn command_line(&self) -> Vec<u8> {
         b"quiet".to_vec()
     }
-    fn terminal(&self) -> bool {
-        true
+    fn terminal(&self, _: u32) -> Option<Terminal> {
+        let device = 5 << 8 | 1;
+        Some(Terminal { device, group: 2 })
     }
     fn randomize(&self) -> bool {
         true

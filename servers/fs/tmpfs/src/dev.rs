@@ -8,7 +8,7 @@ use crate::store::PageStore;
 use crate::tree::{BLOCK, CHAR, DIRECTORY, Tmpfs};
 
 /// Devices: name, type and permissions, major, minor.
-const NODES: [(&str, u32, u32, u32); 8] = [
+const NODES: [(&str, u32, u32, u32); 9] = [
     (
         "null",
         CHAR | 0o666,
@@ -40,6 +40,12 @@ const NODES: [(&str, u32, u32, u32); 8] = [
         numbers::URANDOM_MINOR,
     ),
     ("tty", CHAR | 0o666, numbers::TTY_MAJOR, numbers::TTY_MINOR),
+    (
+        "ptmx",
+        CHAR | 0o666,
+        numbers::TTY_MAJOR,
+        numbers::PTMX_MINOR,
+    ),
     (
         "console",
         CHAR | 0o600,
@@ -76,10 +82,13 @@ pub fn populate<P: PageStore>(fs: &mut Tmpfs<P>) -> Result<()> {
     for (name, target) in LINKS {
         fs.symlink(root, name.as_bytes(), target.as_bytes(), New::default())?;
     }
-    let shm = New {
-        mode: DIRECTORY | 0o1777,
-        ..New::default()
-    };
-    fs.create(root, b"shm", shm)?;
+    // Pseudo-terminals are mounted over pts.
+    for (name, mode) in [("shm", 0o1777), ("pts", 0o755)] {
+        let new = New {
+            mode: DIRECTORY | mode,
+            ..New::default()
+        };
+        fs.create(root, name.as_bytes(), new)?;
+    }
     Ok(())
 }

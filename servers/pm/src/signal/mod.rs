@@ -11,3 +11,4 @@ pub mod pending;
 pub mod send;
 pub mod set;
 pub mod sigreturn;
+pub mod terminal;

@@ -2,7 +2,8 @@
 
 use super::fake::{DATA, World, nr};
 use crate::signal::set::*;
-use abi::Errno;
+use abi::proto::{pm, vfs};
+use abi::{Errno, Request};
 
 const ANY: u64 = u64::MAX;
 
@@ -128,4 +129,44 @@ fn continued_children_are_reported_once() {
     assert_eq!(w.now(init, nr::__NR_wait4, &wait), Ok(pid as u64));
     assert_eq!(w.peek(init, DATA) as u32, 0xffff);
     assert_eq!(w.now(init, nr::__NR_wait4, &wait), Ok(0));
+}
+
+#[test]
+fn a_job_in_the_background_is_stopped_by_its_terminal() {
+    let (mut w, init) = World::new();
+    let (job, pid) = w.fork(init);
+    w.now(init, nr::__NR_setpgid, &[pid as u64, 0])
+        .expect("setpgid");
+    let ask = |w: &mut World, who, signal| {
+        w.post(pm::JobControl {
+            txn: 1,
+            who,
+            signal,
+        });
+        let (name, message) = w.pm.sys.posts.pop().expect("an answer");
+        assert_eq!(name, vfs::Done::NAME);
+        let done = vfs::Done::decode(&message).expect("an answer");
+        done.status.map(|()| done.a)
+    };
+    let (input, output) = (nr::SIGTTIN as i32, nr::SIGTTOU as i32);
+    w.enter_vfs(job, nr::__NR_read);
+    assert_eq!(ask(&mut w, job, input), Ok(1));
+    w.leave_vfs(job, Err(Errno::ERESTARTSYS));
+    let untraced = nr::WUNTRACED as u64;
+    let waited = w.now(init, nr::__NR_wait4, &[ANY, DATA, untraced, 0]);
+    assert_eq!(waited, Ok(pid as u64));
+    assert_eq!(w.peek(init, DATA) as i32, input << 8 | 0x7f);
+    // Who leads a session has nobody to continue it.
+    assert_eq!(ask(&mut w, init, input), Err(Errno::EIO));
+    w.now(init, nr::__NR_kill, &[pid as u64, SIGCONT as u64])
+        .expect("kill");
+    w.poke(job, DATA, &[1, 0x0400_0000, 0, 0]);
+    for signal in [input, output] {
+        w.now(job, nr::__NR_rt_sigaction, &[signal as u64, DATA, 0, 8])
+            .expect("sigaction");
+    }
+    w.enter_vfs(job, nr::__NR_read);
+    assert_eq!(ask(&mut w, job, input), Err(Errno::EIO));
+    assert_eq!(ask(&mut w, job, output), Ok(0));
+    assert_eq!(ask(&mut w, job, SIGHUP), Err(Errno::EINVAL));
 }

@@ -14,7 +14,7 @@ mod buffer;
 mod serve;
 
 pub use buffer::{Bounce, Dirents, Outgoing, UserBuffer};
-pub use serve::run;
+pub use serve::{Desk, run};
 
 /// What operations return.
 pub type Result<T> = core::result::Result<T, Errno>;

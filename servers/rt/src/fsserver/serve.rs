@@ -49,14 +49,7 @@ pub fn run(made: Result<impl FileSystem>) -> ! {
 }
 
 fn serve(files: &mut dyn FileSystem, mishap: Option<Mishap>) -> ! {
-    let mut scratch = Scratch {
-        name: [0; 2 * NAME_MAX],
-        text: vec![0; PATH_MAX],
-        dirents: Dirents::default(),
-        attributes: Attributes::default(),
-        statistics: Statistics::default(),
-        mishap,
-    };
+    let mut scratch = Scratch::new(mishap);
     let mut next = ipc::receive();
     loop {
         let answer = match next {
@@ -198,7 +191,37 @@ fn name_len(len: u64) -> Result<usize> {
     }
 }
 
+/// For a server that is a file system beside other things.
+pub struct Desk(Scratch);
+
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk(Scratch::new(None))
+    }
+}
+
+impl Desk {
+    /// Deals with a request of [`abi::proto::fs`], and answers it if it wants that.
+    pub fn answer(&mut self, files: &mut dyn FileSystem, request: &Received) {
+        if let Some((txn, result)) = accept(files, &mut self.0, request) {
+            let words = result.and_then(|mut answer| answer.along.flush().map(|()| answer.words));
+            outbox::post(Endpoint::VFS, done(txn, words));
+        }
+    }
+}
+
 impl Scratch {
+    fn new(mishap: Option<Mishap>) -> Scratch {
+        Scratch {
+            name: [0; 2 * NAME_MAX],
+            text: vec![0; PATH_MAX],
+            dirents: Dirents::default(),
+            attributes: Attributes::default(),
+            statistics: Statistics::default(),
+            mishap,
+        }
+    }
+
     /// Fetches a name.
     fn name(&mut self, from: Endpoint, grant: i32, len: u64) -> Result<&[u8]> {
         let name = &mut self.name[..name_len(len)?];

@@ -206,7 +206,20 @@ pub async fn ioctl(c: &Caller, a: Args) -> Result<u64, Errno> {
         _ => {}
     }
     match &file.kind {
-        Kind::Device(driver, minor) => driver.ioctl(c, *minor, u64::from(request), a[2]).await,
+        Kind::Device(driver, minor) => {
+            let result = driver.ioctl(c, *minor, u64::from(request), a[2]).await?;
+            if request == requests::TIOCNOTTY {
+                let pid = c.process.pid;
+                for thread in c.vfs.processes.borrow().threads(pid) {
+                    let (session, group) = thread.job.get();
+                    // The leader's terminal has let go of the whole session.
+                    if session != pid {
+                        thread.job.set((0, group));
+                    }
+                }
+            }
+            Ok(result)
+        }
         Kind::Block(device) => Box::pin(device.ioctl(c, u64::from(request), a[2])).await,
         Kind::Pipe(end) if request == requests::FIONREAD => c
             .memory()

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// Types that a program can mount. The others' servers have one file system each.
-const TYPES: [&[u8]; 2] = [b"tmpfs", b"proc"];
+const TYPES: [&[u8]; 3] = [b"tmpfs", b"proc", b"devpts"];
 
 /// What a mount keeps of the flags.
 const KEPT: u32 = linux::MS_RDONLY

@@ -118,14 +118,14 @@ pub async fn open_node(
         Node::File(vnode) => vnode.clone(),
         Node::Open(file) => match &file.vnode {
             Some(vnode) => return open_vnode(c, vnode.clone(), file.place.clone(), flags).await,
-            None => return again(c, file, flags),
+            None => return again(c, file, flags).await,
         },
     };
     open_vnode(c, vnode, place, flags).await
 }
 
 /// Opens the object behind /proc/PID/fd/N that has no file: another open file of it.
-fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFile>, Errno> {
+async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFile>, Errno> {
     if flags & linux::O_DIRECTORY != 0 {
         return Err(Errno::ENOTDIR);
     }
@@ -135,7 +135,10 @@ fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFile>, Er
         Kind::Pipe(end) => {
             Kind::Pipe(end.again(access != linux::O_WRONLY, access != linux::O_RDONLY))
         }
-        Kind::Device(driver, minor) => Kind::Device(driver.clone(), *minor),
+        Kind::Device(driver, minor) => {
+            let minor = driver.open(c, *minor, flags).await?;
+            Kind::Device(driver.clone(), minor)
+        }
         Kind::Block(device) => Kind::Block(device.clone()),
         Kind::Event(counter) => Kind::Event(counter.clone()),
         Kind::Timer(timer) => Kind::Timer(timer.clone()),
@@ -210,7 +213,8 @@ async fn open_vnode(
         }
         linux::S_IFCHR => {
             let driver = c.vfs.driver(major(vnode.rdev())).ok_or(Errno::ENXIO)?;
-            Kind::Device(driver, minor(vnode.rdev()))
+            let minor = driver.open(c, minor(vnode.rdev()), flags).await?;
+            Kind::Device(driver, minor)
         }
         linux::S_IFIFO => Kind::Pipe(open_fifo(c, &vnode, flags).await?),
         // A socket is reached by connect(2).

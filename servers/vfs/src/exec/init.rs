@@ -132,7 +132,11 @@ async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
         let file = match (flags & flag != 0, &terminal) {
             (true, Some(file)) => file.clone(),
             (true, None) => {
-                let kind = Kind::Device(driver(numbers::TTY_MAJOR)?, numbers::CONSOLE_MINOR);
+                let driver = driver(numbers::TTY_MAJOR)?;
+                let minor = driver
+                    .open(c, numbers::CONSOLE_MINOR, linux::O_RDWR)
+                    .await?;
+                let kind = Kind::Device(driver, minor);
                 let file = OpenFile::new(&c.vfs, kind, node.clone(), None, linux::O_RDWR);
                 terminal = Some(file.clone());
                 file

@@ -2,11 +2,13 @@
 
 mod ldisc;
 mod port;
+mod ptys;
 mod server;
 
 use crate::world::{Port, World};
 use abi::hostlink::Channel;
-use abi::{Endpoint, Errno};
+use abi::message::reply_result;
+use abi::{Endpoint, Errno, Message};
 use std::collections::HashMap;
 use std::vec::Vec;
 
@@ -18,6 +20,7 @@ pub struct Lists {
     pub done: Vec<(u64, Result<u64, Errno>)>,
     pub ready: Vec<(u32, u32, u32)>,
     pub raised: Vec<(u32, i32)>,
+    pub hung_up: Vec<u32>,
     pub replies: Vec<(Endpoint, Result<(), Errno>)>,
     pub now: u64,
     pub timer: u64,
@@ -45,8 +48,11 @@ impl World for Lists {
     fn raise(&mut self, group: u32, signal: i32) {
         self.raised.push((group, signal));
     }
-    fn reply(&mut self, caller: Endpoint, result: Result<(), Errno>) {
-        self.replies.push((caller, result));
+    fn hang_up(&mut self, session: u32) {
+        self.hung_up.push(session);
+    }
+    fn reply(&mut self, caller: Endpoint, message: Message) {
+        self.replies.push((caller, reply_result(&message)));
     }
     fn now(&self) -> u64 {
         self.now

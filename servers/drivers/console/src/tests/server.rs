@@ -17,6 +17,8 @@ struct Bench {
 }
 
 const WHO: Endpoint = Endpoint(77);
+/// The session and group that PROGRAM starts in.
+const JOB: (u32, u32) = (2, 2);
 
 impl Bench {
     fn new(flags: u32) -> Bench {
@@ -58,6 +60,7 @@ impl Bench {
             len,
             nonblock,
             who: WHO,
+            job: JOB,
         });
     }
     fn write(&mut self, minor: u32, txn: u64, data: &[u8], nonblock: bool) {
@@ -70,6 +73,7 @@ impl Bench {
             len,
             nonblock,
             who: WHO,
+            job: JOB,
         });
     }
     fn ioctl(&mut self, request: u32, argument: &[u8], value: u64) -> Result<u64, Errno> {
@@ -78,11 +82,12 @@ impl Bench {
         let request = request.into();
         self.post(Ioctl {
             txn: 999,
-            minor: TTY_MINOR,
+            minor: CONSOLE_MINOR,
             request,
             grant,
             value,
-            who: WHO,
+            pid: 2,
+            job: JOB,
         });
         let (txn, result) = self.world.done.pop().unwrap();
         assert_eq!(txn, 999);
@@ -114,7 +119,7 @@ impl Bench {
 #[test]
 fn a_read_waits_for_a_line_and_typing_is_echoed() {
     let mut b = Bench::tty();
-    b.read(TTY_MINOR, 1, 100, false);
+    b.read(CONSOLE_MINOR, 1, 100, false);
     b.host(Channel::Stdin, b"hel");
     assert!(b.world.done.is_empty());
     b.host(Channel::Stdin, b"lo\r");
@@ -129,14 +134,15 @@ fn a_fault_consumes_nothing() {
     b.host(Channel::Stdin, b"data\n");
     b.post(Read {
         txn: 1,
-        minor: 0,
+        minor: CONSOLE_MINOR,
         grant: 55,
         len: 10,
         nonblock: false,
         who: WHO,
+        job: JOB,
     });
     assert_eq!(b.world.done, [(1, Err(Errno::EFAULT))]);
-    b.read(TTY_MINOR, 2, 10, false);
+    b.read(CONSOLE_MINOR, 2, 10, false);
     assert_eq!(b.got(2), b"data\n");
     let mut b = Bench::new(0);
     b.host(Channel::Stdin, b"data");
@@ -147,6 +153,7 @@ fn a_fault_consumes_nothing() {
         len: 2,
         nonblock: false,
         who: WHO,
+        job: JOB,
     });
     b.read(STDIN_MINOR, 2, 10, false);
     assert_eq!(b.world.done, [(1, Err(Errno::EFAULT)), (2, Ok(4))]);
@@ -157,6 +164,7 @@ fn a_fault_consumes_nothing() {
         len: 2,
         nonblock: false,
         who: WHO,
+        job: JOB,
     });
     assert_eq!(b.world.done[2], (3, Err(Errno::EFAULT)));
     assert_eq!(b.wire.sent(Channel::Stdout), b"");
@@ -166,15 +174,15 @@ fn a_fault_consumes_nothing() {
 fn signals_reach_the_foreground_group() {
     let mut b = Bench::tty();
     b.host(Channel::Stdin, b"\x03");
+    assert_eq!(
+        b.ioctl(ioctl::TIOCSPGRP, &(-7i32).to_le_bytes(), 0),
+        Err(Errno::EINVAL)
+    );
     assert_eq!(b.ioctl(ioctl::TIOCSPGRP, &7i32.to_le_bytes(), 0), Ok(0));
     b.host(Channel::Stdin, b"\x1c");
     assert_eq!(b.world.raised, [(2, 2), (7, 3)]);
     assert_eq!(b.ioctl(ioctl::TIOCGPGRP, &[0; 4], 0), Ok(0));
     assert_eq!(b.got(9), 7i32.to_le_bytes());
-    assert_eq!(
-        b.ioctl(ioctl::TIOCSPGRP, &(-7i32).to_le_bytes(), 0),
-        Err(Errno::EINVAL)
-    );
     assert_eq!(b.wire.sent(Channel::Stdout), b"^C^\\");
 }
 
@@ -194,7 +202,7 @@ fn vmin_and_vtime() {
     // Enough bytes.
     let mut b = Bench::tty();
     b.raw(3, 0);
-    b.read(0, 1, 10, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
     b.host(Channel::Stdin, b"ab");
     assert!(b.world.done.is_empty());
     b.host(Channel::Stdin, b"cd");
@@ -202,7 +210,7 @@ fn vmin_and_vtime() {
     // The gap between bytes.
     let mut b = Bench::tty();
     b.raw(3, 2);
-    b.read(0, 1, 10, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
     assert_eq!(b.world.timer, 0);
     b.world.now = 1000;
     b.host(Channel::Stdin, b"a");
@@ -212,7 +220,7 @@ fn vmin_and_vtime() {
     // Time alone.
     let mut b = Bench::tty();
     b.raw(0, 1);
-    b.read(0, 1, 10, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
     assert_eq!(b.world.timer, tenth);
     b.expire(tenth);
     assert_eq!(b.world.done, [(1, Ok(0))]);
@@ -220,9 +228,9 @@ fn vmin_and_vtime() {
     // Neither: a poll. And O_NONBLOCK with VMIN.
     let mut b = Bench::tty();
     b.raw(0, 0);
-    b.read(0, 1, 10, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
     b.raw(1, 0);
-    b.read(0, 2, 10, true);
+    b.read(CONSOLE_MINOR, 2, 10, true);
     assert_eq!(b.world.done, [(1, Ok(0)), (2, Err(Errno::EAGAIN))]);
 }
 
@@ -279,6 +287,7 @@ fn a_long_write_counts_what_it_wrote_before_a_fault() {
         len: 100_000,
         nonblock: false,
         who: WHO,
+        job: JOB,
     });
     assert_eq!(b.world.done, [(1, Ok(65_536))]);
     b.world.grants.insert(2, vec![b'x'; 200_000]);
@@ -289,6 +298,7 @@ fn a_long_write_counts_what_it_wrote_before_a_fault() {
         len: 200_000,
         nonblock: false,
         who: WHO,
+        job: JOB,
     });
     assert_eq!(b.world.done[1], (2, Ok(200_000)));
     assert_eq!(b.wire.sent(Channel::Stdout).len(), 265_536);
@@ -298,12 +308,12 @@ fn a_long_write_counts_what_it_wrote_before_a_fault() {
 fn stop_holds_terminal_writes_but_not_the_streams_nor_the_end() {
     let mut b = Bench::new(run_flags::STDIN_TTY | run_flags::STDOUT_TTY);
     b.host(Channel::Stdin, b"\x13");
-    b.write(TTY_MINOR, 1, b"held", false);
+    b.write(CONSOLE_MINOR, 1, b"held", false);
     b.write(STDERR_MINOR, 2, b"free", false);
     assert_eq!(b.world.done, [(2, Ok(4))]);
     b.post(Cancel { target: 1 });
     assert_eq!(b.world.done[1], (1, Err(Errno::EINTR)));
-    b.write(TTY_MINOR, 3, b"last", false);
+    b.write(CONSOLE_MINOR, 3, b"last", false);
     b.server.call(
         &mut b.world,
         Endpoint::PM,
@@ -345,11 +355,12 @@ fn a_stream_ends_and_is_no_terminal() {
         request,
         grant: 1,
         value: 0,
-        who: WHO,
+        pid: 2,
+        job: JOB,
     });
     assert_eq!(b.world.done[5], (6, Err(Errno::ENOTTY)));
     // A terminal that is not there reads as ended.
-    b.read(TTY_MINOR, 7, 100, false);
+    b.read(CONSOLE_MINOR, 7, 100, false);
     assert_eq!(b.world.done[6], (7, Ok(0)));
 }
 
@@ -376,43 +387,44 @@ fn credit_is_what_was_consumed() {
     b.host(Channel::Stdin, &[b'x'; 4000]);
     b.host(Channel::Stdin, &[b'x'; 96]);
     assert_eq!(credit(&b), [4000]);
-    b.read(TTY_MINOR, 1, 10, false);
-    b.read(TTY_MINOR, 2, 9000, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
+    b.read(CONSOLE_MINOR, 2, 9000, false);
     assert_eq!(credit(&b), [4000, 96]);
 }
 
 #[test]
 fn waiting_reads_are_cancelled_and_settings_wait_for_output() {
     let mut b = Bench::tty();
-    b.read(TTY_MINOR, 1, 10, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
     b.post(Cancel { target: 1 });
     b.post(Cancel { target: 1 });
     assert_eq!(b.world.done, [(1, Err(Errno::EINTR))]);
     b.wire.room = 0;
-    b.write(TTY_MINOR, 2, b"x\n", false);
+    b.write(CONSOLE_MINOR, 2, b"x\n", false);
     b.world.grants.insert(9, vec![0; 36]);
     let request = ioctl::TCSETSW.into();
     b.post(Ioctl {
         txn: 3,
-        minor: TTY_MINOR,
+        minor: CONSOLE_MINOR,
         request,
         grant: 9,
         value: 0,
-        who: WHO,
+        pid: 2,
+        job: JOB,
     });
     assert_eq!(b.world.done.len(), 1);
     b.wire.room = 9;
     b.run();
     assert_eq!(b.world.done[1..], [(2, Ok(2)), (3, Ok(0))]);
     assert_eq!(b.wire.sent(Channel::Stdout), b"x\r\n");
-    b.write(TTY_MINOR, 4, b"\n", false);
+    b.write(CONSOLE_MINOR, 4, b"\n", false);
     assert_eq!(b.wire.sent(Channel::Stdout), b"x\r\n\n");
 }
 
 #[test]
 fn what_no_host_sends_ends_the_input() {
     let mut b = Bench::tty();
-    b.read(TTY_MINOR, 1, 10, false);
+    b.read(CONSOLE_MINOR, 1, 10, false);
     b.server.receive(&mut b.world, &[9, 9, 9, 9, 1, 2, 3]);
     b.run();
     assert_eq!(b.world.done, [(1, Ok(0))]);
