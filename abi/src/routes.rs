@@ -66,8 +66,8 @@ calls! {
             __NR_readlinkat __NR_chmod __NR_fchmod __NR_fchmodat __NR_chown __NR_fchown
             __NR_lchown __NR_fchownat __NR_umask __NR_mknod __NR_mknodat __NR_utime
             __NR_utimes __NR_utimensat __NR_futimesat __NR_statfs __NR_fstatfs __NR_poll
-            __NR_select __NR_sendfile __NR_copy_file_range __NR_splice __NR_tee __NR_fadvise64 __NR_readahead
-            __NR_chroot __NR_eventfd __NR_eventfd2 __NR_epoll_create __NR_epoll_create1
+            __NR_select __NR_sendfile __NR_copy_file_range __NR_splice __NR_tee
+            __NR_vmsplice __NR_fadvise64 __NR_readahead __NR_chroot __NR_eventfd __NR_eventfd2 __NR_epoll_create __NR_epoll_create1
             __NR_epoll_ctl __NR_epoll_wait __NR_epoll_pwait __NR_epoll_pwait2
             __NR_timerfd_create __NR_timerfd_settime __NR_timerfd_gettime
             __NR_socketpair __NR_accept __NR_accept4 __NR_shutdown __NR_listen
@@ -79,10 +79,9 @@ calls! {
             __NR_sendmsg __NR_recvmsg __NR_sendmmsg __NR_recvmmsg __NR_setsockopt
             __NR_getsockopt __NR_memfd_create __NR_mount __NR_umount2;
         Missing:
-            __NR_vmsplice
             __NR_inotify_init __NR_inotify_init1 __NR_inotify_add_watch
-            __NR_inotify_rm_watch __NR_signalfd __NR_signalfd4 __NR_getxattr __NR_lgetxattr __NR_fgetxattr
-            __NR_setxattr __NR_lsetxattr __NR_fsetxattr __NR_listxattr __NR_llistxattr
+            __NR_inotify_rm_watch __NR_signalfd __NR_signalfd4 __NR_getxattr
+            __NR_lgetxattr __NR_fgetxattr __NR_setxattr __NR_lsetxattr __NR_fsetxattr __NR_listxattr __NR_llistxattr
             __NR_flistxattr __NR_removexattr __NR_lremovexattr __NR_fremovexattr
             __NR_pivot_root __NR_io_setup __NR_io_uring_setup __NR_fanotify_init
             __NR_name_to_handle_at __NR_open_by_handle_at __NR_quotactl __NR_fsopen

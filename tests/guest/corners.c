@@ -219,12 +219,49 @@ static void pairs(void)
     SHOW(recv(ends[0], text, sizeof text, 0));
 }
 
+static void splices(void)
+{
+    int from[2], to[2];
+    char text[16] = "";
+    off_t at = 2;
+    if (pipe(from) || pipe(to)) abort();
+    int plain = open("plain", O_CREAT | O_RDWR | O_TRUNC, 0600), null = open("/dev/null", O_WRONLY);
+    SHOW(write(from[1], "pipe data", 9));
+    SHOW(tee(from[0], to[1], 4, 0));
+    struct iovec piece = {"piece", 5};
+    SHOW(vmsplice(from[1], &piece, 1, 0));
+    SHOW(vmsplice(plain, &piece, 1, 0));
+    SHOW(splice(from[0], 0, plain, &at, 100, 0));
+    printf("%ld\n", (long)at);
+    SHOW(splice(from[0], 0, null, 0, 100, SPLICE_F_NONBLOCK));
+    at = 0;
+    SHOW(splice(plain, &at, to[1], 0, 6, SPLICE_F_MOVE));
+    SHOW(read(to[0], text, sizeof text));
+    printf("%s %.4s %ld\n", text, text + 6, (long)at);
+    SHOW(splice(plain, 0, null, 0, 1, 0));
+    SHOW(splice(from[0], &at, plain, 0, 1, 0));
+    SHOW(splice(from[0], 0, from[1], 0, 1, 0));
+    SHOW(splice(from[0], 0, plain, 0, 1, 0x100));
+    close(from[1]);
+    SHOW(splice(from[0], 0, null, 0, 100, 0));
+    signal(SIGPIPE, SIG_IGN);
+    close(to[0]);
+    SHOW(splice(plain, 0, to[1], 0, 1, 0));
+    signal(SIGPIPE, SIG_DFL);
+    close(from[0]);
+    close(to[1]);
+    close(plain);
+    close(null);
+    unlink("plain");
+}
+
 int main(void)
 {
     setvbuf(stdout, 0, _IOLBF, 0);
     stopped();
     robust();
     masks();
+    splices();
     limits();
     slashes();
     locks();

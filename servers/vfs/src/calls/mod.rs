@@ -116,6 +116,7 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
         nr::__NR_copy_file_range => Box::pin(readwrite::copy_file_range(c, a)),
         nr::__NR_splice => Box::pin(splice::splice(c, a)),
         nr::__NR_tee => Box::pin(splice::tee(c, a)),
+        nr::__NR_vmsplice => Box::pin(splice::vmsplice(c, a)),
         nr::__NR_lseek => Box::pin(readwrite::lseek(c, a)),
 
         nr::__NR_open => Box::pin(open::open(c, cwd, a[0], a[1], a[2])),

@@ -1,7 +1,7 @@
-//! splice(2) and tee(2): data between a pipe and another file without a stop in the program.
+//! splice(2), tee(2), vmsplice(2): data between pipes and other files without a stop in the program.
 
 use super::Args;
-use super::readwrite::{COUNT_MAX, offset, read_file, write_file};
+use super::readwrite::{COUNT_MAX, offset, read_file, readv, write_file, writev};
 use crate::file::{Kind, OpenFile};
 use crate::pipe::{CAPACITY_MAX, Pipe, raise_pipe};
 use crate::state::Caller;
@@ -162,4 +162,19 @@ pub async fn tee(c: &Caller, a: Args) -> Result<u64, Errno> {
     let room = room(c, sink, waits(&to, flags)).await?;
     let bytes = source.look(a[2].min(room).min(CAPACITY_MAX as u64) as usize);
     sink.put(c, &bytes, false).await
+}
+
+/// vmsplice(2): pages are copied, which no program can tell.
+pub async fn vmsplice(c: &Caller, a: Args) -> Result<u64, Errno> {
+    if a[3] as u32 & !KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = c.file(a[0])?;
+    if pipe(&file).is_none() {
+        return Err(Errno::EBADF);
+    }
+    match file.check_writable() {
+        Ok(()) => writev(c, a, None, 0).await,
+        Err(_) => readv(c, a, None, 0).await,
+    }
 }
