@@ -175,6 +175,7 @@ mod tests {
                 len,
                 nonblock: false,
                 who,
+                job: (2, 2),
             }
             .encode(),
             false => Read {
@@ -184,6 +185,7 @@ mod tests {
                 len,
                 nonblock: false,
                 who,
+                job: (2, 2),
             }
             .encode(),
         };

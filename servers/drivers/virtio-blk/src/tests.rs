@@ -239,7 +239,8 @@ fn requests_against_a_device() {
         request: request.into(),
         grant: 1,
         value: 0,
-        who: CALLER,
+        pid: 2,
+        job: (2, 2),
     };
     let told = post(&mut disk, memory, control(ioctl::BLKGETSIZE64));
     assert_eq!(
