@@ -195,7 +195,7 @@ protocol! {
     /// *Posted* by VFS: `who`, in the background, wants to read (SIGTTIN) or to change (SIGTTOU)
     /// its terminal. Answered by [`crate::proto::vfs::Done`]: a = 0 when it may after all, 1
     /// when its group has got the signal; `EIO` when there is nobody who could continue it.
-    JobControl = 17 {
+    JobControl = 20 {
         /// Transaction.
         txn: u64,
         /// The process.
@@ -204,7 +204,7 @@ protocol! {
         signal: i32,
     };
     /// *Posted* by the console: the terminal of `session` is gone; its leader hears of it.
-    HangUp = 18 {
+    HangUp = 21 {
         /// The session.
         session: u32,
     };
