@@ -4,49 +4,36 @@
 mod common;
 
 use absentia_vmm::program::{Captured, Program};
-use common::{Platform, Root, Run};
-
-fn compare(platform: Platform, name: &str, args: &[&str]) {
-    platform.require();
-    let root = Root::new().program(name);
-    let path = format!("/bin/{name}");
-    let args: Vec<&str> = [path.as_str()].iter().chain(args).copied().collect();
-    let run = Run {
-        // Slow, but not too slow here: VM watches itself while the programs do their worst.
-        sanity: platform == Platform::Kvm,
-        ..Run::new(&args)
-    };
-    run.same_as_host(platform, &root);
-}
+use common::{Platform, Root, Run, compare_program};
 
 #[test]
 fn signals_under_kvm() {
-    compare(Platform::Kvm, "signals", &[]);
+    compare_program(Platform::Kvm, "signals", &[]);
 }
 
 #[test]
 fn signals_under_qemu() {
-    compare(Platform::Qemu, "signals", &[]);
+    compare_program(Platform::Qemu, "signals", &[]);
 }
 
 #[test]
 fn memory_under_kvm() {
-    compare(Platform::Kvm, "memory", &[]);
+    compare_program(Platform::Kvm, "memory", &[]);
 }
 
 #[test]
 fn memory_under_qemu() {
-    compare(Platform::Qemu, "memory", &[]);
+    compare_program(Platform::Qemu, "memory", &[]);
 }
 
 #[test]
 fn files_on_ext2() {
-    compare(Platform::Kvm, "files", &[]);
+    compare_program(Platform::Kvm, "files", &[]);
 }
 
 #[test]
 fn files_on_ext2_under_qemu() {
-    compare(Platform::Qemu, "files", &[]);
+    compare_program(Platform::Qemu, "files", &[]);
 }
 
 #[test]
@@ -60,52 +47,52 @@ fn files_on_tmpfs() {
 
 #[test]
 fn corners_under_kvm() {
-    compare(Platform::Kvm, "corners", &[]);
+    compare_program(Platform::Kvm, "corners", &[]);
 }
 
 #[test]
 fn corners_under_qemu() {
-    compare(Platform::Qemu, "corners", &[]);
+    compare_program(Platform::Qemu, "corners", &[]);
 }
 
 #[test]
 fn pieces_under_kvm() {
-    compare(Platform::Kvm, "pieces", &[]);
+    compare_program(Platform::Kvm, "pieces", &[]);
 }
 
 #[test]
 fn pieces_under_qemu() {
-    compare(Platform::Qemu, "pieces", &[]);
+    compare_program(Platform::Qemu, "pieces", &[]);
 }
 
 #[test]
 fn sockets_under_kvm() {
-    compare(Platform::Kvm, "sockets", &[]);
+    compare_program(Platform::Kvm, "sockets", &[]);
 }
 
 #[test]
 fn sockets_under_qemu() {
-    compare(Platform::Qemu, "sockets", &[]);
+    compare_program(Platform::Qemu, "sockets", &[]);
 }
 
 #[test]
 fn waiting_under_kvm() {
-    compare(Platform::Kvm, "waiting", &[]);
+    compare_program(Platform::Kvm, "waiting", &[]);
 }
 
 #[test]
 fn waiting_under_qemu() {
-    compare(Platform::Qemu, "waiting", &[]);
+    compare_program(Platform::Qemu, "waiting", &[]);
 }
 
 #[test]
 fn terminals_under_kvm() {
-    compare(Platform::Kvm, "terminals", &[]);
+    compare_program(Platform::Kvm, "terminals", &[]);
 }
 
 #[test]
 fn terminals_under_qemu() {
-    compare(Platform::Qemu, "terminals", &[]);
+    compare_program(Platform::Qemu, "terminals", &[]);
 }
 
 #[test]
@@ -157,7 +144,7 @@ fn streams_and_environment() {
 
 #[test]
 fn two_hundred_children() {
-    compare(Platform::Kvm, "process", &["spawn", "200"]);
+    compare_program(Platform::Kvm, "process", &["spawn", "200"]);
 }
 
 #[test]

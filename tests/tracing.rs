@@ -6,44 +6,32 @@ mod common;
 use std::path::Path;
 
 use absentia_vmm::root::closure;
-use common::{Platform, Root, Run, tool};
-
-fn compare(platform: Platform, name: &str, args: &[&str]) {
-    platform.require();
-    let root = Root::new().program(name);
-    let path = format!("/bin/{name}");
-    let args: Vec<&str> = [path.as_str()].iter().chain(args).copied().collect();
-    let run = Run {
-        sanity: platform == Platform::Kvm,
-        ..Run::new(&args)
-    };
-    run.same_as_host(platform, &root);
-}
+use common::{Platform, Root, Run, compare_program, tool};
 
 #[test]
 fn stops_under_kvm() {
-    compare(Platform::Kvm, "ptrace", &[]);
+    compare_program(Platform::Kvm, "ptrace", &[]);
 }
 
 #[test]
 fn stops_under_qemu() {
-    compare(Platform::Qemu, "ptrace", &[]);
+    compare_program(Platform::Qemu, "ptrace", &[]);
 }
 
 #[test]
 fn memory_and_registers_under_kvm() {
-    compare(Platform::Kvm, "ptrace-look", &[]);
+    compare_program(Platform::Kvm, "ptrace-look", &[]);
 }
 
 #[test]
 fn memory_and_registers_under_qemu() {
-    compare(Platform::Qemu, "ptrace-look", &[]);
+    compare_program(Platform::Qemu, "ptrace-look", &[]);
 }
 
 /// The kernel at CPL0 enters and leaves calls and steps by other instructions.
 #[test]
 fn steps_in_the_direct_gate() {
-    compare(Platform::KvmDirect, "ptrace-look", &["steps"]);
+    compare_program(Platform::KvmDirect, "ptrace-look", &["steps"]);
 }
 
 /// Row X6 of the matrix, as far as it is about tracers. Needs root, which the guest always has.

@@ -516,3 +516,17 @@ impl Finished {
         text
     }
 }
+
+/// Runs a program of tests/guest with `args` here and in the guest, which must do the same.
+pub fn compare_program(platform: Platform, name: &str, args: &[&str]) {
+    platform.require();
+    let root = Root::new().program(name);
+    let path = format!("/bin/{name}");
+    let args: Vec<&str> = [path.as_str()].iter().chain(args).copied().collect();
+    let run = Run {
+        // Slow, but not too slow under KVM: VM watches itself while the programs do their worst.
+        sanity: platform == Platform::Kvm,
+        ..Run::new(&args)
+    };
+    run.same_as_host(platform, &root);
+}

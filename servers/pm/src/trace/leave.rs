@@ -104,16 +104,8 @@ impl<S: System> Pm<S> {
             process.traced_by = Some(tracer);
             return;
         }
-        let ghost = Ghost {
-            tid,
-            pid,
-            group: process.group,
-            uid: process.ids.user.real,
-            tracer,
-            status,
-        };
-        self.table.add_ghost(ghost);
-        self.tell_tracer_of_end(ghost);
+        let ghost = Ghost::new(process, tid, tracer, status);
+        self.raise_ghost(ghost);
     }
 
     /// A process ended whose first thread was traced. `true`: its parent hears of it when the
@@ -132,17 +124,14 @@ impl<S: System> Pm<S> {
         {
             return false;
         }
-        let ghost = Ghost {
-            tid: pid,
-            pid,
-            group: process.group,
-            uid: process.ids.user.real,
-            tracer,
-            status,
-        };
+        let ghost = Ghost::new(process, pid, tracer, status);
+        self.raise_ghost(ghost);
+        true
+    }
+
+    fn raise_ghost(&mut self, ghost: Ghost) {
         self.table.add_ghost(ghost);
         self.tell_tracer_of_end(ghost);
-        true
     }
 
     fn tell_tracer_of_end(&mut self, ghost: Ghost) {

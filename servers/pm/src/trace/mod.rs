@@ -24,6 +24,7 @@ pub mod syscall_info;
 
 use crate::signal::info::Info;
 use crate::signal::set::{SIGTRAP, SigSet};
+use crate::table::Process;
 use linux_raw_sys::ptrace as linux;
 
 /// si_code of the trap after one step.
@@ -210,6 +211,18 @@ pub struct Ghost {
 }
 
 impl Ghost {
+    /// Of thread `tid` of `process`.
+    pub fn new(process: &Process, tid: u32, tracer: u32, status: u32) -> Ghost {
+        Ghost {
+            tid,
+            pid: process.pid,
+            group: process.group,
+            uid: process.ids.user.real,
+            tracer,
+            status,
+        }
+    }
+
     /// Whether it stands for the whole process, of which the parent hears afterwards.
     pub fn is_leader(&self) -> bool {
         self.tid == self.pid
