@@ -238,6 +238,8 @@ static long counter(const char *wanted) {
 static void copied(void) {
     char *argv[] = {"x", "count", NULL};
     run("program", argv);
+    // What was written goes to the disk now, not meanwhile.
+    sync();
     long before = counter("kernel.copied_bytes");
     for (int i = 0; i < 20; i++)
         run("program", argv);
