@@ -194,19 +194,13 @@ fn shell(script: &str, with: &[&str]) -> Captured {
 #[test]
 fn what_a_program_misses_is_named_and_can_be_taken_along() {
     Platform::Kvm.require();
-    let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("missing");
-    let named = place.join("named").display().to_string();
-    let made = place.join("made").display().to_string();
-    std::fs::create_dir_all(&place).expect("directory");
-    for file in [&named, &made] {
-        std::fs::write(file, "from the host\n").expect("file");
-    }
-    let parent = place.parent().expect("a parent").display();
-    // What the program makes itself is nothing that it misses.
-    let script = format!(
-        "cd {parent} || mkdir -p {p} && echo own >{made} && cat {made} {named}; cat /no/such; exit 3",
-        p = place.display()
+    // Files of any Debian host; the second is also made by the program, and so nothing that it misses.
+    let (named, made) = (
+        "/etc/os-release".to_string(),
+        "/etc/debian_version".to_string(),
     );
+    let script =
+        format!("mkdir -p /etc && echo own >{made} && cat {made} {named}; cat /no/such; exit 3");
     let missed = shell(&script, &[]);
     assert_eq!(missed.outcome.ending.code(), 3);
     let advice = missed.outcome.advice.expect("advice");
@@ -214,7 +208,7 @@ fn what_a_program_misses_is_named_and_can_be_taken_along() {
     assert!(!advice.files.contains(&made), "{advice:?}");
     assert!(advice.files.len() + advice.more < 5, "{advice:?}");
     let there = shell(&format!("cat {named}"), &[&named]);
-    assert_eq!(there.stdout, b"from the host\n");
+    assert_eq!(there.stdout, std::fs::read(&named).expect("a file"));
     assert_eq!(there.outcome.ending.code(), 0);
     // Nobody asks about a root of one's own.
     let root = Root::new().busybox();
