@@ -7,7 +7,7 @@
 use crate::arch::apic;
 use crate::global::Global;
 use crate::sched::counters;
-use abi::kernel::{tick_scale, ticks_to_ns};
+use abi::clock::{tick_scale, ticks_to_ns};
 use core::arch::x86_64::_rdtsc;
 
 /// How long a process runs before another of its priority gets a turn, ns.

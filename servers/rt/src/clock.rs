@@ -1,7 +1,8 @@
 //! Time since boot and of day.
 
 use abi::Errno;
-use abi::kernel::{BootInfo, tick_scale, ticks_to_ns};
+use abi::clock::{tick_scale, ticks_to_ns};
+use abi::kernel::BootInfo;
 
 type Result<T> = core::result::Result<T, Errno>;
 
