@@ -14,10 +14,11 @@ use linux_raw_sys::prctl;
 
 /// Length of a clock tick as `times` and /proc count them (USER_HZ 100).
 pub const TICK_NS: u64 = SECOND / 100;
-const ARCH_SET_GS: u32 = 0x1001;
-const ARCH_SET_FS: u32 = 0x1002;
-const ARCH_GET_FS: u32 = 0x1003;
-const ARCH_GET_GS: u32 = 0x1004;
+// Codes of arch_prctl(2), which linux-raw-sys does not have.
+pub(crate) const ARCH_SET_GS: u32 = 0x1001;
+pub(crate) const ARCH_SET_FS: u32 = 0x1002;
+pub(crate) const ARCH_GET_FS: u32 = 0x1003;
+pub(crate) const ARCH_GET_GS: u32 = 0x1004;
 const UTS_FIELD: usize = 65;
 /// Most bytes that one getrandom call gets.
 const RANDOM_MAX: u64 = 1 << 20;

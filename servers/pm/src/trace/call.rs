@@ -4,6 +4,7 @@ use super::attach::options;
 use super::regset::{NT_PRFPREG, NT_PRSTATUS};
 use super::{Mode, Why};
 use crate::calls::Caller;
+use crate::info::{ARCH_GET_FS, ARCH_GET_GS, ARCH_SET_FS, ARCH_SET_GS};
 use crate::server::Pm;
 use crate::signal::info::{Info, SIGINFO_BYTES};
 use crate::signal::set::{SIGKILL, SIGNALS, SOVEREIGN, SigSet};
@@ -12,10 +13,6 @@ use abi::Errno;
 use abi::message::WORDS;
 use linux_raw_sys::ptrace as linux;
 
-const ARCH_SET_GS: u64 = 0x1001;
-const ARCH_SET_FS: u64 = 0x1002;
-const ARCH_GET_FS: u64 = 0x1003;
-const ARCH_GET_GS: u64 = 0x1004;
 /// Words of the bases in user_regs_struct.
 const FS_BASE: usize = 21;
 const GS_BASE: usize = 22;
@@ -236,6 +233,7 @@ impl<S: System> Pm<S> {
         code: u64,
         place: u64,
     ) -> Result<(), Errno> {
+        let code = u32::try_from(code).map_err(|_| Errno::EINVAL)?;
         let mut words = self.user_registers(slot)?;
         let at = match code {
             ARCH_SET_FS | ARCH_GET_FS => FS_BASE,
