@@ -14,7 +14,7 @@ use linux_raw_sys::prctl;
 
 /// Length of a clock tick as `times` and /proc count them (USER_HZ 100).
 pub const TICK_NS: u64 = SECOND / 100;
-// Codes of arch_prctl(2), which linux-raw-sys does not have.
+// Codes of arch_prctl(2); linux-raw-sys has only the second.
 pub(crate) const ARCH_SET_GS: u32 = 0x1001;
 pub(crate) const ARCH_SET_FS: u32 = 0x1002;
 pub(crate) const ARCH_GET_FS: u32 = 0x1003;
