@@ -44,6 +44,33 @@ protocol! {
         /// si_addr.
         addr: u64,
     };
+    /// *Posted* by VM: programs' memory is used up. PM ends the process that is to make room and
+    /// answers with [`crate::proto::vm::OutOfMemoryDone`].
+    OutOfMemory = 48 {
+        /// A process that waits for memory. `NONE`: services need some; only the end of a process
+        /// that has much is a help.
+        who: Endpoint,
+    };
+    /// Call by proc: how the choice of [`OutOfMemory`] sees a process.
+    OomScore = 49 {
+        /// Process or thread id.
+        pid: u32,
+    } -> OomFigures {
+        /// Its part of memory in thousandths, adjusted and not negative.
+        score: u32,
+        /// Its adjustment, -1000 to 1000 (/proc/PID/oom_score_adj).
+        adjust: i32,
+    };
+    /// Call by proc, for `who`, who may write the file: sets the adjustment. `EACCES` below the
+    /// lowest that root set, unless `who` is root; `EINVAL`.
+    SetOomAdjust = 50 {
+        /// Process or thread id.
+        pid: u32,
+        /// Who asks.
+        who: Endpoint,
+        /// -1000 (never ended) to 1000.
+        adjust: i32,
+    };
     /// *Posted* by VFS: raise `signal` for the process (SIGPIPE).
     Raise = 5 {
         /// The process.

@@ -260,6 +260,22 @@ protocol! {
         /// Current break.
         brk: u64,
     };
+    /// What would come free if a process ended: its part of each page that is not only cached,
+    /// page tables, and what VM notes of it.
+    Footprint = 48 {
+        /// The process.
+        who: Endpoint,
+    } -> FootprintFigures {
+        /// Bytes.
+        bytes: u64,
+        /// Bytes of all memory.
+        total: u64,
+    };
+    /// *Posted* by PM: the answer to [`crate::proto::pm::OutOfMemory`].
+    OutOfMemoryDone = 49 {
+        /// Processes that were ended for it; 0 when none may be.
+        killed: u64,
+    };
     /// VM's own counters (leak checks, /proc/meminfo).
     VmCounters = 20 {} -> VmFigures {
         /// Bytes of all memory VM manages.

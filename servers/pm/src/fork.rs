@@ -248,6 +248,7 @@ impl<S: System> Pm<S> {
             nice: parent.nice,
             name: parent.name,
             personality: parent.personality,
+            oom: parent.oom,
             dumpable: parent.dumpable,
             set_id_exec: false,
             traced_by: None,

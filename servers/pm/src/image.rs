@@ -81,6 +81,7 @@ impl<S: System> Pm<S> {
             nice: 0,
             name: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
             personality: 0,
+            oom: crate::oom::OomAdjust::default(),
             dumpable: true,
             set_id_exec: false,
             traced_by: None,

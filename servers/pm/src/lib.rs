@@ -22,6 +22,7 @@ pub mod info;
 pub mod itimers;
 pub mod limits;
 pub mod machine;
+pub mod oom;
 pub mod queries;
 pub mod random;
 pub mod sched;

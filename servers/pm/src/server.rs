@@ -154,6 +154,8 @@ impl<S: System> Pm<S> {
             pm::DebugCopy::KIND => answer(message, |m| self.debug_copy(source, m)),
             pm::StartInit::KIND => reply_message(self.start_init()),
             pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
+            pm::OomScore::KIND => answer(message, |m| self.oom_score(m)),
+            pm::SetOomAdjust::KIND => answer(message, |m| self.set_oom_adjust(m)),
             pm::NextPid::KIND => answer(message, |m| self.next_pid(m)),
             pm::NextTid::KIND => answer(message, |m| self.next_tid(m)),
             pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
@@ -170,6 +172,7 @@ impl<S: System> Pm<S> {
             pm::MaySetId::KIND => with(message, |m| self.may_set_id_asked(m)),
             pm::ExecAlone::KIND => with(message, |m| self.exec_alone(m)),
             pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
+            pm::OutOfMemory::KIND => with(message, |m| self.out_of_memory(m)),
             pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
             pm::Raise::KIND => with(message, |m: pm::Raise| {
                 if let Some(slot) = self.table.slot_of(m.who) {

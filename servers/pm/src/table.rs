@@ -198,6 +198,8 @@ pub struct Process {
     pub name: [u8; 16],
     /// Exec personality bits.
     pub personality: u32,
+    /// What it is worth when memory is used up.
+    pub oom: crate::oom::OomAdjust,
     /// Others of the same user may look at it (PR_SET_DUMPABLE).
     pub dumpable: bool,
     /// VFS executes a set-id program in it.

@@ -9,7 +9,7 @@ use abi::{Endpoint, Errno, PAGE};
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 use rt::kernel;
-use vm::frames::Frames;
+use vm::frames::{Claim, Frames};
 use vm::lab::Lab;
 use vm::region::{Flags, Region};
 use vm::server::Server;
@@ -29,13 +29,24 @@ const HEAP_CHUNK: u32 = 64;
 /// RS's stack, bytes.
 const RS_STACK: u64 = 256 << 10;
 
+/// The largest piece that VM's heap gets when programs and services have used up their shares,
+/// bytes: more than VM notes of what a few hundred processes may wait for.
+const OWN_MAX: usize = 256 << 10;
+
 /// More heap: frames in a row, through the window.
 fn grow_heap(bytes: usize) -> Option<(usize, usize)> {
     let frames = FRAMES.0.get()?;
     let least = u32::try_from((bytes as u64).div_ceil(PAGE)).ok()?;
-    let (count, first) = [HEAP_CHUNK.max(least), least]
+    let claim = frames.claim();
+    let chunk = [HEAP_CHUNK.max(least), least]
         .iter()
-        .find_map(|&count| Some((count, frames.take_own(count)?)))?;
+        .find_map(|&count| Some((count, frames.take_own(count)?)));
+    let (count, first) = chunk.or_else(|| {
+        frames.set_claim(Claim::Own);
+        let last = (bytes <= OWN_MAX).then(|| frames.take_own(least)).flatten();
+        frames.set_claim(claim);
+        Some((least, last?))
+    })?;
     let base = frames.window().page(first);
     Some((base as usize, count as usize * PAGE as usize))
 }

@@ -6,6 +6,7 @@
 
 use crate::files::FileId;
 use crate::frames::Frames;
+use crate::table::NoMemory;
 use crate::window::Frame;
 use abi::PAGE;
 use alloc::collections::BTreeMap;
@@ -103,7 +104,19 @@ impl Cache {
         Some(self.entries[number as usize].key)
     }
 
-    /// Puts a page in; the cache takes a reference on the frame. A page of that name that
+    /// Makes room for the notes of one more page.
+    pub fn reserve(&mut self) -> Result<(), NoMemory> {
+        if !self.vacant.is_empty() {
+            return Ok(());
+        }
+        self.entries.try_reserve(1).map_err(|_| NoMemory)?;
+        // A page that goes leaves its place there.
+        let all = self.entries.capacity();
+        let more = all.saturating_sub(self.vacant.len());
+        self.vacant.try_reserve_exact(more).map_err(|_| NoMemory)
+    }
+
+    /// Puts a page in, after [`Cache::reserve`]; the cache takes a reference on the frame. A page of that name that
     /// was there before is dropped.
     pub fn insert(&mut self, frames: &Frames, key: Key, frame: Frame) {
         self.remove(frames, key);

@@ -332,9 +332,10 @@ impl Space {
             Some(frame) => frame,
             None if file.is_memory() => {
                 let frame = pool.take_zeroed()?;
-                pool.cache.insert(pool.frames, key, frame);
+                let inserted = pool.cache_insert(key, frame);
                 // The cache's reference is the one that stays.
                 pool.frames.release(frame);
+                inserted?;
                 frame
             }
             None => return Ok(Step::Ask(key)),

@@ -12,9 +12,24 @@ use core::cell::Cell;
 /// No frame, in the free list.
 const NIL: u32 = u32::MAX;
 
-/// Frames that only [`Frames::take_run`] with `reserve` gets: VM's own heap must be able to
-/// grow while processes have used up everything else.
-pub const RESERVE: u32 = 256;
+/// For whom frames are taken, which says how many must stay free: programs leave what services
+/// need, and services what VM itself needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// A program's pages and page tables.
+    Program,
+    /// Services' memory, and what must go on for a program although its share is used up.
+    Service,
+    /// VM's own heap.
+    Own,
+}
+
+/// Frames that are VM's alone: its small structures for what every process may wait for at once
+/// (a few hundred bytes each), with room for their fragmentation.
+const OWN: (u32, u32) = (64, 256);
+/// Frames beyond that which programs leave to services: every one of a dozen can grow its heap
+/// by 64 KiB at once, and on larger machines, where more is under way, more.
+const SERVICES: (u32, u32) = (192, 1024);
 
 /// Bookkeeping of one frame.
 #[derive(Clone, Copy)]
@@ -43,6 +58,7 @@ pub struct Frames {
     head: Cell<u32>,
     free: Cell<u32>,
     total: u32,
+    claim: Cell<Claim>,
     /// Frames that belong to VM itself: heap, and the table of `Info`s is not counted.
     own: Cell<u32>,
 }
@@ -82,6 +98,7 @@ impl Frames {
             head: Cell::new(NIL),
             free: Cell::new(total),
             total,
+            claim: Cell::new(Claim::Own),
             own: Cell::new(0),
         })
     }
@@ -99,6 +116,44 @@ impl Frames {
     /// Free frames.
     pub fn free(&self) -> u32 {
         self.free.get()
+    }
+
+    /// Says for whom frames are taken from now on.
+    #[inline]
+    pub fn set_claim(&self, claim: Claim) {
+        self.claim.set(claim);
+    }
+
+    /// For whom frames are taken.
+    #[inline]
+    pub fn claim(&self) -> Claim {
+        self.claim.get()
+    }
+
+    /// Frames that must stay free when others are taken for `claim`.
+    #[inline]
+    pub fn kept_from(&self, claim: Claim) -> u32 {
+        let own = (self.total / 256).clamp(OWN.0, OWN.1);
+        match claim {
+            Claim::Program => own + (self.total / 64).clamp(SERVICES.0, SERVICES.1),
+            Claim::Service => own,
+            Claim::Own => 0,
+        }
+    }
+
+    /// Frames that may still be taken.
+    #[inline]
+    pub fn spare(&self) -> u32 {
+        let kept = self.kept_from(self.claim.get());
+        self.free.get().saturating_sub(kept)
+    }
+
+    /// Whether services have used up half of what programs leave to them: programs have to make
+    /// room.
+    #[inline]
+    pub fn low(&self) -> bool {
+        let kept = self.kept_from(Claim::Program) + self.kept_from(Claim::Service);
+        self.free.get() < kept / 2
     }
 
     /// Frames that VM's heap took.
@@ -133,11 +188,11 @@ impl Frames {
         unsafe { self.info(frame).write(info) };
     }
 
-    /// A frame with one reference; its contents are whatever they were. `None` when only the
-    /// reserve is left.
+    /// A frame with one reference; its contents are whatever they were. `None` when the claim
+    /// leaves the rest to others.
     #[inline]
     pub fn take(&self) -> Option<Frame> {
-        if self.free.get() <= RESERVE {
+        if self.spare() == 0 {
             return None;
         }
         self.take_any()
@@ -196,11 +251,9 @@ impl Frames {
         }
     }
 
-    /// `count` frames in a row, each with one reference. With `reserve` it may use what
-    /// [`Frames::take`] leaves alone.
-    pub fn take_run(&self, count: u32, reserve: bool) -> Option<Frame> {
-        let keep = if reserve { 0 } else { RESERVE };
-        if count == 0 || self.free.get() < count.checked_add(keep)? {
+    /// `count` frames in a row, each with one reference.
+    pub fn take_run(&self, count: u32) -> Option<Frame> {
+        if count == 0 || self.spare() < count {
             return None;
         }
         let first = self.fresh_run(count).or_else(|| self.recycled_run(count))?;
@@ -248,11 +301,17 @@ impl Frames {
         None
     }
 
-    /// Memory for VM's heap, of which the allocator never gets anything back.
+    /// Memory for VM's heap.
     pub fn take_own(&self, count: u32) -> Option<Frame> {
-        let first = self.take_run(count, true)?;
+        let first = self.take_run(count)?;
         self.own.set(self.own.get() + count);
         Some(first)
+    }
+
+    /// VM's heap gives back memory of [`Frames::take_own`].
+    pub fn release_own(&self, first: Frame, count: u32) {
+        (0..count).for_each(|n| self.release(Frame(first.0 + n)));
+        self.own.set(self.own.get() - count);
     }
 
     /// References to the frame.

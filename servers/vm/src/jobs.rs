@@ -93,7 +93,7 @@ impl PageIns {
 /// How a job ended.
 type Outcome = Result<(), Failure>;
 
-enum Failure {
+pub(crate) enum Failure {
     /// The process is gone.
     Gone,
     /// The memory cannot be had.
@@ -187,6 +187,7 @@ impl Server {
 
     /// Goes on with a job until it ends or has to wait.
     pub(crate) fn run(&mut self, mut job: Job) {
+        self.pool.frames.set_claim(self.claim_of(&job));
         while job.cursor < job.end {
             let Ok((space, pool)) = self.space(job.who) else {
                 return self.finish(job, Err(Failure::Gone));
@@ -200,6 +201,16 @@ impl Server {
                 Step::Later => {
                     self.later.push(job);
                     return self.effects.push(Effect::TryLater);
+                }
+                Step::Fail(Trouble::NoMemory) if self.can_starve(&job) => {
+                    return self.starve(job);
+                }
+                // A copy that does not wait: as if the page were merely absent.
+                Step::Fail(Trouble::NoMemory)
+                    if !job.may_ask && matches!(job.origin, Origin::Kernel(_)) =>
+                {
+                    let trouble = Trouble::Unreadable(Errno::EFAULT);
+                    return self.finish(job, Err(Failure::Trouble(trouble)));
                 }
                 Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
                 Step::Ask(_) if !job.may_ask || job.asked == Some(job.cursor) => {
@@ -272,7 +283,7 @@ impl Server {
     pub(crate) fn cancel_jobs(&mut self, who: Endpoint) {
         let mut cancelled = Vec::new();
         let waiting = self.page_ins.waiting.values_mut().map(|it| &mut it.jobs);
-        for jobs in waiting.chain([&mut self.later]) {
+        for jobs in waiting.chain([&mut self.later, &mut self.shortage.starved]) {
             jobs.retain(|job| {
                 if job.origin == Origin::Kernel(who) {
                     return false;
@@ -288,7 +299,7 @@ impl Server {
         }
     }
 
-    fn finish(&mut self, job: Job, outcome: Outcome) {
+    pub(crate) fn finish(&mut self, job: Job, outcome: Outcome) {
         match job.origin {
             Origin::Fault(fault) => self.finish_fault(job.who, fault, outcome),
             Origin::Kernel(requestor) => {
@@ -326,7 +337,7 @@ impl Server {
         };
         self.reply_status(who, Err(Errno::EFAULT));
         let service = self.process(who).is_some_and(|p| p.service);
-        if service || trouble == Trouble::NoMemory {
+        if service {
             self.effects.push(Effect::Log(format!(
                 "process {who}: {trouble:?} at {:#x} (code {:#x}), rip {:#x}",
                 fault.address, fault.code, fault.rip

@@ -63,11 +63,11 @@ impl Server {
         }
         if pool.lab.sabotage & sabotage::CACHE_NOT_SHARED != 0 {
             let copy = pool.take_copy(frame)?;
-            pool.cache.insert(pool.frames, key, copy);
+            let inserted = pool.cache_insert(key, copy);
             pool.frames.release(copy);
-            return Ok(());
+            return Ok(inserted?);
         }
-        pool.cache.insert(pool.frames, key, frame);
+        pool.cache_insert(key, frame)?;
         set_entry(space, pool, r.addr, entry | OWNER)
     }
 

@@ -7,6 +7,7 @@
 //! * [`region`], [`cache`], [`files`]: what is mapped where, cached file pages, mapped files;
 //! * [`space`], [`fault`], [`fork`]: operations on one address space;
 //! * [`server`], [`linux`], [`jobs`]: requests, which may wait for VFS and never block VM;
+//! * `shortage`: what waits for memory, and who is ended to make room;
 //! * [`owners`], [`sanity`]: whose every frame is, and every invariant, checked on demand.
 //!
 //! The page-table entries are the only per-page state. An entry that is not zero holds one
@@ -36,6 +37,7 @@ pub mod region;
 pub mod requests;
 pub mod sanity;
 pub mod server;
+mod shortage;
 pub mod space;
 mod sync;
 pub mod table;

@@ -2,6 +2,7 @@
 
 use crate::fault::Access;
 use crate::files::FileId;
+use crate::frames::Claim;
 use crate::jobs::{Job, Origin, Then};
 use crate::region::{Backing, Flags, Region};
 use crate::server::{Server, plausible};
@@ -77,6 +78,17 @@ impl Server {
     /// A Linux call.
     pub(crate) fn handle_linux(&mut self, source: Endpoint, message: &Message) {
         let words = &message.words;
+        let keeps = matches!(
+            message.kind as u32,
+            linux::__NR_mmap
+                | linux::__NR_mprotect
+                | linux::__NR_pkey_mprotect
+                | linux::__NR_brk
+                | linux::__NR_mremap
+        );
+        if keeps && self.starve_call(source, message) {
+            return;
+        }
         let result = match message.kind as u32 {
             linux::__NR_mmap => self.linux_mmap(source, words),
             linux::__NR_munmap => self.linux_munmap(source, words[0], words[1]).map(Some),
@@ -166,6 +178,7 @@ impl Server {
         let Some(PendingMap { who, map }) = self.pending_maps.remove(&done.txn) else {
             return;
         };
+        self.pool.frames.set_claim(Claim::Program);
         let result = match done.status {
             Err(errno) => Err(errno),
             Ok(()) if done.dev == DEVICE_ZERO => self.map_zero(who, &map),

@@ -46,6 +46,10 @@ impl Pool {
     /// A frame, contents undefined.
     #[inline]
     pub fn take(&mut self) -> Result<Frame, NoMemory> {
+        // What is only cached goes before services use what programs leave to them.
+        if self.frames.low() {
+            self.evict();
+        }
         match self.frames.take() {
             Some(frame) => Ok(frame),
             None => self.take_evicting(),
@@ -61,15 +65,33 @@ impl Pool {
     /// Makes room for page tables, which cannot evict themselves: at least three levels.
     #[inline]
     pub fn make_room(&mut self) -> Result<(), NoMemory> {
-        if self.frames.free() > crate::frames::RESERVE + 4 {
+        if self.frames.spare() > 4 {
             return Ok(());
         }
         self.evict();
-        if self.frames.free() > crate::frames::RESERVE + 4 {
+        if self.frames.spare() > 4 {
             Ok(())
         } else {
             Err(NoMemory)
         }
+    }
+
+    /// Whether memory stays low ([`Frames::low`]) although nothing is left that is only cached.
+    pub fn exhausted(&mut self) -> bool {
+        self.frames.low() && {
+            self.evict();
+            self.frames.low()
+        }
+    }
+
+    /// Puts a page into the cache, which takes a reference on the frame.
+    pub fn cache_insert(&mut self, key: Key, frame: Frame) -> Result<(), NoMemory> {
+        if self.cache.reserve().is_err() {
+            self.evict();
+            self.cache.reserve()?;
+        }
+        self.cache.insert(self.frames, key, frame);
+        Ok(())
     }
 
     #[cold]
@@ -115,9 +137,9 @@ impl Pool {
 
     /// `count` zeroed frames in a row.
     pub fn take_run(&mut self, count: u32) -> Result<Frame, NoMemory> {
-        let mut first = self.frames.take_run(count, false);
+        let mut first = self.frames.take_run(count);
         while first.is_none() && self.cache.evict(self.frames, EVICT.max(count as usize)) > 0 {
-            first = self.frames.take_run(count, false);
+            first = self.frames.take_run(count);
         }
         let first = first.ok_or(NoMemory)?;
         for n in 0..count {

@@ -202,12 +202,19 @@ impl Regions {
     }
 
     /// Whether two more regions fit: what a split at both ends needs.
-    pub fn room(&self) -> Result<(), NoMemory> {
-        if self.list.len() + 2 <= REGIONS_MAX {
-            Ok(())
-        } else {
-            Err(NoMemory)
+    pub fn room(&mut self) -> Result<(), NoMemory> {
+        if self.list.len() + 2 > REGIONS_MAX {
+            return Err(NoMemory);
         }
+        self.list.try_reserve(2).map_err(|_| NoMemory)
+    }
+
+    /// An empty list with room for as many.
+    pub fn empty_like(&self) -> Result<Regions, NoMemory> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(self.list.len())
+            .map_err(|_| NoMemory)?;
+        Ok(Regions { list })
     }
 
     /// Adds a region where nothing is.
@@ -352,6 +359,7 @@ impl Regions {
                 files.remove(file);
             }
         }
+        self.list = Vec::new();
     }
 }
 

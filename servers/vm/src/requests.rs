@@ -12,10 +12,11 @@ use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
-    DropCaches, Dropped, Exit, FdLookupDone, Force, Fork, FrameFigures, HandleMemory, MapFlags,
-    MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone,
-    Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits,
-    SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
+    DropCaches, Dropped, Exit, FdLookupDone, Footprint, Force, Fork, FrameFigures, HandleMemory,
+    MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, OutOfMemoryDone,
+    PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
+    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters,
+    VmFigures, VmFrames,
 };
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
@@ -89,6 +90,7 @@ impl Server {
                     server.service_frames(r.slot).ok_or(Errno::ENOENT)
                 })
             }
+            Footprint::KIND => self.typed(source, message, Server::footprint_of),
             SpaceInfo::KIND => self.typed(source, message, Server::space_info),
             VmCounters::KIND => self.typed(source, message, Server::counters),
             RegionAt::KIND => self.typed(source, message, Server::region_at),
@@ -149,6 +151,11 @@ impl Server {
 
     /// A posted message. Malformed ones have nobody to complain to and are dropped.
     pub(crate) fn handle_post(&mut self, source: Endpoint, message: &Message) {
+        if source == Endpoint::PM
+            && let Some(done) = OutOfMemoryDone::decode(message)
+        {
+            return self.out_of_memory_done(done);
+        }
         if source != Endpoint::VFS {
             return;
         }
@@ -414,6 +421,7 @@ impl Server {
                 .sum(),
             waiting: (self.page_ins.len()
                 + self.later.len()
+                + self.shortage.starved.len()
                 + self.pending_maps.len()
                 + self.pending_syncs.len()) as u64,
             used_frames: used - cached.min(used),

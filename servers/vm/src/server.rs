@@ -5,12 +5,13 @@
 
 use crate::cache::Key;
 use crate::files::FileId;
-use crate::frames::Frames;
+use crate::frames::{Claim, Frames};
 use crate::jobs::{Job, PageIns};
 use crate::linux::PendingMap;
 use crate::pool::Pool;
 use crate::region::Backing;
 use crate::sanity;
+use crate::shortage::Shortage;
 use crate::space::{Limits, Space};
 use crate::sync::PendingSync;
 use crate::table::NoMemory;
@@ -62,6 +63,7 @@ pub struct Server {
     spaces: Vec<Option<Space>>,
     processes: Vec<Option<Process>>,
     pub(crate) page_ins: PageIns,
+    pub(crate) shortage: Shortage,
     /// Jobs that wait for a frame of which only its time is known.
     pub(crate) later: Vec<Job>,
     pub(crate) pending_maps: BTreeMap<u64, PendingMap>,
@@ -83,6 +85,7 @@ impl Server {
             spaces: Vec::new(),
             processes: (0..MAX_PROCESSES).map(|_| None).collect(),
             page_ins: PageIns::default(),
+            shortage: Shortage::default(),
             later: Vec::new(),
             pending_maps: BTreeMap::new(),
             pending_syncs: BTreeMap::new(),
@@ -115,6 +118,13 @@ impl Server {
 
     /// Handles a message, except the kernel's own.
     pub fn handle(&mut self, source: Endpoint, class: Class, message: &Message) {
+        let service = self.process(source).is_some_and(|p| p.service);
+        let claim = if service {
+            Claim::Service
+        } else {
+            Claim::Program
+        };
+        self.pool.frames.set_claim(claim);
         match class {
             Class::Call => {
                 let reply = self.handle_call(source, message);
@@ -170,6 +180,7 @@ impl Server {
 
     /// Gives back file references that no region needs, and checks the invariants if asked.
     pub fn settle(&mut self) {
+        self.settle_shortage();
         self.tell_written();
         let mut gone = Vec::new();
         while let Some((file, references)) = self.pool.files.give_back() {
@@ -353,7 +364,10 @@ impl Server {
         let space = if share {
             space.users += 1;
             index
+        } else if self.pool.exhausted() {
+            return Err(Errno::ENOMEM);
         } else {
+            self.pool.frames.set_claim(Claim::Program);
             let copy = space.fork(&mut self.pool)?;
             self.add_space(copy)
         };

@@ -246,7 +246,13 @@ impl Space {
         if self.regions.overlapping(start, end).is_empty() {
             return Ok(());
         }
-        self.regions.room()?;
+        // Only a hole in a region's middle needs another one.
+        if let [region] = self.regions.overlapping(start, end)
+            && region.start < start
+            && region.end > end
+        {
+            self.regions.room()?;
+        }
         self.drop_pages(pool, start, end);
         self.regions.remove(start, end, &mut pool.files);
         self.hint = self.hint.max(end.min(self.mmap_top()));

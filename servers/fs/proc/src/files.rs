@@ -55,7 +55,9 @@ impl<S: Source> Proc<S> {
         let inode = self.inode(ino)?;
         let writable = match inode {
             Inode::Global(index) => global_mode(GLOBAL[index].2) & 0o222 != 0,
-            Inode::Process(of) => matches!(of.item, Item::ExecFault | Item::Memory),
+            Inode::Process(of) => {
+                matches!(of.item, Item::ExecFault | Item::Memory | Item::OomAdjust)
+            }
         };
         writable.then_some(inode).ok_or(Errno::EROFS)
     }
@@ -191,6 +193,14 @@ impl<S: Source> Proc<S> {
             Item::ExecFault => {
                 let who = source.process(of.pid)?.who;
                 Ok(format!("{}\n", source.exec_fault(who)?).into_bytes())
+            }
+            Item::OomScore => {
+                let score = source.oom(of.pid)?.score;
+                Ok(format!("{score}\n").into_bytes())
+            }
+            Item::OomAdjust => {
+                let adjust = source.oom(of.pid)?.adjust;
+                Ok(format!("{adjust}\n").into_bytes())
             }
             Item::DescriptorInfo => process::descriptor_info(source, of.pid, of.fd as i32),
             Item::Directory | Item::Descriptors | Item::DescriptorInfos | Item::Tasks => {
@@ -370,6 +380,7 @@ fn item_mode(item: Item) -> u32 {
         Item::Descriptor => S_IFLNK | 0o700,
         Item::Environ | Item::Auxv | Item::DescriptorInfo => S_IFREG | 0o400,
         Item::ExecFault | Item::Memory => S_IFREG | 0o600,
+        Item::OomAdjust => S_IFREG | 0o644,
         _ => S_IFREG | 0o444,
     }
 }
@@ -469,6 +480,12 @@ impl<S: Source> FileSystem for Proc<S> {
         let text = text.ok_or(Errno::EINVAL)?;
         from.copy_in(0, text)?;
         match inode {
+            Inode::Process(of) if of.item == Item::OomAdjust => {
+                let text = core::str::from_utf8(text.trim_ascii());
+                let number = text.ok().and_then(|text| text.parse().ok());
+                let adjust = number.ok_or(Errno::EINVAL)?;
+                self.source.set_oom_adjust(of.pid, who, adjust)?;
+            }
             Inode::Process(of) => {
                 let (step, errno) = fault(text).ok_or(Errno::EINVAL)?;
                 let who = self.source.process(of.pid)?.who;

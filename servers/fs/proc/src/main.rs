@@ -9,8 +9,8 @@ use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{Terminal, TerminalOf};
 use abi::proto::pm::{
-    DebugCopy, NameOf, NextPid, NextTid, PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName,
-    ProcessOf,
+    DebugCopy, NameOf, NextPid, NextTid, OomFigures, OomScore, PidOf, PmCounters, PmFigures,
+    ProcessFigures, ProcessName, ProcessOf, SetOomAdjust,
 };
 use abi::proto::vfs::{
     DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MappedPath,
@@ -102,6 +102,12 @@ impl Source for System {
     }
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno> {
         call(Endpoint::PM, PidOf { who }).map(|found| found.pid)
+    }
+    fn oom(&self, pid: u32) -> Result<OomFigures, Errno> {
+        call(Endpoint::PM, OomScore { pid })
+    }
+    fn set_oom_adjust(&self, pid: u32, who: Endpoint, adjust: i32) -> Result<(), Errno> {
+        call(Endpoint::PM, SetOomAdjust { pid, who, adjust })
     }
     fn pm(&self) -> Result<PmFigures, Errno> {
         call(Endpoint::PM, PmCounters {})

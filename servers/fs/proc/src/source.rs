@@ -3,7 +3,7 @@
 use abi::exec::ExecBackend;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::Terminal;
-use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
+use abi::proto::pm::{OomFigures, PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
@@ -35,6 +35,10 @@ pub trait Source {
     fn next_tid(&self, pid: u32, from: u32) -> Result<u32, Errno>;
     /// PM: the process id of an endpoint.
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno>;
+    /// PM: how a process is seen when memory is used up.
+    fn oom(&self, pid: u32) -> Result<OomFigures, Errno>;
+    /// PM: adjusts that for `who`. `EACCES`, `EINVAL`.
+    fn set_oom_adjust(&self, pid: u32, who: Endpoint, adjust: i32) -> Result<(), Errno>;
     /// PM's counters.
     fn pm(&self) -> Result<PmFigures, Errno>;
     /// VM: the size of an address space.

@@ -6,7 +6,7 @@ use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::Terminal;
-use abi::proto::pm::{PmFigures, ProcessFigures, ProcessName};
+use abi::proto::pm::{OomFigures, PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
@@ -248,6 +248,16 @@ impl Source for Two {
     }
     fn randomize(&self) -> bool {
         true
+    }
+    fn oom(&self, _: u32) -> Result<OomFigures, Errno> {
+        let (score, adjust) = (17, -5);
+        Ok(OomFigures { score, adjust })
+    }
+    fn set_oom_adjust(&self, _: u32, _: Endpoint, adjust: i32) -> Result<(), Errno> {
+        match adjust {
+            -1000..=1000 => Ok(()),
+            _ => Err(Errno::EINVAL),
+        }
     }
     fn exec_fault(&self, _: Endpoint) -> Result<u32, Errno> {
         Ok(3)

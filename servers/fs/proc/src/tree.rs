@@ -161,6 +161,10 @@ pub enum Item {
     Auxv,
     /// Its memory.
     Memory,
+    /// What it is worth when memory is used up.
+    OomScore,
+    /// The adjustment of that.
+    OomAdjust,
 }
 
 /// The entries of a process's directory. In task/TID the last is missing.
@@ -181,6 +185,8 @@ pub const PROCESS: &[(&str, Item)] = &[
     ("environ", Item::Environ),
     ("auxv", Item::Auxv),
     ("mem", Item::Memory),
+    ("oom_score", Item::OomScore),
+    ("oom_score_adj", Item::OomAdjust),
     ("exec-fault", Item::ExecFault),
     ("task", Item::Tasks),
 ];
@@ -204,6 +210,8 @@ const ITEMS: &[Item] = &[
     Item::Environ,
     Item::Tasks,
     Item::ExecFault,
+    Item::OomScore,
+    Item::OomAdjust,
     Item::MountInfo,
     Item::Auxv,
     Item::Memory,

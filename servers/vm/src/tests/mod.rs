@@ -6,4 +6,5 @@ mod machine;
 mod model;
 mod msync;
 mod program;
+mod shortage;
 mod waiting;

@@ -3,7 +3,6 @@
 //! programs, orders of things and shortages that are easier to make on the host.
 
 use super::machine::{DEV, FS, INIT, Machine, byte};
-use crate::fault::Access;
 use crate::server::Effect;
 use abi::kernel::MemoryRequest;
 use abi::message::reply_result;
@@ -13,7 +12,6 @@ use linux_raw_sys::general as linux;
 use std::vec::Vec;
 
 const SIGBUS: i32 = 7;
-const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 
 fn map_file(machine: &mut Machine, ino: u64, pages: u64, prot: u64) -> u64 {
@@ -313,33 +311,6 @@ fn populate_waits_for_its_pages() {
     };
     let at = abi::errno::result_from_word(message.kind).unwrap();
     assert_ne!(machine.entry(INIT, at + PAGE), 0);
-}
-
-#[test]
-fn memory_that_runs_out_evicts_and_then_kills_one_process() {
-    let mut machine = Machine::new(4);
-    for page in 0..200 {
-        machine.cache(1, page * PAGE);
-    }
-    let figures = machine.call(Endpoint::RS, proto::VmCounters {}).unwrap();
-    assert_eq!(figures.cached, 200 * PAGE);
-    let flags = (linux::MAP_PRIVATE | linux::MAP_ANONYMOUS | linux::MAP_NORESERVE) as u64;
-    let args = [0, 16 << 20, 3, flags, u64::MAX, 0];
-    let at = machine
-        .linux(INIT, linux::__NR_mmap, &args)
-        .unwrap()
-        .unwrap();
-    let died = (0..4096)
-        .map(|page| machine.access(INIT, at + page * PAGE, Access::Write))
-        .find_map(Result::err);
-    assert_eq!(died, Some(SIGKILL));
-    let figures = machine.call(Endpoint::RS, proto::VmCounters {}).unwrap();
-    assert_eq!(figures.cached, 0, "clean pages go before processes do");
-    machine
-        .call(Endpoint::PM, proto::Exit { who: INIT })
-        .unwrap();
-    let after = machine.call(Endpoint::RS, proto::VmCounters {}).unwrap();
-    assert!(after.free > figures.free + (1 << 20));
 }
 
 #[test]
