@@ -32,6 +32,7 @@ pub mod proto;
 pub mod routes;
 pub mod sabotage;
 pub mod trace;
+pub mod tunable;
 
 pub use endpoint::Endpoint;
 pub use errno::Errno;

@@ -372,6 +372,21 @@ protocol! {
         /// Bytes written.
         len: u64,
     };
+    /// Call by proc: a limit of [`crate::tunable`]. `EINVAL` for what is none of VFS's.
+    Tunable = 44 {
+        /// Which.
+        which: u32,
+    } -> TunableValue {
+        /// What it is.
+        value: u64,
+    };
+    /// Call by proc: sets a limit of [`crate::tunable`]; what is above it stays. `EINVAL`.
+    SetTunable = 45 {
+        /// Which.
+        which: u32,
+        /// What it is from now on.
+        value: u64,
+    };
     /// *Posted* by RS: a file system or driver died. What is asked of it, and will be, is
     /// answered `EIO`.
     Died = 29 {

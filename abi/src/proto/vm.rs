@@ -469,6 +469,16 @@ protocol! {
         /// What is there now.
         value: u64,
     };
+    /// Call by proc: the most regions of an address space (vm/max_map_count).
+    MapMax = 35 {} -> MapMaxNow {
+        /// How many.
+        regions: u64,
+    };
+    /// Call by proc: sets it; spaces that have more keep them.
+    SetMapMax = 36 {
+        /// How many.
+        regions: u64,
+    };
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
     /// to 8 bytes. `EFAULT` where it is not.

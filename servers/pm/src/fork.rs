@@ -8,6 +8,7 @@ use crate::signal::set::{SIGCHLD, SIGNALS};
 use crate::system::System;
 use crate::table::{AltStack, Call, Halt, Process, Thread};
 use crate::trace::After;
+use abi::endpoint::MAX_PROCESSES;
 use abi::message::WORDS;
 use abi::proto::{vfs, vm};
 use abi::{Endpoint, Errno};
@@ -47,6 +48,11 @@ impl Plan {
         self.flags & flag as u64 != 0
     }
 }
+
+/// Places for threads: some of the kernel's are the services'.
+const PLACES: usize = MAX_PROCESSES - 32;
+/// Of these, those that only root's threads get.
+const ROOT_SHARE: usize = 16;
 
 impl<S: System> Pm<S> {
     /// fork.
@@ -92,10 +98,20 @@ impl<S: System> Pm<S> {
         self.clone_process(caller, plan)
     }
 
+    /// The last places in the table of threads are root's: `EAGAIN` for others.
+    fn check_share(&self, pid: u32) -> Result<(), Errno> {
+        let used = self.table.slots().count();
+        if used + ROOT_SHARE >= PLACES && !self.is_root(pid) {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
     fn clone_process(&mut self, caller: Caller, plan: Plan) -> Result<Outcome, Errno> {
         if self.ending.is_some() {
             return Err(Errno::EAGAIN);
         }
+        self.check_share(caller.pid)?;
         let thread = plan.has(linux::CLONE_THREAD);
         let who = self.sys.fork(caller.who)?;
         let tid = self.table.new_pid();

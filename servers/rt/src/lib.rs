@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod args;
 pub mod cell;
+pub mod charge;
 pub mod clock;
 pub mod copy;
 pub mod entry;

@@ -146,6 +146,13 @@ impl Vfs {
                 let backend = self.exec.backend.get();
                 Ok(vfs::ExecBackendNow { backend })
             }),
+            vfs::Tunable::KIND => answer(message, |r: vfs::Tunable| {
+                let value = self.accounts.get(r.which)?;
+                Ok(vfs::TunableValue { value })
+            }),
+            vfs::SetTunable::KIND => answer(message, |r: vfs::SetTunable| {
+                self.accounts.set(r.which, r.value)
+            }),
             vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
                 self.exec.trace.set(r.on);
                 Ok(())

@@ -6,13 +6,14 @@
 
 use crate::file::{Kind, OpenFile};
 use crate::poll::{Asked, Changes, Counts, READABLE, look};
-use crate::state::Vfs;
+use crate::state::{Caller, Vfs};
 use abi::Errno;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
+use rt::charge::Charge;
 
 /// Sets within sets.
 const NESTED_MAX: usize = 5;
@@ -33,6 +34,7 @@ struct Watch {
     /// What had happened to the file when it was last told of (for EPOLLET).
     told: Cell<Option<Counts>>,
     asked: Cell<Asked>,
+    _charge: Charge,
 }
 
 impl Watch {
@@ -91,9 +93,10 @@ impl Epoll {
     }
 
     /// EPOLL_CTL_ADD: `EEXIST`, `EPERM` for what is always ready, `ELOOP`, `EINVAL` for
-    /// itself.
+    /// itself, `ENOSPC` when the user watches too many.
     pub fn add(
         self: &Rc<Self>,
+        c: &Caller,
         fd: i32,
         file: &Rc<OpenFile>,
         events: u32,
@@ -112,6 +115,7 @@ impl Epoll {
         if watches.contains_key(&key) {
             return Err(Errno::EEXIST);
         }
+        let charge = c.vfs.accounts.watches.charge(c.payer(), 1);
         let watch = Watch {
             key,
             file: Rc::downgrade(file),
@@ -120,6 +124,7 @@ impl Epoll {
             spent: Cell::new(false),
             told: Cell::new(None),
             asked: Cell::new(None),
+            _charge: charge.ok_or(Errno::ENOSPC)?,
         };
         watches.insert(key, Rc::new(watch));
         drop(watches);

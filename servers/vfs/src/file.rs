@@ -8,7 +8,7 @@ use crate::locks::Owner;
 use crate::pipe::PipeEnd;
 use crate::poll::Counts;
 use crate::socket::Socket;
-use crate::state::{Counters, Vfs};
+use crate::state::{Caller, Counters};
 use crate::timer::Timer;
 use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;
@@ -16,6 +16,7 @@ use abi::Errno;
 use alloc::rc::Rc;
 use core::cell::Cell;
 use linux_raw_sys::general as linux;
+use rt::charge::Charge;
 
 /// What reading and writing means.
 pub enum Kind {
@@ -55,6 +56,7 @@ pub struct OpenFile {
     pub turn: Turn,
     counters: Rc<Counters>,
     _writing: Option<Writing>,
+    _charge: Charge,
 }
 
 /// The open flags that F_GETFL shows.
@@ -74,19 +76,22 @@ pub const CHANGEABLE_FLAGS: u32 =
     linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME;
 
 impl OpenFile {
-    /// An open file with the flags of open(2).
+    /// An open file with the flags of open(2). `ENFILE`.
     pub fn new(
-        vfs: &Vfs,
+        c: &Caller,
         kind: Kind,
         vnode: Option<Rc<Vnode>>,
         place: Option<Place>,
         flags: u32,
-    ) -> Rc<OpenFile> {
+    ) -> Result<Rc<OpenFile>, Errno> {
+        let vfs = &c.vfs;
+        let charge = vfs.accounts.files.charge(c.payer(), 1);
+        let charge = charge.ok_or(Errno::ENFILE)?;
         Counters::up(&vfs.counters.files);
         let writes = matches!(kind, Kind::File) && flags & linux::O_ACCMODE != linux::O_RDONLY;
         let writing = vnode.as_ref().filter(|v| writes && v.is_regular());
         let writing = writing.map(Writing::more);
-        Rc::new(OpenFile {
+        Ok(Rc::new(OpenFile {
             id: vfs.counters.unique(),
             kind,
             vnode,
@@ -96,7 +101,8 @@ impl OpenFile {
             turn: Turn::new(vfs.counters.clone()),
             counters: vfs.counters.clone(),
             _writing: writing,
-        })
+            _charge: charge,
+        }))
     }
 
     /// Access mode and status flags.

@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod absent;
 pub mod access;
+pub mod accounts;
 pub mod block;
 pub mod calls;
 pub mod device;

@@ -3,6 +3,7 @@
 use abi::Errno;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use rt::charge::Charge;
 use rt::task::Event;
 
 /// Whose lock it is.
@@ -37,10 +38,16 @@ pub struct Lock {
     pub exclusive: bool,
 }
 
+/// A lock that is set.
+struct Held {
+    lock: Lock,
+    _charge: Charge,
+}
+
 /// The locks of one file.
 #[derive(Default)]
 pub struct Locks {
-    held: RefCell<Vec<Lock>>,
+    held: RefCell<Vec<Held>>,
     /// Signalled when locks go.
     pub changed: Event,
 }
@@ -56,6 +63,7 @@ impl Locks {
         self.held
             .borrow()
             .iter()
+            .map(|held| held.lock)
             .find(|held| {
                 held.owner != wanted.owner
                     && held.owner.is_flock() == wanted.owner.is_flock()
@@ -63,54 +71,79 @@ impl Locks {
                     && held.start < wanted.end
                     && wanted.start < held.end
             })
-            .copied()
     }
 
-    /// Sets the lock, replacing the owner's own in its range. `EAGAIN`.
-    pub fn set(&self, wanted: Lock) -> Result<(), Errno> {
+    /// Sets the lock, replacing the owner's own in its range. `charge` is for two: one may be
+    /// left of a lock that is parted. `EAGAIN`, `ENOLCK`.
+    pub fn set(&self, wanted: Lock, mut charge: Charge) -> Result<(), Errno> {
         if self.conflict(&wanted).is_some() {
             return Err(Errno::EAGAIN);
         }
-        self.clear(wanted.owner, wanted.start, wanted.end);
-        self.held.borrow_mut().push(wanted);
+        let mut held = self.held.borrow_mut();
+        held.try_reserve(2).map_err(|_| Errno::ENOLCK)?;
+        drop(held);
+        let spare = charge.split(1);
+        self.clear(wanted.owner, wanted.start, wanted.end, Some(spare))?;
+        self.held.borrow_mut().push(Held {
+            lock: wanted,
+            _charge: charge,
+        });
         Ok(())
     }
 
-    /// Removes the owner's locks from a range; a lock around it is split.
-    pub fn clear(&self, owner: Owner, start: u64, end: u64) {
+    /// Removes the owner's locks from a range. A lock around it is split: `ENOLCK` without a
+    /// spare charge.
+    pub fn clear(
+        &self,
+        owner: Owner,
+        start: u64,
+        end: u64,
+        spare: Option<Charge>,
+    ) -> Result<(), Errno> {
         let mut held = self.held.borrow_mut();
+        // The owner's locks do not overlap, so at most one reaches out at both ends.
+        let around = |lock: &Lock| lock.owner == owner && lock.start < start && end < lock.end;
+        if let Some(at) = held.iter().position(|held| around(&held.lock)) {
+            let charge = spare.ok_or(Errno::ENOLCK)?;
+            held.try_reserve(1).map_err(|_| Errno::ENOLCK)?;
+            let lock = Lock {
+                start: end,
+                ..held[at].lock
+            };
+            held[at].lock.end = start;
+            held.push(Held {
+                lock,
+                _charge: charge,
+            });
+            drop(held);
+            self.changed.signal();
+            return Ok(());
+        }
         let mut changed = false;
-        let mut pieces = Vec::new();
-        held.retain(|lock| {
+        held.retain_mut(|Held { lock, .. }| {
             if lock.owner != owner || lock.end <= start || end <= lock.start {
                 return true;
             }
             changed = true;
             if lock.start < start {
-                pieces.push(Lock {
-                    end: start,
-                    ..*lock
-                });
+                lock.end = start;
+            } else {
+                lock.start = end;
             }
-            if end < lock.end {
-                pieces.push(Lock {
-                    start: end,
-                    ..*lock
-                });
-            }
-            false
+            lock.start < lock.end
         });
-        held.extend(pieces);
         drop(held);
         if changed {
             self.changed.signal();
         }
+        Ok(())
     }
 
     /// Removes all of the owner's locks.
     pub fn release(&self, owner: Owner) {
         if !self.held.borrow().is_empty() {
-            self.clear(owner, 0, u64::MAX);
+            // All of them: none is split.
+            let _ = self.clear(owner, 0, u64::MAX, None);
         }
     }
 }

@@ -98,6 +98,10 @@ pub trait Machine {
     fn wall_clock(&self) -> u64;
     /// Arms the one timer (0 disarms).
     fn set_timer(&self, deadline: u64);
+    /// Bytes of the machine's memory.
+    fn memory(&self) -> u64 {
+        256 << 20
+    }
     /// The run specification.
     fn run_specification(&self) -> Result<Vec<u8>, Errno>;
     /// What programs are told of the processor.

@@ -238,6 +238,10 @@ impl Machine for Native {
         rt::copy::safecopy_to(to, grant, 0, data)
     }
 
+    fn memory(&self) -> u64 {
+        kernel::boot_info().map_or(64 << 20, |info| info.ram_bytes)
+    }
+
     fn now(&self) -> u64 {
         self.clock.uptime_ns()
     }

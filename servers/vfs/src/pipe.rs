@@ -6,22 +6,21 @@
 
 use crate::poll::Changes;
 use crate::sabotage;
-use crate::state::{Caller, Counters, Vfs};
+use crate::state::{Caller, Counters};
 use crate::transfer::{Memory, copy_out, repair, repairable};
 use crate::user::{UserMemory, zeroed};
 use crate::vnode::Vnode;
 use abi::proto::pm;
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, PAGE_SIZE};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
+use rt::charge::Charge;
 
-/// Default capacity, bytes.
-pub const CAPACITY: usize = 64 << 10;
-/// Largest capacity F_SETPIPE_SZ gives.
-pub const CAPACITY_MAX: usize = 1 << 20;
+/// Most bytes of a write that are read from the writer at once.
+const PIECE: usize = 64 << 10;
 /// Writes up to this are not torn.
 pub const PIPE_BUF: usize = 4096;
 
@@ -30,7 +29,8 @@ pub struct Pipe {
     /// Its number, for /proc/PID/fd.
     pub id: u64,
     data: RefCell<VecDeque<u8>>,
-    capacity: Cell<usize>,
+    /// The pages it may fill.
+    pages: RefCell<Charge>,
     readers: Cell<u64>,
     writers: Cell<u64>,
     /// Readers and writers there ever were: a fifo's open waits for a new one.
@@ -95,19 +95,21 @@ impl Drop for Pipe {
 }
 
 impl Pipe {
-    /// An empty pipe without ends.
-    pub fn new(vfs: &Vfs) -> Rc<Pipe> {
+    /// An empty pipe without ends; `None` when there are too many.
+    pub fn new(c: &Caller) -> Option<Rc<Pipe>> {
+        let vfs = &c.vfs;
+        let pages = vfs.accounts.pipe(c.payer())?;
         Counters::up(&vfs.counters.pipes);
-        Rc::new(Pipe {
+        Some(Rc::new(Pipe {
             id: vfs.counters.unique(),
             data: RefCell::default(),
-            capacity: Cell::new(CAPACITY),
+            pages: RefCell::new(pages),
             readers: Cell::new(0),
             writers: Cell::new(0),
             arrivals: Cell::new((0, 0)),
             changes: Changes::new(vfs),
             counters: vfs.counters.clone(),
-        })
+        }))
     }
 
     /// Bytes in it.
@@ -158,19 +160,33 @@ impl Pipe {
 
     /// F_GETPIPE_SZ.
     pub fn capacity(&self) -> usize {
-        self.capacity.get()
+        self.pages.borrow().amount() as usize * PAGE_SIZE
     }
 
-    /// F_SETPIPE_SZ.
-    pub fn set_capacity(&self, wanted: usize) -> Result<usize, Errno> {
-        if wanted > CAPACITY_MAX {
-            return Err(Errno::EPERM);
-        }
+    /// F_SETPIPE_SZ: `EPERM` beyond the size that a pipe may have, or when the user has too
+    /// many pages.
+    pub fn set_capacity(&self, c: &Caller, wanted: usize) -> Result<usize, Errno> {
+        let accounts = &c.vfs.accounts;
+        let payer = c.payer();
         let capacity = wanted.max(PIPE_BUF).next_power_of_two();
+        let pages = (capacity / PAGE_SIZE) as u64;
+        let grows = pages > self.pages.borrow().amount();
+        if grows && !payer.privileged {
+            let soft = accounts.pipe_soft.get();
+            let used = accounts.pipes.used_by(payer.user) + pages;
+            if capacity as u64 > accounts.pipe_max.get() || soft != 0 && used > soft {
+                return Err(Errno::EPERM);
+            }
+        }
         if self.len() > capacity {
             return Err(Errno::EBUSY);
         }
-        self.capacity.set(capacity);
+        if !self.pages.borrow_mut().resize(payer, pages) {
+            return Err(match payer.privileged {
+                true => Errno::ENOMEM,
+                false => Errno::EPERM,
+            });
+        }
         self.changes.output();
         Ok(capacity)
     }
@@ -211,7 +227,7 @@ impl Pipe {
         copy_out(&*c.vfs.machine, memory, bytes)?;
         let taken = taken.min(data.len());
         data.drain(..taken);
-        if data.is_empty() && data.capacity() > CAPACITY {
+        if data.is_empty() && data.capacity() > PIECE {
             *data = VecDeque::new();
         }
         drop(data);
@@ -232,7 +248,7 @@ impl Pipe {
         let user = UserMemory::new(who, &c.vfs.vm);
         let mut done = 0;
         while done < len {
-            let n = (len - done).min(CAPACITY as u64) as usize;
+            let n = (len - done).min(PIECE as u64) as usize;
             let put = async {
                 let mut piece = zeroed(n)?;
                 user.read(address + done, &mut piece).await?;
@@ -243,7 +259,7 @@ impl Pipe {
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
             }
-            if done % CAPACITY as u64 != 0 {
+            if done % PIECE as u64 != 0 {
                 break;
             }
         }
@@ -266,7 +282,7 @@ impl Pipe {
                 return Ok(0);
             }
             let left = data.len() - done;
-            let room = self.capacity.get().saturating_sub(self.len());
+            let room = self.capacity().saturating_sub(self.len());
             // A small write waits until it fits whole.
             let n = if left <= PIPE_BUF && done == 0 && room < left {
                 0
@@ -281,7 +297,10 @@ impl Pipe {
                 }
             }
             let mut queue = self.data.borrow_mut();
-            queue.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
+            // Never more than is charged.
+            let wanted = (2 * queue.capacity()).clamp(queue.len() + n, self.capacity());
+            let more = wanted - queue.len();
+            queue.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
             queue.extend(&data[done..done + n]);
             drop(queue);
             done += n;
@@ -302,7 +321,7 @@ impl Pipe {
             }
         }
         if end.writes {
-            if self.capacity.get() - self.len().min(self.capacity.get()) >= PIPE_BUF {
+            if self.capacity().saturating_sub(self.len()) >= PIPE_BUF {
                 ready |= linux::POLLOUT | linux::POLLWRNORM;
             }
             if self.readers.get() == 0 {
@@ -330,11 +349,14 @@ pub async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<Pipe
     let writes = access != linux::O_RDONLY;
     let nonblock = flags & linux::O_NONBLOCK != 0;
     let pipe = vnode.fifo.borrow().upgrade();
-    let pipe = pipe.unwrap_or_else(|| {
-        let pipe = Pipe::new(&c.vfs);
-        *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
-        pipe
-    });
+    let pipe = match pipe {
+        Some(pipe) => pipe,
+        None => {
+            let pipe = Pipe::new(c).ok_or(Errno::ENOMEM)?;
+            *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
+            pipe
+        }
+    };
     if writes && !reads && nonblock && pipe.readers.get() == 0 {
         return Err(Errno::ENXIO);
     }

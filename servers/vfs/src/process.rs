@@ -10,6 +10,7 @@ use abi::{Endpoint, Errno};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use rt::charge::Payer;
 
 /// User and group ids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -130,6 +131,15 @@ impl Process {
             figures: self.figures.clone(),
             fixed_layout: self.fixed_layout.clone(),
             exec_fault: Fault::default(),
+        }
+    }
+
+    /// Who pays for what it makes VFS keep.
+    pub fn payer(&self) -> Payer {
+        let ids = self.ids.get();
+        Payer {
+            user: ids.uid,
+            privileged: ids.euid == 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The server's state, shared by its tasks.
 
 use crate::absent::Absent;
+use crate::accounts::Accounts;
 use crate::device::Driver;
 use crate::exec::Control;
 use crate::machine::Machine;
@@ -88,6 +89,8 @@ pub struct Vfs {
     pub randomize: bool,
     /// Paths that were looked for and not there, where the host wants to know.
     pub absent: Option<Absent>,
+    /// What programs make it keep.
+    pub accounts: Accounts,
     /// Leak checks.
     pub counters: Rc<Counters>,
 }
@@ -116,6 +119,7 @@ impl Vfs {
             exec: Control::default(),
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
+            accounts: Accounts::new(machine.memory()),
             counters: Rc::default(),
             machine,
         })

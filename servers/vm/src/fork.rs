@@ -22,7 +22,8 @@ impl Space {
     fn copy_into(&self, child: &mut Space, pool: &mut Pool) -> Result<(), NoMemory> {
         let frames = pool.frames;
         let mut cursor = Cursor::new(child.top);
-        child.regions = self.regions.empty_like()?;
+        let count = self.regions.as_slice().len();
+        child.regions.reserve(count, usize::MAX)?;
         for region in self.regions.as_slice() {
             if region.flags.contains(Flags::NO_FORK) {
                 continue;

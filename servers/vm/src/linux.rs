@@ -394,7 +394,7 @@ impl Server {
             space.find(if keep { new_addr } else { 0 }, new_len)?
         };
         let moved = moved_region(&region, old, old_end, target, new_len);
-        space.regions.room()?;
+        space.regions.room(pool.map_max)?;
         if fixed && old_len > new_len {
             space.unmap(pool, old + new_len, old_end)?;
         }
@@ -456,7 +456,7 @@ impl Server {
             if wipe && regions.iter().any(|r| r.backing != Backing::Anonymous) {
                 return Err(Errno::EINVAL);
             }
-            space.regions.room()?;
+            space.regions.room(pool.map_max)?;
             space
                 .regions
                 .change(start, end, &mut pool.files, |r| r.flags.set(flag, on));

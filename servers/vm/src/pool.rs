@@ -4,9 +4,12 @@ use crate::cache::{Cache, Key};
 use crate::files::Files;
 use crate::frames::Frames;
 use crate::lab::Lab;
+use crate::region::{REGIONS_MAX, regions_of_machine};
 use crate::table::{self, NoMemory};
 use crate::window::{Frame, Window};
+use abi::PAGE;
 use alloc::vec::Vec;
+use rt::charge::Account;
 
 /// How many cached pages are dropped at once when memory is short.
 const EVICT: usize = 64;
@@ -21,6 +24,10 @@ pub struct Pool {
     pub files: Files,
     /// File pages that shared mappings have changed and nobody was told of.
     pub written: Vec<Key>,
+    /// The most regions of a space (vm/max_map_count).
+    pub map_max: usize,
+    /// Regions of all spaces.
+    pub regions: Account,
     /// What may be missing behind VM's back.
     pub lab: Lab,
 }
@@ -28,11 +35,14 @@ pub struct Pool {
 impl Pool {
     /// A pool over all of `frames`.
     pub fn new(frames: &'static Frames) -> Pool {
+        let memory = u64::from(frames.total()) * PAGE;
         Pool {
             frames,
             cache: Cache::default(),
             files: Files::default(),
             written: Vec::new(),
+            map_max: REGIONS_MAX,
+            regions: Account::new(regions_of_machine(memory)),
             lab: Lab::default(),
         }
     }

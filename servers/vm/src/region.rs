@@ -5,6 +5,7 @@ use crate::table::NoMemory;
 use abi::PAGE;
 use abi::proto::vm::Prot;
 use alloc::vec::Vec;
+use rt::charge::{Account, Charge, Limits, Payer};
 
 bitflags::bitflags! {
     /// What a region does besides holding pages.
@@ -150,16 +151,40 @@ impl Region {
     }
 }
 
-/// The most regions of a space (Linux's default `max_map_count`).
-const REGIONS_MAX: usize = 65530;
+/// The most regions of a space at first (Linux's default `max_map_count`).
+pub const REGIONS_MAX: usize = 65530;
+
+/// Regions that every space may have however many others have: programs start, and root can do
+/// what it must.
+pub const REGIONS_SURE: usize = 256;
+
+/// Regions of all spaces that a machine with `memory` bytes may have, beyond [`REGIONS_SURE`] of
+/// each: they are on VM's heap, of which they may take a sixteenth of memory.
+pub fn regions_of_machine(memory: u64) -> Limits {
+    let machine = (memory / 16 / size_of::<Region>() as u64).max(REGIONS_SURE as u64);
+    // VM knows no users; what is sure to every space is the others' share.
+    Limits {
+        machine,
+        reserve: 0,
+        user: u64::MAX,
+    }
+}
+
+/// Everybody.
+const PAYER: Payer = Payer {
+    user: 0,
+    privileged: false,
+};
 
 /// Kept free below a stack, so that overrunning it faults (Linux's stack guard gap).
 pub const STACK_GAP: u64 = 256 * PAGE;
 
 /// The regions of a space, in order, without overlap.
-#[derive(Default, Debug, Clone)]
+#[derive(Default)]
 pub struct Regions {
     list: Vec<Region>,
+    /// For those beyond [`REGIONS_SURE`]; none where nobody counts.
+    charge: Option<Charge>,
 }
 
 impl Regions {
@@ -201,20 +226,34 @@ impl Regions {
         at >= end
     }
 
-    /// Whether two more regions fit: what a split at both ends needs.
-    pub fn room(&mut self) -> Result<(), NoMemory> {
-        if self.list.len() + 2 > REGIONS_MAX {
-            return Err(NoMemory);
+    /// No regions, to be charged to `account`.
+    pub fn new(account: &Account) -> Regions {
+        Regions {
+            list: Vec::new(),
+            charge: account.charge(PAYER, 0),
         }
-        self.list.try_reserve(2).map_err(|_| NoMemory)
     }
 
-    /// An empty list with room for as many.
-    pub fn empty_like(&self) -> Result<Regions, NoMemory> {
-        let mut list = Vec::new();
-        list.try_reserve_exact(self.list.len())
-            .map_err(|_| NoMemory)?;
-        Ok(Regions { list })
+    /// Makes room for `more` regions, of which there may be `most`. What is made room for is
+    /// charged, whatever becomes of it, until the next time.
+    pub fn reserve(&mut self, more: usize, most: usize) -> Result<(), NoMemory> {
+        let count = self.list.len() + more;
+        if count > most {
+            return Err(NoMemory);
+        }
+        let beyond = count.saturating_sub(REGIONS_SURE) as u64;
+        if let Some(charge) = &mut self.charge
+            && charge.amount() != beyond
+            && !charge.resize(PAYER, beyond)
+        {
+            return Err(NoMemory);
+        }
+        self.list.try_reserve(more).map_err(|_| NoMemory)
+    }
+
+    /// Makes room for two more regions: what a split at both ends needs.
+    pub fn room(&mut self, most: usize) -> Result<(), NoMemory> {
+        self.reserve(2, most)
     }
 
     /// Adds a region where nothing is.

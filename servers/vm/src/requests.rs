@@ -13,10 +13,10 @@ use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
     DropCaches, Dropped, Exit, FdLookupDone, Footprint, Force, Fork, FrameFigures, HandleMemory,
-    MapFlags, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, OutOfMemoryDone,
-    PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo,
-    ServiceFrames, SetBreak, SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters,
-    VmFigures, VmFrames,
+    MapFlags, MapMax, MapMaxNow, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace,
+    OutOfMemoryDone, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt,
+    RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures, SpaceInfo, SyncDone,
+    VfsMmap, VmCounters, VmFigures, VmFrames,
 };
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
@@ -108,6 +108,16 @@ impl Server {
                 let (space, pool) = server.space(r.target)?;
                 let end = check_range(r.addr, r.len)?;
                 space.protect(pool, r.addr, end, r.prot)
+            }),
+            MapMax::KIND => self.typed(source, message, |server, source, _: MapMax| {
+                server.service(source)?;
+                let regions = server.pool.map_max as u64;
+                Ok(MapMaxNow { regions })
+            }),
+            SetMapMax::KIND => self.typed(source, message, |server, source, r: SetMapMax| {
+                server.service(source)?;
+                server.pool.map_max = usize::try_from(r.regions).map_err(|_| Errno::EINVAL)?;
+                Ok(())
             }),
             Batch::KIND => self.typed(source, message, Server::batch),
             Force::KIND => self.typed(source, message, Server::force),

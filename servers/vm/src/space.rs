@@ -83,7 +83,7 @@ impl Space {
         pool.make_room()?;
         Ok(Space {
             top: table::create(pool.frames)?,
-            regions: Regions::default(),
+            regions: Regions::new(&pool.regions),
             break_start: 0,
             break_end: 0,
             limits,
@@ -172,7 +172,7 @@ impl Space {
 
     /// Adds a region over what is there, and enters the pages that the cache has.
     pub fn map(&mut self, pool: &mut Pool, region: Region) -> Result<(), Errno> {
-        self.regions.room()?;
+        self.regions.room(pool.map_max)?;
         self.check_limits(&region)?;
         self.unmap(pool, region.start, region.end)?;
         self.regions.insert(region, &mut pool.files);
@@ -251,7 +251,7 @@ impl Space {
             && region.start < start
             && region.end > end
         {
-            self.regions.room()?;
+            self.regions.room(pool.map_max)?;
         }
         self.drop_pages(pool, start, end);
         self.regions.remove(start, end, &mut pool.files);
@@ -338,7 +338,7 @@ impl Space {
         }
         let stop = mapped.min(end);
         if stop > start {
-            self.regions.room()?;
+            self.regions.room(pool.map_max)?;
             for region in self.regions.overlapping(start, stop) {
                 if region.prot != prot {
                     let (from, to) = (region.start.max(start), region.end.min(stop));
@@ -363,7 +363,7 @@ impl Space {
         old: u64,
         old_end: u64,
     ) -> Result<(), Errno> {
-        self.regions.room()?;
+        self.regions.room(pool.map_max)?;
         self.check_limits(&region)?;
         self.unmap(pool, region.start, region.end)?;
         self.regions.insert(region, &mut pool.files);

@@ -8,7 +8,7 @@ use abi::endpoint::MAX_PROCESSES;
 use abi::exec::ExecBackend;
 use abi::kernel::Counters;
 use abi::proto::pm::identity;
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, tunable};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -58,6 +58,13 @@ pub fn text(
         Global::DropCaches => return Err(Errno::EACCES),
         Global::Work => work(source)?,
         Global::ExecBackend => format!("{}\n", source.exec_backend()?.name()),
+        Global::Tunable(which) => format!("{}\n", source.tunable(which)?),
+        Global::MapMax => format!("{}\n", source.map_max()?),
+        Global::FileNr => format!(
+            "{}\t0\t{}\n",
+            source.vfs()?.files,
+            source.tunable(tunable::FILE_MAX)?
+        ),
         Global::ExecTrace => return source.exec_trace(),
         Global::Directory => return Err(Errno::EISDIR),
         Global::SelfLink | Global::ThreadSelf | Global::Link(_) => return Err(Errno::EINVAL),
@@ -239,6 +246,12 @@ fn work(source: &impl Source) -> Result<String, Errno> {
     Ok(out)
 }
 
+/// A decimal number. `EINVAL`.
+fn number(word: &[u8]) -> Result<u64, Errno> {
+    let text = core::str::from_utf8(word).ok();
+    text.and_then(|text| text.parse().ok()).ok_or(Errno::EINVAL)
+}
+
 /// Takes what was written to a file that can be written. `EINVAL` when it means nothing.
 pub fn write(source: &impl Source, what: Global, text: &[u8]) -> Result<(), Errno> {
     let word = text.trim_ascii();
@@ -248,6 +261,8 @@ pub fn write(source: &impl Source, what: Global, text: &[u8]) -> Result<(), Errn
             let backend = ExecBackend::named(word).ok_or(Errno::EINVAL)?;
             source.set_exec_backend(backend)
         }
+        Global::Tunable(which) => source.set_tunable(which, number(word)?),
+        Global::MapMax => source.set_map_max(number(word)?),
         Global::ExecTrace => match word {
             b"0" => source.set_exec_trace(false),
             b"1" => source.set_exec_trace(true),

@@ -14,12 +14,12 @@ use abi::proto::pm::{
 };
 use abi::proto::vfs::{
     DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MappedPath,
-    MountTable, NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, VfsCounters,
-    VfsFigures,
+    MountTable, NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, SetTunable, Tunable,
+    VfsCounters, VfsFigures,
 };
 use abi::proto::vm::{
-    FrameFigures, RegionAt, RegionInfo, ServiceFrames, SpaceFigures, SpaceInfo, VmCounters,
-    VmFigures, VmFrames,
+    FrameFigures, MapMax, RegionAt, RegionInfo, ServiceFrames, SetMapMax, SpaceFigures, SpaceInfo,
+    VmCounters, VmFigures, VmFrames,
 };
 use abi::{Endpoint, Errno};
 use alloc::string::String;
@@ -226,6 +226,18 @@ impl Source for System {
     }
     fn set_exec_backend(&self, backend: ExecBackend) -> Result<(), Errno> {
         call(Endpoint::VFS, SetExecBackend { backend })
+    }
+    fn tunable(&self, which: u32) -> Result<u64, Errno> {
+        call(Endpoint::VFS, Tunable { which }).map(|tunable| tunable.value)
+    }
+    fn set_tunable(&self, which: u32, value: u64) -> Result<(), Errno> {
+        call(Endpoint::VFS, SetTunable { which, value })
+    }
+    fn map_max(&self) -> Result<u64, Errno> {
+        call(Endpoint::VM, MapMax {}).map(|now| now.regions)
+    }
+    fn set_map_max(&self, regions: u64) -> Result<(), Errno> {
+        call(Endpoint::VM, SetMapMax { regions })
     }
     fn exec_trace(&self) -> Result<Vec<u8>, Errno> {
         self.filled(TRACE_MAX, |grant, len| {

@@ -89,6 +89,14 @@ pub trait Source {
     fn exec_backend(&self) -> Result<ExecBackend, Errno>;
     /// Changes it.
     fn set_exec_backend(&self, backend: ExecBackend) -> Result<(), Errno>;
+    /// VFS: a limit of [`abi::tunable`].
+    fn tunable(&self, which: u32) -> Result<u64, Errno>;
+    /// Sets it.
+    fn set_tunable(&self, which: u32, value: u64) -> Result<(), Errno>;
+    /// VM: how many regions an address space may have.
+    fn map_max(&self) -> Result<u64, Errno>;
+    /// Sets it.
+    fn set_map_max(&self, regions: u64) -> Result<(), Errno>;
     /// VFS: the stages of the last traced exec.
     fn exec_trace(&self) -> Result<Vec<u8>, Errno>;
     /// Switches the trace on or off.

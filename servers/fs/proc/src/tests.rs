@@ -227,6 +227,22 @@ impl Source for Two {
             _ => Ok(()),
         }
     }
+    fn tunable(&self, which: u32) -> Result<u64, Errno> {
+        Ok(1000 + u64::from(which))
+    }
+    fn set_tunable(&self, _: u32, value: u64) -> Result<(), Errno> {
+        if value == 0 {
+            Err(Errno::EBUSY)
+        } else {
+            Ok(())
+        }
+    }
+    fn map_max(&self) -> Result<u64, Errno> {
+        Ok(65530)
+    }
+    fn set_map_max(&self, _: u64) -> Result<(), Errno> {
+        Ok(())
+    }
     fn exec_trace(&self) -> Result<Vec<u8>, Errno> {
         Ok(b"lookup 5 vm=2 vfs=3 idle=0\n".to_vec())
     }

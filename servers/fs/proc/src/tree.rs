@@ -6,6 +6,7 @@
 
 use Global as G;
 use abi::proto::pm::identity;
+use abi::tunable;
 
 /// The root's inode number.
 pub const ROOT: u64 = 1;
@@ -44,6 +45,12 @@ pub enum Global {
     Work,
     /// How programs are loaded; can be written.
     ExecBackend,
+    /// A limit of VFS's ([`abi::tunable`]), which can be set.
+    Tunable(u32),
+    /// Open files, free ones (none), and how many there may be.
+    FileNr,
+    /// How many regions an address space may have; can be set.
+    MapMax,
     /// Where the last exec's time went; writing switches it.
     ExecTrace,
 }
@@ -57,6 +64,7 @@ const SYS_RANDOM: usize = 3;
 const SYS_VM: usize = 4;
 const SYS_FS: usize = 5;
 const ABSENTIA: usize = 6;
+const SYS_EPOLL: usize = 7;
 
 /// All entries outside the processes. The root is its own directory; directories stand first.
 pub const GLOBAL: &[Entry] = &[
@@ -67,6 +75,7 @@ pub const GLOBAL: &[Entry] = &[
     (SYS, "vm", G::Directory),
     (SYS, "fs", G::Directory),
     (0, "absentia", G::Directory),
+    (SYS_FS, "epoll", G::Directory),
     (ABSENTIA, "counters", G::Counters),
     (ABSENTIA, "frames", G::Frames),
     (ABSENTIA, "work", G::Work),
@@ -119,11 +128,28 @@ pub const GLOBAL: &[Entry] = &[
     (SYS_RANDOM, "entropy_avail", G::Line("256")),
     (SYS_RANDOM, "poolsize", G::Line("256")),
     (SYS_VM, "overcommit_memory", G::Line("0")),
-    (SYS_VM, "max_map_count", G::Line("65530")),
+    (SYS_VM, "max_map_count", G::MapMax),
     (SYS_VM, "drop_caches", G::DropCaches),
-    (SYS_FS, "file-max", G::Line("65536")),
-    (SYS_FS, "nr_open", G::Line("1048576")),
-    (SYS_FS, "pipe-max-size", G::Line("1048576")),
+    (SYS_FS, "file-max", G::Tunable(tunable::FILE_MAX)),
+    (SYS_FS, "file-nr", G::FileNr),
+    (SYS_FS, "nr_open", G::Line("4096")),
+    (SYS_FS, "mount-max", G::Tunable(tunable::MOUNT_MAX)),
+    (SYS_FS, "pipe-max-size", G::Tunable(tunable::PIPE_MAX_SIZE)),
+    (
+        SYS_FS,
+        "pipe-user-pages-soft",
+        G::Tunable(tunable::PIPE_USER_PAGES_SOFT),
+    ),
+    (
+        SYS_FS,
+        "pipe-user-pages-hard",
+        G::Tunable(tunable::PIPE_USER_PAGES_HARD),
+    ),
+    (
+        SYS_EPOLL,
+        "max_user_watches",
+        G::Tunable(tunable::MAX_USER_WATCHES),
+    ),
 ];
 
 /// What an entry of a process's directory is.

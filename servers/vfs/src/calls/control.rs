@@ -60,7 +60,7 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
             Kind::Pipe(end) => {
                 let size = i32::try_from(a[2]).map_err(|_| Errno::EINVAL)?;
                 let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
-                end.pipe.set_capacity(size).map(|size| size as u64)
+                end.pipe.set_capacity(c, size).map(|size| size as u64)
             }
             _ => Err(Errno::EBADF),
         },
@@ -110,7 +110,9 @@ async fn record_lock(
     match (command, kind) {
         (_, linux::F_RDLCK | linux::F_WRLCK) => {}
         (linux::F_SETLK | linux::F_SETLKW, linux::F_UNLCK) => {
-            vnode.locks.clear(owner, start, end);
+            // Only a part may leave two pieces.
+            let spare = c.vfs.accounts.locks.charge(c.payer(), 1);
+            vnode.locks.clear(owner, start, end, spare)?;
             return Ok(0);
         }
         _ => return Err(Errno::EINVAL),
@@ -149,10 +151,11 @@ async fn record_lock(
 
 async fn set_lock(c: &Caller, vnode: &Vnode, lock: Lock, wait: bool) -> Result<u64, Errno> {
     loop {
-        match vnode.locks.set(lock) {
-            Ok(()) => return Ok(0),
-            Err(errno) if !wait => return Err(errno),
-            Err(_) => {}
+        // One more than it is: its range may part one that is there.
+        let charge = c.vfs.accounts.locks.charge(c.payer(), 2);
+        match vnode.locks.set(lock, charge.ok_or(Errno::ENOLCK)?) {
+            Err(Errno::EAGAIN) if wait => {}
+            result => return result.map(|()| 0),
         }
         let changed = vnode.locks.changed.wait();
         if let Either::Second(()) = either(changed, c.process.interrupt.wait()).await {

@@ -19,7 +19,7 @@ const EVENTS_MAX: usize = i32::MAX as usize / EVENT;
 
 fn add(c: &Caller, kind: Kind, flags: u32) -> Result<u64, Errno> {
     let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    let file = OpenFile::new(&c.vfs, kind, None, None, status);
+    let file = OpenFile::new(c, kind, None, None, status)?;
     let fd = c
         .process
         .files()
@@ -68,7 +68,7 @@ pub async fn control(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (epoll, file) = (c.file(a[0])?, c.file(a[2])?);
     let epoll = set(&epoll)?;
     match command {
-        linux::EPOLL_CTL_ADD => epoll.add(fd(a[2]), &file, events, data)?,
+        linux::EPOLL_CTL_ADD => epoll.add(c, fd(a[2]), &file, events, data)?,
         linux::EPOLL_CTL_MOD => epoll.modify(fd(a[2]), &file, events, data)?,
         linux::EPOLL_CTL_DEL => epoll.remove(fd(a[2]), &file)?,
         _ => return Err(Errno::EINVAL),

@@ -156,7 +156,10 @@ async fn target(
     }
     let peer = c.find_socket(socket.kind, &name).await?;
     // What is sent to nobody on IP is lost: as well sent to a socket that is closed at once.
-    let peer = peer.unwrap_or_else(|| Socket::new(&c.vfs, socket.domain, socket.kind));
+    let peer = match peer {
+        Some(peer) => peer,
+        None => Socket::new(c, socket.domain, socket.kind)?,
+    };
     Ok(Some((peer, name)))
 }
 

@@ -105,6 +105,7 @@ pub async fn mount(c: &Caller, a: Args) -> Result<u64, Errno> {
     if target.is_removed() {
         return Err(Errno::ENOENT);
     }
+    c.vfs.check_mounts()?;
     let on = point(&target).ok_or(Errno::EBUSY)?;
     let wanted = Wanted {
         source: if source.is_empty() { b"none" } else { &source },

@@ -27,6 +27,7 @@ pub async fn open(c: &Caller, dirfd: u64, path: u64, flags: u64, mode: u64) -> R
     let path = c.path(path).await?;
     let files = c.process.files();
     files.free(0)?;
+    c.check_files()?;
     let start = c.start(dirfd, &path)?;
     let file = open_path(c, &start, &path, flags, mode as u32).await?;
     let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0)?;
@@ -92,7 +93,7 @@ pub async fn open_path(
                         c.made(start, path);
                         // Whoever makes a file may open it whatever its mode says.
                         let place = found.place();
-                        return Ok(OpenFile::new(&c.vfs, Kind::File, Some(vnode), place, flags));
+                        return OpenFile::new(c, Kind::File, Some(vnode), place, flags);
                     }
                     Err(Errno::EEXIST) if !exclusive => continue,
                     Err(errno) => return Err(errno),
@@ -146,7 +147,7 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
         // A socket is reached by connect(2).
         Kind::Socket(_) | Kind::File | Kind::Path => return Err(Errno::ENXIO),
     };
-    Ok(OpenFile::new(&c.vfs, kind, None, None, flags))
+    OpenFile::new(c, kind, None, None, flags)
 }
 
 /// Opens a file that exists.
@@ -163,7 +164,7 @@ async fn open_vnode(
         return Err(Errno::ENOTDIR);
     }
     if flags & linux::O_PATH != 0 {
-        return Ok(OpenFile::new(&c.vfs, Kind::Path, Some(vnode), place, flags));
+        return OpenFile::new(c, Kind::Path, Some(vnode), place, flags);
     }
     if kind == linux::S_IFLNK {
         return Err(Errno::ELOOP);
@@ -220,7 +221,7 @@ async fn open_vnode(
         // A socket is reached by connect(2).
         _ => return Err(Errno::ENXIO),
     };
-    Ok(OpenFile::new(&c.vfs, opened, Some(vnode), place, flags))
+    OpenFile::new(c, opened, Some(vnode), place, flags)
 }
 
 /// Makes a file where a walk ended. Applies the umask.

@@ -12,6 +12,9 @@ use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
+/// Files that a call may wait for without being charged.
+const FEW: u64 = 64;
+
 const READ_SET: u32 =
     linux::POLLIN | linux::POLLRDNORM | linux::POLLRDBAND | linux::POLLHUP | linux::POLLERR;
 const WRITE_SET: u32 = linux::POLLOUT | linux::POLLWRNORM | linux::POLLWRBAND | linux::POLLERR;
@@ -96,6 +99,12 @@ async fn poll_until(
     if count > OPEN_MAX as u64 {
         return Err(Errno::EINVAL);
     }
+    // What a call with few needs is bounded by the number of processes.
+    let count_bytes = count as usize * (8 + size_of::<Item>() + size_of::<usize>());
+    let _charge = match count {
+        0..FEW => None,
+        _ => Some(c.work(count_bytes)?),
+    };
     // struct pollfd: an int, two shorts.
     let mut entries = c.memory().read_vec(address, count as usize * 8).await?;
     let files = c.process.files();

@@ -130,15 +130,15 @@ const fn inet_protocol(kind: u32) -> u32 {
     }
 }
 
-fn open(c: &Caller, socket: Rc<Socket>, flags: u32) -> Rc<OpenFile> {
+fn open(c: &Caller, socket: Rc<Socket>, flags: u32) -> Result<Rc<OpenFile>, Errno> {
     let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    OpenFile::new(&c.vfs, Kind::Socket(socket), None, None, status)
+    OpenFile::new(c, Kind::Socket(socket), None, None, status)
 }
 
 /// socket(2)
 pub fn socket(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (kind, flags) = parse(a)?;
-    let file = open(c, Socket::new(&c.vfs, a[0] as u32, kind), flags);
+    let file = open(c, Socket::new(c, a[0] as u32, kind)?, flags)?;
     let files = c.process.files();
     let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0)?;
     Ok(fd as u64)
@@ -150,7 +150,8 @@ pub async fn pair(c: &Caller, a: Args) -> Result<u64, Errno> {
     if a[0] as u32 != net::AF_UNIX {
         return Err(Errno::EOPNOTSUPP);
     }
-    let ends = Socket::pair(c, kind).map(|end| open(c, end, flags));
+    let [one, other] = Socket::pair(c, kind)?;
+    let ends = [open(c, one, flags)?, open(c, other, flags)?];
     two(c, a[3], ends, flags & linux::O_CLOEXEC != 0).await
 }
 
@@ -254,9 +255,10 @@ pub async fn accept(c: &Caller, a: Args, flags: u64) -> Result<u64, Errno> {
     let (file, socket) = c.socket(a[0])?;
     let files = c.process.files();
     files.free(0)?;
+    c.check_files()?;
     let end = socket.accept(c, file.nonblocking()).await?;
     let name = end.peer_name()?;
-    let new = files.add(0, open(c, end, flags), flags & linux::O_CLOEXEC != 0)?;
+    let new = files.add(0, open(c, end, flags)?, flags & linux::O_CLOEXEC != 0)?;
     if a[1] != 0
         && let Err(errno) = c.put_address(&name, a[1], a[2]).await
     {

@@ -3,13 +3,16 @@
 use super::Args;
 use super::readwrite::{COUNT_MAX, offset, read_file, readv, write_file, writev};
 use crate::file::{Kind, OpenFile};
-use crate::pipe::{CAPACITY_MAX, Pipe, raise_pipe};
+use crate::pipe::{Pipe, raise_pipe};
 use crate::state::Caller;
 use crate::transfer::Memory;
 use crate::user::zeroed;
 use abi::Errno;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
+
+/// Most bytes of one call.
+const PIECE_MAX: usize = 1 << 20;
 
 const KNOWN: u32 =
     linux::SPLICE_F_MOVE | linux::SPLICE_F_NONBLOCK | linux::SPLICE_F_MORE | linux::SPLICE_F_GIFT;
@@ -42,7 +45,7 @@ pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
     if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
-    let len = a[4].min(COUNT_MAX).min(CAPACITY_MAX as u64);
+    let len = a[4].min(COUNT_MAX).min(PIECE_MAX as u64);
     if len == 0 {
         return Ok(0);
     }
@@ -160,7 +163,7 @@ pub async fn tee(c: &Caller, a: Args) -> Result<u64, Errno> {
         return Ok(0);
     }
     let room = room(c, sink, waits(&to, flags)).await?;
-    let bytes = source.look(a[2].min(room).min(CAPACITY_MAX as u64) as usize);
+    let bytes = source.look(a[2].min(room).min(PIECE_MAX as u64) as usize);
     sink.put(c, &bytes, false).await
 }
 

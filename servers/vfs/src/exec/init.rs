@@ -137,13 +137,13 @@ async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
                     .open(c, numbers::CONSOLE_MINOR, linux::O_RDWR)
                     .await?;
                 let kind = Kind::Device(driver, minor);
-                let file = OpenFile::new(&c.vfs, kind, node.clone(), None, linux::O_RDWR);
+                let file = OpenFile::new(c, kind, node.clone(), None, linux::O_RDWR)?;
                 terminal = Some(file.clone());
                 file
             }
             (false, _) => {
                 let kind = Kind::Device(driver(numbers::STREAM_MAJOR)?, minor);
-                OpenFile::new(&c.vfs, kind, None, None, access)
+                OpenFile::new(c, kind, None, None, access)?
             }
         };
         files.set(fd, file, false);

@@ -2,13 +2,15 @@
 
 use crate::file::OpenFile;
 use crate::socket::address::Address;
+use crate::socket::transfer::PIECE;
 use abi::Errno;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use rt::charge::Charge;
 
 /// Bytes charged for a packet besides its data, so that empty ones are not free.
-const PACKET_COST: usize = 256;
+pub const PACKET_COST: usize = 256;
 
 /// Who sent something: SCM_CREDENTIALS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,17 +35,19 @@ pub struct Packet {
     pub sender: Sender,
     /// From where.
     pub from: Option<Rc<Address>>,
+    charge: Charge,
 }
 
 impl Packet {
     /// A packet.
-    pub fn new(data: Vec<u8>, rights: Vec<Rc<OpenFile>>, sender: Sender) -> Packet {
+    pub fn new(data: Vec<u8>, rights: Vec<Rc<OpenFile>>, sender: Sender, charge: Charge) -> Packet {
         Packet {
             data,
             taken: 0,
             rights,
             sender,
             from: None,
+            charge,
         }
     }
 
@@ -106,17 +110,28 @@ impl Inbox {
     }
 
     /// Adds a packet. A stream's small pieces grow together.
-    pub fn push(&mut self, packet: Packet, stream: bool) -> Result<(), Errno> {
+    pub fn push(&mut self, mut packet: Packet, stream: bool) -> Result<(), Errno> {
         if stream
             && packet.rights.is_empty()
             && let Some(last) = self.packets.back_mut()
             && last.rights.is_empty()
             && last.sender == packet.sender
+            && last.charge.is_like(&packet.charge)
+            && last.data.len() + packet.data.len() <= PIECE as usize
         {
             let more = packet.data.len();
-            last.data.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            // Not much more than is charged.
+            let whole = last.data.len() + more;
+            let wanted = (2 * last.data.capacity()).clamp(whole, PIECE as usize);
+            let room = wanted - last.data.len();
+            last.data
+                .try_reserve_exact(room)
+                .map_err(|_| Errno::ENOMEM)?;
             last.data.extend_from_slice(&packet.data);
             self.cost += more;
+            // One packet fewer.
+            let charge = packet.charge.split(more as u64);
+            let _ = last.charge.absorb(charge);
             return Ok(());
         }
         self.packets.try_reserve(1).map_err(|_| Errno::ENOMEM)?;

@@ -11,7 +11,7 @@ pub mod options;
 pub mod transfer;
 
 use crate::poll::{Changes, READABLE, WRITABLE};
-use crate::state::{Caller, Vfs};
+use crate::state::Caller;
 use abi::Errno;
 use address::Address;
 use alloc::collections::VecDeque;
@@ -21,6 +21,7 @@ use inbox::{Inbox, Sender};
 use linux_raw_sys::{general as linux, ioctl as requests, net};
 use network::Network;
 use options::Options;
+use rt::charge::Charge;
 
 /// No more will be received.
 const RECEIVE: u32 = 1;
@@ -28,6 +29,8 @@ const RECEIVE: u32 = 1;
 const SEND: u32 = 2;
 /// Most connections that wait to be accepted (SOMAXCONN).
 const BACKLOG_MAX: usize = 4096;
+/// Bytes that a socket takes before anything is sent to it.
+const SOCKET_COST: u64 = 1024;
 /// Packets a datagram socket holds before its senders wait, on Linux
 /// /proc/sys/net/unix/max_dgram_qlen.
 const DATAGRAMS_MAX: usize = 10;
@@ -73,6 +76,7 @@ pub struct Socket {
     /// What waits for it.
     pub changes: Changes,
     network: Rc<Network>,
+    _charge: Charge,
 }
 
 /// Who makes a call.
@@ -86,8 +90,11 @@ pub fn sender(c: &Caller) -> Sender {
 }
 
 impl Socket {
-    /// A socket without a name.
-    pub fn new(vfs: &Vfs, domain: u32, kind: u32) -> Rc<Socket> {
+    /// A socket without a name. `ENOBUFS`.
+    pub fn new(c: &Caller, domain: u32, kind: u32) -> Result<Rc<Socket>, Errno> {
+        let vfs = &c.vfs;
+        let charge = vfs.accounts.sockets.charge(c.payer(), SOCKET_COST);
+        let charge = charge.ok_or(Errno::ENOBUFS)?;
         let socket = Rc::new(Socket {
             id: vfs.counters.unique(),
             domain,
@@ -105,18 +112,20 @@ impl Socket {
             options: Options::default(),
             changes: Changes::new(vfs),
             network: vfs.network.clone(),
+            _charge: charge,
         });
         vfs.network.register(&socket);
-        socket
+        Ok(socket)
     }
 
     /// Two that are connected.
-    pub fn pair(c: &Caller, kind: u32) -> [Rc<Socket>; 2] {
-        let pair = [(); 2].map(|()| Socket::new(&c.vfs, net::AF_UNIX, kind));
+    pub fn pair(c: &Caller, kind: u32) -> Result<[Rc<Socket>; 2], Errno> {
+        let one = Socket::new(c, net::AF_UNIX, kind)?;
+        let pair = [one, Socket::new(c, net::AF_UNIX, kind)?];
         let [one, other] = &pair;
         one.join(other, sender(c));
         other.join(one, sender(c));
-        pair
+        Ok(pair)
     }
 
     /// Is connected to `peer` from now on, which is `sender`.
@@ -241,7 +250,7 @@ impl Socket {
             match &mut *server.state.borrow_mut() {
                 State::Listening(waiting, most) if waiting.len() < *most => {
                     self.name_itself(c)?;
-                    let end = Socket::new(&c.vfs, self.domain, self.kind);
+                    let end = Socket::new(c, self.domain, self.kind)?;
                     *end.name.borrow_mut() = Some(to.clone());
                     end.join(self, sender(c));
                     self.join(&end, server.peer_sender.get());

@@ -1,7 +1,7 @@
 //! Sending and receiving.
 
 use super::address::Address;
-use super::inbox::{Offer, Packet};
+use super::inbox::{Offer, PACKET_COST, Packet};
 use super::{RECEIVE, SEND, Socket};
 use crate::file::OpenFile;
 use crate::pipe::raise_pipe;
@@ -12,9 +12,10 @@ use abi::Errno;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::net;
+use rt::charge::Charge;
 
 /// A stream is sent in pieces of this many bytes.
-const PIECE: u64 = 64 << 10;
+pub const PIECE: u64 = 64 << 10;
 
 /// What to send.
 pub struct Outgoing<'a> {
@@ -122,9 +123,10 @@ impl Socket {
         while done < total {
             let n = (total - done).min(PIECE);
             let piece = async {
+                let charge = self.pay(c, n, None, nonblock, deadline).await?;
                 let data = gather(c, what.segments, done, n).await?;
                 let rights = core::mem::take(&mut what.rights);
-                let packet = Packet::new(data, rights, what.sender);
+                let packet = Packet::new(data, rights, what.sender, charge);
                 self.put(c, packet, None, nonblock, deadline).await
             };
             match piece.await {
@@ -154,13 +156,48 @@ impl Socket {
             return Err(Errno::EMSGSIZE);
         }
         self.name_itself(c)?;
-        let data = gather(c, what.segments, 0, total).await?;
-        let mut packet = Packet::new(data, core::mem::take(&mut what.rights), what.sender);
-        packet.from = self.outward_name();
         let deadline = self.options.send_deadline(c);
         let to = what.to.take().map(|(socket, _)| socket);
+        let charge = self.pay(c, total, to.as_ref(), nonblock, deadline).await?;
+        let data = gather(c, what.segments, 0, total).await?;
+        let rights = core::mem::take(&mut what.rights);
+        let mut packet = Packet::new(data, rights, what.sender, charge);
+        packet.from = self.outward_name();
         self.put(c, packet, to, nonblock, deadline).await?;
         Ok(total)
+    }
+
+    /// What a packet of `len` bytes costs the caller. When the user's or the machine's share of
+    /// socket memory is used up, waits for the receiver to take something out; `ENOBUFS` when it
+    /// has nothing.
+    async fn pay(
+        &self,
+        c: &Caller,
+        len: u64,
+        to: Option<&Rc<Socket>>,
+        nonblock: bool,
+        deadline: Option<u64>,
+    ) -> Result<Charge, Errno> {
+        loop {
+            let cost = len + PACKET_COST as u64;
+            if let Some(charge) = c.vfs.accounts.sockets.charge(c.payer(), cost) {
+                return Ok(charge);
+            }
+            let peer = match to {
+                Some(to) => Some(to.clone()),
+                None => self.peer()?,
+            };
+            let Some(peer) = peer.filter(|peer| !peer.inbox.borrow().is_empty()) else {
+                return Err(Errno::ENOBUFS);
+            };
+            if self.shut.get() & SEND != 0 {
+                return Err(Errno::EPIPE);
+            }
+            if nonblock {
+                return Err(Errno::EAGAIN);
+            }
+            peer.changes.wait_until(c, deadline).await?;
+        }
     }
 
     /// Waits for room with the receiver and puts a packet there.

@@ -17,8 +17,12 @@ fn world() -> World {
     w.deliver(Endpoint::RS, Class::Call, driver.encode());
     assert_eq!(w.reply_of(Endpoint::RS), Some(Ok(0)));
     let kind = Kind::Device(w.vfs.driver(MAJOR).unwrap(), 1);
-    let file = OpenFile::new(&w.vfs, kind, None, None, linux::O_RDWR);
-    w.vfs.process(PROGRAM).unwrap().files().set(0, file, false);
+    let c = crate::state::Caller {
+        vfs: w.vfs.clone(),
+        process: w.vfs.process(PROGRAM).unwrap(),
+    };
+    let file = OpenFile::new(&c, kind, None, None, linux::O_RDWR).unwrap();
+    c.process.files().set(0, file, false);
     w
 }
 
