@@ -1,4 +1,4 @@
-//! The processes' FPU, SSE and AVX state, all of XCR0, saved and restored eagerly: on hosts
+//! The processes' FPU, SSE and AVX state, all of XCR0 but AMX, saved and restored eagerly: on hosts
 //! without VMX/SVM a program sees and may use every extension the host has, and CR0.TS
 //! traps nothing.
 
@@ -16,6 +16,11 @@ const HEADER: usize = 512;
 
 /// Components of XCR0 that a deterministic run has where the kernel decides: x87, SSE, AVX.
 const COMMON: u32 = 7;
+
+/// AMX's two components, 8 KiB: Linux gives them to a process that asks with `arch_prctl(ARCH_REQ_XCOMP_PERM)`, a call that
+/// is refused here. On hosts whose CPL3 runs natively XCR0 has them although KVM's CPUID, and so the size in its leaf
+/// 0xd, does not: XSAVE must not be asked for them.
+const TILES: u64 = 3 << 17;
 
 static AREAS: Global<u64> = Global::new(0);
 static SIZE: Global<usize> = Global::new(512);
@@ -52,9 +57,27 @@ fn configure(gate: Gate, all: bool) {
     let (low, high): (u32, u32);
     // SAFETY: XSAVE is enabled, by us or by the host.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack)) };
-    MASK.set(low as u64 | (high as u64) << 32);
-    SIZE.set(__cpuid_count(0xd, 0).ebx as usize);
-    STRIDE.set(size().next_multiple_of(64));
+    let leaf = __cpuid_count(0xd, 0);
+    let told = leaf.eax as u64 | (leaf.edx as u64) << 32;
+    let enabled = low as u64 | (high as u64) << 32;
+    let (mask, size) = layout_of(enabled & told & !TILES);
+    MASK.set(mask);
+    SIZE.set(size);
+    STRIDE.set(size.next_multiple_of(64));
+}
+
+/// The components of `wanted` whose place CPUID tells (leaf 0xd, a subleaf each: bytes in EAX, offset in EBX), and the
+/// bytes that XSAVE writes for them in the standard format.
+fn layout_of(wanted: u64) -> (u64, usize) {
+    let (mut mask, mut size) = (wanted & 3, HEADER + 64);
+    for component in (2..63).filter(|bit| wanted >> bit & 1 != 0) {
+        let place = __cpuid_count(0xd, component);
+        if place.eax != 0 {
+            mask |= 1 << component;
+            size = size.max((place.ebx + place.eax) as usize);
+        }
+    }
+    (mask, size)
 }
 
 /// Finds out what there is to save. `interpreted`: CPL0 runs in an emulator that has only
