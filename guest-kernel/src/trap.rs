@@ -73,19 +73,29 @@ pub extern "C" fn on_breakpoint() -> ! {
     let caller = current();
     match caller.regs.rip {
         AFTER_BREAKPOINT => trampoline_call(caller),
-        AFTER_LINUX => {
-            // rcx and r11 may be forged by a jump to the trampoline: harmless once checked.
-            caller.regs.rip = caller.regs.rcx;
-            caller.set_rflags(caller.regs.r11);
-            if caller.regs.rip >= USER_END {
-                exception(caller, 13, 0);
-            } else {
-                linux_call(caller);
-            }
+        AFTER_LINUX => complete_entry(caller),
+        _ => {
+            caller.regs.orig_rax = u64::MAX;
+            exception(caller, layout::VECTOR_CALL, 0);
         }
-        _ => exception(caller, layout::VECTOR_CALL, 0),
     }
     leave()
+}
+
+/// Completes the `syscall` of a task that the processor has led to LSTAR while still at CPL3: its next instruction is
+/// the one that rcx names. A task that jumped to LSTAR itself has only made a call; what it put into rcx and r11 is
+/// harmless once checked.
+#[inline(always)]
+fn complete_entry(caller: &mut Process) {
+    caller.regs.rip = caller.regs.rcx;
+    caller.set_rflags(caller.regs.r11);
+    if caller.regs.rip < USER_END {
+        linux_call(caller);
+    } else if caller.regs.rip == AFTER_SYSCALL {
+        trampoline_call(caller);
+    } else {
+        exception(caller, 13, 0);
+    }
 }
 
 #[inline(always)]
@@ -158,25 +168,29 @@ fn send_call(caller: &mut Process, number: u64) {
     }
 }
 
+/// Whether a task that stands at `rip` has executed `syscall` and not yet come to the kernel: LSTAR leads to code at
+/// CPL3 in the deprivileged gate, and an interrupt may come before its first instruction.
+#[inline]
+fn between_call_and_kernel(rip: u64) -> bool {
+    rip == AFTER_LINUX - 1 || rip == gate::syscall_entry()
+}
+
 /// A fault or an interrupt of a task.
 pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) -> ! {
     gate::entered();
     counters().visits += 1;
     if vector >= layout::VECTOR_TIMER {
         interrupt(vector);
+        let process = current();
+        if between_call_and_kernel(process.regs.rip) {
+            // Nobody is to see a program there, least of all a signal's frame: its call has been made.
+            complete_entry(process);
+        } else {
+            process.regs.orig_rax = u64::MAX;
+        }
     } else if vector == 14 && cr2 == gate::syscall_entry() && current().regs.rip == cr2 {
         // Where CPL0 is interpreted, `syscall` jumps to LSTAR still at CPL3 and faults there.
-        // A task that jumps there itself has only made a call.
-        let caller = current();
-        caller.regs.rip = caller.regs.rcx;
-        caller.set_rflags(caller.regs.r11);
-        if caller.regs.rip == AFTER_SYSCALL {
-            trampoline_call(caller);
-        } else if caller.regs.rip < USER_END {
-            linux_call(caller);
-        } else {
-            exception(caller, 13, 0);
-        }
+        complete_entry(current());
     } else {
         let process = current();
         process.regs.orig_rax = u64::MAX;

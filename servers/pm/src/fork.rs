@@ -52,7 +52,7 @@ impl Plan {
 /// Places for threads: some of the kernel's are the services'.
 const PLACES: usize = MAX_PROCESSES - 32;
 /// Of these, those that only root's threads get.
-const ROOT_SHARE: usize = 16;
+const ROOT_SHARE: usize = 24;
 
 impl<S: System> Pm<S> {
     /// fork.

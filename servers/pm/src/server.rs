@@ -98,7 +98,7 @@ impl<S: System> Pm<S> {
             Class::Linux => self.linux(source, message),
             Class::Call => Some((source, self.request(source, message))),
             Class::Send | Class::Post => {
-                self.posted(message);
+                self.posted(source, message);
                 None
             }
             Class::Kernel => {
@@ -152,7 +152,7 @@ impl<S: System> Pm<S> {
     fn request(&mut self, source: Endpoint, message: &Message) -> Message {
         match message.kind {
             pm::DebugCopy::KIND => answer(message, |m| self.debug_copy(source, m)),
-            pm::StartInit::KIND => reply_message(self.start_init()),
+            pm::StartInit::KIND if source == Endpoint::RS => reply_message(self.start_init()),
             pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
             pm::OomScore::KIND => answer(message, |m| self.oom_score(m)),
             pm::SetOomAdjust::KIND => answer(message, |m| self.set_oom_adjust(m)),
@@ -165,7 +165,18 @@ impl<S: System> Pm<S> {
         }
     }
 
-    fn posted(&mut self, message: &Message) {
+    /// A one-way message. Who may send which is the protocol's list: VFS says what became of a program's calls, VM
+    /// what became of its memory, and a terminal's driver sends signals to groups. Anything else is dropped.
+    fn posted(&mut self, source: Endpoint, message: &Message) {
+        let sender = match message.kind {
+            pm::FaultSignal::KIND | pm::OutOfMemory::KIND => source == Endpoint::VM,
+            // No program posts, and drivers have no fixed place.
+            pm::RaiseGroup::KIND | pm::HangUp::KIND => self.table.slot_of(source).is_none(),
+            _ => source == Endpoint::VFS,
+        };
+        if !sender {
+            return;
+        }
         match message.kind {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
             pm::SetIdOver::KIND => with(message, |m: pm::SetIdOver| self.set_id_over(m.who)),

@@ -90,11 +90,13 @@ impl Vfs {
                 process.fixed_layout.set(r.fixed);
                 Ok(())
             }),
-            vfs::SetExecFault::KIND => answer(message, |r: vfs::SetExecFault| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                process.exec_fault.set(r.step, Errno(r.errno));
-                Ok(())
-            }),
+            vfs::SetExecFault::KIND if self.is_proc(source) => {
+                answer(message, |r: vfs::SetExecFault| {
+                    let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                    process.exec_fault.set(r.step, Errno(r.errno));
+                    Ok(())
+                })
+            }
             vfs::ExecFault::KIND => answer(message, |r: vfs::ExecFault| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 let step = process.exec_fault.left();
@@ -123,7 +125,7 @@ impl Vfs {
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
             vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
             vfs::VfsLocks::KIND => answer(message, |_: vfs::VfsLocks| Ok(self.locks())),
-            vfs::DropCaches::KIND => {
+            vfs::DropCaches::KIND if self.is_proc(source) => {
                 let Some(request) = vfs::DropCaches::decode(message) else {
                     return Some(Message::error(Errno::EINVAL));
                 };
@@ -138,10 +140,12 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
-            vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
-                self.exec.backend.set(r.backend);
-                Ok(())
-            }),
+            vfs::SetExecBackend::KIND if self.is_proc(source) => {
+                answer(message, |r: vfs::SetExecBackend| {
+                    self.exec.backend.set(r.backend);
+                    Ok(())
+                })
+            }
             vfs::GetExecBackend::KIND => answer(message, |_: vfs::GetExecBackend| {
                 let backend = self.exec.backend.get();
                 Ok(vfs::ExecBackendNow { backend })
@@ -150,13 +154,17 @@ impl Vfs {
                 let value = self.accounts.get(r.which)?;
                 Ok(vfs::TunableValue { value })
             }),
-            vfs::SetTunable::KIND => answer(message, |r: vfs::SetTunable| {
-                self.accounts.set(r.which, r.value)
-            }),
-            vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
-                self.exec.trace.set(r.on);
-                Ok(())
-            }),
+            vfs::SetTunable::KIND if self.is_proc(source) => {
+                answer(message, |r: vfs::SetTunable| {
+                    self.accounts.set(r.which, r.value)
+                })
+            }
+            vfs::SetExecTrace::KIND if self.is_proc(source) => {
+                answer(message, |r: vfs::SetExecTrace| {
+                    self.exec.trace.set(r.on);
+                    Ok(())
+                })
+            }
             vfs::ExecTrace::KIND => answer(message, |r: vfs::ExecTrace| {
                 let text = self.exec.trace.text(&*self.machine);
                 let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
@@ -266,7 +274,7 @@ impl Vfs {
                     self.spawn_for(source, message.kind, 0, task);
                 }
             }
-            vfs::SyncAll::KIND => {
+            vfs::SyncAll::KIND if from_pm => {
                 if let Some(r) = vfs::SyncAll::decode(message) {
                     let this = self.clone();
                     self.spawn_for(source, message.kind, 0, async move {

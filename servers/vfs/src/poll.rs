@@ -149,6 +149,16 @@ impl Item {
         }
     }
 
+    /// Whether `other` is the same file for the same events.
+    fn asks_as(&self, other: &Item) -> bool {
+        match (&self.file, &other.file) {
+            (Some(one), Some(other_file)) => {
+                Rc::ptr_eq(one, other_file) && self.events == other.events
+            }
+            _ => false,
+        }
+    }
+
     async fn look(&mut self) {
         self.ready = match &self.file {
             Some(file) => look(file, self.events, &mut self.asked).await,
@@ -190,8 +200,13 @@ pub async fn until(
 /// Waits until one of `items` is ready, as [`until`] does; how many are.
 pub async fn wait(c: &Caller, items: &mut [Item], deadline: Option<u64>) -> Result<u64, Errno> {
     until(c, deadline, async || {
-        for item in items.iter_mut() {
-            item.look().await;
+        for i in 0..items.len() {
+            let (before, rest) = items.split_at_mut(i);
+            // A file that is there many times is asked once.
+            match before.last() {
+                Some(last) if rest[0].asks_as(last) => rest[0].ready = last.ready,
+                _ => rest[0].look().await,
+            }
         }
         Ok(items.iter().filter(|item| item.ready != 0).count() as u64)
     })

@@ -140,6 +140,19 @@ impl Vfs {
         })
     }
 
+    /// Whether this is proc, through whose files root sets what is the whole machine's.
+    pub fn is_proc(&self, source: Endpoint) -> bool {
+        let of = |m: &Mount| m.is_proc() && m.peer.endpoint == source;
+        let detached = || {
+            self.detached
+                .borrow()
+                .iter()
+                .filter_map(Weak::upgrade)
+                .any(|m| of(&m))
+        };
+        self.mounts.borrow().iter().any(|m| of(m)) || detached()
+    }
+
     /// The root file system.
     pub fn root_mount(&self) -> Result<Rc<Mount>, Errno> {
         self.mounts.borrow().first().cloned().ok_or(Errno::ENODEV)

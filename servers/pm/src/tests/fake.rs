@@ -297,7 +297,11 @@ impl World {
 
     pub fn post<R: Request>(&mut self, request: R) {
         let message = request.encode();
-        assert_eq!(self.pm.handle(Endpoint::VFS, Class::Post, &message), None);
+        let from = match message.kind {
+            pm::FaultSignal::KIND | pm::OutOfMemory::KIND => Endpoint::VM,
+            _ => Endpoint::VFS,
+        };
+        assert_eq!(self.pm.handle(from, Class::Post, &message), None);
     }
 
     pub fn exec_done(&mut self, who: Endpoint) {
