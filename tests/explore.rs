@@ -258,13 +258,16 @@ fn an_unlucky_order_is_reduced_to_its_decisions() {
     let mut options = options(&[Layer::Pte]);
     (options.schedules, options.kinds) = (24, Vec::new());
     let (_, rows) = explore(&stage, &options);
-    let row = rows.iter().find(|row| row.verdict.is_violation());
-    let plan: Plan = row.expect("a violation").token.parse().expect("a token");
-    let minimized = minimize(&stage, &plan).expect("a smaller plan");
-    let Schedule::List(list) = &minimized.plan.schedule else {
-        panic!("{}", minimized.plan);
-    };
-    assert!(!list.is_empty() && list.len() < 32, "{}", minimized.plan);
+    // One that happens without any decision that matters, or only with very many, is no example.
+    let mut tried = Vec::new();
+    let violations = rows.iter().filter(|row| row.verdict.is_violation());
+    let reduced = violations.into_iter().any(|row| {
+        let plan: Plan = row.token.parse().expect("a token");
+        let minimized = minimize(&stage, &plan).expect("a smaller plan");
+        tried.push(minimized.plan.to_string());
+        matches!(&minimized.plan.schedule, Schedule::List(list) if !list.is_empty() && list.len() < 32)
+    });
+    assert!(reduced, "{tried:?}");
 }
 
 #[test]

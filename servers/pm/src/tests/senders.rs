@@ -1,6 +1,6 @@
 //! Who may tell PM what: a message of anybody else changes nothing.
 
-use super::fake::{At, START, STACK, World, nr};
+use super::fake::{At, STACK, START, World, nr};
 use abi::proto::pm;
 use abi::{Class, Endpoint, Errno, Message, Request};
 
