@@ -94,7 +94,7 @@ int main(void)
 		end(holds);
 	}
 	pid_t large = holder(1000, 20, "-1000"), small = holder(1000, 8, "500");
-	pid_t needs = innocent(28);
+	pid_t needs = innocent(24);
 	printf("innocent %s, ", fate(needs, 0));
 	printf("protected %s, offered %s\n", fate(large, WNOHANG), fate(small, WNOHANG));
 	end(large);
