@@ -98,7 +98,7 @@ impl<S: System> Pm<S> {
             Class::Linux => self.linux(source, message),
             Class::Call => Some((source, self.request(source, message))),
             Class::Send | Class::Post => {
-                self.posted(message);
+                self.posted(source, message);
                 None
             }
             Class::Kernel => {
@@ -163,7 +163,7 @@ impl<S: System> Pm<S> {
         }
     }
 
-    fn posted(&mut self, message: &Message) {
+    fn posted(&mut self, source: Endpoint, message: &Message) {
         match message.kind {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
             pm::SetIdOver::KIND => with(message, |m: pm::SetIdOver| self.set_id_over(m.who)),
@@ -186,7 +186,8 @@ impl<S: System> Pm<S> {
             pm::HangUp::KIND => with(message, |m: pm::HangUp| self.hang_up(m.session)),
             pm::SwapMask::KIND => with(message, |m: pm::SwapMask| self.swap_mask(m)),
             pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
-            pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn)),
+            pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn, m.status)),
+            pm::EndRun::KIND => self.end_run(source),
             _ => {}
         }
     }
