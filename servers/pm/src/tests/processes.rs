@@ -160,7 +160,7 @@ fn only_the_console_ends_the_run() {
     w.post(EndRun {});
     assert!(w.lives(init));
     let console = w.pm.boot.console.expect("a console");
-    w.pm.handle(console, abi::Class::Post, &EndRun {}.encode());
+    w.pm.handle(console, abi::Class::Post, &abi::Request::encode(EndRun {}));
     assert!(!w.lives(init));
     assert_eq!(w.posted(names().1), 1);
 }
