@@ -455,12 +455,16 @@ impl Vfs {
 
     async fn sync_all(&self, txn: u64) {
         let mounts = self.mounts.borrow().clone();
+        let mut status = Ok(());
         for mount in mounts {
             self.collect_written(&mount, 0).await;
             let synced = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
             if let Err(errno) = synced
                 && errno != Errno::ENOSYS
             {
+                if mount.outlives_the_machine() {
+                    status = status.and(Err(errno));
+                }
                 let kind = String::from_utf8_lossy(&mount.kind);
                 self.machine.log(format_args!("sync of {kind}: {errno}"));
             }
@@ -469,7 +473,7 @@ impl Vfs {
             self.machine
                 .log(format_args!("telling what was not there: {errno}"));
         }
-        post(&*self.machine, Endpoint::PM, pm::Synced { txn });
+        post(&*self.machine, Endpoint::PM, pm::Synced { txn, status });
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the
