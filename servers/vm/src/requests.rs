@@ -13,9 +13,9 @@ use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
     DropCaches, Dropped, Exit, FdLookupDone, Force, Fork, FrameFigures, HandleMemory, MapFlags,
-    MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, PROCCTL_CLEAR, PageInDone,
-    Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits,
-    SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
+    MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, ObjectAt, PROCCTL_CLEAR,
+    PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak,
+    SetLimits, SpaceFigures, SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
@@ -109,6 +109,7 @@ impl Server {
             }),
             Batch::KIND => self.typed(source, message, Server::batch),
             Force::KIND => self.typed(source, message, Server::force),
+            ObjectAt::KIND => self.typed(source, message, Server::object_at),
             _ => Message::error(Errno::ENOSYS),
         }
     }
@@ -167,6 +168,7 @@ impl Server {
                     let done = vfs::MemoryHandled {
                         txn: r.txn,
                         status: Ok(()),
+                        good: 0,
                     };
                     self.post(Endpoint::VFS, done);
                 }

@@ -7,3 +7,4 @@ mod model;
 mod msync;
 mod program;
 mod waiting;
+mod withdrawing;
