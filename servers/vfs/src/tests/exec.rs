@@ -172,8 +172,11 @@ fn a_file_that_cannot_be_mapped_is_copied() {
 fn every_backend_makes_the_same_image() {
     for backend in [ExecBackend::Copy, ExecBackend::Buffer] {
         let mut w = world();
+        // What is the whole machine's proc sets, for root; here there is none, and nobody else may.
         let set = vfs::SetExecBackend { backend };
         w.deliver(Endpoint(9), Class::Call, set.encode());
+        assert_ne!(w.vfs.exec.backend.get(), backend);
+        w.vfs.exec.backend.set(backend);
         assert_eq!(exec(&mut w, "/prog", &["p"]), None);
         done(&mut w);
         let text = w.fake.peek(PROGRAM, 0x400000, PAGE as usize);
