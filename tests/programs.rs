@@ -96,6 +96,54 @@ fn terminals_under_qemu() {
 }
 
 #[test]
+fn futexes_under_kvm() {
+    compare_program(Platform::Kvm, "futexes", &[]);
+}
+
+#[test]
+fn futexes_under_qemu() {
+    compare_program(Platform::Qemu, "futexes", &[]);
+}
+
+#[test]
+fn halves_under_kvm() {
+    compare_program(Platform::Kvm, "halves", &[]);
+}
+
+#[test]
+fn halves_under_qemu() {
+    compare_program(Platform::Qemu, "halves", &[]);
+}
+
+#[test]
+fn truncated_under_kvm() {
+    compare_program(Platform::Kvm, "truncated", &[]);
+}
+
+#[test]
+fn truncated_under_qemu() {
+    compare_program(Platform::Qemu, "truncated", &[]);
+}
+
+#[test]
+fn truncated_on_tmpfs() {
+    Platform::Kvm.require();
+    let root = Root::new().program("truncated");
+    Run::new(&["/bin/truncated"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
+fn halves_on_tmpfs() {
+    Platform::Kvm.require();
+    let root = Root::new().program("halves");
+    Run::new(&["/bin/halves"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");

@@ -71,6 +71,7 @@ fn rows(accelerator: Accelerator, images: GuestImages, policy: CopyPolicy, rows:
         log: Arc::new(Log::new(false, KEPT)),
         report: None,
         qemu_args: Vec::new(),
+        sandbox: absentia_vmm::sandbox::Sandbox::Off,
     })
     .expect("the machine");
     let log = outcome.log.join("\n");

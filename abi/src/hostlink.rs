@@ -23,7 +23,8 @@ pub enum Channel {
     Stdout = 1,
     /// To the host: standard error.
     Stderr = 2,
-    /// To the host: PROGRAM ended. Payload: status word as wait4 reports it, u32 LE.
+    /// To the host: PROGRAM ended. Payload: status word as wait4 reports it, u32 LE, and
+    /// [`EXIT_UNSAVED`].
     Exit = 3,
     /// To the guest: the terminal's size. Payload: rows, columns, u16 LE each.
     WindowSize = 4,
@@ -32,7 +33,14 @@ pub enum Channel {
     StdinCredit = 5,
     /// To the host: paths that were looked for in the guest and not there, a NUL behind each.
     Absent = 6,
+    /// To the guest: the run is to end now. The guest ends all programs, writes back what was
+    /// written, and powers off. No payload.
+    End = 7,
 }
+
+/// Bit of [`Channel::Exit`]'s word, above those that wait4 has: a file system could not write
+/// back all that was written to it.
+pub const EXIT_UNSAVED: u32 = 1 << 16;
 
 /// Bytes of standard input that the host may send before the first credit.
 pub const STDIN_CREDIT: usize = 4096;
@@ -48,6 +56,7 @@ impl Channel {
             4 => Channel::WindowSize,
             5 => Channel::StdinCredit,
             6 => Channel::Absent,
+            7 => Channel::End,
             _ => return None,
         })
     }

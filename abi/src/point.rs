@@ -98,6 +98,8 @@ pub fn range(
         (Kind::Request, Side::Range) => match record.message().1 {
             vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
             vfs::MemoryHandled::KIND => handled(w[2], before),
+            // A futex: a word.
+            vm::ObjectAt::KIND => Range::of(w[2] as u32, w[3], 4),
             _ => None,
         },
         _ => None,

@@ -379,6 +379,7 @@ impl Run {
             log: Arc::new(Log::new(self.verbose, KEPT)),
             report: self.report.clone(),
             qemu_args: Vec::new(),
+            sandbox: absentia_vmm::sandbox::Sandbox::Off,
         })
         .expect("the machine");
         let take = |buffer: Arc<Mutex<Vec<u8>>>| {

@@ -17,16 +17,21 @@ use crate::explore::run::EPOCH_NS;
 use crate::hostlink::input::{Input, Source};
 use crate::hostlink::output::Sink;
 use crate::inspect::graph::Graph;
-use crate::inspect::{render, table, watch::Blind};
+use crate::inspect::{render, table};
 use crate::kvm::gate::Gate;
 use crate::lab::{Machine, Setup, Stop, control};
+use crate::log::complain;
 use crate::machine::{Accelerator, Config, Ended, Ending, Outcome, supervise};
 use crate::program::{Program, Streams};
 use crate::qemu::{self, watch::Watch};
 use crate::root::Disk;
+use crate::sandbox::Sandbox;
 use crate::trace::words::{Names, describe};
 
 pub use crate::qemu::watch::{Recorder, Trail};
+
+/// What there is to say of the inside of a machine that says itself when nobody can run.
+const BLIND: &str = "absentia: a deterministic machine on KVM cannot be looked into while it runs";
 
 /// How long a machine runs before its records are taken and requests are looked for.
 const SLICE: Duration = Duration::from_millis(100);
@@ -52,6 +57,7 @@ pub fn run(
         program.report.clone(),
     );
     let (gate, qemu_args) = (program.gate, program.qemu_args.clone());
+    let sandbox = program.sandbox;
     let words = [1, 2, 3, 4].map(|index| random(seed, index));
     let setup = program.setup(EPOCH_NS, words, control::traced(Mode::First, 0))?;
     let run = match accelerator {
@@ -63,6 +69,7 @@ pub fn run(
                 recorder,
                 gate,
                 arguments: qemu_args,
+                sandbox,
             };
             let played = under_qemu(setup, streams, request)?;
             let mut run = Run {
@@ -123,7 +130,9 @@ fn on_kvm(
             &input,
             // It says itself when it is stuck.
             || None,
-            &mut Blind,
+            // Its disk is thrown away: there is nothing to save.
+            || false,
+            || complain(BLIND),
         );
         // It looks for the request after every slice.
         runner
@@ -202,6 +211,8 @@ pub struct Qemu {
     pub gate: Option<Gate>,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// What this process gives up.
+    pub sandbox: Sandbox,
 }
 
 /// A run under QEMU.
@@ -245,6 +256,7 @@ pub fn under_qemu(setup: Setup, streams: Streams, request: Qemu) -> Result<Playe
         log: setup.log,
         report: None,
         qemu_args: request.arguments,
+        sandbox: request.sandbox,
     };
     Ok(Played {
         outcome: qemu::run_watched(config, watch.clone())?,

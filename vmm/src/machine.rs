@@ -1,7 +1,7 @@
 //! One run of one machine: from a configuration to how it ended.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,20 @@ use crate::counters;
 use crate::devices::bus::{SharedConsole, lock};
 use crate::devices::console::RECEIVE;
 use crate::devices::lab::Request;
+use crate::hostlink::Exit;
 use crate::hostlink::input::{Input, Source};
 use crate::hostlink::output::Sink;
 use crate::images::Archive;
-use crate::inspect::{Inspector, Observer};
+use crate::inspect::Inspector;
+use crate::inspect::watch::{Asked, attend};
 use crate::kvm::Vm;
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::{self, Gate};
-use crate::log::Log;
+use crate::log::{Log, complain};
 use crate::memory::GuestRam;
 use crate::root::Disk;
 use crate::root::absent::Advice;
+use crate::sandbox::{self, Role, Sandbox};
 
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -73,6 +76,9 @@ pub struct Config {
     pub report: Option<std::path::PathBuf>,
     /// More arguments for QEMU.
     pub qemu_args: Vec<String>,
+    /// What this process gives up before the guest runs. Not to be had back: a process whose
+    /// threads go on to other things runs with [`Sandbox::Off`].
+    pub sandbox: Sandbox,
 }
 
 /// How a run ended.
@@ -144,6 +150,8 @@ pub const LINGER: Duration = Duration::from_secs(20);
 const KICK_EVERY: Duration = Duration::from_millis(10);
 /// How long that is tried.
 const STUCK: Duration = Duration::from_millis(300);
+/// How long a guest that was told to end may take, before it is stopped where it is.
+pub const GRACE: Duration = Duration::from_secs(5);
 
 fn run_kvm(config: Config) -> Result<Outcome> {
     let begun = Instant::now();
@@ -168,6 +176,10 @@ fn run_kvm(config: Config) -> Result<Outcome> {
 
     let stop = Stop::new()?;
     let input = Input::new()?;
+    let disk_size = match &config.disk {
+        Some(disk) => disk.file.metadata().context("the root disk")?.len(),
+        None => 0,
+    };
     let board = Board::new(
         &vm,
         &ram,
@@ -191,24 +203,53 @@ fn run_kvm(config: Config) -> Result<Outcome> {
     )?;
     let console = board.bus.console.clone();
     let inspection = board.bus.lab.inspection.clone();
-    let mut inspector = Inspector::new(ram.map.clone(), inspection, config.report);
+    let inspector = Inspector::new(ram.map.clone(), inspection, config.report.clone());
     crate::images::release(config.kernel, config.archive);
 
     let ended = Arc::new(Ended::new()?);
+    let started = Arc::new(OnceLock::new());
     let runner = Runner {
         board,
         stop: stop.clone(),
         begun,
-        started: None,
+        started: started.clone(),
     };
+    let confined = config.sandbox;
+    if confined != Sandbox::Off {
+        let bounds = sandbox::Bounds {
+            report: config.report.as_deref(),
+            file: disk_size,
+            alone: confined == Sandbox::Strict,
+        };
+        sandbox::confine(&bounds)?;
+    }
+    // The guest's first instruction waits for the last thread's filter.
+    let (go, ready) = std::sync::mpsc::channel::<()>();
     let vcpu_thread = {
         let ended = ended.clone();
         spawn("vcpu", move || {
-            let result = runner.run();
+            let entered = confined.enter(Role::Vcpu);
+            // Who would say so has failed.
+            let _ = ready.recv();
+            let result = match entered {
+                Ok(()) => runner.run(),
+                Err(error) => runner.refuse(format!("{error:#}")),
+            };
             ended.set();
             result
         })?
     };
+    let asked = Asked::new();
+    {
+        let (asked, stop) = (asked.clone(), stop.clone());
+        let role = Role::Inspector {
+            report: config.report.is_some(),
+        };
+        spawn("inspect", move || match confined.enter(role) {
+            Ok(()) => attend(inspector, &asked, &stop),
+            Err(error) => stop.request(Reason::Failure(format!("{error:#}"))),
+        })?;
+    }
     let input_thread = {
         let (input, stop, console, ram) = (
             input.clone(),
@@ -217,6 +258,9 @@ fn run_kvm(config: Config) -> Result<Outcome> {
             ram.map.clone(),
         );
         spawn("stdin", move || {
+            if let Err(error) = confined.enter(Role::Input) {
+                return stop.request(Reason::Failure(format!("{error:#}")));
+            }
             input.pump(config.stdin, &stop, || {
                 // A ring that lies is reported when the guest next rings the doorbell.
                 let _ = lock(&console).notify(RECEIVE, &ram);
@@ -224,8 +268,10 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         })?
     };
 
+    confined.enter(Role::Supervisor { child: None })?;
+    let _ = go.send(());
     let exited = || lock_exit(&console);
-    supervise(
+    let ordered = supervise(
         &stop,
         &ended,
         config.signals.as_ref(),
@@ -235,15 +281,17 @@ fn run_kvm(config: Config) -> Result<Outcome> {
             .and_then(|timeout| begun.checked_add(timeout)),
         &input,
         exited,
-        &mut inspector,
+        || started.get().is_some(),
+        || asked.report(),
     );
+    asked.close();
     let stopping = Instant::now();
     while !ended.is_set() {
         if stopping.elapsed() > STUCK {
             // It holds the machine, whose RAM must outlive it: until this process ends.
             std::mem::forget((ram, vm));
             log.note("the vCPU does not stop: it is left behind");
-            return Ok(abandoned(&stop, gate, begun, &log));
+            return Ok(abandoned(&stop, ordered, gate, begun, &log));
         }
         // The result only says that the thread is gone.
         let _ = vcpu_thread.kill(control::kick_signal());
@@ -263,17 +311,12 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         let link = &lock(&console).device.link;
         (link.exit(), link.absent())
     };
-    let ending = match (exit, reason, finished.end) {
-        (Some(exit), ..) => Ending::Program(exit.status),
-        (None, Some(reason), _) => Ending::Stopped(reason),
-        (None, None, end) => Ending::Guest(end),
-    };
     Ok(Outcome {
-        ending,
+        ending: conclude(exit, ordered, reason, finished.end),
         gate: Some(gate),
         exits: finished.counts,
         counters: finished.counters,
-        started: finished.started,
+        started: started.get().copied(),
         elapsed: begun.elapsed(),
         log: log.kept(),
         absent,
@@ -281,12 +324,48 @@ fn run_kvm(config: Config) -> Result<Outcome> {
     })
 }
 
+/// An order to the guest to end the run.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub at: Instant,
+}
+
+/// What is said when a file system could not write back.
+pub const UNSAVED: &str = "what the program wrote did not all reach the disk";
+
+/// How a run ended: what the guest said of the program, what it was ordered, why it was stopped,
+/// and why it stopped by itself.
+pub fn conclude(
+    exit: Option<Exit>,
+    ordered: Option<Order>,
+    stopped: Option<Reason>,
+    end: String,
+) -> Ending {
+    match (exit, ordered, stopped) {
+        (Some(exit), ..) if exit.unsaved => Ending::Guest(UNSAVED.into()),
+        (Some(exit), Some(order), _) if exit.at >= order.at => Ending::Stopped(order.reason),
+        (Some(exit), ..) => Ending::Program(exit.status),
+        (None, Some(order), _) => Ending::Stopped(order.reason),
+        (None, None, Some(reason)) => Ending::Stopped(reason),
+        (None, None, None) => Ending::Guest(end),
+    }
+}
+
 /// What is known of a run whose vCPU never came back.
-fn abandoned(stop: &Stop, gate: Gate, begun: Instant, log: &Log) -> Outcome {
+fn abandoned(
+    stop: &Stop,
+    ordered: Option<Order>,
+    gate: Gate,
+    begun: Instant,
+    log: &Log,
+) -> Outcome {
     let reason = stop.reason().unwrap_or(Reason::Lingering);
     stop.request(reason.clone());
     Outcome {
-        ending: Ending::Stopped(reason),
+        ending: conclude(None, ordered, Some(reason), String::new()),
         gate: Some(gate),
         exits: Counts::default(),
         counters: None,
@@ -366,7 +445,13 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 /// Watches a running machine until it ends or has to: signals, the deadline, and a program
-/// that has ended in a machine that has not.
+/// that has ended in a machine that has not. It waits for nothing else, neither for the guest nor
+/// for who looks into it.
+///
+/// The first signal, or the deadline, has a guest that is `listening` end by itself: returns that
+/// order. It is stopped when that takes longer than [`GRACE`], or at a second signal. `report` is
+/// called when a person wants to know who waits for whom.
+#[allow(clippy::too_many_arguments)]
 pub fn supervise(
     stop: &Stop,
     ended: &Ended,
@@ -374,24 +459,41 @@ pub fn supervise(
     deadline: Option<Instant>,
     input: &Input,
     exited: impl Fn() -> Option<Instant>,
-    observer: &mut dyn Observer,
-) {
+    listening: impl Fn() -> bool,
+    report: impl Fn(),
+) -> Option<Order> {
     /// How often a program's end is looked for.
     const GLANCE: Duration = Duration::from_millis(500);
+    let mut order: Option<Order> = None;
+    let mut deadline = deadline;
+    let mut end = |reason: Reason, deadline: &mut Option<Instant>| match &order {
+        None if listening() => {
+            let at = Instant::now();
+            *deadline = Some(at + GRACE);
+            order = Some(Order { reason, at });
+            input.end();
+        }
+        None => stop.request(reason),
+        Some(_) => {
+            complain(
+                "absentia: the guest is stopped where it is: what was written last may be lost",
+            );
+            stop.request(reason);
+        }
+    };
     while !ended.is_set() && !stop.requested() {
         let mut sleep = GLANCE;
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(at) = deadline {
+            let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return stop.request(Reason::Timeout);
+                end(Reason::Timeout, &mut deadline);
+                continue;
             }
             sleep = sleep.min(left);
         }
         if exited().is_some_and(|at| at.elapsed() > LINGER) {
-            return stop.request(Reason::Lingering);
-        }
-        if let Some(reason) = observer.glance() {
-            return stop.request(reason);
+            stop.request(Reason::Lingering);
+            break;
         }
         let event = control::borrow(&ended.event);
         let mut waiting = vec![
@@ -405,16 +507,17 @@ pub fn supervise(
         let _ = poll(&mut waiting, Some(&timespec(sleep)));
         while let Some(number) = signals.and_then(Signals::next) {
             match number {
-                libc::SIGUSR1 => observer.report(),
+                libc::SIGUSR1 => report(),
                 libc::SIGWINCH => {
                     if let Some((rows, columns)) = crate::terminal::size() {
                         input.window(rows, columns);
                     }
                 }
-                _ => stop.request(Reason::Signal(number)),
+                _ => end(Reason::Signal(number), &mut deadline),
             }
         }
     }
+    order
 }
 
 /// The vCPU's thread.
@@ -422,7 +525,7 @@ struct Runner {
     board: Board,
     stop: Arc<Stop>,
     begun: Instant,
-    started: Option<Duration>,
+    started: Arc<OnceLock<Duration>>,
 }
 
 /// What the vCPU's thread leaves behind.
@@ -430,17 +533,20 @@ struct Finished {
     end: String,
     counts: Counts,
     counters: Option<Counters>,
-    started: Option<Duration>,
 }
 
 impl Runner {
     fn run(mut self) -> Finished {
         let end = self.run_to_end();
+        self.refuse(end)
+    }
+
+    /// The end, for a reason of its own.
+    fn refuse(self, end: String) -> Finished {
         Finished {
             end,
             counts: self.board.counts,
             counters: self.board.counters(),
-            started: self.started,
         }
     }
 
@@ -454,7 +560,7 @@ impl Runner {
                 Step::Dead(death) => return self.board.vcpu.explain(death),
                 Step::Request(Request::ProgramStarted) => {
                     let at = self.begun.elapsed();
-                    self.started.get_or_insert(at);
+                    self.started.get_or_init(|| at);
                     let counters = self.board.counters().as_ref().map(counters::describe);
                     self.board.bus.log.note(&format!(
                         "program started after {at:.3?}: {}; {}",
@@ -500,5 +606,59 @@ mod tests {
         assert_eq!(Ending::Stopped(Reason::Signal(2)).code(), 130);
         assert_eq!(Ending::Stopped(Reason::OutputClosed).code(), 141);
         assert_eq!(Ending::Guest(String::new()).code(), FAILED);
+    }
+
+    #[test]
+    fn what_was_not_saved_is_no_success() {
+        let before = Instant::now();
+        let exit = |unsaved| Exit {
+            status: 0,
+            unsaved,
+            at: Instant::now(),
+        };
+        let order = |at| {
+            Some(Order {
+                reason: Reason::Signal(15),
+                at,
+            })
+        };
+        let end = |exit, order| conclude(exit, order, None, String::new());
+        assert_eq!(end(Some(exit(false)), None), Ending::Program(0));
+        assert_eq!(end(Some(exit(true)), None).code(), FAILED);
+        assert_eq!(end(Some(exit(true)), order(before)).code(), FAILED);
+        assert_eq!(end(Some(exit(false)), order(before)).code(), 143);
+        let later = Instant::now() + Duration::from_secs(1);
+        assert_eq!(end(Some(exit(false)), order(later)), Ending::Program(0));
+        assert_eq!(end(None, order(before)).code(), 143);
+    }
+
+    #[test]
+    fn the_guest_is_told_to_end_before_it_is_stopped() {
+        let (stop, input) = (Stop::new().unwrap(), Input::new().unwrap());
+        let ended = Ended::new().unwrap();
+        let deadline = Some(Instant::now());
+        let told = || {
+            if input.waiting() {
+                ended.set();
+            }
+            None
+        };
+        let order = supervise(&stop, &ended, None, deadline, &input, told, || true, || {});
+        assert_eq!(order.map(|order| order.reason), Some(Reason::Timeout));
+        assert!(!stop.requested());
+        // Nobody listens yet: there is nothing to save.
+        let ended = Ended::new().unwrap();
+        let order = supervise(
+            &stop,
+            &ended,
+            None,
+            deadline,
+            &input,
+            || None,
+            || false,
+            || {},
+        );
+        assert!(order.is_none());
+        assert_eq!(stop.reason(), Some(Reason::Timeout));
     }
 }

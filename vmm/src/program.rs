@@ -24,6 +24,7 @@ use crate::log::{KEPT, Log, complain};
 use crate::machine::{self, Accelerator, Config, Outcome};
 use crate::memory;
 use crate::root::{self, Disk, absent, host};
+use crate::sandbox::Sandbox;
 
 pub use crate::root::host::{NoSuchProgram, There};
 
@@ -65,6 +66,8 @@ pub struct Program {
     pub cmdline: String,
     /// More arguments for QEMU.
     pub qemu_args: Vec<String>,
+    /// What this process gives up before the guest runs; see [`Config::sandbox`].
+    pub sandbox: Sandbox,
 }
 
 /// Its standard streams and what belongs to them.
@@ -118,6 +121,7 @@ impl Program {
             report: None,
             cmdline: String::new(),
             qemu_args: Vec::new(),
+            sandbox: Sandbox::Off,
         }
     }
 
@@ -183,6 +187,7 @@ impl Program {
             log,
             report: self.report,
             qemu_args: self.qemu_args,
+            sandbox: self.sandbox,
         })?;
         if let Some(there) = there {
             outcome.advice = absent::advice(Path::new("/"), &outcome.absent, &there);

@@ -32,6 +32,7 @@ fn config(code: &[u8], accelerator: Accelerator) -> Config {
         log: Arc::new(Log::new(false, 200)),
         report: None,
         qemu_args: Vec::new(),
+        sandbox: absentia_vmm::sandbox::Sandbox::Off,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests to PM. Linux process calls arrive as [`crate::Class::Linux`].
 
-use crate::{Endpoint, protocol};
+use crate::{Endpoint, Errno, protocol};
 
 protocol! {
     base = 0x3000;
@@ -89,6 +89,8 @@ protocol! {
     Synced = 7 {
         /// Transaction.
         txn: u64,
+        /// The first error of a file system whose contents outlive the machine.
+        status: Result<(), Errno>,
     };
     /// Call by proc: figures of process `pid`, or of the process of thread `pid`. `ESRCH`.
     ProcessOf = 8 {
@@ -235,6 +237,8 @@ protocol! {
         /// The session.
         session: u32,
     };
+    /// *Posted* by the console: the host wants the run to end ([`crate::hostlink::Channel::End`]).
+    EndRun = 40 {};
     /// *Posted* by VFS before it answers that call.
     RestoreMask = 15 {
         /// The process.

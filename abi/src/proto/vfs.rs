@@ -55,8 +55,10 @@ protocol! {
     MemoryHandled = 4 {
         /// Transaction.
         txn: u64,
-        /// Outcome.
+        /// What became of all of it.
         status: Result<(), Errno>,
+        /// Bytes of its beginning that are usable: up to the first page that is not.
+        good: u64,
     };
 
     // -- from file systems and drivers, posted answers

@@ -50,6 +50,8 @@ pub const PROCCTL_CLEAR: u64 = 1;
 
 /// The most calls of a [`Batch`].
 pub const BATCH_MAX: u64 = 64;
+/// [`Object::dev`] of memory that no other address space can reach.
+pub const PRIVATE_OBJECT: u64 = u64::MAX;
 
 protocol! {
     base = 0x1000;
@@ -109,8 +111,9 @@ protocol! {
         who: Endpoint,
     };
     /// *Posted* (VFS only): makes `[addr, addr + len)` of `who` present, writable when
-    /// `write`. Answered by [`crate::proto::vfs::MemoryHandled`]: ok, `EFAULT` (no region, read-only and
-    /// write wanted), `EIO`, `ENOMEM`, `ESRCH`.
+    /// `write`. Answered by [`crate::proto::vfs::MemoryHandled`], which says how much of it is: ok,
+    /// `EFAULT` (no region, read-only and write wanted, behind the end of a file), `EIO`, `ENOMEM`,
+    /// `ESRCH`.
     HandleMemory = 5 {
         /// Transaction.
         txn: u64,
@@ -208,8 +211,10 @@ protocol! {
         /// File offset, page aligned.
         offset: u64,
     };
-    /// Drops cached pages of a file from `offset` on (truncate, free of an inode). Pages that
-    /// processes map stay theirs.
+    /// Takes the pages of a file from `offset` on, rounded up to a page, from the cache and from all
+    /// who map them (truncation, free of an inode), private copies included; who touches the
+    /// memory next faults, and the file system is asked. Of a whole device, whose file system is
+    /// gone or begins, private mappings stay.
     CacheForget = 15 {
         /// Device.
         dev: u64,
@@ -478,6 +483,23 @@ protocol! {
     SetMapMax = 36 {
         /// How many.
         regions: u64,
+    };
+    /// Which object an address means, whatever is present of it: what names a shared futex (PM
+    /// only). `EFAULT` where nothing may be read, or in private memory that is never written;
+    /// `ESRCH`.
+    ObjectAt = 38 {
+        /// The process.
+        who: Endpoint,
+        /// The address.
+        address: u64,
+    } -> Object {
+        /// Device of the file or of shared anonymous memory; [`PRIVATE_OBJECT`] where the memory
+        /// is the address space's own.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Offset of the byte at the address.
+        offset: u64,
     };
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned

@@ -1,9 +1,9 @@
 //! Futexes: queues of threads that wait at a word of memory.
 //!
 //! PM handles one call at a time, so reading the word and joining the queue is atomic against
-//! every other futex call. A waiter is known by its address space and address, and for
-//! shared futexes also by the physical address, so that other processes that map the page
-//! find it.
+//! every other futex call. What a waiter waits at is named by the object that its memory shows
+//! ([`Key`]), never by what a page table holds: the page may be absent at the waiter, at the
+//! waker or at both, and may be in another frame when it is back.
 
 use crate::calls::{Caller, Outcome};
 use crate::server::Pm;
@@ -11,26 +11,38 @@ use crate::sleep;
 use crate::system::System;
 use crate::table::Call;
 use abi::message::WORDS;
+use abi::proto::vm;
 use abi::{Endpoint, Errno};
 use alloc::collections::VecDeque;
 use linux_raw_sys::general as linux;
 
-/// A place to wait at.
+/// A place to wait at. As on Linux, the three kinds never meet: who waits with
+/// FUTEX_PRIVATE_FLAG is not woken without it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Key {
-    /// Address space.
-    pub space: u64,
-    /// Address.
-    pub address: u64,
-    /// Physical address of a shared futex.
-    pub physical: Option<u64>,
-}
-
-impl Key {
-    fn same(&self, other: &Key) -> bool {
-        (self.space == other.space && self.address == other.address)
-            || (self.physical.is_some() && self.physical == other.physical)
-    }
+pub enum Key {
+    /// An address of an address space, with FUTEX_PRIVATE_FLAG.
+    Private {
+        /// Address space.
+        space: u64,
+        /// Address.
+        address: u64,
+    },
+    /// The same without, in memory that only this space has.
+    Own {
+        /// Address space.
+        space: u64,
+        /// Address.
+        address: u64,
+    },
+    /// A place in a file or in shared anonymous memory.
+    Shared {
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Byte offset.
+        offset: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +73,7 @@ impl Futexes {
         let index = self
             .waiters
             .iter()
-            .position(|waiter| waiter.key.same(key) && waiter.bits & bits != 0)?;
+            .position(|waiter| waiter.key == *key && waiter.bits & bits != 0)?;
         self.waiters.remove(index).map(|waiter| waiter.slot)
     }
 
@@ -72,7 +84,7 @@ impl Futexes {
             if moved == count {
                 break;
             }
-            if waiter.key.same(from) {
+            if waiter.key == *from {
                 waiter.key = to;
                 moved += 1;
             }
@@ -129,19 +141,25 @@ impl<S: System> Pm<S> {
         if !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
-        let space = self
-            .table
-            .process(caller.pid)
-            .map_or(0, |process| process.space);
-        let physical = if private {
-            None
-        } else {
-            self.sys.physical(caller.who, address)
-        };
-        Ok(Key {
-            space,
-            address,
-            physical,
+        let process = self.table.process(caller.pid);
+        let space = process.map_or(0, |process| process.space);
+        if private {
+            return Ok(Key::Private { space, address });
+        }
+        self.shared_key(caller.who, space, address)
+    }
+
+    /// The key of an address without FUTEX_PRIVATE_FLAG.
+    fn shared_key(&mut self, who: Endpoint, space: u64, address: u64) -> Result<Key, Errno> {
+        let object = vm::ObjectAt { who, address };
+        let object = self.sys.call(Endpoint::VM, object)?;
+        Ok(match object.dev {
+            vm::PRIVATE_OBJECT => Key::Own { space, address },
+            dev => Key::Shared {
+                dev,
+                ino: object.ino,
+                offset: object.offset,
+            },
         })
     }
 
@@ -275,13 +293,12 @@ impl<S: System> Pm<S> {
 
     /// Wakes waiters at an address of a space, as the system itself does when a thread ends.
     pub fn futex_wake(&mut self, who: Endpoint, space: u64, address: u64, count: u64, bits: u32) {
-        let physical = self.sys.physical(who, address);
-        let key = Key {
-            space,
-            address,
-            physical,
-        };
-        self.wake(key, count, bits);
+        if self.futexes.is_empty() {
+            return;
+        }
+        if let Ok(key) = self.shared_key(who, space, address) {
+            self.wake(key, count, bits);
+        }
     }
 
     /// set_tid_address(place).
@@ -340,11 +357,7 @@ mod tests {
     #[test]
     fn waiters_leave_in_order_and_by_bits() {
         let mut futexes = Futexes::default();
-        let key = |address| Key {
-            space: 1,
-            address,
-            physical: None,
-        };
+        let key = |address| Key::Private { space: 1, address };
         futexes.add(1, key(8), 1);
         futexes.add(2, key(8), 2);
         futexes.add(3, key(8), 3);
@@ -354,25 +367,5 @@ mod tests {
         assert_eq!(futexes.take(&key(12), u32::MAX), Some(1));
         assert_eq!(futexes.take(&key(8), u32::MAX), Some(3));
         assert!(futexes.is_empty());
-    }
-
-    #[test]
-    fn a_shared_futex_is_found_by_its_page() {
-        let a = Key {
-            space: 1,
-            address: 0x1000,
-            physical: Some(77),
-        };
-        let b = Key {
-            space: 2,
-            address: 0x9000,
-            physical: Some(77),
-        };
-        assert!(a.same(&b));
-        let private = Key {
-            physical: None,
-            ..b
-        };
-        assert!(!a.same(&private) && !private.same(&a));
     }
 }

@@ -1,7 +1,7 @@
 //! The real [`System`]: kernel calls, messages and copies of the runtime.
 
 use crate::system::System;
-use abi::kernel::{Kcall, ProcessInfo, Registers, StopState};
+use abi::kernel::{ProcessInfo, Registers, StopState};
 use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -198,10 +198,6 @@ impl System for Machine {
 
     fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno> {
         copy::safecopy_to(granter, grant, 0, buffer)
-    }
-
-    fn physical(&mut self, who: Endpoint, address: u64) -> Option<u64> {
-        kernel::kcall(Kcall::Umap, [who.0 as u64, address, 0, 0, 0]).ok()
     }
 
     fn log(&mut self, text: core::fmt::Arguments<'_>) {

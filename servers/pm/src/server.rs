@@ -166,12 +166,14 @@ impl<S: System> Pm<S> {
     }
 
     /// A one-way message. Who may send which is the protocol's list: VFS says what became of a program's calls, VM
-    /// what became of its memory, and a terminal's driver sends signals to groups. Anything else is dropped.
+    /// what became of its memory, and the console's driver sends signals to groups and ends the run. Anything else is
+    /// dropped.
     fn posted(&mut self, source: Endpoint, message: &Message) {
         let sender = match message.kind {
             pm::FaultSignal::KIND | pm::OutOfMemory::KIND => source == Endpoint::VM,
-            // No program posts, and drivers have no fixed place.
-            pm::RaiseGroup::KIND | pm::HangUp::KIND => self.table.slot_of(source).is_none(),
+            pm::RaiseGroup::KIND | pm::HangUp::KIND | pm::EndRun::KIND => {
+                self.boot.console == Some(source)
+            }
             _ => source == Endpoint::VFS,
         };
         if !sender {
@@ -200,7 +202,8 @@ impl<S: System> Pm<S> {
             pm::HangUp::KIND => with(message, |m: pm::HangUp| self.hang_up(m.session)),
             pm::SwapMask::KIND => with(message, |m: pm::SwapMask| self.swap_mask(m)),
             pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
-            pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn)),
+            pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn, m.status)),
+            pm::EndRun::KIND => self.end_run(),
             _ => {}
         }
     }

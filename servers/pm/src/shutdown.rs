@@ -7,6 +7,7 @@ use crate::sleep::SECOND;
 use crate::system::System;
 use crate::table::PROGRAM_PID;
 use crate::timers::{Event, TimerKey};
+use abi::hostlink::EXIT_UNSAVED;
 use abi::message::WORDS;
 use abi::proto::{device, vfs, vm};
 use abi::{Endpoint, Errno};
@@ -52,13 +53,18 @@ impl<S: System> Pm<S> {
         self.sys.post(Endpoint::VFS, vfs::SyncAll { txn: SYNC_TXN });
     }
 
-    /// VFS has written everything back.
-    pub fn synced(&mut self, txn: u64) {
+    /// The host wants the run to end: as if everything had been killed.
+    pub fn end_run(&mut self) {
+        self.end_machine(SIGKILL as u32);
+    }
+
+    /// VFS has written everything back, or could not.
+    pub fn synced(&mut self, txn: u64, saved: Result<(), Errno>) {
         if let Some(ending) = self.ending
             && txn == SYNC_TXN
         {
             self.timers.cancel(ending.overdue);
-            self.finish(ending.status);
+            self.finish(ending.status, saved.is_ok());
         }
     }
 
@@ -67,15 +73,17 @@ impl<S: System> Pm<S> {
         if let Some(ending) = self.ending {
             self.sys
                 .log(format_args!("file systems did not sync in time"));
-            self.finish(ending.status);
+            self.finish(ending.status, false);
         }
     }
 
-    fn finish(&mut self, status: u32) {
+    fn finish(&mut self, status: u32, saved: bool) {
         if self.boot.accounts {
             self.log_accounts();
         }
         if let Some(console) = self.boot.console {
+            let unsaved = if saved { 0 } else { EXIT_UNSAVED };
+            let status = status | unsaved;
             let _ = self.sys.call(console, device::exit::ExitStatus { status });
         }
         self.sys.power_off(exit_code(status));

@@ -72,8 +72,6 @@ pub trait System {
     fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
     /// Copies to a grant of another server.
     fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
-    /// The physical address behind a present page.
-    fn physical(&mut self, who: Endpoint, address: u64) -> Option<u64>;
 
     /// A line for the host's log.
     fn log(&mut self, text: core::fmt::Arguments<'_>);

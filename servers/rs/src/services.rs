@@ -158,8 +158,6 @@ pub const SERVICES: [Service; 9] = [
             Kcall::ProcPriority,
             Kcall::ProcName,
             Kcall::SafeCopy,
-            // Names a futex by its physical address.
-            Kcall::Umap,
             Kcall::VirCopy,
             Kcall::Memset,
             Kcall::SetGrants,

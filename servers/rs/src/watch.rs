@@ -8,18 +8,21 @@
 use abi::kernel::{Exception, KernelNotify};
 use abi::lab::POWEROFF_PANIC;
 use abi::proto::rs::{Faulted, Mounted, Started};
-use abi::proto::{vfs, vm};
+use abi::proto::{fs, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Request};
 use core::fmt::Arguments;
 use rt::ipc::{self, Received};
 use rt::{kernel, outbox};
 
 use crate::devices::{self, Devices};
-use crate::services::{Endpoints, SERVICES, Service};
+use crate::services::{Endpoints, Id, SERVICES, Service};
 
 /// How long the services may take until all serve. A machine that needs longer is as good as
 /// one that hangs, even under emulation.
 const START_TIMEOUT_NS: u64 = 20_000_000_000;
+
+/// How long the file systems may take to write back after the death of a core server.
+const SAVE_TIMEOUT_NS: u64 = 5_000_000_000;
 
 /// Status of a machine that was not given what it needs: a disk, a sound file system.
 const POWEROFF_REFUSED: u64 = 1;
@@ -190,6 +193,7 @@ impl<'a> Watch<'a> {
             fail!("the system did not come up: service {name} died");
         }
         if service.core {
+            self.save(who);
             fail!("the system cannot go on without service {name}");
         }
         if let Err(errno) = self.bury(service, who) {
@@ -198,6 +202,66 @@ impl<'a> Watch<'a> {
         }
         // From here on nothing of it arrives anywhere any more.
         outbox::post(Endpoint::VFS, vfs::Died { who });
+    }
+
+    /// Has the file systems write back what they have, before the machine ends without `dead`.
+    /// VFS, which does it otherwise, may be the dead one.
+    fn save(&self, dead: Endpoint) {
+        let mut waiting = 0u32;
+        for (index, service) in SERVICES.iter().enumerate() {
+            let who = self.endpoints[index];
+            // The others' files are in memory.
+            if service.id == Id::Root && who != dead {
+                waiting |= 1 << index;
+                let txn = index as u64 + 1;
+                outbox::post(who, fs::Sync { txn, ino: 0 });
+            }
+        }
+        let deadline = kernel::time_ns().saturating_add(SAVE_TIMEOUT_NS);
+        if kernel::set_timer(deadline).is_err() {
+            return;
+        }
+        while waiting != 0 {
+            let Received {
+                source,
+                class,
+                message,
+            } = self.receive();
+            let index = self.index(source);
+            match class {
+                Class::Kernel => {
+                    let bits = KernelNotify::from_bits_truncate(message.words[0]);
+                    if bits.contains(KernelNotify::OUTBOX) {
+                        outbox::flush();
+                    }
+                    if bits.contains(KernelNotify::TIMER) {
+                        rt::log!("the file systems do not answer: what was written last is lost");
+                        return;
+                    }
+                }
+                Class::Post if message.kind == vfs::Done::KIND => {
+                    let status = vfs::Done::decode(&message).map(|done| done.status);
+                    if let Some(index) = index {
+                        waiting &= !(1 << index);
+                    }
+                    match status {
+                        Some(Ok(())) => {
+                            rt::log!("{} has written everything back", self.name(source))
+                        }
+                        _ => rt::log!("what was written last to {} is lost", self.name(source)),
+                    }
+                }
+                Class::Call => {
+                    let _ = ipc::reply_raw(source, Message::error(Errno::EIO));
+                }
+                Class::Exception => {
+                    if let Some(index) = index {
+                        waiting &= !(1 << index);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Stops the device of a dead service, frees its memory, and wakes who waits for it.

@@ -191,7 +191,12 @@ impl Vfs {
             }
             vfs::MemoryHandled::KIND if from_vm => {
                 if let Some(r) = vfs::MemoryHandled::decode(message) {
-                    let value = r.status.map(|()| [0; 5]);
+                    let status = result_to_word(r.status.map(|()| 0));
+                    // Who asked for a range may do with its beginning.
+                    let value = match r.status {
+                        Err(errno) if r.good == 0 => Err(errno),
+                        _ => Ok([r.good, status, 0, 0, 0]),
+                    };
                     let txn = sabotage::question(self, r.txn);
                     self.questions.answer(source, txn, value);
                     sabotage::repaired(self);
@@ -298,6 +303,17 @@ impl Vfs {
     /// A file system or driver died: whoever waits for it has waited long enough.
     fn died(&self, who: Endpoint) {
         self.questions.close(who, Err(Errno::EIO));
+        // What shared mappings would change of its files goes nowhere: they are no more.
+        for mount in self
+            .mounts
+            .borrow()
+            .iter()
+            .filter(|m| m.peer.endpoint == who)
+        {
+            let (dev, ino, offset) = (mount.dev, u64::MAX, 0);
+            let all = vm::CacheForget { dev, ino, offset };
+            let _ = self.machine.call_vm(all.encode());
+        }
         // Pollers see that its devices are no more.
         for driver in self.drivers.borrow().values() {
             driver.readiness.set(driver.readiness.get() + 1);
@@ -455,12 +471,16 @@ impl Vfs {
 
     async fn sync_all(&self, txn: u64) {
         let mounts = self.mounts.borrow().clone();
+        let mut status = Ok(());
         for mount in mounts {
             self.collect_written(&mount, 0).await;
             let synced = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
             if let Err(errno) = synced
                 && errno != Errno::ENOSYS
             {
+                if mount.outlives_the_machine() {
+                    status = status.and(Err(errno));
+                }
                 let kind = String::from_utf8_lossy(&mount.kind);
                 self.machine.log(format_args!("sync of {kind}: {errno}"));
             }
@@ -469,7 +489,7 @@ impl Vfs {
             self.machine
                 .log(format_args!("telling what was not there: {errno}"));
         }
-        post(&*self.machine, Endpoint::PM, pm::Synced { txn });
+        post(&*self.machine, Endpoint::PM, pm::Synced { txn, status });
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the

@@ -346,6 +346,13 @@ impl Mount {
             .1 += 1;
     }
 
+    /// Whether what is written to it is there after the machine's end: it is on a disk, and may
+    /// be written.
+    pub fn outlives_the_machine(&self) -> bool {
+        let in_memory: [&[u8]; 4] = [b"tmpfs", b"devtmpfs", b"devpts", b"proc"];
+        self.flags.get() & u64::from(linux::MS_RDONLY) == 0 && !in_memory.contains(&&*self.kind)
+    }
+
     /// Whether a file is mapped somewhere; with `ino` 0, whether any is.
     pub fn is_mapped(&self, ino: u64) -> bool {
         let mapped = self.mapped.borrow();

@@ -24,6 +24,19 @@ const PIECE: usize = 64 << 10;
 /// Writes up to this are not torn.
 pub const PIPE_BUF: usize = 4096;
 
+/// How much of `wanted` bytes goes through a pipe when only the first `good` are in memory that is
+/// there. As on Linux data comes and goes by the page: a piece of one is transferred whole or not
+/// at all. `EFAULT` when that leaves none.
+pub fn whole_pages(good: u64, wanted: u64) -> Result<u64, Errno> {
+    if good >= wanted {
+        return Ok(wanted);
+    }
+    match abi::page_down(good) {
+        0 => Err(Errno::EFAULT),
+        whole => Ok(whole),
+    }
+}
+
 /// A pipe.
 pub struct Pipe {
     /// Its number, for /proc/PID/fd.
@@ -212,7 +225,8 @@ impl Pipe {
                 Ok(()) => return Ok(n as u64),
                 // While VM works another reader may take the data: look again.
                 Err(errno) if repairable(errno) => {
-                    memory = repair(&c.vfs.vm, memory.first(n as u64), true).await?;
+                    let good = repair(&c.vfs.vm, memory.first(n as u64), true).await?;
+                    memory = good.first(whole_pages(good.len(), n as u64)?);
                     repaired = true;
                 }
                 Err(errno) => return Err(errno),
@@ -251,8 +265,9 @@ impl Pipe {
             let n = (len - done).min(PIECE as u64) as usize;
             let put = async {
                 let mut piece = zeroed(n)?;
-                user.read(address + done, &mut piece).await?;
-                self.put(c, &piece, nonblock).await
+                let good = user.read_some(address + done, &mut piece).await?;
+                let whole = whole_pages(good as u64, n as u64)? as usize;
+                self.put(c, &piece[..whole], nonblock).await
             };
             match put.await {
                 Ok(put) => done += put,

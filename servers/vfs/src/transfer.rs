@@ -10,8 +10,9 @@
 use crate::machine::{Access, Grant, Machine};
 use crate::peer::{Answer, Peer};
 use crate::sabotage;
+use abi::errno::result_from_word;
 use abi::proto::vm;
-use abi::{Endpoint, Errno, PAGE, page_down};
+use abi::{Endpoint, Errno};
 
 /// Attempts of one transfer. Repaired pages may vanish again before they are used (threads,
 /// memory pressure, somebody who takes pages away on purpose), but not for ever.
@@ -140,28 +141,38 @@ pub async fn transfer(
 
 /// Makes memory present; the beginning of it that now is. `EFAULT` when there is none.
 pub async fn repair(vm: &Peer, memory: Memory, write: bool) -> Result<Memory, Errno> {
-    let Memory::User {
-        who,
-        address,
-        mut len,
-    } = memory
-    else {
+    let Memory::User { who, address, len } = memory else {
         return Err(Errno::EFAULT);
     };
-    loop {
-        match handle_memory(vm, who, address, len, write).await {
-            Ok(()) => return Ok(Memory::user(who, address, len)),
-            // Find the good beginning by halves, in whole pages.
-            Err(Errno::EFAULT) if page_down(address) != page_down(address + len - 1) => {
-                let pages = (page_down(address + len - 1) - page_down(address)) / PAGE + 1;
-                len = page_down(address) + pages / 2 * PAGE - address;
-            }
-            Err(errno) => return Err(errno),
-        }
+    let (good, _) = make_present(vm, who, address, len, write).await?;
+    Ok(Memory::user(who, address, good))
+}
+
+/// Has VM make `[address, address + len)` of `who` present: how many bytes of its beginning now
+/// are, and what is wrong with the rest. An error when the first byte is not.
+pub async fn make_present(
+    vm: &Peer,
+    who: Endpoint,
+    address: u64,
+    len: u64,
+    write: bool,
+) -> Result<(u64, Result<(), Errno>), Errno> {
+    vm.repairs.set(vm.repairs.get() + 1);
+    let answer = vm.ask(|txn| vm::HandleMemory {
+        txn,
+        who,
+        addr: address,
+        len,
+        write,
+    });
+    let [good, status, ..] = answer.await?;
+    match result_from_word(status) {
+        Ok(_) => Ok((len, Ok(()))),
+        Err(errno) => Ok((good.min(len), Err(errno))),
     }
 }
 
-/// Has VM make `[address, address + len)` of `who` present.
+/// Has VM make all of `[address, address + len)` of `who` present.
 pub async fn handle_memory(
     vm: &Peer,
     who: Endpoint,
@@ -169,16 +180,7 @@ pub async fn handle_memory(
     len: u64,
     write: bool,
 ) -> Result<(), Errno> {
-    vm.repairs.set(vm.repairs.get() + 1);
-    vm.ask(|txn| vm::HandleMemory {
-        txn,
-        who,
-        addr: address,
-        len,
-        write,
-    })
-    .await
-    .map(|_| ())
+    make_present(vm, who, address, len, write).await?.1
 }
 
 /// Whether a copy's failure can be repaired. `EFAULT` of TRY means an absent page or none.

@@ -1,7 +1,7 @@
 //! VFS's own structures to and from a process: copy with TRY, repair, copy with TRY again.
 
 use crate::peer::Peer;
-use crate::transfer::{ATTEMPTS, handle_memory, repairable};
+use crate::transfer::{ATTEMPTS, handle_memory, make_present, repairable};
 use abi::fs::PATH_MAX;
 use abi::kernel::user_range;
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE, page_down};
@@ -70,6 +70,28 @@ impl UserMemory {
                     handle_memory(&self.vm, self.who, address, len, false).await?;
                 }
                 result => return result,
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    /// Fills the beginning of `buffer` from `address`, as far as there is memory: how many bytes.
+    /// An error when the first is not there.
+    pub async fn read_some(&self, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let mut good = buffer.len();
+        if good == 0 {
+            return Ok(0);
+        }
+        user_range(address, good as u64)?;
+        for _ in 0..ATTEMPTS {
+            let machine = self.vm.machine();
+            match machine.try_read(self.who, address, &mut buffer[..good]) {
+                Err(errno) if repairable(errno) => {
+                    let len = good as u64;
+                    let (now, _) = make_present(&self.vm, self.who, address, len, false).await?;
+                    good = now as usize;
+                }
+                result => return result.map(|()| good),
             }
         }
         Err(Errno::EFAULT)

@@ -150,20 +150,11 @@ impl Cache {
         }
     }
 
-    /// Drops the pages of `file` from `offset` on.
-    pub fn forget(&mut self, frames: &Frames, file: FileId, offset: u64) {
-        let end = FileId {
-            ino: file.ino.wrapping_add(1),
-            ..file
-        };
-        self.forget_range(
-            frames,
-            Key { file, offset },
-            Key {
-                file: end,
-                offset: 0,
-            },
-        );
+    /// Drops the pages of `file` with offsets in `[from, to)`. Who maps them keeps them:
+    /// [`Server::withdraw`](crate::server::Server) leaves nobody who does.
+    pub fn forget(&mut self, frames: &Frames, file: FileId, from: u64, to: u64) {
+        let key = |offset| Key { file, offset };
+        self.forget_range(frames, key(from), key(to));
     }
 
     /// Drops all pages of a device.

@@ -51,6 +51,8 @@ pub struct Job {
     pub origin: Origin,
     /// Whose memory.
     pub who: Endpoint,
+    /// What was asked for: the first byte, and how many.
+    pub range: (u64, u64),
     /// The next page.
     pub cursor: u64,
     /// The end of the range.
@@ -87,6 +89,13 @@ impl PageIns {
     /// Whether nothing is outstanding.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+}
+
+impl Job {
+    /// Bytes of the beginning of its range that are usable.
+    fn good(&self) -> u64 {
+        self.cursor.saturating_sub(self.range.0).min(self.range.1)
     }
 }
 
@@ -134,6 +143,7 @@ impl Server {
         self.run(Job {
             origin: Origin::Fault(fault),
             who: source,
+            range: (page, PAGE),
             cursor: page,
             end: page.saturating_add(PAGE),
             access,
@@ -169,6 +179,7 @@ impl Server {
         let mut job = Job {
             origin,
             who,
+            range: (address, len),
             cursor: abi::page_down(address),
             end: 0,
             access: if write { Access::Write } else { Access::Read },
@@ -308,7 +319,8 @@ impl Server {
             }
             Origin::Vfs(txn) => {
                 let status = outcome.map_err(|failure| failure.errno());
-                self.post(Endpoint::VFS, vfs::MemoryHandled { txn, status });
+                let good = job.good();
+                self.post(Endpoint::VFS, vfs::MemoryHandled { txn, status, good });
             }
             Origin::Linux { then, always } => match (outcome, then) {
                 (Err(Failure::Gone), _) => {}

@@ -9,8 +9,8 @@ use crate::space::check_range;
 use crate::table::{self, OWNER};
 use abi::kernel::USER_END;
 use abi::proto::vm::{
-    CacheClean, CacheForget, CacheMap, CachePages, CacheRelease, CacheRun, CacheSet, CacheSetRun,
-    Discard, PagesCached, Populate, Prot,
+    CacheClean, CacheMap, CachePages, CacheRelease, CacheRun, CacheSet, CacheSetRun, Discard,
+    PagesCached, Populate, Prot,
 };
 use abi::{Endpoint, Errno, PAGE, sabotage};
 
@@ -53,7 +53,7 @@ impl Server {
             return Err(Errno::EFAULT);
         }
         let frame = table::frame(entry);
-        let (space, pool) = self.space(source)?;
+        let (_, pool) = self.space(source)?;
         match pool.cache.key_of(pool.frames, frame) {
             Some(already) if already == key => return Ok(()),
             // Under another name, or others still use what was forgotten.
@@ -67,6 +67,10 @@ impl Server {
             pool.frames.release(copy);
             return Ok(inserted?);
         }
+        if pool.cache.peek(key).is_some() {
+            self.withdraw_page(key);
+        }
+        let (space, pool) = self.space(source)?;
         pool.cache_insert(key, frame)?;
         set_entry(space, pool, r.addr, entry | OWNER)
     }
@@ -113,26 +117,6 @@ impl Server {
         }
         if old != 0 {
             pool.frames.release(table::frame(old));
-        }
-        Ok(())
-    }
-
-    /// [`CacheForget`].
-    pub(crate) fn cache_forget(&mut self, source: Endpoint, r: CacheForget) -> Result<(), Errno> {
-        self.service(source)?;
-        if r.dev >= crate::files::SHARED_MEMORY {
-            return Err(Errno::EINVAL);
-        }
-        let pool = &mut self.pool;
-        if r.ino == u64::MAX {
-            pool.cache.forget_device(pool.frames, r.dev);
-        } else {
-            let file = FileId {
-                dev: r.dev,
-                ino: r.ino,
-            };
-            let offset = abi::page_up(r.offset).ok_or(Errno::EINVAL)?;
-            pool.cache.forget(pool.frames, file, offset);
         }
         Ok(())
     }

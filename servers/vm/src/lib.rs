@@ -31,6 +31,7 @@ pub mod jobs;
 pub mod lab;
 mod lend;
 pub mod linux;
+mod object;
 pub mod owners;
 pub mod pool;
 pub mod region;
@@ -42,6 +43,7 @@ pub mod space;
 mod sync;
 pub mod table;
 pub mod window;
+mod withdraw;
 
 #[cfg(test)]
 mod tests;

@@ -542,6 +542,7 @@ impl Server {
                         always: false,
                     },
                     who: source,
+                    range: (vector, pages),
                     cursor: page,
                     end: abi::page_up(vector + pages).ok_or(Errno::EFAULT)?,
                     access: Access::Write,

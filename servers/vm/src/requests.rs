@@ -14,9 +14,9 @@ use abi::proto::vm::{
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
     DropCaches, Dropped, Exit, FdLookupDone, Footprint, Force, Fork, FrameFigures, HandleMemory,
     MapFlags, MapMax, MapMaxNow, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace,
-    OutOfMemoryDone, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect, RegionAt,
-    RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures, SpaceInfo, SyncDone,
-    VfsMmap, VmCounters, VmFigures, VmFrames,
+    ObjectAt, OutOfMemoryDone, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect,
+    RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures, SpaceInfo,
+    SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 
@@ -121,6 +121,7 @@ impl Server {
             }),
             Batch::KIND => self.typed(source, message, Server::batch),
             Force::KIND => self.typed(source, message, Server::force),
+            ObjectAt::KIND => self.typed(source, message, Server::object_at),
             _ => Message::error(Errno::ENOSYS),
         }
     }
@@ -184,6 +185,7 @@ impl Server {
                     let done = vfs::MemoryHandled {
                         txn: r.txn,
                         status: Ok(()),
+                        good: 0,
                     };
                     self.post(Endpoint::VFS, done);
                 }

@@ -185,7 +185,7 @@ impl Server {
         let mut gone = Vec::new();
         while let Some((file, references)) = self.pool.files.give_back() {
             if file.is_memory() {
-                self.pool.cache.forget(self.pool.frames, file, 0);
+                self.pool.cache.forget(self.pool.frames, file, 0, u64::MAX);
             }
             if references > 0 {
                 gone.push((file.dev, file.ino, references));

@@ -73,6 +73,7 @@ impl Server {
                 always: false,
             },
             who,
+            range: (0, 0),
             cursor: 0,
             end: 0,
             access: crate::fault::Access::Read,

@@ -15,6 +15,7 @@ use crate::kvm::gate::Gate;
 use crate::log::{KEPT, Log};
 use crate::machine::{self, Accelerator, Config};
 use crate::memory;
+use crate::sandbox::Sandbox;
 
 /// A hung kernel is no measurement.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ pub fn measure(accelerator: Accelerator, gate: Option<Gate>) -> Result<Report> {
         ..RunSpecification::default()
     };
     let (kernel, archive) = GuestImages::bench()?.archive(specification.encode()?);
-    let outcome = machine::run(Config {
+    let config = Config {
         kernel,
         archive,
         cmdline: String::new(),
@@ -72,11 +73,15 @@ pub fn measure(accelerator: Accelerator, gate: Option<Gate>) -> Result<Report> {
         signals: None,
         log: Arc::new(Log::new(false, KEPT)),
         report: None,
+        sandbox: Sandbox::Thread,
         qemu_args: match accelerator {
             Accelerator::Kvm => Vec::new(),
             Accelerator::Qemu => COUNTING.map(String::from).to_vec(),
         },
-    })?;
+    };
+    // What is confined is so for good: a thread that ends with the run.
+    let outcome = std::thread::scope(|scope| scope.spawn(|| machine::run(config)).join())
+        .map_err(|_| anyhow::anyhow!("the machine's thread panicked"))??;
     let figures = figures(&outcome.log)?;
     ensure!(
         figures.last().is_some_and(|last| last.name == LAST),

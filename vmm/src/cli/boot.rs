@@ -15,6 +15,7 @@ use crate::kvm::gate::Gate;
 use crate::log::{KEPT, Log};
 use crate::machine::{Accelerator, Config};
 use crate::memory;
+use crate::sandbox::Sandbox;
 
 #[derive(Debug, Args)]
 pub struct Boot {
@@ -70,6 +71,7 @@ impl Boot {
             log: Arc::new(Log::new(true, KEPT)),
             report: None,
             qemu_args: Vec::new(),
+            sandbox: Sandbox::Strict,
         })?;
         super::run::report(&outcome, true);
         Ok(outcome.ending.code())

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::last_words;
 use crate::log::complain;
 use crate::machine::FAILED;
 use crate::program::NoSuchProgram;
@@ -54,6 +55,7 @@ enum Command {
 
 /// The command: reads the arguments, does what they say, returns the exit status.
 pub fn main() -> ExitCode {
+    last_words::install();
     let result = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute(),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use abi::boot::run_flags;
 use abi::policy::CopyPolicy;
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::isatty;
 
@@ -20,6 +22,7 @@ use crate::kvm::gate::Gate;
 use crate::log::complain;
 use crate::machine::{Accelerator, Ending, FAILED, Outcome};
 use crate::program::{Program, Streams};
+use crate::sandbox::Sandbox;
 use crate::{memory, terminal};
 
 #[derive(Debug, Args)]
@@ -49,7 +52,7 @@ pub struct Run {
     #[arg(long, short)]
     pub verbose: bool,
     /// Add to the program's environment, or replace what is there
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment())]
     pub env: Vec<OsString>,
     /// The program's working directory
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -69,6 +72,10 @@ pub struct Run {
     /// Give programs the same addresses every time
     #[arg(long)]
     pub no_randomize: bool,
+    /// strict: before the guest runs this process gives up what it does not need then, system
+    /// calls, files and capabilities, so that a guest that takes it over has nothing
+    #[arg(long, value_name = "HOW", default_value = "strict")]
+    pub sandbox: Sandbox,
     /// One more argument for QEMU
     #[arg(long, hide = true, allow_hyphen_values = true)]
     pub qemu_arg: Vec<String>,
@@ -105,15 +112,21 @@ pub fn parse_policy(text: &str) -> Result<CopyPolicy, String> {
     })
 }
 
-fn parse_assignment(text: &str) -> Result<OsString, String> {
-    match text.split_once('=') {
-        Some((name, _)) if !name.is_empty() => Ok(text.into()),
-        _ => Err("an environment string looks like NAME=VALUE".into()),
-    }
+/// Reads an environment string, of any bytes.
+fn assignment() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|text| {
+        match text.as_bytes().iter().position(|&byte| byte == b'=') {
+            Some(1..) => Ok(text),
+            _ => Err("an environment string looks like NAME=VALUE"),
+        }
+    })
 }
 
 impl Run {
     pub fn execute(self) -> Result<u8> {
+        if self.sandbox == Sandbox::Strict {
+            crate::sandbox::close_inherited();
+        }
         let verbose = self.verbose;
         let mut terminals = 0;
         for (set, bit) in [
@@ -158,6 +171,7 @@ impl Run {
             report: self.report,
             cmdline: self.append,
             qemu_args: self.qemu_arg,
+            sandbox: self.sandbox,
             ..Program::new::<OsString>([])
         };
         if let Some(other) = self.check_determinism {

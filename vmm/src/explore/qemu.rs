@@ -25,6 +25,7 @@ use crate::lab::disk;
 use crate::machine::Ending;
 use crate::program::Streams;
 use crate::qemu::watch::Watch;
+use crate::sandbox::Sandbox;
 
 /// A run under QEMU that goes on for so long is endless.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -69,6 +70,8 @@ pub fn play(stage: &Stage<'_>, faults: &[Fault], verbose: bool) -> Result<Played
         recorder: Some(Box::new(recorder)),
         gate: None,
         arguments: Vec::new(),
+        // Its threads go on with other machines; QEMU gives up what it can.
+        sandbox: Sandbox::Off,
     };
     let played = under_qemu(setup, streams, request)?;
     let finish = match played.outcome.ending {

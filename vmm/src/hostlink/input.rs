@@ -36,6 +36,7 @@ struct State {
     bytes: VecDeque<u8>,
     credit: usize,
     window: Option<(u16, u16)>,
+    end: bool,
 }
 
 impl Input {
@@ -73,10 +74,16 @@ impl Input {
         let _ = self.wake.write(1);
     }
 
+    /// The guest is to end the run by itself.
+    pub fn end(&self) {
+        self.lock().end = true;
+        let _ = self.wake.write(1);
+    }
+
     /// Whether there is something for the guest.
     pub fn waiting(&self) -> bool {
         let state = self.lock();
-        !state.bytes.is_empty() || state.window.is_some()
+        !state.bytes.is_empty() || state.window.is_some() || state.end
     }
 
     /// Moves bytes for the guest into `buffer`; returns how many.
@@ -87,6 +94,9 @@ impl Input {
             state.bytes.extend(header(Channel::WindowSize, 4));
             state.bytes.extend(rows.to_le_bytes());
             state.bytes.extend(columns.to_le_bytes());
+        }
+        if std::mem::take(&mut state.end) {
+            state.bytes.extend(header(Channel::End, 0));
         }
         let len = buffer.len().min(state.bytes.len());
         for (to, from) in buffer.iter_mut().zip(state.bytes.drain(..len)) {
@@ -205,6 +215,15 @@ mod tests {
             input.credit(u32::MAX);
         }
         assert_eq!(input.lock().credit, STDIN_CREDIT);
+    }
+
+    #[test]
+    fn the_order_to_end_travels_once() {
+        let input = Input::new().unwrap();
+        input.end();
+        assert!(input.waiting());
+        assert_eq!(drain(&input), header(Channel::End, 0));
+        assert!(!input.waiting());
     }
 
     #[test]

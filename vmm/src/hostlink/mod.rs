@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use abi::hostlink::Channel;
+use abi::hostlink::{Channel, EXIT_UNSAVED};
 
 use crate::control::{Reason, Stop};
 
@@ -46,6 +46,8 @@ pub struct LinkState {
 pub struct Exit {
     /// Its status word, as wait4 reports it.
     pub status: u32,
+    /// A file system could not write back all that was written to it.
+    pub unsaved: bool,
     /// When the packet came.
     pub at: Instant,
 }
@@ -109,9 +111,10 @@ impl Link {
                 Channel::Stdout => &mut *stdout,
                 Channel::Stderr => &mut *stderr,
                 Channel::Exit => {
-                    let status = word(data);
+                    let word = word(data);
                     exit.get_or_insert(Exit {
-                        status,
+                        status: word & !EXIT_UNSAVED,
+                        unsaved: word & EXIT_UNSAVED != 0,
                         at: Instant::now(),
                     });
                     return;
@@ -123,7 +126,7 @@ impl Link {
                 }
                 Channel::StdinCredit => return input.credit(word(data)),
                 // Only the host sends these; the decoder refuses them.
-                Channel::Stdin | Channel::WindowSize => return,
+                Channel::Stdin | Channel::WindowSize | Channel::End => return,
             };
             match sink.write(data, stop) {
                 Ok(()) => {}

@@ -20,10 +20,15 @@ pub struct Edge {
     pub why: String,
 }
 
+/// Edges of a graph: more than there are processes in a guest that is not forged.
+const EDGES_MAX: usize = 2048;
+
 /// The wait-for graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
     names: HashMap<u32, String>,
+    /// Edges that there was no room for.
+    pub left_out: usize,
     /// Its edges.
     pub edges: Vec<Edge>,
 }
@@ -37,6 +42,7 @@ impl Graph {
                 .iter()
                 .map(|p| (p.endpoint.0, p.name.clone()))
                 .collect(),
+            left_out: 0,
             edges: Vec::new(),
         };
         for process in &snapshot.processes {
@@ -76,6 +82,10 @@ impl Graph {
     }
 
     fn edge(&mut self, from: Endpoint, to: Endpoint, why: String) {
+        if self.edges.len() >= EDGES_MAX {
+            self.left_out += 1;
+            return;
+        }
         self.edges.push(Edge { from, to, why });
     }
 
@@ -128,9 +138,16 @@ impl Graph {
         let mut starts: Vec<Endpoint> = self.edges.iter().map(|edge| edge.from).collect();
         starts.sort_by_key(|who| who.slot());
         starts.dedup();
+        let mut from: HashMap<u32, Vec<&Edge>> = HashMap::new();
+        for edge in &self.edges {
+            let known = from.entry(edge.from.0).or_default();
+            if known.iter().all(|other| other.to != edge.to) {
+                known.push(edge);
+            }
+        }
         starts
             .into_iter()
-            .filter_map(|start| self.way_back(start))
+            .filter_map(|start| way_back(&from, start))
             .min_by_key(Vec::len)
     }
 
@@ -141,29 +158,30 @@ impl Graph {
         let others = others.collect();
         (cycle, others)
     }
+}
 
-    fn way_back(&self, start: Endpoint) -> Option<Vec<&Edge>> {
-        let mut came: HashMap<u32, &Edge> = HashMap::new();
-        let mut queue = VecDeque::from([start]);
-        while let Some(at) = queue.pop_front() {
-            for edge in self.edges.iter().filter(|edge| edge.from == at) {
-                if came.contains_key(&edge.to.0) {
-                    continue;
-                }
-                came.insert(edge.to.0, edge);
-                if edge.to == start {
-                    let mut way = vec![edge];
-                    while way[way.len() - 1].from != start {
-                        way.push(came[&way[way.len() - 1].from.0]);
-                    }
-                    way.reverse();
-                    return Some(way);
-                }
-                queue.push_back(edge.to);
+/// The shortest way from a process to itself.
+fn way_back<'a>(from: &HashMap<u32, Vec<&'a Edge>>, start: Endpoint) -> Option<Vec<&'a Edge>> {
+    let mut came: HashMap<u32, &Edge> = HashMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(at) = queue.pop_front() {
+        for &edge in from.get(&at.0).into_iter().flatten() {
+            if came.contains_key(&edge.to.0) {
+                continue;
             }
+            came.insert(edge.to.0, edge);
+            if edge.to == start {
+                let mut way = vec![edge];
+                while way[way.len() - 1].from != start {
+                    way.push(came[&way[way.len() - 1].from.0]);
+                }
+                way.reverse();
+                return Some(way);
+            }
+            queue.push_back(edge.to);
         }
-        None
     }
+    None
 }
 
 /// What a blocked process asked for.

@@ -11,4 +11,4 @@ pub mod render;
 pub mod table;
 pub mod watch;
 
-pub use watch::{Inspector, Observer};
+pub use watch::Inspector;

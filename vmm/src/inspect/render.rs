@@ -25,6 +25,9 @@ pub fn text(graph: &Graph) -> String {
     for edge in others {
         line(&mut text, graph, edge);
     }
+    if graph.left_out > 0 {
+        let _ = writeln!(text, "  and {} more", graph.left_out);
+    }
     text
 }
 

@@ -135,8 +135,12 @@ fn object<T: ByteValued>(ram: &Ram, at: u64) -> Option<T> {
 /// Reads everything. The guest may run meanwhile: then the result is not one moment's.
 pub fn snapshot(ram: &Ram, layout: &Inspection) -> Option<Snapshot> {
     let counter = |n: u64| object::<u64>(ram, layout.counters.checked_add(n * 8)?);
+    let mut queues = Queues::new(layout);
     let processes = (0..layout.slots)
-        .filter_map(|slot| process(ram, layout, layout.table.checked_add(slot * layout.stride)?))
+        .filter_map(|slot| {
+            let at = layout.table.checked_add(slot * layout.stride)?;
+            process(ram, layout, at, &mut queues)
+        })
         .collect();
     Some(Snapshot {
         idle: object::<u64>(ram, layout.current)? == 0,
@@ -145,7 +149,30 @@ pub fn snapshot(ram: &Ram, layout: &Inspection) -> Option<Snapshot> {
     })
 }
 
-fn process(ram: &Ram, layout: &Inspection, base: u64) -> Option<Process> {
+/// The nodes that a glance has seen in queues. Each is in one queue at most, so that all queues
+/// together are as long as there are nodes, whatever the guest's links say.
+struct Queues {
+    seen: Vec<bool>,
+}
+
+impl Queues {
+    fn new(layout: &Inspection) -> Queues {
+        // Both were checked.
+        Queues {
+            seen: vec![false; (layout.slots + layout.post_count) as usize],
+        }
+    }
+
+    /// Whether a node exists and is seen for the first time.
+    fn enter(&mut self, node: u64) -> bool {
+        let seen = usize::try_from(node)
+            .ok()
+            .and_then(|n| self.seen.get_mut(n));
+        seen.is_some_and(|seen| !std::mem::replace(seen, true))
+    }
+}
+
+fn process(ram: &Ram, layout: &Inspection, base: u64, queues: &mut Queues) -> Option<Process> {
     // Within the stride, and both were checked or come from a checked sum.
     let at = |offset: u64| base.checked_add(offset);
     let word = |offset: u64| object::<u64>(ram, at(offset)?);
@@ -201,7 +228,7 @@ fn process(ram: &Ram, layout: &Inspection, base: u64) -> Option<Process> {
         ticks: word(layout.ticks)?,
         cr3: word(layout.cr3)?,
         wanted,
-        queue: queue(ram, layout, object::<u16>(ram, at(layout.queue)?)?),
+        queue: queue(ram, layout, object::<u16>(ram, at(layout.queue)?)?, queues),
     })
 }
 
@@ -232,14 +259,11 @@ fn printable(name: &[u8]) -> String {
 }
 
 /// The posted messages of a queue that starts with `node`.
-fn queue(ram: &Ram, layout: &Inspection, node: u16) -> Vec<Queued> {
+fn queue(ram: &Ram, layout: &Inspection, node: u16, queues: &mut Queues) -> Vec<Queued> {
     let mut queue = Vec::new();
     let mut node = u64::from(node);
-    // A queue that the guest is changing, or a forged one, may be a circle.
-    for _ in 0..layout.slots + layout.post_count {
-        if node >= layout.slots + layout.post_count {
-            break;
-        }
+    // A queue that the guest is changing, or a forged one, may be a circle, or lead into another.
+    while queues.enter(node) {
         let entry = || {
             let index = node.checked_sub(layout.slots)?;
             let at = layout.posts.checked_add(index * layout.post_stride)?;
@@ -265,4 +289,74 @@ fn queue(ram: &Ram, layout: &Inspection, node: u16) -> Vec<Queued> {
         }
     }
     queue
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::graph::Graph;
+    use super::super::render;
+    use super::*;
+
+    /// Every process is the head of one circle of all messages there can be.
+    #[test]
+    fn a_forged_table_costs_no_more_than_a_full_one() {
+        let ram = Ram::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
+        let layout = Inspection {
+            magic: INSPECTION_MAGIC,
+            table: 0x10_0000,
+            stride: 4096,
+            slots: SLOTS_MAX,
+            links: 0x1000,
+            posts: 0x80_0000,
+            post_stride: 128,
+            post_count: POSTS_MAX,
+            post_message: 8,
+            regs: 0,
+            flags: 512,
+            endpoint: 516,
+            class: 520,
+            fault: 528,
+            peer: 536,
+            filter: 540,
+            queue: 544,
+            ticks: 552,
+            name: 560,
+            cr3: 576,
+            parked: 584,
+            ..Inspection::default()
+        };
+        let nodes = layout.slots + layout.post_count;
+        for node in 0..nodes {
+            let next = (layout.slots + (node + 1) % layout.post_count) as u16;
+            ram.write_obj(next, GuestAddress(layout.links + node * 2))
+                .unwrap();
+        }
+        for slot in 1..layout.slots {
+            let at = |offset| GuestAddress(layout.table + slot * layout.stride + offset);
+            let endpoint = Endpoint(slot as u32);
+            assert!(endpoint.is_process());
+            ram.write_obj(endpoint.0, at(layout.endpoint)).unwrap();
+            ram.write_obj(slot as u16, at(layout.queue)).unwrap();
+            ram.write_obj(rts::RECEIVING, at(layout.flags)).unwrap();
+        }
+        for post in 0..layout.post_count {
+            let source = (post % layout.slots) as u32;
+            let at = layout.posts + post * layout.post_stride;
+            ram.write_obj(source, GuestAddress(at)).unwrap();
+        }
+        let begun = Instant::now();
+        let snapshot = snapshot(&ram, &layout).unwrap();
+        let queued: usize = snapshot.processes.iter().map(|p| p.queue.len()).sum();
+        assert_eq!(snapshot.processes.len() as u64, SLOTS_MAX - 1);
+        assert!(queued as u64 <= nodes, "{queued}");
+        assert!(queued > 1000, "the circle was not found");
+        let graph = Graph::new(&snapshot);
+        let text = render::text(&graph) + &render::dot(&graph);
+        super::super::drawing::with_reasons(&graph);
+        assert!(text.len() < 1 << 20, "{}", text.len());
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
 }

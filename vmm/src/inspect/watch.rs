@@ -6,14 +6,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::graph::Graph;
 use super::render;
 use super::table::{self, Snapshot};
-use crate::control::Reason;
+use crate::control::{Reason, Stop};
 use crate::log::complain;
 use crate::memory::Ram;
 
@@ -25,24 +25,67 @@ const QUIET_ELSEWHERE: Duration = Duration::from_secs(6);
 /// How long one process waits for memory, while others go on, before it is a deadlock.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Watches a machine from its supervising thread.
-pub trait Observer {
-    /// Looks, now and then; the reason to end the run, if there is one.
-    fn glance(&mut self) -> Option<Reason>;
-    /// A person wants to know.
-    fn report(&mut self);
+/// How often it is looked.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// What the thread that looks is asked for.
+#[derive(Debug, Default)]
+pub struct Asked {
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
-/// For machines that say themselves when nobody can run.
-pub struct Blind;
+#[derive(Debug, Default)]
+struct State {
+    report: bool,
+    closed: bool,
+}
 
-impl Observer for Blind {
-    fn glance(&mut self) -> Option<Reason> {
-        None
+impl Asked {
+    /// Nothing yet.
+    pub fn new() -> Arc<Asked> {
+        Arc::default()
     }
 
-    fn report(&mut self) {
-        complain("absentia: a deterministic machine on KVM cannot be looked into while it runs");
+    /// A person wants to know.
+    pub fn report(&self) {
+        self.lock().report = true;
+        self.changed.notify_all();
+    }
+
+    /// There is nothing to look at any more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits until it is time to look; whether a person asked. `None` at the end.
+    fn wait(&self) -> Option<bool> {
+        let idle = |state: &mut State| !state.report && !state.closed;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), EVERY, idle)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        (!state.closed).then(|| std::mem::take(&mut state.report))
+    }
+}
+
+/// Looks now and then, in a thread of its own, and requests the end of a machine that is
+/// deadlocked.
+pub fn attend(mut inspector: Inspector, asked: &Asked, stop: &Stop) {
+    while let Some(report) = asked.wait() {
+        if report {
+            inspector.report();
+        }
+        if let Some(reason) = inspector.glance() {
+            return stop.request(reason);
+        }
     }
 }
 
@@ -138,7 +181,8 @@ impl Inspector {
     }
 }
 
-impl Observer for Inspector {
+impl Inspector {
+    /// The reason to end the run, if there is one.
     fn glance(&mut self) -> Option<Reason> {
         let snapshot = self.snapshot()?;
         if !self.patience.exhausted(&snapshot, Instant::now()) {
@@ -149,6 +193,7 @@ impl Observer for Inspector {
         Some(Reason::Deadlock(render::text(&graph)))
     }
 
+    /// A person wants to know.
     fn report(&mut self) {
         match self.snapshot() {
             Some(snapshot) => {

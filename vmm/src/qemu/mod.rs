@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use abi::lab;
@@ -20,9 +20,12 @@ use crate::control::{Reason, Stop};
 use crate::devices::serial::Lines;
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
+use crate::inspect::watch::{Asked, attend};
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::Gate;
-use crate::machine::{Config, Ended, Ending, Outcome, spawn, supervise};
+use crate::log::complain;
+use crate::machine::{Config, Ended, Outcome, conclude, spawn, supervise};
+use crate::sandbox::{self, Role, Sandbox};
 
 pub mod watch;
 
@@ -37,6 +40,7 @@ struct Files {
     kernel: OwnedFd,
     archive: OwnedFd,
     disk: Option<File>,
+    read_only: bool,
     link: OwnedFd,
     serial: OwnedFd,
     ram: Arc<File>,
@@ -76,43 +80,80 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
     let files = Files {
         kernel,
         archive,
+        read_only: config.disk.as_ref().is_some_and(|disk| disk.read_only),
         disk: config.disk.map(|disk| disk.file),
         link: link_there.into(),
         serial: serial_there.into(),
         ram: watch.ram.clone(),
     };
     let command = arguments(&files, config.memory, &config.cmdline, &config.qemu_args);
-    let mut child = start(&command, &files)?;
+    let mut child = start(&command, &files, config.sandbox)?;
     // QEMU has them; the sockets end when it does.
     drop(files);
+    let confined = config.sandbox;
+    if confined != Sandbox::Off {
+        let bounds = sandbox::Bounds {
+            report: config.report.as_deref(),
+            // The disk is QEMU's.
+            file: 0,
+            alone: false,
+        };
+        sandbox::confine(&bounds)?;
+    }
 
     let stop = Stop::new()?;
     let input = Input::new()?;
     let ended = Arc::new(Ended::new()?);
     let mut lines = Lines::new(log.clone());
-    let mut inspector = watch.inspector(config.report)?;
+    let inspector = watch.inspector(config.report.clone())?;
     lines.listen(move |line| watch.lock().line(line));
     let started = lines.started.clone();
     let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
     let link = Arc::new(Mutex::new(link));
     let output_thread = {
-        let (link, ended) = (link.clone(), ended.clone());
+        let (link, ended, stopping) = (link.clone(), ended.clone(), stop.clone());
         let stream = link_here.try_clone().context("host link")?;
         spawn("hostlink", move || {
+            if let Err(error) = confined.enter(Role::Socket) {
+                stopping.request(Reason::Failure(format!("{error:#}")));
+            }
             receive(stream, &link);
             ended.set();
         })?
     };
-    let serial_thread = { spawn("serial", move || copy_log(serial_here, lines))? };
+    let serial_thread = {
+        let stop = stop.clone();
+        spawn("serial", move || match confined.enter(Role::Socket) {
+            Ok(()) => copy_log(serial_here, lines),
+            Err(error) => stop.request(Reason::Failure(format!("{error:#}"))),
+        })?
+    };
     let input_thread = {
         let (input, stop) = (input.clone(), stop.clone());
         spawn("stdin", move || {
+            if let Err(error) = confined.enter(Role::Socket) {
+                return stop.request(Reason::Failure(format!("{error:#}")));
+            }
             input.pump(config.stdin, &stop, || deliver(&input, &link_here));
         })?
     };
 
+    let asked = Asked::new();
+    {
+        let (asked, stop) = (asked.clone(), stop.clone());
+        let role = Role::Inspector {
+            report: config.report.is_some(),
+        };
+        spawn("inspect", move || match confined.enter(role) {
+            Ok(()) => attend(inspector, &asked, &stop),
+            Err(error) => stop.request(Reason::Failure(format!("{error:#}"))),
+        })?;
+    }
+    confined.enter(Role::Supervisor {
+        child: Some(child.id()),
+    })?;
     let exited = || link.try_lock().ok()?.exit().map(|exit| exit.at);
-    supervise(
+    let ordered = supervise(
         &stop,
         &ended,
         config.signals.as_ref(),
@@ -121,8 +162,10 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
             .and_then(|timeout| begun.checked_add(timeout)),
         &input,
         exited,
-        &mut inspector,
+        || started.get().is_some(),
+        || asked.report(),
     );
+    asked.close();
     let reason = stop.reason();
     if reason.is_some() {
         // It may have ended meanwhile.
@@ -138,13 +181,9 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
 
     let link = link.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (exit, absent) = (link.exit(), link.absent());
-    let ending = match (exit, reason) {
-        (Some(exit), _) => Ending::Program(exit.status),
-        (None, Some(reason)) => Ending::Stopped(reason),
-        (None, None) => Ending::Guest(format!("QEMU {}", describe(status))),
-    };
+    let end = format!("QEMU {}", describe(status));
     Ok(Outcome {
-        ending,
+        ending: conclude(exit, ordered, reason, end),
         gate: Some(Gate::Direct),
         exits: Counts::default(),
         counters: None,
@@ -208,9 +247,14 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
         add("-append", cmdline.into());
     }
     if let Some(disk) = &files.disk {
+        // Errors are the guest's to see; by default a full host disk stops the machine for good.
         add(
             "-drive",
-            format!("id=root,if=none,format=raw,file={}", path(disk.as_raw_fd())),
+            format!(
+                "id=root,if=none,format=raw,werror=report,rerror=report,readonly={},file={}",
+                if files.read_only { "on" } else { "off" },
+                path(disk.as_raw_fd())
+            ),
         );
         add("-device", "virtio-blk-device,drive=root".into());
     }
@@ -229,9 +273,13 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
     arguments
 }
 
-fn start(arguments: &[String], files: &Files) -> Result<Child> {
+fn start(arguments: &[String], files: &Files, sandbox: Sandbox) -> Result<Child> {
     let inherited = files.all();
     let mut command = Command::new(PROGRAM);
+    let strict = sandbox != Sandbox::Off;
+    if strict && has_sandbox() {
+        command.args(["-sandbox", SANDBOX]);
+    }
     // A group of its own: a ^C at the terminal is for us to handle.
     command
         .args(arguments)
@@ -244,6 +292,9 @@ fn start(arguments: &[String], files: &Files) -> Result<Child> {
         command.pre_exec(move || {
             use rustix::process::{Signal, set_parent_process_death_signal};
             set_parent_process_death_signal(Some(Signal::KILL))?;
+            if strict {
+                rustix::thread::set_no_new_privs(true)?;
+            }
             for &fd in &inherited {
                 // `files` outlives this: the descriptor is open.
                 let fd = rustix::fd::BorrowedFd::borrow_raw(fd);
@@ -260,6 +311,26 @@ fn start(arguments: &[String], files: &Files) -> Result<Child> {
         ),
         Err(error) => Err(error).with_context(|| format!("starting {PROGRAM}")),
     }
+}
+
+/// QEMU's own filter: no old calls, no other identity, no program, no priorities.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// Whether this host's QEMU has such a filter.
+fn has_sandbox() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let asked = Command::new(PROGRAM)
+            .args(["-sandbox", SANDBOX, "-version"])
+            .stdin(Stdio::null())
+            .output();
+        // Without the program at all, starting it says so.
+        let has = asked.is_ok_and(|output| output.status.success());
+        if !has {
+            complain("absentia: sandbox: this QEMU has no -sandbox of its own");
+        }
+        has
+    })
 }
 
 /// Hands what the guest writes to the link, until QEMU ends.
@@ -337,6 +408,7 @@ mod tests {
             kernel: null(),
             archive: null(),
             disk: Some(null().into()),
+            read_only: false,
             ram: Arc::new(File::open("/dev/null").unwrap()),
             link: null(),
             serial: null(),

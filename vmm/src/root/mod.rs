@@ -1,11 +1,14 @@
 //! The root disk of a run.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
+
+use crate::log::complain;
 
 pub mod absent;
 pub mod closure;
@@ -48,11 +51,7 @@ pub fn open(path: &Path) -> Result<Disk> {
 
 fn open_image(path: &Path) -> Result<Disk> {
     let named = || format!("disk image {}", path.display());
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .with_context(named)?;
+    let (file, read_only) = open_as_allowed(path).with_context(named)?;
     let mut magic = [0; 2];
     let read = file.read_exact_at(&mut magic, MAGIC_AT);
     ensure!(
@@ -66,12 +65,40 @@ fn open_image(path: &Path) -> Result<Disk> {
             named()
         );
     }
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{}: another machine uses it", named()))?;
-    Ok(Disk {
-        file,
-        read_only: false,
-    })
+    let lock = match read_only {
+        // Any number may read it together.
+        true => FlockOperation::NonBlockingLockShared,
+        false => FlockOperation::NonBlockingLockExclusive,
+    };
+    flock(&file, lock).with_context(|| format!("{}: another machine uses it", named()))?;
+    if read_only {
+        complain(&format!(
+            "absentia: {} may only be read: it is mounted read-only",
+            named()
+        ));
+    }
+    Ok(Disk { file, read_only })
+}
+
+/// Opens an image for writing, or where that is not allowed for reading alone; whether that is
+/// so. An image that nobody may write is not written for root either, who could.
+fn open_as_allowed(path: &Path) -> io::Result<(File, bool)> {
+    let nobody_writes = path.metadata()?.mode() & 0o222 == 0;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(!nobody_writes)
+        .open(path);
+    match opened {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Ok((File::open(path)?, true))
+        }
+        opened => Ok((opened?, nobody_writes)),
+    }
 }
 
 /// The names of the incompatible features, if any, that ext2 does not have.
@@ -138,7 +165,12 @@ mod tests {
                 .contains("another machine")
         );
         drop(first);
-        assert!(open(file.path()).is_ok());
+        assert!(!open(file.path()).unwrap().read_only);
+        let mut permissions = file.path().metadata().unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(file.path(), permissions).unwrap();
+        let first = open(file.path()).unwrap();
+        assert!(first.read_only && open(file.path()).unwrap().read_only);
     }
 
     #[test]

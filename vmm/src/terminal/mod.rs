@@ -1,7 +1,7 @@
 //! The host's terminal: raw while the program runs, as it was on every way out.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use rustix::stdio::stdin;
 use rustix::termios::{
@@ -9,8 +9,8 @@ use rustix::termios::{
 };
 
 static RAW: AtomicBool = AtomicBool::new(false);
-static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
-static HOOK: Once = Once::new();
+/// The terminal as it was, while it is raw. Never freed: a signal handler may be reading it.
+static SAVED: AtomicPtr<Termios> = AtomicPtr::new(ptr::null_mut());
 
 /// Whether the terminal is raw now.
 pub fn is_raw() -> bool {
@@ -26,15 +26,13 @@ pub fn size() -> Option<(u16, u16)> {
         .map(|size| (size.ws_row, size.ws_col))
 }
 
-/// Puts the terminal back as it was.
+/// Puts the terminal back as it was. Async-signal-safe: an atomic swap and a system call.
 pub fn restore() {
-    let saved = SAVED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .take();
-    if let Some(saved) = saved {
+    let saved = SAVED.swap(ptr::null_mut(), Ordering::AcqRel);
+    // SAFETY: what is in SAVED came from `Box::leak` and is never freed or changed.
+    if let Some(saved) = unsafe { saved.as_ref() } {
         // Nothing is left to try when this fails.
-        let _ = tcsetattr(stdin(), OptionalActions::Flush, &saved);
+        let _ = tcsetattr(stdin(), OptionalActions::Flush, saved);
         RAW.store(false, Ordering::Relaxed);
     }
 }
@@ -45,25 +43,17 @@ pub struct Raw(());
 
 impl Raw {
     /// Makes standard input's terminal raw; `None` when standard input is no terminal (or one
-    /// that refuses). A panic restores it, too.
+    /// that refuses). [`crate::last_words`]
+    /// restores it where this value is not dropped.
     pub fn enter() -> Option<Raw> {
         // In the background the terminal is somebody else's: asking for it stops a process.
         if tcgetpgrp(stdin()).ok()? != rustix::process::getpgrp() {
             return None;
         }
         let before = tcgetattr(stdin()).ok()?;
-        HOOK.call_once(|| {
-            let hook = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |info| {
-                restore();
-                hook(info);
-            }));
-        });
         let mut raw = before.clone();
         raw.make_raw();
-        *SAVED
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(before);
+        SAVED.store(Box::leak(Box::new(before)), Ordering::Release);
         RAW.store(true, Ordering::Relaxed);
         let guard = Raw(());
         tcsetattr(stdin(), OptionalActions::Drain, &raw).ok()?;

@@ -9,6 +9,8 @@ pub enum Event<'a> {
     Input(&'a [u8]),
     /// The terminal's size: rows, columns.
     Window(u16, u16),
+    /// The run is to end.
+    End,
     /// The stream makes no sense from here on.
     Malformed,
 }
@@ -69,6 +71,7 @@ impl Decoder {
                     u16::from_le_bytes([c, d]),
                 ));
             }
+            (Channel::End, []) => event(Event::End),
             _ => {
                 self.broken = true;
                 event(Event::Malformed);

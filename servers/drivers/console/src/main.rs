@@ -75,6 +75,10 @@ impl World for System {
         outbox::post(Endpoint::PM, pm::HangUp { session });
     }
 
+    fn end_run(&mut self) {
+        outbox::post(Endpoint::PM, pm::EndRun {});
+    }
+
     fn reply(&mut self, caller: Endpoint, message: Message) {
         // A caller that died needs no answer.
         let _ = ipc::reply_raw(caller, message);

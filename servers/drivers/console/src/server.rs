@@ -276,6 +276,7 @@ impl Server {
                     },
                 );
             }
+            Event::End => world.end_run(),
             Event::Malformed => {
                 tty.hung_up = true;
                 stdin.end();

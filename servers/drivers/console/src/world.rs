@@ -24,6 +24,8 @@ pub trait World {
     fn raise(&mut self, group: u32, signal: i32);
     /// Has PM tell the leader of a session that its terminal is gone.
     fn hang_up(&mut self, session: u32);
+    /// Has PM end the run.
+    fn end_run(&mut self);
     /// Answers a call.
     fn reply(&mut self, caller: Endpoint, message: Message);
     /// Ns since boot.

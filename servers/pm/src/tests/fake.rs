@@ -41,6 +41,8 @@ pub struct Fake {
     pub memory: BTreeMap<(u32, u64), u8>,
     /// Pages that only a waiting copy reaches.
     pub absent: BTreeSet<(u32, u64)>,
+    /// Pages of objects that others map, too, by space and page: inode and page of it.
+    pub shared: BTreeMap<(u32, u64), (u64, u64)>,
     /// Nothing is mapped from here on.
     pub limit: u64,
     pub calls: Vec<(&'static str, Message)>,
@@ -115,6 +117,14 @@ impl System for Fake {
                     .collect();
                 self.memory.extend(bytes);
             }
+        }
+        if let Some(r) = vm::ObjectAt::decode(&message).filter(|_| R::KIND == vm::ObjectAt::KIND) {
+            let space = self.body(r.who).space;
+            let words = match self.shared.get(&(space, r.address >> 12)) {
+                Some(&(ino, page)) => [1, ino, page << 12 | r.address & 0xfff, 0, 0, 0, 0],
+                None => [vm::PRIVATE_OBJECT, 0, r.address, 0, 0, 0, 0],
+            };
+            return R::Reply::from_words(&words).ok_or(Errno::EIO);
         }
         R::Reply::from_words(&[0; 7]).ok_or(Errno::EIO)
     }
@@ -249,9 +259,6 @@ impl System for Fake {
     fn store(&mut self, _: Endpoint, _: i32, _: &[u8]) -> Result<(), Errno> {
         Ok(())
     }
-    fn physical(&mut self, _: Endpoint, _: u64) -> Option<u64> {
-        None
-    }
     fn log(&mut self, text: core::fmt::Arguments<'_>) {
         self.log.push(text.to_string());
     }
@@ -299,6 +306,7 @@ impl World {
         let message = request.encode();
         let from = match message.kind {
             pm::FaultSignal::KIND | pm::OutOfMemory::KIND => Endpoint::VM,
+            pm::RaiseGroup::KIND | pm::HangUp::KIND => self.pm.boot.console.expect("a console"),
             _ => Endpoint::VFS,
         };
         assert_eq!(self.pm.handle(from, Class::Post, &message), None);

@@ -2,7 +2,8 @@
 
 use super::fake::{DATA, World, names, nr};
 use crate::signal::set::*;
-use abi::proto::pm::{ExecFailed, NameOf, NextPid, PidOf, ProcessOf, Synced};
+use abi::hostlink::EXIT_UNSAVED;
+use abi::proto::pm::{EndRun, ExecFailed, NameOf, NextPid, PidOf, ProcessOf, Synced};
 use abi::{Endpoint, Errno};
 
 #[test]
@@ -122,7 +123,10 @@ fn the_machine_ends_with_program() {
     assert!(!w.lives(child) && !w.lives(init));
     assert_eq!(w.posted(names().1), 1);
     assert_eq!(w.pm.sys.off, None);
-    w.post(Synced { txn: 1 });
+    w.post(Synced {
+        txn: 1,
+        status: Ok(()),
+    });
     assert_eq!(w.pm.sys.off, Some(5));
     let (name, message) = *w.pm.sys.calls.last().expect("a call");
     assert_eq!((name, message.words[0]), (names().2, 5 << 8));
@@ -134,6 +138,31 @@ fn a_sync_that_hangs_does_not_keep_the_machine() {
     w.call(init, nr::__NR_kill, &[2, SIGKILL as u64]);
     w.pass(11_000_000_000);
     assert_eq!(w.pm.sys.off, Some(128 + 9));
+    let (_, message) = *w.pm.sys.calls.last().expect("a call");
+    assert_eq!(message.words[0], u64::from(EXIT_UNSAVED) | 9);
+}
+
+#[test]
+fn a_sync_that_fails_is_told() {
+    let (mut w, init) = World::new();
+    w.call(init, nr::__NR_exit_group, &[0]);
+    w.post(Synced {
+        txn: 1,
+        status: Err(Errno::EIO),
+    });
+    let (_, message) = *w.pm.sys.calls.last().expect("a call");
+    assert_eq!(message.words[0], u64::from(EXIT_UNSAVED));
+}
+
+#[test]
+fn only_the_console_ends_the_run() {
+    let (mut w, init) = World::new();
+    w.post(EndRun {});
+    assert!(w.lives(init));
+    let console = w.pm.boot.console.expect("a console");
+    w.pm.handle(console, abi::Class::Post, &abi::Request::encode(EndRun {}));
+    assert!(!w.lives(init));
+    assert_eq!(w.posted(names().1), 1);
 }
 
 #[test]
@@ -146,7 +175,7 @@ fn a_program_that_cannot_start_ends_the_run() {
         let status = -(errno.0 as i64);
         pm.exec_failed(ExecFailed { who, status });
         assert_eq!(pm.sys.log.len(), 1);
-        pm.synced(1);
+        pm.synced(1, Ok(()));
         assert_eq!(pm.sys.off, Some(code));
     }
 }

@@ -4,8 +4,8 @@ use super::fake::{DATA, World, nr};
 use crate::signal::set::*;
 use abi::{Endpoint, Errno};
 
-const WAIT: u64 = nr::FUTEX_WAIT as u64 | nr::FUTEX_PRIVATE_FLAG as u64;
-const WAKE: u64 = nr::FUTEX_WAKE as u64 | nr::FUTEX_PRIVATE_FLAG as u64;
+const WAIT: u64 = nr::FUTEX_WAIT as u64;
+const WAKE: u64 = nr::FUTEX_WAKE as u64;
 
 fn thread(w: &mut World, of: Endpoint, clear_tid: u64) -> (Endpoint, u32) {
     let flags = nr::CLONE_VM
@@ -75,6 +75,44 @@ fn futexes_wait_wake_and_time_out() {
     w.pass(1_000_000);
     assert_eq!(w.rax(t), Err(Errno::ETIMEDOUT));
     assert!(w.pm.futexes.is_empty());
+}
+
+/// Two address spaces, two addresses, no page present: one object.
+#[test]
+fn a_shared_futex_is_found_by_its_object() {
+    let (mut w, init) = World::new();
+    let (child, _) = w.fork(init);
+    let spaces = [init, child].map(|who| w.pm.sys.body(who).space);
+    let (here, there) = (DATA, DATA + 0x1000);
+    w.pm.sys.shared.insert((spaces[0], here >> 12), (7, 3));
+    w.pm.sys.shared.insert((spaces[1], there >> 12), (7, 3));
+    w.pm.sys
+        .absent
+        .extend([(spaces[0], here >> 12), (spaces[1], there >> 12)]);
+    assert_eq!(w.call(init, nr::__NR_futex, &[here, WAIT, 0, 0]), None);
+    assert_eq!(w.now(child, nr::__NR_futex, &[there + 4, WAKE, 1]), Ok(0));
+    assert_eq!(
+        w.now(child, nr::__NR_futex, &[here, WAKE, 1]),
+        Ok(0),
+        "its own"
+    );
+    let private = WAKE | u64::from(nr::FUTEX_PRIVATE_FLAG);
+    assert_eq!(w.now(child, nr::__NR_futex, &[there, private, 1]), Ok(0));
+    assert_eq!(w.now(child, nr::__NR_futex, &[there, WAKE, 1]), Ok(1));
+    assert_eq!(w.rax(init), Ok(0));
+}
+
+#[test]
+fn private_waits_and_others_do_not_meet() {
+    let (mut w, init) = World::new();
+    let (t, _) = thread(&mut w, init, 0);
+    let private = u64::from(nr::FUTEX_PRIVATE_FLAG);
+    for (wait, other) in [(WAIT, WAKE | private), (WAIT | private, WAKE)] {
+        assert_eq!(w.call(t, nr::__NR_futex, &[DATA, wait, 0, 0]), None);
+        assert_eq!(w.now(init, nr::__NR_futex, &[DATA, other, 1]), Ok(0));
+        let same = other ^ private;
+        assert_eq!(w.now(init, nr::__NR_futex, &[DATA, same, 1]), Ok(1));
+    }
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::user::zeroed;
 use crate::vnode::Vnode;
-use abi::Errno;
 use abi::kernel::user_range;
 use abi::proto::fs;
+use abi::{Errno, page_down};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -25,9 +25,8 @@ const CHUNK: u64 = 256 << 10;
 const VECTOR_MAX: u64 = 1024;
 
 fn user(c: &Caller, address: u64, len: u64) -> Result<Memory, Errno> {
-    let len = len.min(COUNT_MAX);
     user_range(address, len)?;
-    Ok(Memory::user(c.who(), address, len))
+    Ok(Memory::user(c.who(), address, len.min(COUNT_MAX)))
 }
 
 /// A position argument: `EINVAL` for a negative one.
@@ -389,13 +388,20 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
                 .map_err(|_| Errno::ENOMEM)?;
             gathered.resize(start + n as usize, 0);
             let memory = c.memory();
-            let read = memory.read(address + taken, &mut gathered[start..]);
-            if let Err(errno) = read.await {
-                if done == 0 && start == 0 {
-                    return Err(errno);
+            let read = memory.read_some(address + taken, &mut gathered[start..]);
+            let (good, bad) = match read.await {
+                Ok(good) => (good, Errno::EFAULT),
+                Err(errno) => (0, errno),
+            };
+            if (good as u64) < n {
+                // Write what comes before the bad memory.
+                gathered.truncate(start + good);
+                if let Kind::Pipe(_) = file.kind {
+                    gathered.truncate(page_down(gathered.len() as u64) as usize);
                 }
-                // Write what came before the bad memory.
-                gathered.truncate(start);
+                if gathered.is_empty() {
+                    return if done == 0 { Err(bad) } else { Ok(done) };
+                }
                 let at = position.map(|p| p + done);
                 let last = write_file(c, &file, Memory::own(&gathered), at).await;
                 return if done == 0 {

@@ -189,10 +189,10 @@ impl Fake {
     }
 
     /// VM's handle-memory.
-    fn handle_memory(&self, r: &vm::HandleMemory) -> Result<(), Errno> {
+    fn handle_memory(&self, r: &vm::HandleMemory, good: &mut u64) -> Result<(), Errno> {
         let mut pages = self.pages.borrow_mut();
-        for page in (page_down(r.addr)..r.addr + r.len).step_by(PAGE as usize) {
-            let page = pages.get_mut(&(r.who, page)).ok_or(Errno::EFAULT)?;
+        for at in (page_down(r.addr)..r.addr + r.len).step_by(PAGE as usize) {
+            let page = pages.get_mut(&(r.who, at)).ok_or(Errno::EFAULT)?;
             if r.write && !page.writable {
                 return Err(Errno::EFAULT);
             }
@@ -201,6 +201,7 @@ impl Fake {
             } else {
                 page.present = true;
             }
+            *good = (at + PAGE - r.addr).min(r.len);
         }
         Ok(())
     }
@@ -441,8 +442,9 @@ impl World {
                 Endpoint::VM if message.kind == vm::HandleMemory::KIND => {
                     let r = vm::HandleMemory::decode(&message).unwrap();
                     self.repairs.push((r.addr, r.len, r.write));
-                    let status = self.fake.handle_memory(&r);
-                    let handled = vfs::MemoryHandled { txn: r.txn, status };
+                    let (txn, mut good) = (r.txn, 0);
+                    let status = self.fake.handle_memory(&r, &mut good);
+                    let handled = vfs::MemoryHandled { txn, status, good };
                     self.vfs
                         .message(Endpoint::VM, Class::Post, &handled.encode());
                 }

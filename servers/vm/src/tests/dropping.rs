@@ -149,7 +149,7 @@ fn every_frame_has_one_owner() {
     m.read(INIT, mapped).unwrap();
     let cached = owners(m);
     assert_eq!((cached.cached, cached.programs), (1, full.programs));
-    // Forgotten, it is the program's.
+    // Forgotten, it is nobody's.
     let forget = proto::CacheForget {
         dev: DEV,
         ino: 7,
@@ -157,10 +157,7 @@ fn every_frame_has_one_owner() {
     };
     m.call(FS, forget).unwrap();
     let forgotten = owners(m);
-    assert_eq!(
-        (forgotten.cached, forgotten.programs),
-        (0, full.programs + 1)
-    );
+    assert_eq!((forgotten.cached, forgotten.programs), (0, full.programs));
     let (mut slot, mut services) = (0, 0);
     while let Ok(owned) = m.call(FS, ServiceFrames { slot }) {
         services += owned.frames;

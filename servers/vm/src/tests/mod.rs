@@ -8,3 +8,4 @@ mod msync;
 mod program;
 mod shortage;
 mod waiting;
+mod withdrawing;

@@ -21,6 +21,7 @@ pub struct Lists {
     pub ready: Vec<(u32, u32, u32)>,
     pub raised: Vec<(u32, i32)>,
     pub hung_up: Vec<u32>,
+    pub ends: u32,
     pub replies: Vec<(Endpoint, Result<(), Errno>)>,
     pub now: u64,
     pub timer: u64,
@@ -51,6 +52,10 @@ impl World for Lists {
     fn hang_up(&mut self, session: u32) {
         self.hung_up.push(session);
     }
+    fn end_run(&mut self) {
+        self.ends += 1;
+    }
+
     fn reply(&mut self, caller: Endpoint, message: Message) {
         self.replies.push((caller, reply_result(&message)));
     }

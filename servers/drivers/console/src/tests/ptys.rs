@@ -154,6 +154,9 @@ impl crate::world::World for Replies<'_> {
     fn hang_up(&mut self, session: u32) {
         self.0.hang_up(session);
     }
+    fn end_run(&mut self) {
+        self.0.end_run();
+    }
     fn reply(&mut self, _: Endpoint, message: abi::Message) {
         self.1 = Some(message);
     }

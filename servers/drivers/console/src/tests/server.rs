@@ -129,6 +129,15 @@ fn a_read_waits_for_a_line_and_typing_is_echoed() {
 }
 
 #[test]
+fn the_host_ends_the_run() {
+    let mut b = Bench::tty();
+    b.host(Channel::End, b"");
+    assert_eq!(b.world.ends, 1);
+    b.host(Channel::End, b"x");
+    assert_eq!(b.world.ends, 1);
+}
+
+#[test]
 fn a_fault_consumes_nothing() {
     let mut b = Bench::tty();
     b.host(Channel::Stdin, b"data\n");

@@ -103,7 +103,7 @@ impl Vfs {
                     return Event::PageIn(request);
                 }
                 MemoryHandled::KIND => {
-                    let MemoryHandled { txn, status } = decoded(&message);
+                    let MemoryHandled { txn, status, .. } = decoded(&message);
                     return Event::Handled(txn, status);
                 }
                 MapClose::KIND => {

@@ -1,0 +1,313 @@
+//! What a taken-over VMM may do: nothing but its work. Each forbidden call is made by this program
+//! itself, started again, in a thread that has entered the same sandbox; and the usual runs go on
+//! as before.
+
+mod common;
+
+use std::ffi::CString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use absentia_vmm::sandbox::{self, Bounds, Role, Sandbox};
+use common::{Platform, Root};
+
+const ASK: &str = "ABSENTIA_PRISON";
+
+/// The calls that somebody who has taken the process over would begin with.
+const FORBIDDEN: &[(&str, libc::c_long)] = &[
+    ("execve", libc::SYS_execve),
+    ("fork", libc::SYS_fork),
+    ("clone", libc::SYS_clone),
+    ("clone3", libc::SYS_clone3),
+    ("open", libc::SYS_open),
+    ("openat2", libc::SYS_openat2),
+    ("socket", libc::SYS_socket),
+    ("connect", libc::SYS_connect),
+    ("ptrace", libc::SYS_ptrace),
+    ("process_vm_writev", libc::SYS_process_vm_writev),
+    ("unlink", libc::SYS_unlink),
+    ("rename", libc::SYS_rename),
+    ("chmod", libc::SYS_chmod),
+    ("setuid", libc::SYS_setuid),
+    ("capset", libc::SYS_capset),
+    ("mount", libc::SYS_mount),
+    ("unshare", libc::SYS_unshare),
+    ("bpf", libc::SYS_bpf),
+    ("io_uring_setup", libc::SYS_io_uring_setup),
+    ("memfd_create", libc::SYS_memfd_create),
+    ("prctl", libc::SYS_prctl),
+    ("kill", libc::SYS_kill),
+];
+
+fn role(name: &str) -> Role {
+    match name {
+        "vcpu" => Role::Vcpu,
+        "input" => Role::Input,
+        "inspector" => Role::Inspector { report: false },
+        _ => Role::Supervisor { child: None },
+    }
+}
+
+const ROLES: [&str; 4] = ["vcpu", "input", "inspector", "supervisor"];
+
+/// Not a test by itself: what the others start, in a process of its own.
+#[test]
+fn inmate() {
+    let Ok(asked) = std::env::var(ASK) else {
+        return;
+    };
+    let (name, what) = asked.split_once(' ').expect("a role and a deed");
+    sandbox::confine(&Bounds {
+        report: None,
+        file: 0,
+        alone: true,
+    })
+    .expect("the sandbox");
+    // Landlock alone, before the filter.
+    match what {
+        "read" => {
+            let read = std::fs::read("/etc/passwd");
+            std::process::exit(if read.is_err() { 7 } else { 0 });
+        }
+        "write" => {
+            let wrote = std::fs::write("/tmp/absentia-prison", "x");
+            std::process::exit(if wrote.is_err() { 7 } else { 0 });
+        }
+        "capabilities" => {
+            let status = std::fs::read_to_string("/proc/self/status");
+            // The file cannot be read either; ask the kernel.
+            drop(status);
+            let sets = rustix::thread::capabilities(None).expect("capabilities");
+            let none = sets.effective.is_empty() && sets.permitted.is_empty();
+            let no_new = rustix::thread::no_new_privs().expect("prctl");
+            std::process::exit(if none && no_new { 7 } else { 0 });
+        }
+        _ => {}
+    }
+    Sandbox::Strict.enter(role(name)).expect("the filter");
+    let path = CString::new("/etc/passwd").expect("a path");
+    // SAFETY: whatever these calls do, this process has nothing to lose.
+    unsafe {
+        match what {
+            "exec-memory" => {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    4096,
+                    libc::PROT_EXEC | libc::PROT_READ,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                );
+            }
+            "tiocsti" => {
+                libc::ioctl(0, libc::TIOCSTI, path.as_ptr());
+            }
+            "openat" => {
+                let flags = libc::O_WRONLY | libc::O_CREAT;
+                libc::openat(libc::AT_FDCWD, path.as_ptr(), flags, 0o600);
+            }
+            "tgkill" => {
+                libc::syscall(libc::SYS_tgkill, 1, 1, 0);
+            }
+            "nothing" => libc::_exit(7),
+            call => {
+                let number = FORBIDDEN.iter().find(|(name, _)| *name == call);
+                libc::syscall(number.expect("a call").1, 0, 0, 0, 0, 0, 0);
+            }
+        }
+        libc::_exit(0)
+    }
+}
+
+fn inmate_does(role: &str, what: &str) -> Output {
+    Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "inmate", "--nocapture", "--test-threads=1"])
+        .env(ASK, format!("{role} {what}"))
+        .output()
+        .expect("starting this program again")
+}
+
+#[test]
+fn each_forbidden_call_ends_the_process() {
+    let special = ["exec-memory", "tiocsti", "openat", "tgkill"];
+    let calls = FORBIDDEN.iter().map(|(name, _)| *name).chain(special);
+    for call in calls {
+        for role in ROLES {
+            let output = inmate_does(role, call);
+            let signal = output.status.signal();
+            assert_eq!(signal, Some(libc::SIGSYS), "{role} {call}: {output:?}");
+        }
+    }
+    for role in ROLES {
+        assert_eq!(
+            inmate_does(role, "nothing").status.code(),
+            Some(7),
+            "{role}"
+        );
+    }
+}
+
+#[test]
+fn no_file_and_no_capability_is_left() {
+    for what in ["read", "write", "capabilities"] {
+        let output = inmate_does("vcpu", what);
+        let lacks = String::from_utf8_lossy(&output.stderr).contains("has no Landlock");
+        if lacks && what != "capabilities" {
+            println!("not tried: this host has no Landlock");
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(7), "{what}: {output:?}");
+    }
+}
+
+fn absentia(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_absentia"));
+    command.args(args);
+    command
+}
+
+fn must(args: &[&str], code: i32, stdout: &str) {
+    let output = absentia(args).output().expect("absentia");
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), stdout, "{args:?}");
+}
+
+#[test]
+fn usual_runs_go_on() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    let echo = ["--", "/bin/busybox", "echo", "hi"];
+    for words in [
+        &["run"][..],
+        &["run", "--accel", "qemu"],
+        &["run", "--deterministic"],
+        &["run", "--deterministic", "--accel", "qemu"],
+        &["run", "--sandbox", "off"],
+    ] {
+        must(&[words, &echo].concat(), 0, "hi\n");
+    }
+    for accel in ["kvm", "qemu"] {
+        let words = ["run", "--accel", accel, "--timeout", "2", "--"];
+        let sleep = ["/bin/busybox", "sleep", "100"];
+        must(&[&words[..], &sleep].concat(), 124, "");
+    }
+}
+
+/// An image with a program that writes and then stays.
+fn writer() -> common::Image {
+    Root::new().busybox().image(16, 4096)
+}
+
+/// SIGTERM: what was written is on the image, and the status says what happened.
+fn ends_in_order(accel: &str) {
+    let image = writer();
+    let script = "echo kept > /work/kept; echo ready; while :; do sleep 1; done";
+    let path = image.file.path().to_str().expect("a path");
+    let mut child = absentia(&["run", "--accel", accel, "--root", path, "--"])
+        .args(["/bin/busybox", "sh", "-c", script])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("absentia");
+    let mut ready = [0; 6];
+    let mut stdout = child.stdout.take().expect("a pipe");
+    std::io::Read::read_exact(&mut stdout, &mut ready).expect("its output");
+    let begun = Instant::now();
+    // SAFETY: a child that is not waited for yet.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let status = child.wait().expect("its end");
+    assert_eq!(status.code(), Some(128 + libc::SIGTERM), "{accel}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{accel}");
+    image.check();
+    assert_eq!(image.read("/work/kept"), b"kept\n", "{accel}");
+}
+
+#[test]
+fn sigterm_saves_what_was_written() {
+    Platform::Kvm.require();
+    ends_in_order("kvm");
+}
+
+#[test]
+fn sigterm_saves_what_was_written_under_qemu() {
+    Platform::Qemu.require();
+    ends_in_order("qemu");
+}
+
+/// Nobody may write the image: the guest sees EROFS, and its bytes stay.
+#[test]
+fn an_image_that_may_only_be_read() {
+    Platform::Kvm.require();
+    let image = writer();
+    let path = image.file.path();
+    let before = std::fs::read(path).expect("the image");
+    set_mode(path, 0o444);
+    for accel in ["kvm", "qemu"] {
+        let output = absentia(&["run", "--accel", accel, "--root"])
+            .arg(path)
+            .args(["--", "/bin/busybox", "sh", "-c", "echo x > /work/x"])
+            .output()
+            .expect("absentia");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("mounted read-only"), "{said}");
+        assert!(said.contains("Read-only file system"), "{said}");
+        assert_ne!(output.status.code(), Some(125), "{said}");
+    }
+    assert!(std::fs::read(path).expect("the image") == before);
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions).expect("the image's mode");
+}
+
+/// The disk's driver dies with what was written: status 125 and a line.
+#[test]
+fn a_write_back_that_fails_is_told() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    for accel in ["kvm", "qemu"] {
+        let image = writer();
+        let fail = "absentia.fail=virtio-blk:write:1:crash";
+        let output = absentia(&["run", "--accel", accel, "--append", fail, "--root"])
+            .arg(image.file.path())
+            .args(["--", "/bin/busybox", "sh", "-c", "echo x > /work/x"])
+            .output()
+            .expect("absentia");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{accel}: {said}");
+        assert!(
+            said.contains("did not all reach the disk"),
+            "{accel}: {said}"
+        );
+    }
+}
+
+/// A core server dies: what the program wrote before is on the image all the same.
+#[test]
+fn a_core_server_dies_and_files_are_saved() {
+    Platform::Kvm.require();
+    let image = writer();
+    let output = absentia(&[
+        "run",
+        "--append",
+        "absentia.fail=console:getdents:1:crash",
+        "--root",
+    ])
+    .arg(image.file.path())
+    .args([
+        "--",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "echo kept > /work/kept; ls /dev/pts",
+    ])
+    .output()
+    .expect("absentia");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    image.check();
+    assert_eq!(image.read("/work/kept"), b"kept\n", "{said}");
+}
