@@ -116,6 +116,16 @@ fn halves_under_qemu() {
 }
 
 #[test]
+fn splices_under_kvm() {
+    compare_program(Platform::Kvm, "splices", &[]);
+}
+
+#[test]
+fn splices_under_qemu() {
+    compare_program(Platform::Qemu, "splices", &[]);
+}
+
+#[test]
 fn truncated_under_kvm() {
     compare_program(Platform::Kvm, "truncated", &[]);
 }
