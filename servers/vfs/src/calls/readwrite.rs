@@ -348,11 +348,16 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
     for (address, len) in segments {
         let memory = Memory::user(c.who(), address, len);
         let at = position.map(|p| p + done);
-        match read_file(c, &file, memory, at).await {
+        let read = match &file.kind {
+            // Only the first byte is waited for.
+            Kind::Pipe(end) if at.is_none() && done > 0 => end.pipe.read(c, memory, true).await,
+            _ => read_file(c, &file, memory, at).await,
+        };
+        match read {
             Ok(n) => {
                 done += n;
-                // Only a file has the rest for sure; elsewhere the next one might wait.
-                if n < len || !matches!(file.kind, Kind::File | Kind::Block(_)) {
+                // A file or a pipe has the rest or says so; elsewhere the next one might wait.
+                if n < len || !matches!(file.kind, Kind::File | Kind::Block(_) | Kind::Pipe(_)) {
                     break;
                 }
             }
