@@ -126,6 +126,16 @@ fn splices_under_qemu() {
 }
 
 #[test]
+fn vectors_under_kvm() {
+    compare_program(Platform::Kvm, "vectors", &[]);
+}
+
+#[test]
+fn vectors_under_qemu() {
+    compare_program(Platform::Qemu, "vectors", &[]);
+}
+
+#[test]
 fn truncated_under_kvm() {
     compare_program(Platform::Kvm, "truncated", &[]);
 }
