@@ -116,6 +116,26 @@ fn halves_under_qemu() {
 }
 
 #[test]
+fn splices_under_kvm() {
+    compare_program(Platform::Kvm, "splices", &[]);
+}
+
+#[test]
+fn splices_under_qemu() {
+    compare_program(Platform::Qemu, "splices", &[]);
+}
+
+#[test]
+fn vectors_under_kvm() {
+    compare_program(Platform::Kvm, "vectors", &[]);
+}
+
+#[test]
+fn vectors_under_qemu() {
+    compare_program(Platform::Qemu, "vectors", &[]);
+}
+
+#[test]
 fn truncated_under_kvm() {
     compare_program(Platform::Kvm, "truncated", &[]);
 }

@@ -6,9 +6,13 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -203,6 +207,39 @@ static void connections(void)
     close(listener);
 }
 
+/* F_GETFL of everything: O_LARGEFILE where open made it. */
+static void flags(void)
+{
+    int fd[2], pair[2];
+    if (pipe(fd) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || mkfifo("fifo", 0600)) abort();
+    SHOW(fcntl(fd[0], F_GETFL));
+    SHOW(fcntl(fd[1], F_GETFL));
+    SHOW(fcntl(pair[0], F_GETFL));
+    SHOW(fcntl(eventfd(0, EFD_NONBLOCK), F_GETFL));
+    SHOW(fcntl(epoll_create1(0), F_GETFL));
+    SHOW(fcntl(timerfd_create(CLOCK_MONOTONIC, 0), F_GETFL));
+    SHOW(fcntl(memfd_create("m", 0), F_GETFL));
+    SHOW(fcntl(file("flags", ""), F_GETFL));
+    SHOW(fcntl(open("flags", O_RDWR | O_APPEND), F_GETFL));
+    SHOW(fcntl(open("flags", O_PATH), F_GETFL));
+    SHOW(fcntl(open("/", O_RDONLY | O_DIRECTORY), F_GETFL));
+    SHOW(fcntl(open("fifo", O_RDWR), F_GETFL));
+    SHOW(fcntl(open("/dev/null", O_WRONLY), F_GETFL));
+
+    /* A vector takes what a pipe has, and waits for the first byte only. */
+    char text[32] = "";
+    struct iovec parts[] = { { text, 3 }, { text + 3, 4 }, { text + 7, 20 } };
+    SHOW(write(fd[1], "0123456789", 10));
+    SHOW(readv(fd[0], parts, 3));
+    puts(text);
+    SHOW(write(fd[1], "0123456", 7));
+    SHOW(readv(fd[0], parts, 3));
+    SHOW(write(fd[1], "01", 2));
+    SHOW(readv(fd[0], parts, 3));
+    close(fd[1]);
+    SHOW(readv(fd[0], parts, 3));
+}
+
 int main(void)
 {
     setvbuf(stdout, 0, _IOLBF, 0);
@@ -213,5 +250,6 @@ int main(void)
     maps();
     far();
     connections();
+    flags();
     return 0;
 }

@@ -42,6 +42,8 @@ pub struct Pipe {
     /// Its number, for /proc/PID/fd.
     pub id: u64,
     data: RefCell<VecDeque<u8>>,
+    /// Bytes of room that are promised to [`Room`]s.
+    promised: Cell<usize>,
     /// The pages it may fill.
     pages: RefCell<Charge>,
     readers: Cell<u64>,
@@ -116,6 +118,7 @@ impl Pipe {
         Some(Rc::new(Pipe {
             id: vfs.counters.unique(),
             data: RefCell::default(),
+            promised: Cell::new(0),
             pages: RefCell::new(pages),
             readers: Cell::new(0),
             writers: Cell::new(0),
@@ -191,7 +194,7 @@ impl Pipe {
                 return Err(Errno::EPERM);
             }
         }
-        if self.len() > capacity {
+        if self.len() + self.promised.get() > capacity {
             return Err(Errno::EBUSY);
         }
         if !self.pages.borrow_mut().resize(payer, pages) {
@@ -297,7 +300,7 @@ impl Pipe {
                 return Ok(0);
             }
             let left = data.len() - done;
-            let room = self.capacity().saturating_sub(self.len());
+            let room = self.room();
             // A small write waits until it fits whole.
             let n = if left <= PIPE_BUF && done == 0 && room < left {
                 0
@@ -311,17 +314,37 @@ impl Pipe {
                     Err(errno) => return Err(errno),
                 }
             }
-            let mut queue = self.data.borrow_mut();
-            // Never more than is charged.
-            let wanted = (2 * queue.capacity()).clamp(queue.len() + n, self.capacity());
-            let more = wanted - queue.len();
-            queue.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
-            queue.extend(&data[done..done + n]);
-            drop(queue);
+            self.append(&data[done..done + n])?;
             done += n;
-            self.changes.input();
         }
         Ok(done as u64)
+    }
+
+    /// Puts in data that fits.
+    fn append(&self, data: &[u8]) -> Result<(), Errno> {
+        let mut queue = self.data.borrow_mut();
+        let len = queue.len() + data.len();
+        // Never more than is charged.
+        let wanted = (2 * queue.capacity()).min(self.capacity()).max(len);
+        let more = wanted - queue.len();
+        queue.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
+        queue.extend(data);
+        drop(queue);
+        self.changes.input();
+        Ok(())
+    }
+
+    /// Bytes that fit, without what is promised.
+    pub fn room(&self) -> usize {
+        let taken = self.len() + self.promised.get();
+        self.capacity().saturating_sub(taken)
+    }
+
+    /// Keeps `len` bytes of [`Pipe::room`] from other writers.
+    pub fn promise(&self, len: usize) -> Room<'_> {
+        let len = len.min(self.room());
+        self.promised.set(self.promised.get() + len);
+        Room { pipe: self, len }
     }
 
     /// POLL* bits of an end.
@@ -336,7 +359,7 @@ impl Pipe {
             }
         }
         if end.writes {
-            if self.capacity().saturating_sub(self.len()) >= PIPE_BUF {
+            if self.room() >= PIPE_BUF {
                 ready |= linux::POLLOUT | linux::POLLWRNORM;
             }
             if self.readers.get() == 0 {
@@ -344,6 +367,50 @@ impl Pipe {
             }
         }
         ready
+    }
+}
+
+/// Room in a pipe that nobody else fills: what is read from elsewhere meanwhile has a place to
+/// go, so that putting it in never waits and a signal loses nothing.
+pub struct Room<'a> {
+    pipe: &'a Pipe,
+    len: usize,
+}
+
+impl Room<'_> {
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Puts `data` there, at most [`Room::len`] bytes, whoever reads it: how many. `ENOMEM`.
+    pub fn put(mut self, data: &[u8]) -> Result<u64, Errno> {
+        let data = &data[..data.len().min(self.len)];
+        if !data.is_empty() {
+            self.pipe.append(data)?;
+            self.give_up(data.len());
+        }
+        Ok(data.len() as u64)
+    }
+
+    fn give_up(&mut self, len: usize) {
+        self.len -= len;
+        let promised = &self.pipe.promised;
+        promised.set(promised.get() - len);
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            self.give_up(self.len);
+            self.pipe.changes.output();
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Vfs {
         let process = self.process(r.who).ok_or(Errno::ESRCH)?;
         let from = usize::try_from(r.fd).map_err(|_| Errno::ENOENT)?;
         let (fd, found) = process.files().next(from).ok_or(Errno::ENOENT)?;
-        let mut flags = found.file.flags() | linux::O_LARGEFILE;
+        let mut flags = found.file.flags();
         if found.close_on_exec {
             flags |= linux::O_CLOEXEC;
         }

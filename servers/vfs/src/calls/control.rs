@@ -40,7 +40,7 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
         linux::F_SETFD => files
             .set_close_on_exec(fd(a[0]), a[2] & FD_CLOEXEC != 0)
             .map(|()| 0),
-        linux::F_GETFL => Ok(u64::from(file.flags() | linux::O_LARGEFILE)),
+        linux::F_GETFL => Ok(u64::from(file.flags())),
         linux::F_SETFL => {
             file.set_flags(a[2] as u32);
             Ok(0)

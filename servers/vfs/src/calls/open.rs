@@ -23,6 +23,9 @@ pub async fn open(c: &Caller, dirfd: u64, path: u64, flags: u64, mode: u64) -> R
         flags &= linux::O_PATH | linux::O_CLOEXEC | linux::O_DIRECTORY | linux::O_NOFOLLOW;
     } else if flags & linux::O_TMPFILE == linux::O_TMPFILE {
         return Err(Errno::EOPNOTSUPP);
+    } else {
+        // On 64 bits whatever is opened is.
+        flags |= linux::O_LARGEFILE;
     }
     let path = c.path(path).await?;
     let files = c.process.files();

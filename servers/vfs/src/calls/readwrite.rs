@@ -92,7 +92,7 @@ pub async fn read_file(
         Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
         Kind::Timer(timer) => timer.read(c, memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
-            Box::pin(sockets::read(c, socket, memory, file.nonblocking())).await
+            Box::pin(sockets::read(c, socket, &[memory], file.nonblocking())).await
         }
         Kind::Epoll(_) => Err(Errno::EINVAL),
         Kind::Device(driver, minor) => {
@@ -149,7 +149,7 @@ pub async fn write_file(
         Kind::Pipe(end) => end.pipe.write(c, memory, file.nonblocking()).await,
         Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
-            Box::pin(sockets::write(c, socket, memory, file.nonblocking())).await
+            Box::pin(sockets::write(c, socket, &[memory], file.nonblocking())).await
         }
         Kind::Timer(_) | Kind::Epoll(_) => Err(Errno::EINVAL),
         Kind::Device(driver, minor) => {
@@ -335,6 +335,13 @@ pub async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u6
     Ok(segments)
 }
 
+fn memories(c: &Caller, segments: &[(u64, u64)]) -> Vec<Memory> {
+    let segments = segments.iter();
+    segments
+        .map(|&(address, len)| Memory::user(c.who(), address, len))
+        .collect()
+}
+
 /// readv(2), preadv(2)
 pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Result<u64, Errno> {
     if flags & !u64::from(linux::RWF_HIPRI | linux::RWF_NOWAIT) != 0 {
@@ -344,15 +351,25 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
     let file = c.file(a[0])?;
     file.check_readable()?;
     let segments = vector(c, a[1], a[2]).await?;
+    if let (Kind::Socket(socket), None, false) = (&file.kind, position, segments.is_empty()) {
+        // One message, whose bytes all segments share.
+        let memory = memories(c, &segments);
+        return Box::pin(sockets::read(c, socket, &memory, file.nonblocking())).await;
+    }
     let mut done = 0;
     for (address, len) in segments {
         let memory = Memory::user(c.who(), address, len);
         let at = position.map(|p| p + done);
-        match read_file(c, &file, memory, at).await {
+        let read = match &file.kind {
+            // Only the first byte is waited for.
+            Kind::Pipe(end) if at.is_none() && done > 0 => end.pipe.read(c, memory, true).await,
+            _ => read_file(c, &file, memory, at).await,
+        };
+        match read {
             Ok(n) => {
                 done += n;
-                // Only a file has the rest for sure; elsewhere the next one might wait.
-                if n < len || !matches!(file.kind, Kind::File | Kind::Block(_)) {
+                // A file or a pipe has the rest or says so; elsewhere the next one might wait.
+                if n < len || !matches!(file.kind, Kind::File | Kind::Block(_) | Kind::Pipe(_)) {
                     break;
                 }
             }
@@ -372,6 +389,10 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     let file = c.file(a[0])?;
     file.check_writable()?;
     let segments = vector(c, a[1], a[2]).await?;
+    if let (Kind::Socket(socket), None, false) = (&file.kind, position, segments.is_empty()) {
+        let memory = memories(c, &segments);
+        return Box::pin(sockets::write(c, socket, &memory, file.nonblocking())).await;
+    }
     if let [(address, len)] = segments[..] {
         return write_file(c, &file, Memory::user(c.who(), address, len), position).await;
     }

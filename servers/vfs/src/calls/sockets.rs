@@ -384,26 +384,26 @@ pub async fn set_option(c: &Caller, a: Args) -> Result<u64, Errno> {
     socket.options.set(level, option, value).map(|()| 0)
 }
 
-/// read(2) of a socket.
+/// read(2) and readv(2) of a socket.
 pub async fn read(
     c: &Caller,
     socket: &Rc<Socket>,
-    memory: Memory,
+    segments: &[Memory],
     nonblock: bool,
 ) -> Result<u64, Errno> {
-    let offer = socket.receive(c, &[memory], 0, nonblock).await?;
+    let offer = socket.receive(c, segments, 0, nonblock).await?;
     Ok(offer.data.len() as u64)
 }
 
-/// write(2) of a socket.
+/// write(2) and writev(2) of a socket: one message.
 pub async fn write(
     c: &Caller,
     socket: &Rc<Socket>,
-    memory: Memory,
+    segments: &[Memory],
     nonblock: bool,
 ) -> Result<u64, Errno> {
     let outgoing = Outgoing {
-        segments: &[memory],
+        segments,
         rights: Vec::new(),
         to: None,
         sender: socket::sender(c),

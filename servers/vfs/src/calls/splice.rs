@@ -1,14 +1,15 @@
 //! splice(2), tee(2), vmsplice(2): data between pipes and other files without a stop in the program.
 
 use super::Args;
-use super::readwrite::{COUNT_MAX, offset, read_file, readv, write_file, writev};
+use super::readwrite::{COUNT_MAX, offset, read_file, vector, write_file};
 use crate::file::{Kind, OpenFile};
-use crate::pipe::{Pipe, raise_pipe};
+use crate::pipe::{Pipe, Room, raise_pipe};
 use crate::state::Caller;
 use crate::transfer::Memory;
 use crate::user::zeroed;
-use abi::Errno;
+use abi::{Errno, PAGE, PAGE_SIZE};
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// Most bytes of one call.
@@ -24,9 +25,19 @@ fn pipe(file: &OpenFile) -> Option<&Rc<Pipe>> {
     }
 }
 
-/// Whether to wait for the pipe of `file`.
-fn waits(file: &OpenFile, flags: u32) -> bool {
-    flags & linux::SPLICE_F_NONBLOCK == 0 && !file.nonblocking()
+/// Whether either end, or the call, would rather not wait.
+fn hurries(files: &[&OpenFile], flags: u32) -> bool {
+    flags & linux::SPLICE_F_NONBLOCK != 0 || files.iter().any(|file| file.nonblocking())
+}
+
+/// `EINVAL` for files that know no splice in either direction.
+fn check_splices(file: &OpenFile) -> Result<(), Errno> {
+    let directory = || file.vnode.as_ref().is_some_and(|v| v.is_directory());
+    match &file.kind {
+        Kind::Event(_) | Kind::Timer(_) | Kind::Epoll(_) => Err(Errno::EINVAL),
+        Kind::File if directory() => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
 }
 
 /// The position at `address`, if there is one.
@@ -42,33 +53,39 @@ async fn position(c: &Caller, file: &OpenFile, address: u64) -> Result<Option<u6
 /// splice(2)
 pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
     let flags = a[5] as u32;
-    if flags & !KNOWN != 0 {
-        return Err(Errno::EINVAL);
-    }
     let len = a[4].min(COUNT_MAX).min(PIECE_MAX as u64);
     if len == 0 {
         return Ok(0);
+    }
+    if flags & !KNOWN != 0 {
+        return Err(Errno::EINVAL);
     }
     let (from, to) = (c.file(a[0])?, c.file(a[2])?);
     from.check_readable()?;
     to.check_writable()?;
     let from_at = position(c, &from, a[1]).await?;
     let to_at = position(c, &to, a[3]).await?;
-    if to.flags() & linux::O_APPEND != 0 && matches!(to.kind, Kind::File) {
-        return Err(Errno::EINVAL);
-    }
+    let hurry = hurries(&[&from, &to], flags);
     let done = match (pipe(&from), pipe(&to)) {
         (Some(source), Some(sink)) if Rc::ptr_eq(source, sink) => return Err(Errno::EINVAL),
-        (Some(source), sink) => {
-            let room = match sink {
-                Some(sink) => room(c, sink, waits(&to, flags)).await?,
-                None => len,
-            };
-            take(c, source, (&to, to_at), len.min(room), waits(&from, flags)).await?
+        (Some(source), Some(sink)) => {
+            let (bytes, room) = move_along(c, source, sink, len, hurry).await?;
+            room.put(&source.take(bytes))?
+        }
+        (Some(source), None) => {
+            // Before any wait: what cannot be had is said at once.
+            if to.flags() & linux::O_APPEND != 0 {
+                return Err(Errno::EINVAL);
+            }
+            check_splices(&to)?;
+            let hurry = hurries(&[&from], flags);
+            take(c, source, (&to, to_at), len, hurry).await?
         }
         (None, Some(sink)) => {
-            let room = room(c, sink, waits(&to, flags)).await?;
-            fill(c, (&from, from_at), sink, len.min(room)).await?
+            let hurry = hurries(&[&to], flags);
+            let room = room(c, sink, 1, len, hurry).await?;
+            check_splices(&from)?;
+            fill(c, (&from, from_at), room).await?
         }
         (None, None) => return Err(Errno::EINVAL),
     };
@@ -81,23 +98,49 @@ pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
 }
 
 /// Waits for data in a pipe: bytes that are there, 0 when no more will come.
-async fn data(c: &Caller, pipe: &Pipe, wait: bool) -> Result<u64, Errno> {
+async fn data(c: &Caller, pipe: &Pipe, hurry: bool) -> Result<u64, Errno> {
     while pipe.is_empty() && pipe.is_written() {
-        pipe.changes.wait(c, !wait).await?;
+        pipe.changes.wait(c, hurry).await?;
     }
     Ok(pipe.len() as u64)
 }
 
-/// Waits for room in a pipe: bytes that fit. `EPIPE` with SIGPIPE when nobody reads.
-async fn room(c: &Caller, pipe: &Pipe, wait: bool) -> Result<u64, Errno> {
+/// Waits for `least` bytes of room in a pipe, and keeps up to `len` bytes of what there is. `EPIPE`
+/// with SIGPIPE when nobody reads.
+async fn room<'a>(
+    c: &Caller,
+    pipe: &'a Pipe,
+    least: usize,
+    len: u64,
+    hurry: bool,
+) -> Result<Room<'a>, Errno> {
     loop {
         if !pipe.is_read() {
             raise_pipe(c);
             return Err(Errno::EPIPE);
         }
-        match pipe.capacity().saturating_sub(pipe.len()) {
-            0 => pipe.changes.wait(c, !wait).await?,
-            room => return Ok(room as u64),
+        if pipe.room() >= least {
+            return Ok(pipe.promise(len as usize));
+        }
+        pipe.changes.wait(c, hurry).await?;
+    }
+}
+
+/// Waits until one pipe has data and the other has room for it, both at once: how many bytes, none
+/// when no more will come.
+async fn move_along<'a>(
+    c: &Caller,
+    source: &Pipe,
+    sink: &'a Pipe,
+    len: u64,
+    hurry: bool,
+) -> Result<(usize, Room<'a>), Errno> {
+    loop {
+        let there = data(c, source, hurry).await?;
+        let room = room(c, sink, 1, len.min(there.max(1)), hurry).await?;
+        // While there was no room another reader may have come.
+        if there == 0 || !source.is_empty() {
+            return Ok((source.len().min(room.len()).min(there as usize), room));
         }
     }
 }
@@ -108,9 +151,9 @@ async fn take(
     source: &Pipe,
     to: (&Rc<OpenFile>, Option<u64>),
     len: u64,
-    wait: bool,
+    hurry: bool,
 ) -> Result<u64, Errno> {
-    let there = data(c, source, wait).await?;
+    let there = data(c, source, hurry).await?;
     let mut bytes = source.take(there.min(len) as usize);
     if bytes.is_empty() {
         return Ok(0);
@@ -121,26 +164,15 @@ async fn take(
     written
 }
 
-/// Into a pipe with room for `len` bytes.
+/// Into the room that a pipe has.
 async fn fill(
     c: &Caller,
     from: (&Rc<OpenFile>, Option<u64>),
-    sink: &Pipe,
-    len: u64,
+    room: Room<'_>,
 ) -> Result<u64, Errno> {
-    let mut buffer = zeroed(len as usize)?;
-    let before = from.0.position();
-    let got = read_file(c, from.0, Memory::own_mut(&mut buffer), from.1).await? as usize;
-    if got == 0 {
-        return Ok(0);
-    }
-    // Who has filled the pipe meanwhile is waited for: what was read cannot always go back.
-    let put = sink.put(c, &buffer[..got], false).await;
-    let done = *put.as_ref().unwrap_or(&0);
-    if from.1.is_none() && done < got as u64 && matches!(from.0.kind, Kind::File | Kind::Block(_)) {
-        from.0.set_position(before + done);
-    }
-    put
+    let mut buffer = zeroed(room.len())?;
+    let got = read_file(c, from.0, Memory::own_mut(&mut buffer), from.1).await?;
+    room.put(&buffer[..got as usize])
 }
 
 /// tee(2)
@@ -149,7 +181,8 @@ pub async fn tee(c: &Caller, a: Args) -> Result<u64, Errno> {
     if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
-    if a[2] == 0 {
+    let len = a[2].min(PIECE_MAX as u64);
+    if len == 0 {
         return Ok(0);
     }
     let (from, to) = (c.file(a[0])?, c.file(a[1])?);
@@ -159,25 +192,87 @@ pub async fn tee(c: &Caller, a: Args) -> Result<u64, Errno> {
         (Some(source), Some(sink)) if !Rc::ptr_eq(source, sink) => (source, sink),
         _ => return Err(Errno::EINVAL),
     };
-    if data(c, source, waits(&from, flags)).await? == 0 {
-        return Ok(0);
-    }
-    let room = room(c, sink, waits(&to, flags)).await?;
-    let bytes = source.look(a[2].min(room).min(PIECE_MAX as u64) as usize);
-    sink.put(c, &bytes, false).await
+    let hurry = hurries(&[&from, &to], flags);
+    let (bytes, room) = move_along(c, source, sink, len, hurry).await?;
+    room.put(&source.look(bytes))
 }
 
-/// vmsplice(2): pages are copied, which no program can tell.
+/// vmsplice(2): pages are copied, which no program can tell. As on Linux only the flag says not to
+/// wait, and only the first byte is waited for.
 pub async fn vmsplice(c: &Caller, a: Args) -> Result<u64, Errno> {
-    if a[3] as u32 & !KNOWN != 0 {
+    let flags = a[3] as u32;
+    if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
     let file = c.file(a[0])?;
-    if pipe(&file).is_none() {
+    let Some(pipe) = pipe(&file) else {
         return Err(Errno::EBADF);
+    };
+    file.check_not_path()?;
+    let hurry = flags & linux::SPLICE_F_NONBLOCK != 0;
+    let segments = vector(c, a[1], a[2]).await?;
+    if segments.is_empty() {
+        return Ok(0);
     }
     match file.check_writable() {
-        Ok(()) => writev(c, a, None, 0).await,
-        Err(_) => readv(c, a, None, 0).await,
+        Ok(()) => lay_in(c, pipe, &segments, hurry).await,
+        Err(_) => hand_out(c, pipe, &segments, hurry).await,
     }
+}
+
+/// From memory into a pipe: as many pages as it has free, each that is begun counts.
+async fn lay_in(
+    c: &Caller,
+    pipe: &Pipe,
+    segments: &[(u64, u64)],
+    hurry: bool,
+) -> Result<u64, Errno> {
+    // What is left of a page that has begun is for write(2).
+    let room = room(c, pipe, PAGE_SIZE, u64::MAX, hurry).await?;
+    let mut pages = room.len() as u64 / PAGE;
+    let mut bytes = Vec::new();
+    for &(address, len) in segments {
+        let into = address % PAGE;
+        let n = len.min((pages * PAGE).saturating_sub(into)) as usize;
+        if n == 0 {
+            break;
+        }
+        pages -= (into + n as u64).div_ceil(PAGE);
+        let start = bytes.len();
+        bytes.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
+        bytes.resize(start + n, 0);
+        let memory = c.memory();
+        let read = memory.read_some(address, &mut bytes[start..]).await;
+        let good = match read {
+            Err(errno) if start == 0 => return Err(errno),
+            read => read.unwrap_or(0),
+        };
+        bytes.truncate(start + good);
+        if good < n {
+            break;
+        }
+    }
+    room.put(&bytes)
+}
+
+/// From a pipe into memory: what there is.
+async fn hand_out(
+    c: &Caller,
+    pipe: &Pipe,
+    segments: &[(u64, u64)],
+    hurry: bool,
+) -> Result<u64, Errno> {
+    let mut done = 0;
+    for &(address, len) in segments {
+        let memory = Memory::user(c.who(), address, len);
+        match pipe.read(c, memory, hurry || done > 0).await {
+            Ok(n) => done += n,
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        }
+        if pipe.is_empty() {
+            break;
+        }
+    }
+    Ok(done)
 }

@@ -137,7 +137,13 @@ async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
                     .open(c, numbers::CONSOLE_MINOR, linux::O_RDWR)
                     .await?;
                 let kind = Kind::Device(driver, minor);
-                let file = OpenFile::new(c, kind, node.clone(), None, linux::O_RDWR)?;
+                let file = OpenFile::new(
+                    c,
+                    kind,
+                    node.clone(),
+                    None,
+                    linux::O_RDWR | linux::O_LARGEFILE,
+                )?;
                 terminal = Some(file.clone());
                 file
             }

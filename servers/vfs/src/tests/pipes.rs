@@ -11,6 +11,12 @@ fn world() -> World {
     let mut w = World::new();
     w.call(linux::__NR_pipe, &[DATA]).unwrap();
     assert_eq!(w.data(8), [0, 0, 0, 0, 1, 0, 0, 0]);
+    fork(&mut w);
+    w
+}
+
+/// A child that shares nothing but open files.
+fn fork(w: &mut World) {
     let fork = vfs::Fork {
         parent: PROGRAM,
         child: OTHER,
@@ -22,7 +28,6 @@ fn world() -> World {
     w.reply_of(Endpoint::PM);
     w.fake.map(OTHER, DATA, 0x20000, true, true);
     w.fake.map(PROGRAM, DATA, 0x20000, true, true);
-    w
 }
 
 #[test]
@@ -88,6 +93,35 @@ fn an_interrupted_call_ends_and_loses_nothing() {
     assert_eq!(w.start(OTHER, WRITE, [1, DATA, 0x20000, 0, 0, 0]), None);
     w.deliver(Endpoint::PM, Class::Post, interrupt);
     assert_eq!(w.reply_of(OTHER), Some(Ok(65536)));
+}
+
+#[test]
+fn what_a_splice_reads_has_room_whoever_fills_the_pipe_meanwhile() {
+    let mut w = World::new();
+    w.call(linux::__NR_pipe2, &[DATA, linux::O_NONBLOCK.into()])
+        .unwrap();
+    let pair = [1, 1, 0, DATA];
+    assert_eq!(w.call(linux::__NR_socketpair, &pair), Ok(0));
+    fork(&mut w);
+    let splice = linux::__NR_splice;
+    // From the socket at 2, which has nothing yet.
+    assert_eq!(w.start(OTHER, splice, [2, 0, 1, 0, 100, 0]), None);
+    assert_eq!(w.call(WRITE, &[1, DATA, 0x20000]), Ok(65536 - 100));
+    w.fake.poke(PROGRAM, DATA, b"0123456789");
+    assert_eq!(w.call(WRITE, &[3, DATA, 10]), Ok(10));
+    assert_eq!(w.reply_of(OTHER), Some(Ok(10)), "it need not wait");
+    // The rest of what was kept is free again.
+    assert_eq!(w.call(WRITE, &[1, DATA, 0x20000]), Ok(90));
+    assert_eq!(w.call(READ, &[0, DATA, 65536 - 100]), Ok(65536 - 100));
+    assert_eq!(w.call(READ, &[0, DATA, 10]), Ok(10));
+    assert_eq!(w.data(10), b"0123456789");
+    // So is all of it after a signal.
+    assert_eq!(w.call(READ, &[0, DATA, 0x20000]), Ok(90));
+    assert_eq!(w.start(OTHER, splice, [2, 0, 1, 0, 100, 0]), None);
+    let interrupt = vfs::Interrupt { who: OTHER }.encode();
+    w.deliver(Endpoint::PM, Class::Post, interrupt);
+    assert_eq!(w.reply_of(OTHER), Some(Err(Errno::ERESTARTSYS)));
+    assert_eq!(w.call(WRITE, &[1, DATA, 0x20000]), Ok(65536));
 }
 
 #[test]
