@@ -208,7 +208,7 @@ pub const CMDLINE_PLAN: &str = "absentia.plan=";
 pub const CMDLINE_COPY: &str = "absentia.copy=";
 /// `absentia.fail=<service>:<request>:<N>:<how>`, for tests: at its `N`th request of that name
 /// (`read`, `peek`, `sync`, ...) the service dies (`crash`: an invalid instruction, `fault`: a
-/// page fault), or answers an error (a Linux error number). With the request `exec` it is the
+/// page fault), never answers again (`hang`), or answers an error (a Linux error number). With the request `exec` it is the
 /// `N`th step of RS's exec of the service that fails, with an error number. May be given more
 /// than once.
 pub const CMDLINE_FAIL: &str = "absentia.fail=";

@@ -1,5 +1,6 @@
 //! Ending a run from outside: the stop request, the signals that make one, the deadline.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -103,7 +104,13 @@ extern "C" fn ignore_kick(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
 /// Makes [`kick_signal`] interrupt system calls and do nothing else.
 pub fn install_kick() -> Result<()> {
-    register_signal_handler(kick_signal(), ignore_kick).context("installing the kick signal")
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    if INSTALLED.get().is_none() {
+        register_signal_handler(kick_signal(), ignore_kick)
+            .context("installing the kick signal")?;
+        let _ = INSTALLED.set(());
+    }
+    Ok(())
 }
 
 /// Write end of the pipe that [`on_signal`] tells of signals, -1 before there is one.

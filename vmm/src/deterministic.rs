@@ -2,7 +2,7 @@
 //! entropy, no standard input, devices that are polled.
 
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::machine::{Accelerator, Config, Ended, Ending, Outcome, supervise};
 use crate::program::{Program, Streams};
 use crate::qemu::{self, watch::Watch};
 use crate::root::Disk;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Bounds, Role, Sandbox, confine};
 use crate::trace::words::{Names, describe};
 
 pub use crate::qemu::watch::{Recorder, Trail};
@@ -61,7 +61,10 @@ pub fn run(
     let words = [1, 2, 3, 4].map(|index| random(seed, index));
     let setup = program.setup(EPOCH_NS, words, control::traced(Mode::First, 0))?;
     let run = match accelerator {
-        Accelerator::Kvm => on_kvm(&setup, streams, timeout, recorder, report.as_deref())?,
+        Accelerator::Kvm => {
+            let report = report.as_deref();
+            on_kvm(&setup, streams, timeout, recorder, report, sandbox)?
+        }
         Accelerator::Qemu => {
             let request = Qemu {
                 plan: String::new(),
@@ -69,6 +72,7 @@ pub fn run(
                 recorder,
                 gate,
                 arguments: qemu_args,
+                report: report.clone(),
                 sandbox,
             };
             let played = under_qemu(setup, streams, request)?;
@@ -104,6 +108,7 @@ fn on_kvm(
     timeout: Option<Duration>,
     recorder: Option<Recorder>,
     report: Option<&Path>,
+    sandbox: Sandbox,
 ) -> Result<Run> {
     let begun = Instant::now();
     let Streams {
@@ -116,15 +121,40 @@ fn on_kvm(
     let stop = machine.stop();
     let ended = Ended::new()?;
     let input = Input::new()?;
-    let (stopped, started) = std::thread::scope(|scope| -> Result<_> {
-        let runner = scope.spawn(|| {
-            let result = to_end(&mut machine, recorder, begun);
+    if sandbox != Sandbox::Off {
+        confine(&Bounds {
+            report,
+            file: 0,
+            alone: sandbox == Sandbox::Strict,
+            machines: false,
+        })?;
+    }
+    let (stopped, started, stuck) = std::thread::scope(|scope| -> Result<_> {
+        // The guest's first instruction waits for the last thread's filter.
+        let (go, ready) = std::sync::mpsc::channel::<()>();
+        let (machine, ended) = (&mut machine, &ended);
+        let runner = scope.spawn(move || {
+            let result = sandbox.enter(Role::Laboratory).and_then(|()| {
+                // Who would say so has failed.
+                let _ = ready.recv();
+                let (stopped, started) = to_end(machine, recorder, begun)?;
+                let stuck = match stopped {
+                    Stop::Stuck => Some(deadlock(machine.inspect().as_ref(), report)?),
+                    _ => None,
+                };
+                Ok((stopped, started, stuck))
+            });
             ended.set();
             result
         });
+        sandbox.enter(Role::Supervisor {
+            child: None,
+            report: false,
+        })?;
+        let _ = go.send(());
         supervise(
             &stop,
-            &ended,
+            ended,
             signals.as_ref(),
             timeout.and_then(|timeout| begun.checked_add(timeout)),
             &input,
@@ -140,21 +170,22 @@ fn on_kvm(
             .map_err(|_| anyhow::anyhow!("the machine's thread panicked"))?
     })?;
     let control = machine.control();
-    let ending = match (stop.reason(), stopped) {
-        (Some(reason), _) => Ending::Stopped(reason),
+    let ending = match (stop.reason(), stuck, stopped) {
+        (Some(reason), ..) => Ending::Stopped(reason),
+        (None, Some(stuck), _) => stuck,
         (
+            None,
             None,
             Stop::PowerOff {
                 program: Some(status),
                 ..
             },
         ) => Ending::Program(status),
-        (None, Stop::PowerOff { status, .. }) => Ending::Guest(format!(
+        (None, None, Stop::PowerOff { status, .. }) => Ending::Guest(format!(
             "the guest powered off with status {status} and no program's status"
         )),
-        (None, Stop::Stuck) => deadlock(machine.inspect().as_ref(), report)?,
-        (None, Stop::Died(what)) => Ending::Guest(what),
-        (None, other) => Ending::Guest(format!("the machine stopped: {other:?}")),
+        (None, None, Stop::Died(what)) => Ending::Guest(what),
+        (None, None, other) => Ending::Guest(format!("the machine stopped: {other:?}")),
     };
     Ok(Run {
         trail: control.map(|control| Trail {
@@ -211,6 +242,8 @@ pub struct Qemu {
     pub gate: Option<Gate>,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// A directory that the caller writes into afterwards.
+    pub report: Option<PathBuf>,
     /// What this process gives up.
     pub sandbox: Sandbox,
 }
@@ -254,7 +287,7 @@ pub fn under_qemu(setup: Setup, streams: Streams, request: Qemu) -> Result<Playe
         stderr: streams.stderr,
         signals: streams.signals,
         log: setup.log,
-        report: None,
+        report: request.report,
         qemu_args: request.arguments,
         sandbox: request.sandbox,
     };
@@ -329,7 +362,14 @@ pub fn check(
             window: None,
             signals: None::<Signals>,
         };
-        let run = run(program.clone(), streams, seed, Some(recorder))?;
+        let mut program = program.clone();
+        if program.sandbox == Sandbox::Strict {
+            program.sandbox = Sandbox::Thread;
+        }
+        // What is confined is so for good: a thread that ends with the run.
+        let whole = || run(program, streams, seed, Some(recorder));
+        let run = std::thread::scope(|scope| scope.spawn(whole).join())
+            .map_err(|_| anyhow::anyhow!("the machine's thread panicked"))??;
         let take = |buffer: &Mutex<Vec<u8>>| std::mem::take(&mut *lock(buffer));
         Ok(Half {
             run,

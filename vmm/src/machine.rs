@@ -220,6 +220,7 @@ fn run_kvm(config: Config) -> Result<Outcome> {
             report: config.report.as_deref(),
             file: disk_size,
             alone: confined == Sandbox::Strict,
+            machines: false,
         };
         sandbox::confine(&bounds)?;
     }
@@ -268,7 +269,10 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         })?
     };
 
-    confined.enter(Role::Supervisor { child: None })?;
+    confined.enter(Role::Supervisor {
+        child: None,
+        report: false,
+    })?;
     let _ = go.send(());
     let exited = || lock_exit(&console);
     let ordered = supervise(

@@ -1,6 +1,6 @@
 //! A failure on demand, so that tests can see what a service's end does to the others: at one
 //! request, which the kernel command line names ([`abi::boot::CMDLINE_FAIL`]), the service
-//! dies or answers an error. Without the word nothing of this happens.
+//! dies, never answers or answers an error. Without the word nothing of this happens.
 
 use abi::Errno;
 
@@ -11,6 +11,8 @@ enum How {
     Crash,
     /// The service dies of a page fault.
     Fault,
+    /// The service never answers again, and lives.
+    Hang,
     /// The service answers this.
     Answer(Errno),
 }
@@ -26,7 +28,7 @@ pub struct Mishap {
 
 impl Mishap {
     /// What the argument `fail=REQUEST:N:HOW` says: at the `N`th request (from 1), `crash`,
-    /// `fault`, or an error number to answer. `requests` names the message kinds. Without the
+    /// `fault`, `hang`, or an error number to answer. `requests` names the message kinds. Without the
     /// argument nothing is planned; `EINVAL` when it makes no sense.
     pub fn planned(requests: &[(&str, u64)]) -> Result<Option<Mishap>, Errno> {
         crate::args::value("fail")
@@ -47,6 +49,7 @@ impl Mishap {
         let how = match how {
             "crash" => How::Crash,
             "fault" => How::Fault,
+            "hang" => How::Hang,
             errno => How::Answer(Errno(errno.parse().ok()?)),
         };
         words.next().is_none().then_some(Mishap { kind, left, how })
@@ -64,6 +67,9 @@ impl Mishap {
         }
         match self.how {
             How::Answer(errno) => Some(errno),
+            How::Hang => loop {
+                core::hint::spin_loop();
+            },
             // SAFETY: `ud2` raises #UD, which ends a server; it touches nothing.
             How::Crash => unsafe { core::arch::asm!("ud2", options(noreturn)) },
             // SAFETY: nothing is ever mapped on the first page of a server: this faults, and
@@ -87,6 +93,7 @@ mod tests {
         let how = |text| parse(text).map(|m| (m.kind, m.left, m.how));
         assert_eq!(how("peek:3:crash"), Some((9, 3, How::Crash)));
         assert_eq!(how("read:1:fault"), Some((7, 1, How::Fault)));
+        assert_eq!(how("read:1:hang"), Some((7, 1, How::Hang)));
         assert_eq!(how("read:1:5"), Some((7, 1, How::Answer(Errno::EIO))));
         for text in [
             "",

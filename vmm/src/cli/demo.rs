@@ -10,8 +10,9 @@ use clap::Args;
 use super::explore::{self, Campaigner};
 use crate::explore::campaign::Summary;
 use crate::explore::row::{Row, Verdict};
-use crate::explore::{build, engine};
+use crate::explore::{build, engine, scenario};
 use crate::report;
+use crate::sandbox::{Role, Sandbox};
 
 /// What is shown.
 const SCENARIO: &str = "d1-read";
@@ -21,6 +22,9 @@ pub struct Demo {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "absentia-report")]
     pub report: PathBuf,
+    /// strict: this process gives up what it does not need before it makes the first machine
+    #[arg(long, value_name = "HOW", default_value = "strict")]
+    pub sandbox: Sandbox,
 }
 
 impl Demo {
@@ -28,6 +32,9 @@ impl Demo {
         let begun = Instant::now();
         report::place(&self.report)?;
         let scenario = explore::find(SCENARIO)?;
+        scenario.prepared(&scenario::root::cache())?;
+        self.sandbox
+            .laboratory(Role::Laboratory, Some(&self.report))?;
         super::print(&format!(
             "{}\n{}\n\n",
             "A program reads a file into memory that is mapped from another file of the same disk.",

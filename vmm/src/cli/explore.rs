@@ -18,6 +18,7 @@ use crate::log::complain;
 use crate::machine::Accelerator;
 use crate::report;
 use crate::report::terminal::{self, Progress};
+use crate::sandbox::{Role, Sandbox};
 
 /// Where scenarios are looked for by name.
 pub const SCENARIOS: &str = "tests/scenarios";
@@ -85,6 +86,9 @@ pub struct Explore {
     /// Deliberate defects in the guest, to see that they are found
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
+    /// strict: this process gives up what it does not need before it makes the first machine
+    #[arg(long, value_name = "HOW", default_value = "strict")]
+    pub sandbox: Sandbox,
 }
 
 fn parse_shard(text: &str) -> Result<(u64, u64), String> {
@@ -139,10 +143,22 @@ impl Explore {
         let mut campaigner = Campaigner::new(self.out.as_deref())?;
         campaigner.sabotage = self.sabotage.clone();
         campaigner.emulated = emulated(self.accel);
-        for name in &self.scenarios {
-            let scenario = find(name)?;
+        let scenarios: Vec<Scenario> = self
+            .scenarios
+            .iter()
+            .map(|name| find(name))
+            .collect::<Result<_>>()?;
+        // Under QEMU each machine is a process, and each run confines a thread of its own.
+        if !campaigner.emulated {
+            for scenario in &scenarios {
+                scenario.prepared(&cache)?;
+            }
+            self.sandbox
+                .laboratory(Role::Laboratory, self.report.as_deref())?;
+        }
+        for scenario in &scenarios {
             let policies = or_else(&self.policies, &scenario.explore.policies);
-            let mut options = defaults(&scenario);
+            let mut options = defaults(scenario);
             options.layers = or_else(&self.layers, &options.layers);
             options.kinds = or_else(&self.kinds, &options.kinds);
             (options.at, options.pages) = (self.at.clone(), self.pages.clone());
@@ -153,9 +169,9 @@ impl Explore {
             options.deviations = self.deviations;
             for policy in policies {
                 if self.list {
-                    list(&campaigner.stage(&scenario, policy, &cache), &options)?;
+                    list(&campaigner.stage(scenario, policy, &cache), &options)?;
                 } else {
-                    campaigner.explore(&scenario, policy, &options)?;
+                    campaigner.explore(scenario, policy, &options)?;
                 }
             }
         }

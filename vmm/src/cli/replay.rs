@@ -1,8 +1,9 @@
 //! `absentia replay` and `absentia minimize`: one run, from its token.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::explore::{check_sabotage, find};
@@ -19,6 +20,7 @@ use crate::gdb;
 use crate::inject::plan::{BadToken, Token};
 use crate::inject::{Applied, Fault, Plan, Schedule};
 use crate::log::complain;
+use crate::sandbox::{Role, Sandbox};
 use crate::trace::perfetto;
 
 #[derive(Debug, Args)]
@@ -38,6 +40,9 @@ pub struct Replay {
     /// Deliberate defects in the guest, as the campaign had them
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
+    /// strict: this process gives up what it does not need before it makes the first machine
+    #[arg(long, value_name = "HOW", default_value = "strict")]
+    pub sandbox: Sandbox,
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +53,9 @@ pub struct Minimize {
     /// Deliberate defects in the guest, as the campaign had them
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
+    /// strict: this process gives up what it does not need before it makes the first machine
+    #[arg(long, value_name = "HOW", default_value = "strict")]
+    pub sandbox: Sandbox,
 }
 
 /// A token, and a warning when it is of another build.
@@ -61,9 +69,21 @@ impl Replay {
         let scenario = find(&self.token.scenario)?;
         let cache = scenario::root::cache();
         let stage = stage(&scenario, &self.token, self.sabotage, &cache)?;
+        scenario.prepared(&cache)?;
+        // What is written to is open before anything runs.
+        let trace = match &self.trace {
+            Some(path) => Some((path, perfetto::create(path)?)),
+            None => None,
+        };
+        let listener = self.gdb.map(gdb::listen).transpose()?;
+        let role = match listener {
+            Some(_) => Role::Gdb,
+            None => Role::Laboratory,
+        };
+        self.sandbox.laboratory(role, None)?;
         let plan = points::resolve(&stage, &self.token)?;
-        if let Some(port) = self.gdb {
-            return under_gdb(&stage, &plan, port, self.verbose);
+        if let Some(listener) = listener {
+            return under_gdb(&stage, &plan, &listener, self.verbose);
         }
         let base = engine::base(&stage, &Schedule::First, false)?;
         let played = play(&stage, &plan, base.budget(), self.verbose)?;
@@ -103,9 +123,10 @@ impl Replay {
         );
         text += &judged.cycle.0;
         super::print(&text)?;
-        if let Some(path) = &self.trace {
+        if let Some((path, file)) = trace {
             let names = engine::names(records);
-            perfetto::write(path, records, &names)?;
+            perfetto::write(file, records, &names)
+                .with_context(|| format!("writing the trace {}", path.display()))?;
             complain(&format!(
                 "absentia: {} written: open it at ui.perfetto.dev",
                 path.display()
@@ -144,13 +165,12 @@ fn named(plan: &Plan, told: &[(Fault, row::Point)]) -> String {
 }
 
 /// The run with gdb in between; its verdict in one line.
-fn under_gdb(stage: &Stage<'_>, plan: &Plan, port: u16, verbose: bool) -> Result<u8> {
+fn under_gdb(stage: &Stage<'_>, plan: &Plan, listener: &TcpListener, verbose: bool) -> Result<u8> {
     let base = engine::base(stage, &Schedule::First, false)?;
-    let listener = gdb::listen(port)?;
     let mut player = Player::new(stage, &plan.schedule, verbose)?;
     player.set_budget(base.budget());
     player.start()?;
-    let Some(served) = gdb::serve(&mut player, plan, &listener)? else {
+    let Some(served) = gdb::serve(&mut player, plan, listener)? else {
         complain("absentia: gdb killed the run");
         return Ok(0);
     };
@@ -178,6 +198,8 @@ impl Minimize {
         let scenario = find(&self.token.scenario)?;
         let cache = scenario::root::cache();
         let stage = stage(&scenario, &self.token, self.sabotage, &cache)?;
+        scenario.prepared(&cache)?;
+        self.sandbox.laboratory(Role::Laboratory, None)?;
         let plan = points::resolve(&stage, &self.token)?;
         let smaller = minimize::minimize(&stage, &plan)?;
         complain(&format!(

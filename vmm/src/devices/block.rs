@@ -12,9 +12,10 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::disk::Backing;
+use super::disk::{Backing, TransferError};
 use super::virtio::{Device, RingError, next_chain};
 use crate::control::Stop;
+use crate::log::complain;
 use crate::memory::Ram;
 
 const SECTOR: u64 = 512;
@@ -34,6 +35,8 @@ pub struct Block {
     read_only: bool,
     config: [u8; CONFIG],
     stop: Arc<Stop>,
+    /// An error of the host was told.
+    failed: bool,
 }
 
 impl Block {
@@ -54,6 +57,7 @@ impl Block {
             read_only,
             config,
             stop,
+            failed: false,
         })
     }
 
@@ -65,7 +69,10 @@ impl Block {
             VIRTIO_BLK_T_IN => self.transfer(sector, data, true, ram),
             VIRTIO_BLK_T_OUT if self.read_only => None,
             VIRTIO_BLK_T_OUT => self.transfer(sector, data, false, ram),
-            VIRTIO_BLK_T_FLUSH => self.backing.flush().ok().map(|()| 0),
+            VIRTIO_BLK_T_FLUSH => {
+                let flushed = self.backing.flush();
+                self.told(flushed.map_err(TransferError::from)).map(|()| 0)
+            }
             VIRTIO_BLK_T_GET_ID => identify(data, ram),
             _ => return (VIRTIO_BLK_S_UNSUPP, 0),
         };
@@ -73,6 +80,17 @@ impl Block {
             Some(written) => (VIRTIO_BLK_S_OK, written),
             None => (VIRTIO_BLK_S_IOERR, 0),
         }
+    }
+
+    /// The guest hears of every error as one and the same; which it was, a person hears once.
+    fn told(&mut self, result: Result<(), TransferError>) -> Option<()> {
+        let error = result.err();
+        if let Some(host) = error.as_ref().and_then(TransferError::of_the_host)
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            complain(&format!("absentia: the root disk's file: {host}"));
+        }
+        error.is_none().then_some(())
     }
 
     /// Moves whole sectors between disk and guest, all of them inside the disk.
@@ -98,11 +116,12 @@ impl Block {
                 return None;
             }
             let len = piece.len as usize;
-            if into_guest {
-                self.backing.read(offset, piece.at, len, ram).ok()?;
+            let moved = if into_guest {
+                self.backing.read(offset, piece.at, len, ram)
             } else {
-                self.backing.write(offset, piece.at, len, ram).ok()?;
-            }
+                self.backing.write(offset, piece.at, len, ram)
+            };
+            self.told(moved)?;
             offset += piece.len;
         }
         Some(if into_guest { total as u32 } else { 0 })

@@ -47,6 +47,17 @@ pub enum TransferError {
     Memory(#[from] GuestMemoryError),
 }
 
+impl TransferError {
+    /// The host's error; none when it was the guest's buffer.
+    pub fn of_the_host(&self) -> Option<&io::Error> {
+        match self {
+            TransferError::Disk(error)
+            | TransferError::Memory(GuestMemoryError::IOError(error)) => Some(error),
+            TransferError::Memory(_) => None,
+        }
+    }
+}
+
 impl Backing {
     /// Its size in bytes.
     pub fn len(&self) -> io::Result<u64> {

@@ -70,10 +70,13 @@ pub fn play(stage: &Stage<'_>, faults: &[Fault], verbose: bool) -> Result<Played
         recorder: Some(Box::new(recorder)),
         gate: None,
         arguments: Vec::new(),
-        // Its threads go on with other machines; QEMU gives up what it can.
-        sandbox: Sandbox::Off,
+        report: None,
+        sandbox: Sandbox::Thread,
     };
-    let played = under_qemu(setup, streams, request)?;
+    // What is confined is so for good: a thread that ends with the run.
+    let whole = || under_qemu(setup, streams, request);
+    let played = std::thread::scope(|scope| scope.spawn(whole).join())
+        .map_err(|_| anyhow::anyhow!("the machine's thread panicked"))??;
     let finish = match played.outcome.ending {
         _ if played.watch.lock().stuck => stuck(&played.watch),
         Ending::Program(_) => {

@@ -84,7 +84,7 @@ impl Stage<'_> {
             ..Control::OFF
         };
         schedule.fill(&mut control);
-        let image = self.scenario.image(self.cache)?;
+        let image = self.scenario.prepared(self.cache)?;
         Ok(Setup {
             kernel,
             archive,

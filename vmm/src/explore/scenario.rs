@@ -2,6 +2,7 @@
 //! is described in `docs/scenarios.md`.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use abi::policy::CopyPolicy;
 use abi::routes::{PM_CALLS, VFS_CALLS, VM_CALLS};
@@ -32,6 +33,8 @@ pub struct Scenario {
     pub explore: Explore,
     /// What must hold.
     pub expect: Expect,
+    /// Its root disk, once it was asked for ([`Scenario::prepared`]).
+    pub made: OnceLock<Arc<root::Image>>,
 }
 
 /// Something on the root disk.
@@ -354,6 +357,7 @@ impl Reader<'_> {
                 errors: raw.expect.errors,
                 files: raw.expect.files,
             },
+            made: OnceLock::new(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The guest's images: those built into this binary, and the boot archive made of them.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use abi::boot::{
     ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, KIND_FILE, KIND_FLAT, RUN_MAGIC, RunHeader, names,
@@ -23,6 +23,11 @@ mod embedded {
 /// Developer override: a directory with ELF files named `guest-kernel`, `vm`, `rs`, ... that
 /// replace the built-in images of the same names.
 pub const OVERRIDE_VARIABLE: &str = "ABSENTIA_IMAGES";
+
+/// What [`OVERRIDE_VARIABLE`] says.
+pub fn directory() -> Option<PathBuf> {
+    std::env::var_os(OVERRIDE_VARIABLE).map(PathBuf::from)
+}
 
 /// The kernel's name among the images.
 pub const KERNEL: &str = "guest-kernel";
@@ -78,10 +83,7 @@ pub struct GuestImages {
 impl GuestImages {
     /// The images to boot: the built-in ones, or those [`OVERRIDE_VARIABLE`] names.
     pub fn load() -> Result<GuestImages> {
-        match std::env::var_os(OVERRIDE_VARIABLE) {
-            Some(dir) => GuestImages::load_with(Some(Path::new(&dir))),
-            None => GuestImages::load_with(None),
-        }
+        GuestImages::load_with(directory().as_deref())
     }
 
     /// The built-in images, each replaced by the file of its name in `dir` when there is one.
@@ -108,8 +110,8 @@ impl GuestImages {
 
     /// The kernel, and the image that measures it as the archive's only server.
     pub fn bench() -> Result<GuestImages> {
-        let dir = std::env::var_os(OVERRIDE_VARIABLE);
-        let dir = dir.as_deref().map(Path::new);
+        let dir = directory();
+        let dir = dir.as_deref();
         let kernel = match file_in(dir, KERNEL)? {
             Some(elf) => elf.into(),
             None => embedded_image(KERNEL)?.data,

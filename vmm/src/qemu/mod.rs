@@ -97,6 +97,7 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
             // The disk is QEMU's.
             file: 0,
             alone: false,
+            machines: false,
         };
         sandbox::confine(&bounds)?;
     }
@@ -151,6 +152,7 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
     }
     confined.enter(Role::Supervisor {
         child: Some(child.id()),
+        report: config.report.is_some(),
     })?;
     let exited = || link.try_lock().ok()?.exit().map(|exit| exit.at);
     let ordered = supervise(

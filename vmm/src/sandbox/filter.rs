@@ -27,8 +27,10 @@ pub enum Role {
     Supervisor {
         /// The process that runs the machine, when it is not this one.
         child: Option<u32>,
+        /// Whether it writes into a report directory, too.
+        report: bool,
     },
-    /// Makes, runs, saves and restores machines of the laboratory.
+    /// Makes, runs, saves and restores machines of the laboratory, in threads that it starts.
     Laboratory,
     /// Likewise, and talks to gdb over a connection to a port that is open.
     Gdb,
@@ -110,6 +112,28 @@ const MACHINE: &[c_long] = &[
     libc::SYS_pwritev,
 ];
 
+/// A thread and its ways, beside `clone` with flags ([`THREAD`]).
+const THREADS: &[c_long] = &[
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_setaffinity,
+    // Never made: `threads_only` stands in front.
+    libc::SYS_clone3,
+];
+/// Flags of `clone` that are looked at, and what they must be: a thread, in no new namespace.
+const THREAD: (u64, u64) = (
+    (libc::CLONE_THREAD
+        | libc::CLONE_VM
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP) as u64,
+    (libc::CLONE_THREAD | libc::CLONE_VM) as u64,
+);
+
 const CONNECTION: &[c_long] = &[
     libc::SYS_accept4,
     libc::SYS_recvfrom,
@@ -144,6 +168,8 @@ const TERMINAL: [u64; 9] = [
     0x402c_542c,
     0x402c_542d,
 ];
+/// Its settings and size, asked only: for progress bars.
+const TERMINAL_ASKED: [u64; 3] = [0x5401, 0x5413, 0x802c_542a];
 
 fn rule(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value)?;
@@ -167,8 +193,11 @@ pub fn program(role: &Role) -> Result<BpfProgram> {
                 allow(REPORT);
             }
         }
-        Role::Supervisor { child } => {
+        Role::Supervisor { child, report } => {
             allow(NAMES);
+            if *report {
+                allow(REPORT);
+            }
             if child.is_some() {
                 allow(&[libc::SYS_wait4, libc::SYS_waitid]);
             }
@@ -176,6 +205,8 @@ pub fn program(role: &Role) -> Result<BpfProgram> {
         Role::Laboratory | Role::Gdb => {
             allow(DISK);
             allow(MACHINE);
+            allow(REPORT);
+            allow(THREADS);
             if *role == Role::Gdb {
                 allow(CONNECTION);
             }
@@ -201,6 +232,14 @@ pub fn program(role: &Role) -> Result<BpfProgram> {
     }
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![equal(0, own)?]);
+    if matches!(role, Role::Laboratory | Role::Gdb) {
+        let (mask, flags) = THREAD;
+        let thread = rule(0, SeccompCmpOp::MaskedEq(mask), flags)?;
+        rules.insert(libc::SYS_clone, vec![thread]);
+        // Threads have names.
+        let name = equal(0, libc::PR_SET_NAME as u64)?;
+        rules.insert(libc::SYS_prctl, vec![name]);
+    }
     let ioctls = match role {
         Role::Vcpu => KVM_RUNNING
             .iter()
@@ -212,17 +251,26 @@ pub fn program(role: &Role) -> Result<BpfProgram> {
             .collect::<Result<_>>()?,
         Role::Laboratory | Role::Gdb => {
             let (mask, kind) = KVM_TYPE;
-            vec![rule(1, SeccompCmpOp::MaskedEq(mask), kind)?]
+            let mut all = vec![rule(1, SeccompCmpOp::MaskedEq(mask), kind)?];
+            for asked in TERMINAL_ASKED {
+                all.push(equal(1, asked)?);
+            }
+            if *role == Role::Gdb {
+                all.push(equal(1, libc::FIONBIO)?);
+            }
+            all
         }
         Role::Input | Role::Socket | Role::Inspector { .. } => Vec::new(),
     };
     if !ioctls.is_empty() {
         rules.insert(libc::SYS_ioctl, ioctls);
     }
-    if let Role::Supervisor { child } = role {
-        // For reading: directories, says Landlock.
-        let mode = SeccompCmpOp::MaskedEq((libc::O_ACCMODE | libc::O_CREAT) as u64);
-        rules.insert(libc::SYS_openat, vec![rule(2, mode, 0)?]);
+    if let Role::Supervisor { child, report } = role {
+        if !report {
+            // For reading: directories, says Landlock.
+            let mode = SeccompCmpOp::MaskedEq((libc::O_ACCMODE | libc::O_CREAT) as u64);
+            rules.insert(libc::SYS_openat, vec![rule(2, mode, 0)?]);
+        }
         if let Some(child) = child {
             rules.insert(libc::SYS_kill, vec![equal(0, (*child).into())?]);
         }
@@ -235,4 +283,19 @@ pub fn program(role: &Role) -> Result<BpfProgram> {
         TargetArch::x86_64,
     )?;
     Ok(filter.try_into()?)
+}
+
+/// A filter in front of a role's that may start threads. What `clone3` is to do stands in memory,
+/// where no filter can look: it does not exist, and who asked uses `clone`.
+pub fn threads_only(role: &Role) -> Result<Option<BpfProgram>> {
+    if !matches!(role, Role::Laboratory | Role::Gdb) {
+        return Ok(None);
+    }
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+        TargetArch::x86_64,
+    )?;
+    Ok(Some(filter.try_into()?))
 }

@@ -62,6 +62,8 @@ pub struct Bounds<'a> {
     pub file: u64,
     /// The process does nothing but this run, which starts no program: its limits may shrink.
     pub alone: bool,
+    /// Machines are made, too: of `/dev/kvm` and the guest's images.
+    pub machines: bool,
 }
 
 /// Closes descriptors that this process was started with beside the standard three.
@@ -81,8 +83,8 @@ pub fn confine(bounds: &Bounds<'_>) -> Result<()> {
     if bounds.alone {
         limit(bounds)?;
     }
-    if !restrict_files(bounds).context("Landlock")? {
-        missing("Landlock");
+    if let Some(lack) = lack(restrict_files(bounds).context("Landlock")?) {
+        missing(lack);
     }
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -90,6 +92,16 @@ pub fn confine(bounds: &Bounds<'_>) -> Result<()> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, none).context("dropping capabilities")?;
+    if let Some(directory) = bounds.report {
+        // Root could write anywhere before it gave that up.
+        tempfile::tempfile_in(directory).with_context(|| {
+            format!(
+                "sandbox: without capabilities the report directory {} cannot be written \
+                 (--sandbox off keeps them)",
+                directory.display()
+            )
+        })?;
+    }
     CONFINED.store(true, Ordering::Relaxed);
     Ok(())
 }
@@ -118,8 +130,8 @@ fn limit(bounds: &Bounds<'_>) -> Result<()> {
 }
 
 /// Nothing can be opened any more but what [`Bounds`] names, and directories, whose names the
-/// advice about missing files is made of. Whether this host can do that at all.
-fn restrict_files(bounds: &Bounds<'_>) -> Result<bool> {
+/// advice about missing files is made of. How much of it this host can do.
+fn restrict_files(bounds: &Bounds<'_>) -> Result<RulesetStatus> {
     let mut scope = landlock::make_bitflags!(Scope::{AbstractUnixSocket});
     if bounds.alone {
         // QEMU is outside, and ended by a signal.
@@ -135,7 +147,25 @@ fn restrict_files(bounds: &Bounds<'_>) -> Result<bool> {
         let all = AccessFs::from_all(LANDLOCK);
         rules = rules.add_rule(PathBeneath::new(PathFd::new(directory)?, all))?;
     }
-    Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+    if bounds.machines {
+        let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+        rules = rules.add_rule(PathBeneath::new(PathFd::new("/dev/kvm")?, device))?;
+        if let Some(images) = crate::images::directory() {
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(images)?, AccessFs::ReadFile))?;
+        }
+    }
+    Ok(rules.restrict_self()?.ruleset)
+}
+
+/// What a host lacks that can do so much of Landlock.
+fn lack(status: RulesetStatus) -> Option<&'static str> {
+    match status {
+        RulesetStatus::FullyEnforced => None,
+        RulesetStatus::PartiallyEnforced => {
+            Some("Landlock of version 6 (Linux 6.12), but an older one that keeps from less")
+        }
+        RulesetStatus::NotEnforced => Some("Landlock"),
+    }
 }
 
 fn missing(what: &str) {
@@ -145,6 +175,26 @@ fn missing(what: &str) {
 }
 
 impl Sandbox {
+    /// Confines the whole process for machines of the laboratory, which it makes and runs from now
+    /// on, and for reports in this directory. Everything else is open or in memory already.
+    pub fn laboratory(self, role: Role, report: Option<&Path>) -> Result<()> {
+        if self == Sandbox::Off {
+            return Ok(());
+        }
+        // Signal handlers are set now: this one, and the C library's own at the first thread.
+        crate::control::install_kick()?;
+        let first = std::thread::Builder::new().spawn(|| ());
+        let _ = first.context("starting a thread")?.join();
+        confine(&Bounds {
+            report,
+            file: 0,
+            // Machines are files in memory, as many as there are processors.
+            alone: false,
+            machines: true,
+        })?;
+        self.enter(role)
+    }
+
     /// Takes from the calling thread, for good, all system calls that are not its role's.
     pub fn enter(self, role: Role) -> Result<()> {
         static SAID: Once = Once::new();
@@ -152,8 +202,13 @@ impl Sandbox {
             return Ok(());
         }
         CONFINED.store(true, Ordering::Relaxed);
-        let program = filter::program(&role).with_context(|| format!("the filter of {role:?}"))?;
-        match seccompiler::apply_filter(&program) {
+        let made = || format!("the filter of {role:?}");
+        let program = filter::program(&role).with_context(made)?;
+        let applied = match filter::threads_only(&role).with_context(made)? {
+            Some(front) => seccompiler::apply_filter(&front),
+            None => Ok(()),
+        };
+        match applied.and_then(|()| seccompiler::apply_filter(&program)) {
             Ok(()) => Ok(()),
             // A kernel without it knows neither call.
             Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))
@@ -164,5 +219,18 @@ impl Sandbox {
             }
             Err(error) => Err(error).with_context(|| format!("the filter of {role:?}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_lacks_is_said() {
+        assert_eq!(lack(RulesetStatus::FullyEnforced), None);
+        let older = lack(RulesetStatus::PartiallyEnforced);
+        assert!(older.is_some_and(|text| text.contains("older")));
+        assert_eq!(lack(RulesetStatus::NotEnforced), Some("Landlock"));
     }
 }

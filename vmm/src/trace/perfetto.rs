@@ -9,6 +9,8 @@
 //! Records at the same virtual time are drawn a nanosecond apart, so that their order can be seen.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use abi::proto::vm::{HandleMemory, Mmap, Munmap, ProcCtl, Protect, SetBreak, VfsMmap};
@@ -94,10 +96,14 @@ pub fn encode(records: &[Record], names: &Names) -> Vec<u8> {
     drawing.finish()
 }
 
+/// Makes the file, or begins it anew.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("the trace {}", path.display()))
+}
+
 /// Writes the file.
-pub fn write(path: &Path, records: &[Record], names: &Names) -> Result<()> {
-    let written = std::fs::write(path, encode(records, names));
-    written.with_context(|| format!("writing the trace {}", path.display()))
+pub fn write(mut file: File, records: &[Record], names: &Names) -> Result<()> {
+    Ok(file.write_all(&encode(records, names))?)
 }
 
 #[derive(Default)]

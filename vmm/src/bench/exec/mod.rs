@@ -14,6 +14,7 @@ use crate::hostlink::output::Sink;
 use crate::kvm::gate::Gate;
 use crate::machine::{Accelerator, Outcome};
 use crate::program::{Program, Streams};
+use crate::sandbox::Sandbox;
 
 pub mod figures;
 pub mod page;
@@ -130,6 +131,7 @@ pub fn measure(options: &Options) -> Result<Report> {
     program.timeout = Some(TIMEOUT);
     program.accelerator = Some(options.accelerator);
     program.gate = options.gate;
+    program.sandbox = Sandbox::Thread;
     if options.accelerator == Accelerator::Qemu {
         program.qemu_args = super::COUNTING.map(String::from).to_vec();
     }
@@ -146,10 +148,14 @@ pub fn measure(options: &Options) -> Result<Report> {
     let over = Mutex::new(false);
     let (outcome, figures) = std::thread::scope(|scope| {
         let listener = scope.spawn(|| listen(&said, &over, lines, options.progress));
-        let outcome = program.run(streams);
+        // What is confined is so for good: a thread that ends with the run.
+        let outcome = scope.spawn(|| program.run(streams)).join();
         *over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         (outcome, listener.join())
     });
+    let Ok(outcome) = outcome else {
+        bail!("the machine's thread panicked");
+    };
     let outcome: Outcome = outcome?;
     let Ok(figures) = figures else {
         bail!("following the guest's output failed");

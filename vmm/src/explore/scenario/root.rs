@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -82,6 +83,16 @@ impl Scenario {
         let disk = embedded::build_tree(&entries, SPARE, EPOCH)
             .with_context(|| format!("scenario {}: its root disk", self.name))?;
         Ok(Image { file: disk.file })
+    }
+
+    /// The root disk, made when it is first asked for: compilers and the programs' files are not
+    /// needed again, so that a process can confine itself behind the first time.
+    pub fn prepared(&self, cache: &Path) -> Result<Arc<Image>> {
+        if let Some(image) = self.made.get() {
+            return Ok(image.clone());
+        }
+        let image = Arc::new(self.image(cache)?);
+        Ok(self.made.get_or_init(|| image).clone())
     }
 
     fn add(&self, cache: &Path, item: &Item, entries: &mut Vec<(String, Entry)>) -> Result<()> {

@@ -1,0 +1,259 @@
+//! The ways a run ends that nobody planned: signals, deadlines, a guest that does not answer, a
+//! disk that takes no more; and the terminal behind all of them.
+
+mod common;
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use absentia_vmm::{last_words, terminal};
+use common::{Image, Platform, Root};
+
+const ACCELERATORS: [&str; 2] = ["kvm", "qemu"];
+
+fn absentia(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_absentia"));
+    command.args(args);
+    command
+}
+
+fn image() -> Image {
+    Root::new().busybox().image(16, 4096)
+}
+
+/// A run that writes a file, says so and stays.
+fn staying(accel: &str, image: &Image, more: &[&str]) -> Child {
+    let script = "echo kept > /work/kept; echo ready; while :; do sleep 1; done";
+    let mut child = absentia(&["run", "--accel", accel])
+        .args(more)
+        .arg("--root")
+        .arg(image.file.path())
+        .args(["--", "/bin/busybox", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("absentia");
+    let mut ready = [0; 6];
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    stdout.read_exact(&mut ready).expect("its output");
+    child
+}
+
+fn signal(child: &Child, number: i32) {
+    // SAFETY: a child that is not waited for yet.
+    unsafe { libc::kill(child.id() as i32, number) };
+}
+
+/// Its status and what it said.
+fn end(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn hang_up_interrupt_and_deadline_save_what_was_written() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    for accel in ACCELERATORS {
+        for number in [libc::SIGHUP, libc::SIGINT] {
+            let image = image();
+            let child = staying(accel, &image, &[]);
+            signal(&child, number);
+            let (code, said) = end(child);
+            assert_eq!(code, Some(128 + number), "{accel}: {said}");
+            image.check();
+            assert_eq!(image.read("/work/kept"), b"kept\n", "{accel}: {said}");
+        }
+        let image = image();
+        let (code, said) = end(staying(accel, &image, &["--timeout", "4"]));
+        assert_eq!(code, Some(124), "{accel}: {said}");
+        image.check();
+        assert_eq!(image.read("/work/kept"), b"kept\n", "{accel}: {said}");
+    }
+}
+
+/// A file system whose write-back never ends.
+const STUCK: [&str; 2] = ["--append", "absentia.fail=ext2:sync:1:hang"];
+
+#[test]
+fn who_does_not_answer_is_stopped_after_five_seconds() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    for accel in ACCELERATORS {
+        let image = image();
+        let child = staying(accel, &image, &STUCK);
+        let begun = Instant::now();
+        signal(&child, libc::SIGTERM);
+        let (code, said) = end(child);
+        let took = begun.elapsed();
+        assert_eq!(code, Some(128 + libc::SIGTERM), "{accel}: {said}");
+        assert!(said.contains("stopped where it is"), "{accel}: {said}");
+        assert!(took > Duration::from_secs(4), "{accel}: {took:?}");
+        assert!(took < Duration::from_secs(10), "{accel}: {took:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    for accel in ACCELERATORS {
+        let image = image();
+        let mut child = staying(accel, &image, &STUCK);
+        signal(&child, libc::SIGTERM);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(child.try_wait().expect("wait").is_none(), "{accel}");
+        let begun = Instant::now();
+        signal(&child, libc::SIGINT);
+        let (_, said) = end(child);
+        assert!(begun.elapsed() < Duration::from_secs(3), "{accel}");
+        assert!(said.contains("stopped where it is"), "{accel}: {said}");
+    }
+}
+
+/// Fills the disk's file beyond what the host has for it.
+fn fills(accel: &str, image: &std::path::Path, mib: u32) -> Vec<String> {
+    let script = format!("dd if=/dev/zero of=/work/big bs=1M count={mib} 2>/dev/null; true");
+    let image = image.to_str().expect("UTF-8");
+    let words = ["run", "--accel", accel, "--mem", "24M", "--root", image];
+    let program = ["--", "/bin/busybox", "sh", "-c", &script];
+    let all = words.iter().chain(&program);
+    all.map(ToString::to_string).collect()
+}
+
+fn is_told(accel: &str, mut command: Command, error: &str) {
+    let output = command.output().expect("absentia");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{accel}: {said}");
+    let lost = "did not all reach the disk";
+    assert!(said.contains(lost), "{accel}: {said}");
+    // QEMU keeps to itself what it was.
+    if accel == "kvm" {
+        assert!(said.contains(error), "{accel}: {said}");
+    }
+}
+
+/// RLIMIT_FSIZE is less than the image's size: EFBIG, and no SIGXFSZ.
+#[test]
+fn a_file_that_may_not_be_so_long() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    const LIMIT: u64 = 40 << 20;
+    for accel in ACCELERATORS {
+        let image = Root::new().busybox().image(64, 4096);
+        let mut command = absentia(&[]);
+        command.args(fills(accel, image.file.path(), 50));
+        let limit = || {
+            let limit = libc::rlimit {
+                rlim_cur: LIMIT,
+                rlim_max: LIMIT,
+            };
+            // SAFETY: the value is valid for the call.
+            match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: one system call on plain numbers.
+        unsafe { command.pre_exec(limit) };
+        is_told(accel, command, "File too large");
+    }
+}
+
+/// The image is on a file system of the host that is full.
+#[test]
+fn a_full_host_disk() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    let place = tempfile::tempdir().expect("a directory");
+    let here = place.path().to_str().expect("UTF-8");
+    // A mount of its own, which ends with the command.
+    let script = "mount -t tmpfs -o size=8m none $0 && cp --sparse=always $1 $0/image || exit 99; \
+                  shift; exec \"$@\"";
+    for accel in ACCELERATORS {
+        let image = Root::new().busybox().image(64, 4096);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-rm", "sh", "-c", script, here])
+            .arg(image.file.path())
+            .arg(env!("CARGO_BIN_EXE_absentia"))
+            .args(fills(accel, &place.path().join("image"), 20));
+        is_told(accel, command, "No space left");
+    }
+}
+
+const ASK: &str = "ABSENTIA_ENDING";
+/// Status of the process whose thread panicked.
+const PANICKED: i32 = 7;
+
+/// Not a test by itself: makes its terminal raw and ends as it is asked to.
+#[test]
+fn inmate() {
+    let Ok(how) = std::env::var(ASK) else {
+        return;
+    };
+    last_words::install();
+    let raw = terminal::Raw::enter().expect("a terminal");
+    let dies = move || match how.as_str() {
+        "panic" => panic!("asked to"),
+        // SAFETY: this process has nothing to lose.
+        "quit" => unsafe { libc::raise(libc::SIGQUIT) },
+        // SAFETY: likewise.
+        "fault" => unsafe { libc::raise(libc::SIGSEGV) },
+        _ => unreachable!("{how}"),
+    };
+    let _ = std::thread::spawn(dies).join();
+    // A panic ends the command without a `drop` or an exit handler.
+    std::mem::forget(raw);
+    // SAFETY: it only ends.
+    unsafe { libc::_exit(PANICKED) }
+}
+
+/// A pseudoterminal: its two ends.
+fn pty() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut slave) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: the two numbers are valid for the call, and nothing else is asked for.
+    let result = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
+    assert_eq!(result, 0, "openpty");
+    // SAFETY: just opened, and nobody else's.
+    unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
+}
+
+#[test]
+fn the_terminal_is_as_it_was() {
+    for (how, end) in [
+        ("panic", (Some(PANICKED), None)),
+        ("quit", (None, Some(libc::SIGQUIT))),
+        ("fault", (None, Some(libc::SIGSEGV))),
+    ] {
+        let (_master, slave) = pty();
+        let modes = || {
+            let now = rustix::termios::tcgetattr(&slave).expect("tcgetattr");
+            (now.local_modes, now.input_modes, now.output_modes)
+        };
+        let before = modes();
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(["--exact", "inmate", "--nocapture", "--test-threads=1"])
+            .env(ASK, how)
+            .stdin(slave.try_clone().expect("the terminal"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let terminal = slave.as_raw_fd();
+        // SAFETY: system calls on plain numbers.
+        unsafe {
+            command.pre_exec(move || {
+                let made = libc::setsid() >= 0 && libc::ioctl(terminal, libc::TIOCSCTTY, 0) == 0;
+                made.then_some(()).ok_or_else(std::io::Error::last_os_error)
+            });
+        }
+        let status = command.status().expect("starting this program again");
+        assert_eq!((status.code(), status.signal()), end, "{how}");
+        assert!(modes() == before, "{how}");
+    }
+}
