@@ -12,7 +12,7 @@ int scenario(char **arguments)
     touch(view, SIZE);
     marker(1);
     for (long page = 0; page < 2; page++) {
-        CHECK(MUST(pwrite64, fd, source + page * PAGE, PAGE, page * PAGE) == PAGE);
+        EXACTLY(pwrite64, fd, source + page * PAGE, PAGE, page * PAGE);
         /* From the mapping into a pipe: the kernel reads the page, not the program. */
         int ends[2];
         static char back[16];

@@ -11,11 +11,11 @@ int scenario(char **arguments)
     touch(mapping, SIZE);
     MUST(lseek, fd, SIZE, 0);
     marker(1);
-    CHECK(MUST(write, fd, mapping, SIZE) == SIZE);
+    EXACTLY(write, fd, mapping, SIZE);
     marker(2);
     static char back[2 * SIZE];
     CHECK(MUST(lseek, fd, 0, 1) == 2 * SIZE);
-    CHECK(MUST(pread64, fd, back, 2 * SIZE, 0) == 2 * SIZE);
+    EXACTLY(pread64, fd, back, 2 * SIZE, 0);
     CHECK(is_generated(back, 1, 0, SIZE));
     CHECK(is_generated(back + SIZE, 1, 0, SIZE));
     say("d7a-same-file: the file is there twice, all right\n");

@@ -96,6 +96,18 @@ static inline long must(const char *what, long result)
 
 #define MUST(name, ...) must(#name, CALL(name __VA_OPT__(, ) __VA_ARGS__))
 
+/* A transfer of everything in one call. A short one is right only where an error is behind it,
+ * which the next call tells (read(2), write(2)). */
+#define EXACTLY(name, fd, memory, len, ...)                                                \
+    do {                                                                                   \
+        long done = MUST(name, fd, memory, len __VA_OPT__(, ) __VA_ARGS__);                \
+        if (done != (len)) {                                                               \
+            MUST(name, fd, (char *)(memory) + done, (len) - done                           \
+                 __VA_OPT__(, (__VA_ARGS__) + done));                                      \
+            wrong(__LINE__, #name " is short for no reason");                              \
+        }                                                                                  \
+    } while (0)
+
 /* Tells the laboratory that the program is here: `from` and `to` in scenario files. */
 static inline void marker(int number)
 {

@@ -13,7 +13,7 @@ int scenario(char **arguments)
     marker(1);
     long child = MUST(fork);
     if (child == 0) {
-        CHECK(MUST(write, ends[1], source, SIZE) == SIZE);
+        EXACTLY(write, ends[1], source, SIZE);
         leave(0);
     }
     MUST(close, ends[1]);

@@ -59,7 +59,7 @@ int scenario(char **arguments)
     /* The file came with the data, once. */
     int fd = in->control.fd;
     CHECK(fd > file);
-    CHECK(MUST(read, fd, target, PAGE) == PAGE);
+    EXACTLY(read, fd, target, PAGE);
     CHECK(is_generated(target, 1, 0, PAGE));
     CHECK(CALL(close, fd + 1) < 0);
     say("socket: no byte lost, none twice, one file\n");

@@ -10,7 +10,7 @@ static void good(void)
     int fd = MUST(open, "/work/buffer", O_RDONLY);
     char *buffer = (char *)MUST(mmap, 0, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
     int source = MUST(open, "/work/source", O_RDONLY);
-    CHECK(MUST(read, source, buffer, SIZE) == SIZE);
+    EXACTLY(read, source, buffer, SIZE);
     CHECK(is_generated(buffer, 1, 0, SIZE));
 }
 

@@ -270,15 +270,16 @@ fn holes_reused_inodes_and_tails(vfs: &mut Vfs) {
         "cached pages are entered at once"
     );
 
-    // An inode number in its second life. The old mapping keeps its page.
+    // An inode number in its second life: nothing of the first is left in any page table.
     vfs.file(AT + 2 * PAGE, 1, READ, 1);
     assert_eq!(vfs.handle(AT + 2 * PAGE, PAGE, false), Ok(()));
     vfs.forget(1);
+    assert!(vfs.absent(AT + 2 * PAGE));
     vfs.life = 60;
     vfs.file(AT + 3 * PAGE, 1, READ, 1);
     assert!(vfs.absent(AT + 3 * PAGE));
     assert_eq!(vfs.handle(AT + 2 * PAGE, 2 * PAGE, false), Ok(()));
-    assert!(vfs.holds(AT + 2 * PAGE, 1, 0) && vfs.holds(AT + 3 * PAGE, 61, 0));
+    assert!(vfs.holds(AT + 2 * PAGE, 61, 0) && vfs.holds(AT + 3 * PAGE, 61, 0));
 
     // The tail behind an exec's data is zero, whether the page was in the cache or not; in
     // the file it is what it was.
