@@ -76,7 +76,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         name: name.into(),
     };
     let file = OpenFile::new(c, Kind::File, Some(vnode), Some(place), linux::O_RDWR)?;
-    let fd = files.add(0, file, flags & linux::MFD_CLOEXEC != 0)?;
+    let fd = files.add(0, file, flags & linux::MFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
 

@@ -276,6 +276,8 @@ async fn replace(
     if let (Some(interpreter), Some(linker)) = (&interpreter, linker) {
         images.push((&interpreter.vnode, linker));
     }
+    // After this nothing may fail any more.
+    c.unshare_files()?;
     if load::replace(c, &images, &frame, &layout).await? {
         let entry = linker.unwrap_or(image).entry();
         c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
