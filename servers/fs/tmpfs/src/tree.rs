@@ -90,7 +90,7 @@ pub(crate) struct Node {
     /// Its pages.
     pub pages: Charge,
     /// Itself, on the heap.
-    pub heap: Charge,
+    pub _heap: Charge,
 }
 
 impl Node {
@@ -244,7 +244,7 @@ impl<P: PageStore> Tmpfs<P> {
             ctime: self.now,
             references: 0,
             pages: self.shares.pages.nothing(new.uid),
-            heap: self.charge(new.uid, node_cost(&data))?,
+            _heap: self.charge(new.uid, node_cost(&data))?,
             data,
         };
         let ino = self.next;

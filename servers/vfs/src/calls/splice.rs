@@ -128,6 +128,7 @@ async fn fill(
     sink: &Pipe,
     len: u64,
 ) -> Result<u64, Errno> {
+    let (len, _charge) = c.piece(len);
     let mut buffer = zeroed(len as usize)?;
     let before = from.0.position();
     let got = read_file(c, from.0, Memory::own_mut(&mut buffer), from.1).await? as usize;
