@@ -155,6 +155,20 @@ protocol! {
         /// Its foreground process group.
         group: u32,
     };
+    /// Call by proc: how many pseudo-terminals there are and may be.
+    PtyLimits = 14 {} -> PtyFigures {
+        /// There are.
+        count: u64,
+        /// There may be.
+        most: u64,
+        /// Of these, for root alone.
+        reserve: u64,
+    };
+    /// Call by proc: sets how many pseudo-terminals there may be; those beyond it stay. `EINVAL`.
+    SetPtyMax = 15 {
+        /// There may be.
+        most: u64,
+    };
 }
 
 /// Device majors and minors served here (Linux numbers where Linux has them).

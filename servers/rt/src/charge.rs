@@ -103,12 +103,17 @@ impl Account {
 
     /// Charges `amount`; `None` when it is too much for the user or the machine.
     pub fn charge(&self, payer: Payer, amount: u64) -> Option<Charge> {
-        let mut charge = Charge {
-            account: self.clone(),
-            user: payer.user,
-            amount: 0,
-        };
+        let mut charge = self.nothing(payer.user);
         charge.resize(payer, amount).then_some(charge)
+    }
+
+    /// A charge of nothing for a user, to be resized.
+    pub fn nothing(&self, user: u32) -> Charge {
+        Charge {
+            account: self.clone(),
+            user,
+            amount: 0,
+        }
     }
 
     /// Books `amount` more for a user; `false` when there is no memory for the entry.
@@ -150,6 +155,11 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// Of which account.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// How much.
     pub fn amount(&self) -> u64 {
         self.amount

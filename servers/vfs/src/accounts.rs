@@ -16,6 +16,8 @@ const LOCK_COST: u64 = 64;
 const WATCH_COST: u64 = 160;
 /// Bytes of a mount, here and with its file system.
 const MOUNT_COST: u64 = 8 << 10;
+/// Bytes of arguments, twice what the longest list and its frame take (a quarter of the stack each).
+const ARGUMENTS_MIN: u64 = 8 << 20;
 /// Pages of a pipe at first.
 pub const PIPE_PAGES: u64 = 16;
 /// Pages of a pipe of who has many (Linux's PIPE_MIN_DEF_BUFFERS).
@@ -39,6 +41,9 @@ pub struct Accounts {
     pub watches: Account,
     /// What calls under way need, and tables of descriptors, bytes: `ENOMEM`.
     pub work: Account,
+    /// Arguments and environments of programs that are being executed, and the frames made of
+    /// them, bytes: `ENOMEM`.
+    pub arguments: Account,
     /// Mounts: `ENOSPC`.
     pub mounts: Cell<u64>,
 }
@@ -62,6 +67,8 @@ impl Accounts {
             locks: Account::new(Limits::shared(part(64, LOCK_COST))),
             watches: Account::new(Limits::shared(watches)),
             work: Account::new(Limits::shared(part(8, 1))),
+            // A user's part is the largest that one exec may have, at least.
+            arguments: Account::new(Limits::shared(part(4, 1).max(ARGUMENTS_MIN))),
             mounts: Cell::new(part(16, MOUNT_COST).min(100_000)),
         }
     }
@@ -150,6 +157,18 @@ impl Caller {
     pub fn work(&self, bytes: usize) -> Result<Charge, Errno> {
         let charge = self.vfs.accounts.work.charge(self.payer(), bytes as u64);
         charge.ok_or(Errno::ENOMEM)
+    }
+
+    /// Memory for a piece of a transfer that may have to wait: of `len` bytes or, when others hold
+    /// what there is, of a page, which everybody can have.
+    pub fn piece(&self, len: u64) -> (u64, Option<Charge>) {
+        if len <= PAGE {
+            return (len, None);
+        }
+        match self.work(len as usize) {
+            Ok(charge) => (len, Some(charge)),
+            Err(_) => (PAGE, None),
+        }
     }
 
     /// `ENFILE` when there can be no more open files, before a call has made one.

@@ -324,7 +324,7 @@ impl Vfs {
     fn fork(&self, r: vfs::Fork) -> Result<(), Errno> {
         let parent = self.process(r.parent).ok_or(Errno::ESRCH)?;
         let table = self.counters.unique();
-        let child = parent.fork(r.child, r.pid, table, r.share_files, r.share_fs);
+        let child = parent.fork(r.child, r.pid, table, r.share_files, r.share_fs)?;
         let old = self.processes.borrow_mut().insert(child)?;
         drop(old);
         Ok(())
@@ -336,8 +336,8 @@ impl Vfs {
         let process = process.ok_or(Errno::ESRCH)?;
         process.interrupt.raise();
         // A call may hold the process a while longer; its descriptors close now.
-        let empty = Rc::new(crate::fd::FdTable::new(self.counters.unique()));
-        let files = process.files.replace(empty);
+        let empty = crate::fd::FdTable::new(self.counters.unique(), &self.accounts.work);
+        let files = process.files.replace(Rc::new(empty));
         drop(files);
         let program = process.program.take();
         drop(program);

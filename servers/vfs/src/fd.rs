@@ -6,6 +6,7 @@ use abi::Errno;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use rt::charge::{Account, Charge, Payer};
 
 /// Descriptors a process may have at most, whatever its RLIMIT_NOFILE.
 pub const OPEN_MAX: usize = 4096;
@@ -21,31 +22,70 @@ pub struct Descriptor {
     pub close_on_exec: bool,
 }
 
+/// Bytes of a table of so many.
+fn size(descriptors: usize) -> u64 {
+    (descriptors * size_of::<Option<Descriptor>>()) as u64
+}
+
 /// A process's descriptors.
 pub struct FdTable {
     /// Names the table as an owner of record locks.
     pub id: u64,
     entries: RefCell<Vec<Option<Descriptor>>>,
     limit: Cell<usize>,
+    /// What the table takes, bytes.
+    charge: RefCell<Charge>,
 }
 
 impl FdTable {
-    /// No descriptors.
-    pub fn new(id: u64) -> FdTable {
+    /// No descriptors. What they take will be charged to `account`.
+    pub fn new(id: u64, account: &Account) -> FdTable {
         FdTable {
             id,
             entries: RefCell::default(),
             limit: Cell::new(OPEN_DEFAULT),
+            charge: RefCell::new(account.nothing(0)),
         }
     }
 
-    /// A copy (fork).
-    pub fn duplicate(&self, id: u64) -> FdTable {
-        FdTable {
+    /// A copy (fork), which `payer` pays for. `ENOMEM`.
+    pub fn duplicate(&self, id: u64, payer: Payer) -> Result<FdTable, Errno> {
+        let entries = self.entries.borrow();
+        // What follows the last descriptor need not be copied.
+        let used = entries.iter().rposition(Option::is_some);
+        let used = &entries[..used.map_or(0, |last| last + 1)];
+        let charge = self
+            .charge
+            .borrow()
+            .account()
+            .charge(payer, size(used.len()));
+        let charge = charge.ok_or(Errno::ENOMEM)?;
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(used.len())
+            .map_err(|_| Errno::ENOMEM)?;
+        copy.extend_from_slice(used);
+        Ok(FdTable {
             id,
-            entries: RefCell::new(self.entries.borrow().clone()),
+            entries: RefCell::new(copy),
             limit: self.limit.clone(),
+            charge: RefCell::new(charge),
+        })
+    }
+
+    /// Makes room for `len` descriptors, for which `payer` pays. `ENOMEM`.
+    fn grow(&self, len: usize, payer: Payer) -> Result<(), Errno> {
+        let mut entries = self.entries.borrow_mut();
+        if len <= entries.len() {
+            return Ok(());
         }
+        if !self.charge.borrow_mut().resize(payer, size(len)) {
+            return Err(Errno::ENOMEM);
+        }
+        let more = len - entries.len();
+        // Doubled in size at most, as vectors are: what is charged is within a factor of two.
+        entries.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+        entries.resize(len, None);
+        Ok(())
     }
 
     /// RLIMIT_NOFILE: new descriptors are below it. Those beyond it stay open.
@@ -85,25 +125,37 @@ impl FdTable {
         }
     }
 
-    /// Puts a file at the lowest free descriptor from `from` on.
-    pub fn add(&self, from: usize, file: Rc<OpenFile>, close_on_exec: bool) -> Result<i32, Errno> {
+    /// Puts a file at the lowest free descriptor from `from` on. `EMFILE`, `ENOMEM`.
+    pub fn add(
+        &self,
+        from: usize,
+        file: Rc<OpenFile>,
+        close_on_exec: bool,
+        payer: Payer,
+    ) -> Result<i32, Errno> {
         let fd = self.free(from)?;
-        self.set(fd, file, close_on_exec);
+        self.set(fd, file, close_on_exec, payer)?;
         Ok(fd as i32)
     }
 
     /// Puts a file at this descriptor (below [`FdTable::limit`]), closing what was there.
-    pub fn set(&self, fd: usize, file: Rc<OpenFile>, close_on_exec: bool) {
+    /// `ENOMEM` when the table would have to grow and cannot.
+    pub fn set(
+        &self,
+        fd: usize,
+        file: Rc<OpenFile>,
+        close_on_exec: bool,
+        payer: Payer,
+    ) -> Result<(), Errno> {
+        self.grow(fd + 1, payer)?;
         let mut entries = self.entries.borrow_mut();
-        if entries.len() <= fd {
-            entries.resize(fd + 1, None);
-        }
         let old = entries[fd].replace(Descriptor {
             file,
             close_on_exec,
         });
         drop(entries);
         self.closed(old);
+        Ok(())
     }
 
     /// Changes FD_CLOEXEC.

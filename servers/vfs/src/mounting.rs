@@ -87,7 +87,7 @@ impl Vfs {
             root: root.clone(),
             umask: 0,
         };
-        let files = crate::fd::FdTable::new(self.counters.unique());
+        let files = crate::fd::FdTable::new(self.counters.unique(), &self.accounts.work);
         let nobody = Process::new(Endpoint::VFS, 0, Ids::default(), files, at);
         let c = Caller {
             vfs: self.clone(),

@@ -265,7 +265,9 @@ impl Pipe {
         let user = UserMemory::new(who, &c.vfs.vm);
         let mut done = 0;
         while done < len {
-            let n = (len - done).min(PIECE as u64) as usize;
+            // Who waits for room keeps it meanwhile.
+            let (n, _charge) = c.piece((len - done).min(PIECE as u64));
+            let n = n as usize;
             let put = async {
                 let mut piece = zeroed(n)?;
                 let good = user.read_some(address + done, &mut piece).await?;
@@ -273,12 +275,14 @@ impl Pipe {
                 self.put(c, &piece[..whole], nonblock).await
             };
             match put.await {
-                Ok(put) => done += put,
+                Ok(put) => {
+                    done += put;
+                    if put < n as u64 {
+                        break;
+                    }
+                }
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
-            }
-            if done % PIECE as u64 != 0 {
-                break;
             }
         }
         Ok(done)

@@ -97,7 +97,7 @@ impl Process {
         }
     }
 
-    /// A child.
+    /// A child. `ENOMEM`.
     pub fn fork(
         &self,
         child: Endpoint,
@@ -105,16 +105,16 @@ impl Process {
         table: u64,
         share_files: bool,
         share_directories: bool,
-    ) -> Process {
+    ) -> Result<Process, Errno> {
         let files = self.files();
         let directories = self.directories.borrow().clone();
-        Process {
+        Ok(Process {
             who: child,
             pid,
             files: RefCell::new(if share_files {
                 files
             } else {
-                Rc::new(files.duplicate(table))
+                Rc::new(files.duplicate(table, self.payer())?)
             }),
             directories: RefCell::new(if share_directories {
                 directories
@@ -131,7 +131,7 @@ impl Process {
             figures: self.figures.clone(),
             fixed_layout: self.fixed_layout.clone(),
             exec_fault: Fault::default(),
-        }
+        })
     }
 
     /// Who pays for what it makes VFS keep.

@@ -109,7 +109,8 @@ fn main() -> ! {
         if window::polled() {
             port = port.polled();
         }
-        Ok((port, Box::new(Server::new(&run_header()?))))
+        let memory = kernel::boot_info().map_or(64 << 20, |info| info.ram_bytes);
+        Ok((port, Box::new(Server::new(&run_header()?, memory))))
     };
     let started: Result<_, Errno> = start();
     let status = started

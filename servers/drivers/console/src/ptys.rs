@@ -4,10 +4,12 @@ use crate::ioctl::IoctlCall;
 use crate::pty::{End, Pty, Transfer};
 use crate::world::{Asker, Job, World};
 use abi::Errno;
+use abi::proto::device::PtyFigures;
 use abi::proto::device::numbers::{
     PTMX_MINOR, PTS_MAJOR, PTY_MASTER, PTY_MAX, PTY_SLAVE, TTY_MAJOR,
 };
 use alloc::collections::BTreeMap;
+use rt::charge::{Account, Charge, Limits, Payer};
 
 /// What /dev/pts says of a slave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,15 +27,20 @@ pub struct Label {
 /// The group of terminals in every distribution.
 const TTY_GROUP: u32 = 5;
 
+/// Bytes that one takes with all its buffers full: what its line holds, in cells of 4 bytes
+/// in a ring of a power of two, either direction's bytes and the echo.
+const COST: u64 = 48 << 10;
+
 struct Entry {
     pty: Pty,
     label: Label,
+    _charge: Charge,
 }
 
 /// Pseudo-terminals.
-#[derive(Default)]
 pub struct Ptys {
     all: BTreeMap<u32, Entry>,
+    account: Account,
     /// Ns since boot, for labels.
     pub now: u64,
 }
@@ -56,8 +63,42 @@ pub fn minor(number: u32, end: End) -> u32 {
 }
 
 impl Ptys {
-    /// A new one, for /dev/ptmx; its number.
+    /// None. As many as fit into an eighth of `memory` bytes can be made.
+    pub fn new(memory: u64) -> Ptys {
+        let most = (memory / 8 / COST).clamp(8, PTY_MAX.into());
+        Ptys {
+            all: BTreeMap::new(),
+            account: Account::new(Limits::shared(most)),
+            now: 0,
+        }
+    }
+
+    /// How many there are and may be (/proc/sys/kernel/pty).
+    pub fn figures(&self) -> PtyFigures {
+        let limits = self.account.limits();
+        PtyFigures {
+            count: self.account.used(),
+            most: limits.machine,
+            reserve: limits.reserve,
+        }
+    }
+
+    /// Sets how many there may be; those beyond it stay. `EINVAL`.
+    pub fn set_most(&mut self, most: u64) -> Result<(), Errno> {
+        if most > PTY_MAX.into() {
+            return Err(Errno::EINVAL);
+        }
+        self.account.set_limits(Limits::shared(most));
+        Ok(())
+    }
+
+    /// A new one, for /dev/ptmx; its number. `ENOSPC`.
     pub fn create(&mut self, owner: u32) -> Result<u32, Errno> {
+        let payer = Payer {
+            user: owner,
+            privileged: owner == 0,
+        };
+        let charge = self.account.charge(payer, 1).ok_or(Errno::ENOSPC)?;
         let free = (0..PTY_MAX).find(|number| !self.all.contains_key(number));
         let number = free.ok_or(Errno::ENOSPC)?;
         let label = Label {
@@ -67,7 +108,12 @@ impl Ptys {
             changed: self.now,
         };
         let pty = Pty::default();
-        self.all.insert(number, Entry { pty, label });
+        let entry = Entry {
+            pty,
+            label,
+            _charge: charge,
+        };
+        self.all.insert(number, entry);
         Ok(number)
     }
 

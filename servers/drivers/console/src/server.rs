@@ -17,7 +17,8 @@ use abi::proto::device::numbers::{
     TTY_MAJOR, TTY_MINOR,
 };
 use abi::proto::device::{
-    Cancel, Close, ExitStatus, Ioctl, Open, Poll, Read, SessionEnded, Terminal, TerminalOf, Write,
+    Cancel, Close, ExitStatus, Ioctl, Open, Poll, PtyLimits, Read, SessionEnded, SetPtyMax,
+    Terminal, TerminalOf, Write,
 };
 use abi::{Endpoint, Errno, Message, Request};
 use linux_raw_sys::general as linux;
@@ -72,8 +73,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A driver for a run that starts like this.
-    pub fn new(run: &RunHeader) -> Server {
+    /// A driver for a run that starts like this, on a machine with `memory` bytes.
+    pub fn new(run: &RunHeader, memory: u64) -> Server {
         let has = |flag| run.flags & flag != 0;
         let stdin_is_tty = has(run_flags::STDIN_TTY);
         let tty_channel = if has(run_flags::STDOUT_TTY) {
@@ -100,7 +101,7 @@ impl Server {
         }
         Server {
             tty,
-            ptys: Ptys::default(),
+            ptys: Ptys::new(memory),
             epoch_ns: run.epoch_ns,
             stdin,
             outgoing: Outgoing::new(tty_channel),
@@ -174,6 +175,11 @@ impl Server {
             }
             TerminalOf::KIND if let Some(of) = TerminalOf::decode(message) => {
                 world.reply(caller, reply_message(self.terminal_of(of.session)));
+            }
+            PtyLimits::KIND => world.reply(caller, reply_message(Ok(self.ptys.figures()))),
+            // Programs call no driver: only services do.
+            SetPtyMax::KIND if let Some(set) = SetPtyMax::decode(message) => {
+                world.reply(caller, reply_message(self.ptys.set_most(set.most)));
             }
             _ => world.reply(caller, Message::error(Errno::ENOSYS)),
         }

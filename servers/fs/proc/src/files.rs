@@ -367,9 +367,11 @@ fn global_mode(what: Global) -> u32 {
         Global::Directory => S_IFDIR | 0o555,
         Global::SelfLink | Global::ThreadSelf | Global::Link(_) => S_IFLNK | 0o777,
         Global::DropCaches => S_IFREG | 0o200,
-        Global::ExecBackend | Global::ExecTrace | Global::Tunable(_) | Global::MapMax => {
-            S_IFREG | 0o644
-        }
+        Global::ExecBackend
+        | Global::ExecTrace
+        | Global::Tunable(_)
+        | Global::MapMax
+        | Global::PtyMax => S_IFREG | 0o644,
         _ => S_IFREG | 0o444,
     }
 }

@@ -59,6 +59,9 @@ pub fn text(
         Global::Work => work(source)?,
         Global::ExecBackend => format!("{}\n", source.exec_backend()?.name()),
         Global::Tunable(which) => format!("{}\n", source.tunable(which)?),
+        Global::PtyMax => format!("{}\n", source.ptys()?.most),
+        Global::PtyCount => format!("{}\n", source.ptys()?.count),
+        Global::PtyReserve => format!("{}\n", source.ptys()?.reserve),
         Global::MapMax => format!("{}\n", source.map_max()?),
         Global::FileNr => format!(
             "{}\t0\t{}\n",
@@ -262,6 +265,7 @@ pub fn write(source: &impl Source, what: Global, text: &[u8]) -> Result<(), Errn
             source.set_exec_backend(backend)
         }
         Global::Tunable(which) => source.set_tunable(which, number(word)?),
+        Global::PtyMax => source.set_pty_max(number(word)?),
         Global::MapMax => source.set_map_max(number(word)?),
         Global::ExecTrace => match word {
             b"0" => source.set_exec_trace(false),

@@ -7,7 +7,7 @@ use abi::boot::{RunHeader, RunSpec, names, run_flags};
 use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
-use abi::proto::device::{Terminal, TerminalOf};
+use abi::proto::device::{PtyFigures, PtyLimits, SetPtyMax, Terminal, TerminalOf};
 use abi::proto::pm::{
     DebugCopy, NameOf, NextPid, NextTid, OomFigures, OomScore, PidOf, PmCounters, PmFigures,
     ProcessFigures, ProcessName, ProcessOf, SetOomAdjust,
@@ -232,6 +232,12 @@ impl Source for System {
     }
     fn set_tunable(&self, which: u32, value: u64) -> Result<(), Errno> {
         call(Endpoint::VFS, SetTunable { which, value })
+    }
+    fn ptys(&self) -> Result<PtyFigures, Errno> {
+        call(self.console.ok_or(Errno::EIO)?, PtyLimits {})
+    }
+    fn set_pty_max(&self, most: u64) -> Result<(), Errno> {
+        call(self.console.ok_or(Errno::EIO)?, SetPtyMax { most })
     }
     fn map_max(&self) -> Result<u64, Errno> {
         call(Endpoint::VM, MapMax {}).map(|now| now.regions)

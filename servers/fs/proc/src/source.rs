@@ -2,7 +2,7 @@
 
 use abi::exec::ExecBackend;
 use abi::kernel::{Counters, ProcessInfo};
-use abi::proto::device::Terminal;
+use abi::proto::device::{PtyFigures, Terminal};
 use abi::proto::pm::{OomFigures, PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
@@ -93,6 +93,10 @@ pub trait Source {
     fn tunable(&self, which: u32) -> Result<u64, Errno>;
     /// Sets it.
     fn set_tunable(&self, which: u32, value: u64) -> Result<(), Errno>;
+    /// The console: how many pseudo-terminals there are and may be.
+    fn ptys(&self) -> Result<PtyFigures, Errno>;
+    /// Sets how many there may be.
+    fn set_pty_max(&self, most: u64) -> Result<(), Errno>;
     /// VM: how many regions an address space may have.
     fn map_max(&self) -> Result<u64, Errno>;
     /// Sets it.

@@ -5,7 +5,7 @@ use crate::{global, process};
 use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::{Counters, ProcessInfo};
-use abi::proto::device::Terminal;
+use abi::proto::device::{PtyFigures, Terminal};
 use abi::proto::pm::{OomFigures, PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
@@ -236,6 +236,16 @@ impl Source for Two {
         } else {
             Ok(())
         }
+    }
+    fn ptys(&self) -> Result<PtyFigures, Errno> {
+        Ok(PtyFigures {
+            count: 3,
+            most: 40,
+            reserve: 5,
+        })
+    }
+    fn set_pty_max(&self, most: u64) -> Result<(), Errno> {
+        self.set_tunable(0, most)
     }
     fn map_max(&self) -> Result<u64, Errno> {
         Ok(65530)

@@ -51,6 +51,12 @@ pub enum Global {
     FileNr,
     /// How many regions an address space may have; can be set.
     MapMax,
+    /// How many pseudo-terminals there may be; can be set.
+    PtyMax,
+    /// Of these, for root alone.
+    PtyReserve,
+    /// How many there are.
+    PtyCount,
     /// Where the last exec's time went; writing switches it.
     ExecTrace,
 }
@@ -65,6 +71,7 @@ const SYS_VM: usize = 4;
 const SYS_FS: usize = 5;
 const ABSENTIA: usize = 6;
 const SYS_EPOLL: usize = 7;
+const SYS_PTY: usize = 8;
 
 /// All entries outside the processes. The root is its own directory; directories stand first.
 pub const GLOBAL: &[Entry] = &[
@@ -76,6 +83,7 @@ pub const GLOBAL: &[Entry] = &[
     (SYS, "fs", G::Directory),
     (0, "absentia", G::Directory),
     (SYS_FS, "epoll", G::Directory),
+    (SYS_KERNEL, "pty", G::Directory),
     (ABSENTIA, "counters", G::Counters),
     (ABSENTIA, "frames", G::Frames),
     (ABSENTIA, "work", G::Work),
@@ -123,6 +131,9 @@ pub const GLOBAL: &[Entry] = &[
     (SYS_KERNEL, "ngroups_max", G::Line("65536")),
     (SYS_KERNEL, "cap_last_cap", G::Line("40")),
     (SYS_KERNEL, "randomize_va_space", G::Randomize),
+    (SYS_PTY, "max", G::PtyMax),
+    (SYS_PTY, "reserve", G::PtyReserve),
+    (SYS_PTY, "nr", G::PtyCount),
     (SYS_RANDOM, "uuid", G::Uuid),
     (SYS_RANDOM, "boot_id", G::BootId),
     (SYS_RANDOM, "entropy_avail", G::Line("256")),

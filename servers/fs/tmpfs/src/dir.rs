@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
+use rt::charge::Charge;
+
 use crate::store::PageStore;
 use crate::tree::{Data, TYPE, Tmpfs};
 use crate::{Errno, Result};
@@ -15,9 +17,16 @@ const DOT_DOT: u64 = 1;
 pub(crate) struct Directory {
     pub parent: u64,
     names: BTreeMap<Box<[u8]>, u64>,
-    /// Name and inode by position; a position is used once.
-    entries: BTreeMap<u64, (Box<[u8]>, u64)>,
+    /// By position; a position is used once.
+    entries: BTreeMap<u64, Named>,
     next: u64,
+}
+
+struct Named {
+    name: Box<[u8]>,
+    ino: u64,
+    /// What it takes of the machine.
+    charge: Charge,
 }
 
 /// One directory entry, as [`Tmpfs::read_dir`] shows it.
@@ -45,26 +54,38 @@ impl Directory {
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<u64> {
         let position = self.names.get(name)?;
-        self.entries.get(position).map(|&(_, ino)| ino)
+        self.entries.get(position).map(|entry| entry.ino)
     }
 
-    /// Adds an entry, or makes the one of that name mean `ino`.
-    pub(crate) fn set(&mut self, name: &[u8], ino: u64) {
-        if let Some(position) = self.names.get(name) {
-            if let Some(entry) = self.entries.get_mut(position) {
-                entry.1 = ino;
-            }
-            return;
-        }
+    /// Adds an entry that there is not yet.
+    pub(crate) fn add(&mut self, name: &[u8], ino: u64, charge: Charge) {
         self.names.insert(name.into(), self.next);
-        self.entries.insert(self.next, (name.into(), ino));
+        let name = name.into();
+        self.entries.insert(self.next, Named { name, ino, charge });
         self.next += 1;
     }
 
-    pub(crate) fn remove(&mut self, name: &[u8]) {
-        if let Some(position) = self.names.remove(name) {
-            self.entries.remove(&position);
+    /// Makes the entry of that name, if there is one, mean `ino`.
+    pub(crate) fn set(&mut self, name: &[u8], ino: u64) {
+        if let Some(entry) = self.entry_mut(name) {
+            entry.ino = ino;
         }
+    }
+
+    /// What the entry of that name takes.
+    pub(crate) fn charge_mut(&mut self, name: &[u8]) -> Option<&mut Charge> {
+        self.entry_mut(name).map(|entry| &mut entry.charge)
+    }
+
+    fn entry_mut(&mut self, name: &[u8]) -> Option<&mut Named> {
+        let position = self.names.get(name)?;
+        self.entries.get_mut(position)
+    }
+
+    /// Removes an entry; what it took.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Charge> {
+        let position = self.names.remove(name)?;
+        self.entries.remove(&position).map(|entry| entry.charge)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -123,11 +144,11 @@ impl<P: PageStore> Tmpfs<P> {
                 return Ok(at);
             }
         }
-        for (&at, (name, ino)) in directory.entries.range(position..) {
+        for (&at, named) in directory.entries.range(position..) {
             let entry = Entry {
-                ino: *ino,
-                name,
-                kind: self.d_type(*ino),
+                ino: named.ino,
+                name: &named.name,
+                kind: self.d_type(named.ino),
                 next: at + 1,
             };
             if !each(&entry) {

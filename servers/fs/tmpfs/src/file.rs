@@ -104,7 +104,13 @@ impl<P: PageStore> Tmpfs<P> {
         if self.pages_used >= self.limits.pages {
             return Err(Errno::ENOSPC);
         }
-        let page = self.store.allocate()?;
+        let node = self.node_mut(ino)?;
+        let (payer, before) = (node.payer(), node.pages.amount());
+        if !node.pages.resize(payer, before + 1) {
+            return Err(Errno::ENOSPC);
+        }
+        let allocated = self.store.allocate();
+        let page = allocated.inspect_err(|_| self.give_back(ino, 1))?;
         self.pages_used += 1;
         let slot = Slot {
             page,
@@ -147,6 +153,14 @@ impl<P: PageStore> Tmpfs<P> {
         Ok(done)
     }
 
+    /// Pages of a file are gone.
+    fn give_back(&mut self, ino: u64, pages: usize) {
+        if let Ok(node) = self.node_mut(ino) {
+            let less = node.pages.amount() - pages as u64;
+            node.pages.resize(node.payer(), less);
+        }
+    }
+
     /// Frees the file's pages from page `first` on.
     pub(crate) fn drop_pages(&mut self, ino: u64, first: u64) {
         let Ok(contents) = self.contents_mut(ino) else {
@@ -154,6 +168,7 @@ impl<P: PageStore> Tmpfs<P> {
         };
         let dropped = contents.pages.split_off(&first);
         self.pages_used -= dropped.len() as u64;
+        self.give_back(ino, dropped.len());
         if dropped.values().any(|slot| slot.published) {
             self.store.forget(ino, first * PAGE as u64);
         }

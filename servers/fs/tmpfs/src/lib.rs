@@ -27,7 +27,7 @@ pub use dir::Entry;
 pub use file::Piece;
 pub use options::Options;
 pub use store::{HeapPages, PageStore};
-pub use tree::{Limits, Tmpfs};
+pub use tree::{Limits, Shares, Tmpfs};
 
 /// What operations return.
 pub type Result<T> = core::result::Result<T, Errno>;

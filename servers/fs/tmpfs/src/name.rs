@@ -7,7 +7,7 @@ use crate::dir::Directory;
 use crate::file::Contents;
 use crate::store::PageStore;
 use crate::tree::{
-    BLOCK, CHAR, DIRECTORY, Data, FIFO, Node, REGULAR, SOCKET, SYMLINK, TYPE, Tmpfs, entry_cost,
+    BLOCK, CHAR, DIRECTORY, Data, FIFO, REGULAR, SOCKET, SYMLINK, TYPE, Tmpfs, entry_cost,
 };
 use crate::{Errno, Result};
 
@@ -65,21 +65,10 @@ impl<P: PageStore> Tmpfs<P> {
         if directory && self.node(dir)?.nlink >= LINK_MAX {
             return Err(Errno::EMLINK);
         }
-        self.charge(entry_cost(name))?;
-        let added = self.add(Node {
-            mode,
-            uid: new.uid,
-            gid: new.gid,
-            rdev: new.rdev,
-            nlink: 1 + directory as u32,
-            atime: self.now,
-            mtime: self.now,
-            ctime: self.now,
-            references: 0,
-            data,
-        });
-        let ino = added.inspect_err(|_| self.heap_used -= entry_cost(name))?;
-        self.directory_mut(dir)?.set(name, ino);
+        let charge = self.charge(new.uid, entry_cost(name))?;
+        let new = New { mode, ..*new };
+        let ino = self.add(new, 1 + directory as u32, data)?;
+        self.directory_mut(dir)?.add(name, ino, charge);
         self.node_mut(dir)?.nlink += directory as u32;
         Ok(ino)
     }
@@ -104,18 +93,12 @@ impl<P: PageStore> Tmpfs<P> {
         if new.mode & TYPE != REGULAR {
             return Err(Errno::EINVAL);
         }
-        self.add(Node {
+        let new = New {
             mode: new.mode & (TYPE | 0o7777),
-            uid: new.uid,
-            gid: new.gid,
             rdev: 0,
-            nlink: 0,
-            atime: self.now,
-            mtime: self.now,
-            ctime: self.now,
-            references: 0,
-            data: Data::File(Contents::default()),
-        })
+            ..new
+        };
+        self.add(new, 0, Data::File(Contents::default()))
     }
 
     /// A symbolic link to `target`.
@@ -153,11 +136,12 @@ impl<P: PageStore> Tmpfs<P> {
         if node.nlink >= LINK_MAX {
             return Err(Errno::EMLINK);
         }
-        self.charge(entry_cost(name))?;
+        let owner = node.uid;
+        let charge = self.charge(owner, entry_cost(name))?;
         let node = self.node_mut(ino)?;
         node.nlink += 1;
         node.ctime = now;
-        self.directory_mut(dir)?.set(name, ino);
+        self.directory_mut(dir)?.add(name, ino, charge);
         Ok(())
     }
 
@@ -177,7 +161,6 @@ impl<P: PageStore> Tmpfs<P> {
             _ => {}
         }
         self.directory_mut(dir)?.remove(name);
-        self.heap_used -= entry_cost(name);
         self.drop_name(dir, ino)?;
         Ok(ino)
     }
@@ -248,15 +231,19 @@ impl<P: PageStore> Tmpfs<P> {
                 _ => {}
             },
         }
-        self.heap_used -= entry_cost(old);
-        if target.is_none()
-            && let Err(errno) = self.charge(entry_cost(new))
-        {
-            self.heap_used += entry_cost(old);
-            return Err(errno);
+        if target.is_none() {
+            let payer = self.node(source)?.payer();
+            let charge = self.directory_mut(old_dir)?.charge_mut(old);
+            if !charge.is_some_and(|charge| charge.resize(payer, entry_cost(new))) {
+                return Err(Errno::ENOSPC);
+            }
         }
-        self.directory_mut(old_dir)?.remove(old);
-        self.directory_mut(new_dir)?.set(new, source);
+        let charge = self.directory_mut(old_dir)?.remove(old);
+        let to = self.directory_mut(new_dir)?;
+        match charge {
+            Some(charge) if target.is_none() => to.add(new, source, charge),
+            _ => to.set(new, source),
+        }
         self.moved(source, old_dir, new_dir)?;
         match target {
             Some(target) => self.drop_name(new_dir, target),

@@ -51,16 +51,15 @@ impl Options {
         Ok(options)
     }
 
-    /// The limits with these in the place of `old`.
+    /// The limits with these in the place of `old`. As on Linux the number of inodes does not
+    /// follow from the size.
     pub fn limits(&self, old: Limits) -> Limits {
-        let mut limits = self.size.map_or(old, Limits::of_size);
-        if let Some(nodes) = self.nodes {
-            limits.nodes = nodes;
-        } else if self.size.is_some() {
-            // A small file system may have many small files, as Linux's.
-            limits.nodes = limits.nodes.max(old.nodes);
+        Limits {
+            pages: self.size.map_or(old.pages, |size| size / PAGE as u64),
+            nodes: self.nodes.unwrap_or(old.nodes),
+            // What is named is meant.
+            reserve: self.nodes.map_or(old.reserve, |_| 0),
         }
-        limits
     }
 }
 

@@ -5,15 +5,20 @@ use std::vec;
 
 use abi::fs::{SetAttributes, SetMask};
 
-use crate::{Errno, HeapPages, Limits, New, PAGE, Piece, ROOT, Tmpfs, dev};
+use crate::{Errno, HeapPages, Limits, New, PAGE, Piece, ROOT, Shares, Tmpfs, dev};
 
 fn fresh(pages: u64) -> Tmpfs<HeapPages> {
     let limits = Limits {
         pages,
         nodes: 64,
-        heap: 64 << 10,
+        reserve: 0,
     };
-    Tmpfs::new(HeapPages::default(), limits, 0o1777, (100, 5))
+    with(&Shares::of_size(256 << 10), limits)
+}
+
+fn with(shares: &Shares, limits: Limits) -> Tmpfs<HeapPages> {
+    let pages = HeapPages::default();
+    Tmpfs::new(ROOT, pages, shares, limits, 0o1777, (100, 5)).unwrap()
 }
 
 fn file(fs: &mut Tmpfs<HeapPages>, dir: u64, name: &[u8]) -> u64 {
@@ -214,8 +219,9 @@ fn dev_has_what_programs_open() {
 #[test]
 fn names_and_targets_are_limited_and_given_back() {
     let mut fs = fresh(8);
+    let empty = fs.shares.heap.used();
     let f = file(&mut fs, ROOT, b"f");
-    let start = fs.heap_used;
+    let start = fs.shares.heap.used();
     let mut made = 0u32;
     let failure = loop {
         let name = std::format!("{made:0255}");
@@ -237,11 +243,63 @@ fn names_and_targets_are_limited_and_given_back() {
         fs.unlink(ROOT, std::format!("{i:0255}").as_bytes(), false)
             .unwrap();
     }
-    assert_eq!(fs.heap_used, start);
+    assert_eq!(fs.shares.heap.used(), start);
     fs.symlink(ROOT, b"l", &[b'x'; 4000], New::default())
         .unwrap();
     fs.rename(ROOT, b"l", ROOT, b"a-longer-name", 0).unwrap();
     fs.rename(ROOT, b"a-longer-name", ROOT, b"f", 0).unwrap();
     fs.unlink(ROOT, b"f", false).unwrap();
-    assert_eq!(fs.heap_used, 0);
+    assert_eq!(fs.shares.heap.used(), empty);
+}
+
+#[test]
+fn all_file_systems_share_what_memory_there_is_and_the_last_of_it_is_root_s() {
+    const PAGES: u64 = 64;
+    let shares = Shares::of_size(PAGES * PAGE as u64);
+    let limits = Limits {
+        nodes: 48,
+        reserve: 6,
+        ..Limits::of_size(PAGES * PAGE as u64)
+    };
+    let mut all = [with(&shares, limits), with(&shares, limits)];
+    let new = |uid| New {
+        mode: 0o100644,
+        uid,
+        ..New::default()
+    };
+    let mut written = 0;
+    for fs in &mut all {
+        let f = fs.create(ROOT, b"user's", new(1000)).unwrap();
+        let pages = (0..PAGES / 2).map(|page| fs.write(f, page * PAGE as u64, &[1; PAGE]));
+        written += pages.filter(|done| *done == Ok(PAGE)).count() as u64;
+    }
+    assert_eq!(written, PAGES / 8 * 7);
+    let [first, second] = &mut all;
+    let named = |fs: &mut Tmpfs<HeapPages>| {
+        let mut made = 0;
+        loop {
+            match fs.create(ROOT, std::format!("{made:0255}").as_bytes(), new(1000)) {
+                Ok(_) => made += 1,
+                Err(errno) => break (made, errno),
+            }
+        }
+    };
+    // One reaches its number of inodes, the other then what is left of the heap.
+    let (inodes, refused) = named(first);
+    assert_eq!((inodes, refused), (40, Errno::ENOSPC));
+    let (fewer, refused) = named(second);
+    assert!(fewer < inodes && refused == Errno::ENOSPC);
+    for fs in [&mut *first, &mut *second] {
+        let f = fs.create(ROOT, b"root's", new(0)).unwrap();
+        assert_eq!(fs.write(f, 0, &[2; PAGE]), Ok(PAGE));
+    }
+    // What the user has can be used by others when it is gone.
+    second.unlink(ROOT, b"user's", false).unwrap();
+    let f = first.lookup(ROOT, b"user's").unwrap();
+    assert_eq!(
+        first.write(f, PAGES / 2 * PAGE as u64, &[1; PAGE]),
+        Ok(PAGE)
+    );
+    drop(all);
+    assert_eq!((shares.pages.used(), shares.heap.used()), (0, 0));
 }

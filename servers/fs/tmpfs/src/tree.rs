@@ -3,10 +3,13 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
+use rt::charge::{Account, Charge, Payer};
+
+use crate::attr::New;
 use crate::dir::Directory;
 use crate::file::Contents;
 use crate::store::PageStore;
-use crate::{Errno, PAGE, ROOT, Result};
+use crate::{Errno, PAGE, Result};
 
 /// File type bits of a mode.
 pub(crate) const TYPE: u32 = 0o170000;
@@ -25,19 +28,41 @@ pub struct Limits {
     pub pages: u64,
     /// Inodes.
     pub nodes: u64,
-    /// Bytes of names, link targets and inodes: they are on the server's heap, which must
-    /// not run out.
-    pub heap: u64,
+    /// Of these, for root's files alone.
+    pub reserve: u64,
 }
 
 impl Limits {
-    /// The limits of a file system of `size` bytes: as many inodes as a tree of small files
-    /// would have.
+    /// The limits where mount(2) names none, `size` being half of memory: as many inodes as
+    /// pages, as on Linux.
     pub fn of_size(size: u64) -> Limits {
+        let pages = size / PAGE as u64;
         Limits {
-            pages: size / PAGE as u64,
-            nodes: (size / 1024).max(64),
-            heap: (size / 4).max(64 << 10),
+            pages,
+            nodes: pages.max(64),
+            reserve: pages / 8,
+        }
+    }
+}
+
+/// What all file systems of a server keep together. The last eighth is for root's files. A clone
+/// is the same.
+#[derive(Clone)]
+pub struct Shares {
+    /// Pages of contents.
+    pub pages: Account,
+    /// Bytes of names, link targets and inodes. They are on the server's heap, which must not run
+    /// out, so there are fewer.
+    pub heap: Account,
+}
+
+impl Shares {
+    /// `size` bytes of contents, and a quarter of that on the heap.
+    pub fn of_size(size: u64) -> Shares {
+        let of_machine = |most| Account::new(rt::charge::Limits::of_machine(most));
+        Shares {
+            pages: of_machine(size / PAGE as u64),
+            heap: of_machine((size / 4).max(64 << 10)),
         }
     }
 }
@@ -62,17 +87,33 @@ pub(crate) struct Node {
     /// References of [`Tmpfs::hold`].
     pub references: u64,
     pub data: Data,
+    /// Its pages.
+    pub pages: Charge,
+    /// Itself, on the heap.
+    pub _heap: Charge,
 }
 
 impl Node {
     pub(crate) fn is_dir(&self) -> bool {
         matches!(self.data, Data::Directory(_))
     }
+
+    /// Its owner pays for it, its contents and its names.
+    pub(crate) fn payer(&self) -> Payer {
+        payer(self.uid)
+    }
+}
+
+fn payer(uid: u32) -> Payer {
+    Payer {
+        user: uid,
+        privileged: uid == 0,
+    }
 }
 
 /// What an inode takes of the heap.
-fn node_cost(node: &Node) -> u64 {
-    let target = match &node.data {
+fn node_cost(data: &Data) -> u64 {
+    let target = match data {
         Data::Symlink(target) => target.len(),
         _ => 0,
     };
@@ -90,7 +131,7 @@ pub struct Tmpfs<P> {
     pub(crate) nodes: BTreeMap<u64, Node>,
     pub(crate) limits: Limits,
     pub(crate) pages_used: u64,
-    pub(crate) heap_used: u64,
+    pub(crate) shares: Shares,
     pub(crate) now: (i64, i64),
     pub(crate) no_atime: bool,
     pub(crate) read_only: bool,
@@ -99,37 +140,35 @@ pub struct Tmpfs<P> {
 }
 
 impl<P: PageStore> Tmpfs<P> {
-    /// An empty file system whose root is inode [`ROOT`] with permissions `mode`.
-    pub fn new(store: P, limits: Limits, mode: u32, now: (i64, i64)) -> Tmpfs<P> {
-        Tmpfs::with_root(ROOT, store, limits, mode, now)
-    }
-
-    /// [`Tmpfs::new`] whose root is inode `root`; the others follow.
-    pub fn with_root(root: u64, store: P, limits: Limits, mode: u32, now: (i64, i64)) -> Tmpfs<P> {
-        let node = Node {
-            mode: DIRECTORY | mode & !TYPE,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            nlink: 2,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            references: 0,
-            data: Data::Directory(Directory::new(root)),
-        };
-        Tmpfs {
+    /// An empty file system. Its root is inode `root` with permissions `mode`, the others
+    /// follow; what it keeps is charged to `shares`. `ENOSPC` when they have none left.
+    pub fn new(
+        root: u64,
+        store: P,
+        shares: &Shares,
+        limits: Limits,
+        mode: u32,
+        now: (i64, i64),
+    ) -> Result<Tmpfs<P>> {
+        let mut tmpfs = Tmpfs {
             store,
-            nodes: BTreeMap::from([(root, node)]),
+            nodes: BTreeMap::new(),
             limits,
             pages_used: 0,
-            heap_used: 0,
+            shares: shares.clone(),
             now,
             no_atime: false,
             read_only: false,
             root,
-            next: root + 1,
-        }
+            next: root,
+        };
+        let data = Data::Directory(Directory::new(root));
+        let new = New {
+            mode: DIRECTORY | mode & !TYPE,
+            ..New::default()
+        };
+        tmpfs.add(new, 2, data)?;
+        Ok(tmpfs)
     }
 
     /// The root directory.
@@ -139,10 +178,7 @@ impl<P: PageStore> Tmpfs<P> {
 
     /// Sets how much may be kept from now on. `EINVAL` when there is more already.
     pub fn set_limits(&mut self, limits: Limits) -> Result<()> {
-        if limits.pages < self.pages_used
-            || limits.nodes < self.nodes.len() as u64
-            || limits.heap < self.heap_used
-        {
+        if limits.pages < self.pages_used || limits.nodes < self.nodes.len() as u64 {
             return Err(Errno::EINVAL);
         }
         self.limits = limits;
@@ -191,12 +227,26 @@ impl<P: PageStore> Tmpfs<P> {
         self.nodes.get_mut(&ino).ok_or(Errno::ESTALE)
     }
 
-    /// Adds an inode.
-    pub(crate) fn add(&mut self, node: Node) -> Result<u64> {
-        if self.nodes.len() as u64 >= self.limits.nodes {
+    /// Adds an inode with so many links.
+    pub(crate) fn add(&mut self, new: New, nlink: u32, data: Data) -> Result<u64> {
+        let kept = if new.uid == 0 { 0 } else { self.limits.reserve };
+        if self.nodes.len() as u64 + kept >= self.limits.nodes {
             return Err(Errno::ENOSPC);
         }
-        self.charge(node_cost(&node))?;
+        let node = Node {
+            mode: new.mode,
+            uid: new.uid,
+            gid: new.gid,
+            rdev: new.rdev,
+            nlink,
+            atime: self.now,
+            mtime: self.now,
+            ctime: self.now,
+            references: 0,
+            pages: self.shares.pages.nothing(new.uid),
+            _heap: self.charge(new.uid, node_cost(&data))?,
+            data,
+        };
         let ino = self.next;
         self.next += 1;
         self.nodes.insert(ino, node);
@@ -229,18 +279,13 @@ impl<P: PageStore> Tmpfs<P> {
             _ => return,
         }
         self.drop_pages(ino, 0);
-        if let Some(node) = self.nodes.remove(&ino) {
-            self.heap_used -= node_cost(&node);
-        }
+        self.nodes.remove(&ino);
     }
 
-    /// Counts bytes of the heap; `ENOSPC` when they are too many.
-    pub(crate) fn charge(&mut self, bytes: u64) -> Result<()> {
-        if self.heap_used + bytes > self.limits.heap {
-            return Err(Errno::ENOSPC);
-        }
-        self.heap_used += bytes;
-        Ok(())
+    /// Charges bytes of the heap to an owner; `ENOSPC` when all file systems keep too many.
+    pub(crate) fn charge(&self, uid: u32, bytes: u64) -> Result<Charge> {
+        let charge = self.shares.heap.charge(payer(uid), bytes);
+        charge.ok_or(Errno::ENOSPC)
     }
 
     /// Inodes there are.

@@ -7,6 +7,11 @@ use alloc::vec::Vec;
 /// Most real-time signals one queue holds (Linux: RLIMIT_SIGPENDING).
 pub const QUEUE_MAX: usize = 1024;
 
+/// Queued signals that a machine with `memory` bytes may have in all: a 64th of memory.
+pub const fn queued_most(memory: u64) -> u64 {
+    memory / 64 / size_of::<Info>() as u64
+}
+
 /// A queue of raised signals. A standard signal is in it at most once, with the siginfo of
 /// the first time; real-time signals queue.
 #[derive(Clone, Default, Debug)]

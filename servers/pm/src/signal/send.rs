@@ -2,7 +2,8 @@
 
 use super::action::flags;
 use super::info::{ChildReport, Info};
-use super::set::{SIGCHLD, SIGCONT, SIGHUP, SIGKILL, STOPS, SigSet};
+use super::pending::queued_most;
+use super::set::{SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGRTMIN, STOPS, SigSet};
 use crate::server::Pm;
 use crate::system::System;
 use crate::table::{Call, Halt, JobEvent, PM_PID};
@@ -112,6 +113,9 @@ impl<S: System> Pm<S> {
                 return Ok(None);
             }
         }
+        if signal >= SIGRTMIN && !self.may_queue(pid) {
+            return Err(Errno::EAGAIN);
+        }
         let queue = match only {
             Some(slot) => self.table.thread_mut(slot).map(|t| &mut t.pending),
             None => self.table.process_mut(pid).map(|p| &mut p.pending),
@@ -120,6 +124,20 @@ impl<S: System> Pm<S> {
             return Err(Errno::EAGAIN);
         }
         Ok(candidates.iter().copied().find(|&slot| !blocks(self, slot)))
+    }
+
+    /// Whether one more queued signal of a process is within what the machine may have, of which
+    /// the last eighth is for root's processes.
+    fn may_queue(&self, pid: u32) -> bool {
+        let threads = self
+            .table
+            .slots()
+            .filter_map(|slot| self.table.thread(slot));
+        let of_threads: usize = threads.map(|thread| thread.pending.len()).sum();
+        let of_processes: usize = self.table.processes().map(|p| p.pending.len()).sum();
+        let most = queued_most(self.boot.ram_bytes);
+        let kept = if self.is_root(pid) { 0 } else { most / 8 };
+        ((of_threads + of_processes) as u64) < most - kept
     }
 
     /// Drops pending signals of a process and its threads.

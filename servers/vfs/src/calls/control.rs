@@ -34,7 +34,9 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
                 return Err(Errno::EINVAL);
             }
             let close_on_exec = command == linux::F_DUPFD_CLOEXEC;
-            files.add(from, file, close_on_exec).map(|fd| fd as u64)
+            files
+                .add(from, file, close_on_exec, c.payer())
+                .map(|fd| fd as u64)
         }
         linux::F_GETFD => Ok(u64::from(descriptor.close_on_exec)),
         linux::F_SETFD => files

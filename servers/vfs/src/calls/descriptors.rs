@@ -25,7 +25,7 @@ pub fn close_range(c: &Caller, a: Args) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     if a[2] & CLOSE_RANGE_UNSHARE != 0 {
-        c.unshare_files();
+        c.unshare_files()?;
     }
     let files = c.process.files();
     if a[2] & CLOSE_RANGE_CLOEXEC != 0 {
@@ -42,7 +42,7 @@ pub fn close_range(c: &Caller, a: Args) -> Result<u64, Errno> {
 pub fn dup(c: &Caller, a: Args) -> Result<u64, Errno> {
     let files = c.process.files();
     let file = files.get(fd(a[0]))?;
-    files.add(0, file, false).map(|fd| fd as u64)
+    files.add(0, file, false, c.payer()).map(|fd| fd as u64)
 }
 
 /// dup2(2)
@@ -69,7 +69,7 @@ fn dup_to(c: &Caller, from: u64, to: u64, close_on_exec: bool) -> Result<u64, Er
         return Err(Errno::EBADF);
     }
     let file = files.get(fd(from))?;
-    files.set(to, file, close_on_exec);
+    files.set(to, file, close_on_exec, c.payer())?;
     Ok(to as u64)
 }
 
@@ -96,8 +96,8 @@ pub async fn two(
     close_on_exec: bool,
 ) -> Result<u64, Errno> {
     let files = c.process.files();
-    let read_fd = files.add(0, reader, close_on_exec)?;
-    let write_fd = match files.add(0, writer, close_on_exec) {
+    let read_fd = files.add(0, reader, close_on_exec, c.payer())?;
+    let write_fd = match files.add(0, writer, close_on_exec, c.payer()) {
         Ok(fd) => fd,
         Err(errno) => {
             let _ = files.close(read_fd);
@@ -125,18 +125,19 @@ pub fn eventfd(c: &Caller, value: u64, flags: u64) -> Result<u64, Errno> {
     let fd = c
         .process
         .files()
-        .add(0, file, flags & linux::EFD_CLOEXEC != 0)?;
+        .add(0, file, flags & linux::EFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
 
 impl Caller {
-    /// Gives the process a descriptor table of its own.
-    pub fn unshare_files(&self) {
+    /// Gives the process a descriptor table of its own. `ENOMEM`.
+    pub fn unshare_files(&self) -> Result<(), Errno> {
         let files = self.process.files();
         // One reference is ours, one is the process's.
         if Rc::strong_count(&files) > 2 {
-            let own = files.duplicate(self.vfs.counters.unique());
+            let own = files.duplicate(self.vfs.counters.unique(), self.payer())?;
             *self.process.files.borrow_mut() = Rc::new(own);
         }
+        Ok(())
     }
 }

@@ -23,7 +23,7 @@ fn add(c: &Caller, kind: Kind, flags: u32) -> Result<u64, Errno> {
     let fd = c
         .process
         .files()
-        .add(0, file, flags & linux::O_CLOEXEC != 0)?;
+        .add(0, file, flags & linux::O_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
 

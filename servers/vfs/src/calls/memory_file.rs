@@ -75,14 +75,9 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         parent: c.vfs.root_mount()?.root()?,
         name: name.into(),
     };
-    let file = OpenFile::new(
-        c,
-        Kind::File,
-        Some(vnode),
-        Some(place),
-        linux::O_RDWR | linux::O_LARGEFILE,
-    )?;
-    let fd = files.add(0, file, flags & linux::MFD_CLOEXEC != 0)?;
+    let flags_of_file = linux::O_RDWR | linux::O_LARGEFILE;
+    let file = OpenFile::new(c, Kind::File, Some(vnode), Some(place), flags_of_file)?;
+    let fd = files.add(0, file, flags & linux::MFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
 

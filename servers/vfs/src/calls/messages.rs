@@ -293,7 +293,7 @@ async fn receive_one(c: &Caller, fd: u64, at: u64, flags: u32) -> Result<u64, Er
         let files = c.process.files();
         let close_on_exec = flags & net::MSG_CMSG_CLOEXEC != 0;
         for file in offer.rights.iter().take(room.min(OPEN_MAX)) {
-            match files.add(0, file.clone(), close_on_exec) {
+            match files.add(0, file.clone(), close_on_exec, c.payer()) {
                 Ok(fd) => fds.push(fd),
                 Err(_) => break,
             }

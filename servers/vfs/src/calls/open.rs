@@ -33,7 +33,7 @@ pub async fn open(c: &Caller, dirfd: u64, path: u64, flags: u64, mode: u64) -> R
     c.check_files()?;
     let start = c.start(dirfd, &path)?;
     let file = open_path(c, &start, &path, flags, mode as u32).await?;
-    let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0)?;
+    let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
 

@@ -140,7 +140,7 @@ pub fn socket(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (kind, flags) = parse(a)?;
     let file = open(c, Socket::new(c, a[0] as u32, kind)?, flags)?;
     let files = c.process.files();
-    let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0)?;
+    let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
 
@@ -258,7 +258,12 @@ pub async fn accept(c: &Caller, a: Args, flags: u64) -> Result<u64, Errno> {
     c.check_files()?;
     let end = socket.accept(c, file.nonblocking()).await?;
     let name = end.peer_name()?;
-    let new = files.add(0, open(c, end, flags)?, flags & linux::O_CLOEXEC != 0)?;
+    let new = files.add(
+        0,
+        open(c, end, flags)?,
+        flags & linux::O_CLOEXEC != 0,
+        c.payer(),
+    )?;
     if a[1] != 0
         && let Err(errno) = c.put_address(&name, a[1], a[2]).await
     {

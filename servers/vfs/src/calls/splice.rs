@@ -170,7 +170,8 @@ async fn fill(
     from: (&Rc<OpenFile>, Option<u64>),
     room: Room<'_>,
 ) -> Result<u64, Errno> {
-    let mut buffer = zeroed(room.len())?;
+    let (len, _charge) = c.piece(room.len() as u64);
+    let mut buffer = zeroed(len as usize)?;
     let got = read_file(c, from.0, Memory::own_mut(&mut buffer), from.1).await?;
     room.put(&buffer[..got as usize])
 }

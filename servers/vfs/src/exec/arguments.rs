@@ -4,6 +4,7 @@ use crate::user::Pages;
 use abi::Errno;
 use alloc::vec::Vec;
 use libexec::stack::{Budget, STRING_MAX};
+use rt::charge::{Charge, Payer};
 
 /// Strings without their NULs.
 #[derive(Clone, Default)]
@@ -23,8 +24,15 @@ impl Strings {
         all
     }
 
-    /// Reads a null-terminated list of pointers to strings; a null list is empty. `E2BIG`.
-    pub async fn read(pages: &mut Pages, list: u64, budget: &mut Budget) -> Result<Strings, Errno> {
+    /// Reads a null-terminated list of pointers to strings; a null list is empty. `charge`
+    /// grows by what they take, here and in the frame. `E2BIG`, `ENOMEM`.
+    pub async fn read(
+        pages: &mut Pages,
+        list: u64,
+        budget: &mut Budget,
+        charge: &mut Charge,
+        payer: Payer,
+    ) -> Result<Strings, Errno> {
         let mut all = Strings::default();
         if list == 0 {
             return Ok(all);
@@ -38,7 +46,11 @@ impl Strings {
             let start = all.bytes.len();
             let max = budget.left().min(STRING_MAX) as usize;
             pages.string(pointer, max, &mut all.bytes).await?;
-            budget.add((all.bytes.len() - start) as u64)?;
+            let len = (all.bytes.len() - start) as u64;
+            budget.add(len)?;
+            if !charge.resize(payer, charge.amount() + 2 * (len + 1 + 8)) {
+                return Err(Errno::ENOMEM);
+            }
             all.ends.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             all.ends.push(all.bytes.len() as u32);
         }

@@ -45,7 +45,7 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
         root: root.clone(),
         umask: 0o022,
     };
-    let files = FdTable::new(vfs.counters.unique());
+    let files = FdTable::new(vfs.counters.unique(), &vfs.accounts.work);
     let process = Process::new(who, pid, ids, files, at);
     let old = vfs.processes.borrow_mut().insert(process)?;
     drop(old);
@@ -152,7 +152,7 @@ async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
                 OpenFile::new(c, kind, None, None, access)?
             }
         };
-        files.set(fd, file, false);
+        files.set(fd, file, false, c.payer())?;
     }
     Ok(())
 }

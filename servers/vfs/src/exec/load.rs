@@ -289,7 +289,6 @@ async fn copy_in(
 /// The new program is in place and starts at `entry`: closes descriptors, remembers it, has PM start it.
 pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity: Identity) {
     let adopted = identity.adopted;
-    c.unshare_files();
     c.process.files().close_if(|_, close_on_exec| close_on_exec);
     let old = c.process.program.replace(program.place.clone());
     drop(old);

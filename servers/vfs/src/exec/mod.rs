@@ -78,9 +78,12 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     let mut pages = Pages::new(c.memory());
     let mut budget = stack::Budget::new(STACK_SIZE);
     c.exec_step()?;
-    let arguments = Strings::read(&mut pages, argv, &mut budget).await?;
+    // Given back when the frame is in the new program.
+    let payer = c.payer();
+    let mut charge = c.vfs.accounts.arguments.nothing(payer.user);
+    let arguments = Strings::read(&mut pages, argv, &mut budget, &mut charge, payer).await?;
     c.exec_step()?;
-    let environment = Strings::read(&mut pages, envp, &mut budget).await?;
+    let environment = Strings::read(&mut pages, envp, &mut budget, &mut charge, payer).await?;
     drop(pages);
     c.exec_step()?;
 
@@ -113,7 +116,9 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         environment,
     };
     trace.enter(&*c.vfs.machine, Stage::Plan);
-    run(c, program).await
+    let result = run(c, program).await;
+    drop(charge);
+    result
 }
 
 /// Runs a program in the caller's process.
@@ -276,6 +281,8 @@ async fn replace(
     if let (Some(interpreter), Some(linker)) = (&interpreter, linker) {
         images.push((&interpreter.vnode, linker));
     }
+    // After this nothing may fail any more.
+    c.unshare_files()?;
     if load::replace(c, &images, &frame, &layout).await? {
         let entry = linker.unwrap_or(image).entry();
         c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);

@@ -1,8 +1,9 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
-use abi::proto::vfs::SetFileLimit;
+use abi::proto::vfs::{Exit, Fork, SetFileLimit};
 use abi::{Class, Endpoint, Errno, Request};
 use linux_raw_sys::general as linux;
+use rt::charge::Limits;
 
 fn world() -> World {
     let mut fs = MemoryFs::new();
@@ -143,4 +144,36 @@ fn record_locks_conflict_split_and_go_with_a_close() {
     );
     w.call(linux::__NR_close, &[mine]).unwrap();
     assert_eq!(w.call_as(OTHER, fcntl, &[theirs, set, DATA]), Ok(0));
+}
+
+#[test]
+fn a_table_is_charged_as_it_grows_and_given_back() {
+    let mut w = world();
+    let account = w.vfs.accounts.work.clone();
+    open(&mut w, 0);
+    let of_one = account.used();
+    assert!(of_one > 0);
+    account.set_limits(Limits::of_machine(101 * of_one));
+    assert_eq!(w.call(linux::__NR_dup2, &[0, 100]), Ok(100));
+    assert_eq!(account.used(), 101 * of_one);
+    assert_eq!(w.call(linux::__NR_dup2, &[0, 101]), Err(Errno::ENOMEM));
+    let fork = |w: &mut World| {
+        let fork = Fork {
+            parent: PROGRAM,
+            child: OTHER,
+            pid: 2,
+            share_files: false,
+            share_fs: false,
+        };
+        w.deliver(Endpoint::PM, Class::Call, fork.encode());
+        w.reply_of(Endpoint::PM)
+    };
+    assert_eq!(fork(&mut w), Some(Err(Errno::ENOMEM)));
+    // A child's table ends with the last descriptor that is open.
+    w.call(linux::__NR_close, &[100]).unwrap();
+    account.set_limits(Limits::of_machine(102 * of_one));
+    assert_eq!(fork(&mut w), Some(Ok(0)));
+    assert_eq!(account.used(), 102 * of_one);
+    w.deliver(Endpoint::PM, Class::Call, Exit { who: OTHER }.encode());
+    assert_eq!(account.used(), 101 * of_one);
 }

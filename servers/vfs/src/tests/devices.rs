@@ -22,7 +22,7 @@ fn world() -> World {
         process: w.vfs.process(PROGRAM).unwrap(),
     };
     let file = OpenFile::new(&c, kind, None, None, linux::O_RDWR).unwrap();
-    c.process.files().set(0, file, false);
+    c.process.files().set(0, file, false, c.payer()).unwrap();
     w
 }
 

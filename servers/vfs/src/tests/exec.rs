@@ -4,6 +4,7 @@ use abi::exec::ExecBackend;
 use abi::proto::{pm, vfs, vm};
 use abi::{Class, Endpoint, Errno, PAGE, Request};
 use linux_raw_sys::general as linux;
+use rt::charge::Limits;
 use std::vec::Vec;
 
 /// A program with one page of text and a page of data and bss.
@@ -500,4 +501,21 @@ fn a_file_is_executed_or_written_not_both() {
     w.fake.poke(OTHER, PATHS + 0x100, script);
     let other = w.call_as(OTHER, linux::__NR_open, &[PATHS + 0x100, flags]);
     assert!(other.is_ok(), "another file");
+}
+
+#[test]
+fn arguments_are_charged_until_the_program_has_them() {
+    let mut w = world();
+    let account = w.vfs.accounts.arguments.clone();
+    let limits = account.limits();
+    account.set_limits(Limits::of_machine(4 * (1 + 1 + 8)));
+    assert_eq!(
+        exec(&mut w, "/prog", &["a", "b", "c"]),
+        Some(Err(Errno::ENOMEM))
+    );
+    assert_eq!(account.used(), 0);
+    assert_eq!(exec(&mut w, "/prog", &["a", "b"]), None);
+    done(&mut w);
+    assert_eq!(account.used(), 0);
+    assert!(limits.user >= 4 << 20, "one exec with all it may have");
 }

@@ -2,6 +2,7 @@ use super::world::*;
 use abi::proto::{pm, vfs};
 use abi::{Class, Endpoint, Errno, Request};
 use linux_raw_sys::general as linux;
+use rt::charge::Limits;
 
 const READ: u32 = linux::__NR_read;
 const WRITE: u32 = linux::__NR_write;
@@ -202,4 +203,22 @@ fn a_socket_pair_carries_bytes_both_ways_and_ends() {
         w.call(linux::__NR_socketpair, &inet),
         Err(Errno::EOPNOTSUPP)
     );
+}
+
+#[test]
+fn a_waiting_writer_s_piece_is_charged_and_small_when_there_is_no_more() {
+    let mut w = world();
+    let account = w.vfs.accounts.work.clone();
+    let tables = account.used();
+    for (left, held) in [(u64::MAX, 65536), (65535, 0)] {
+        account.set_limits(Limits::of_machine(tables.saturating_add(left)));
+        assert_eq!(w.start(PROGRAM, WRITE, [1, DATA, 0x20000, 0, 0, 0]), None);
+        assert_eq!(account.used(), tables + held);
+        let mut total = 0;
+        while total < 0x20000 {
+            total += w.call_as(OTHER, READ, &[0, DATA, 0x20000]).unwrap();
+        }
+        assert_eq!(w.reply_of(PROGRAM), Some(Ok(0x20000)));
+        assert_eq!(account.used(), tables);
+    }
 }

@@ -411,7 +411,7 @@ impl World {
             root,
             umask: 0o022,
         };
-        let files = crate::fd::FdTable::new(self.vfs.counters.unique());
+        let files = crate::fd::FdTable::new(self.vfs.counters.unique(), &self.vfs.accounts.work);
         let process = Process::new(who, pid, ids, files, at);
         let _ = self.vfs.processes.borrow_mut().insert(process).unwrap();
         self.fake.map(who, PATHS, 0x4000, true, true);

@@ -25,7 +25,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         Bench {
-            server: Server::new(&RunHeader::default()),
+            server: Server::new(&RunHeader::default(), 64 << 20),
             world: Lists::default(),
             wire: Wire::open(),
         }

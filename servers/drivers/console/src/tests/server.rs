@@ -28,7 +28,7 @@ impl Bench {
             ..RunHeader::default()
         };
         Bench {
-            server: Server::new(&run),
+            server: Server::new(&run, 64 << 20),
             world: Lists::default(),
             wire: Wire::open(),
         }

@@ -13,7 +13,7 @@ use rt::clock::Clock;
 use rt::fsserver::{
     self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, UserBuffer, Written,
 };
-use tmpfs::{Errno, Limits, New, Options, Piece, ROOT, Tmpfs};
+use tmpfs::{Errno, Limits, New, Options, Piece, ROOT, Shares, Tmpfs};
 
 use crate::memory::Memory;
 
@@ -42,6 +42,8 @@ struct Server {
     dev: bool,
     /// Bytes that a file system may have unless an option says otherwise.
     size: u64,
+    /// What all of them may have together.
+    shares: Shares,
     /// Bytes of the machine's memory.
     memory: u64,
     clock: Clock,
@@ -62,12 +64,14 @@ fn make() -> Result<Server> {
         }
     };
     let memory = rt::kernel::boot_info().map_or(2 * DEFAULT_SIZE, |info| info.ram_bytes);
-    let size = rt::args::number("size");
+    let default = if dev { DEV_SIZE } else { memory / 2 };
+    let size = rt::args::number("size").unwrap_or(default);
     Ok(Server {
         mounted: BTreeMap::new(),
         next: 0,
         dev,
-        size: size.unwrap_or(if dev { DEV_SIZE } else { memory / 2 }),
+        size,
+        shares: Shares::of_size(size),
         memory,
         clock: Clock::new(),
         bounce: Bounce::default(),
@@ -128,7 +132,8 @@ impl FileSystem for Server {
         let mut memory = Memory::default();
         memory.set_device(dev);
         let root = (number << NUMBER) + ROOT;
-        let mut files = Tmpfs::with_root(root, memory, limits, mode, self.clock.now());
+        let now = self.clock.now();
+        let mut files = Tmpfs::new(root, memory, &self.shares, limits, mode, now)?;
         if self.dev {
             tmpfs::dev::populate(&mut files)?;
         }
