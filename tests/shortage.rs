@@ -1,4 +1,4 @@
-//! Memory runs out, the machine goes on: `guest/shortage.c` with both accelerators.
+//! Memory runs out, the machine goes on: `guest/shortage.c` and `guest/burst.c`.
 
 mod common;
 
@@ -30,4 +30,30 @@ fn who_took_all_ends_and_nobody_else() {
 #[test]
 fn who_took_all_ends_and_nobody_else_under_qemu() {
     shortage(Platform::Qemu);
+}
+
+/// After pipes have held 100 MiB, free memory is within 1 MiB of what it was.
+fn burst(platform: Platform) {
+    platform.require();
+    let root = Root::new().program("burst");
+    let mut run = Run::new(&["/bin/burst"]);
+    run.memory = 1 << 30;
+    let finished = run.guest(platform, root.disk());
+    let said = finished.text();
+    assert_eq!(
+        said,
+        "100 MiB held, all back\n".repeat(2),
+        "{}",
+        finished.circumstances()
+    );
+}
+
+#[test]
+fn what_a_burst_of_pipes_took_comes_back() {
+    burst(Platform::Kvm);
+}
+
+#[test]
+fn what_a_burst_of_pipes_took_comes_back_under_qemu() {
+    burst(Platform::Qemu);
 }

@@ -6,7 +6,7 @@ extern crate alloc;
 use abi::boot::{RunSpec, names, run_flags};
 use abi::kernel::KernelNotify;
 use abi::proto::rs::Started;
-use abi::{Class, Endpoint};
+use abi::{Class, Endpoint, Errno, Message};
 use alloc::string::String;
 use alloc::vec;
 use pm::machine::Machine;
@@ -15,7 +15,7 @@ use rt::{args, ipc, kernel, log, outbox};
 
 rt::entry!(main);
 
-fn boot() -> Result<Boot, abi::Errno> {
+fn boot() -> Result<Boot, Errno> {
     let (index, entry) = kernel::module_find(names::RUN)?;
     let mut bytes = vec![0; entry.len as usize];
     let read = kernel::module_read(index, 0, &mut bytes)?;
@@ -61,6 +61,13 @@ fn main() -> ! {
             outbox::flush();
         }
         pm.sys.received(&received);
+        if !rt::heap::ready()
+            && received.class == Class::Linux
+            && pm::admission::refusable(received.message.kind)
+        {
+            answer = Some((received.source, Message::error(Errno::ENOMEM)));
+            continue;
+        }
         answer = pm.handle(received.source, received.class, &received.message);
     }
 }

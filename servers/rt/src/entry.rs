@@ -32,6 +32,7 @@ macro_rules! entry {
                 // SAFETY: `_start` passes the initial stack pointer, which points to the
                 // argument block that whoever started us wrote (or to zeros).
                 unsafe { $crate::args::init(stack) };
+                $crate::heap::install(&HEAP);
                 let main: fn() -> ! = $main;
                 main()
             }
@@ -75,6 +76,7 @@ macro_rules! boot_entry {
 
             extern "C" fn start() -> ! {
                 $crate::args::init_named($name);
+                $crate::heap::install(&HEAP);
                 let main: fn() -> ! = $main;
                 main()
             }

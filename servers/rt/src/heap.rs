@@ -1,4 +1,11 @@
-//! The heap: talc over memory from VM.
+//! The heap: talc over memory from VM, to which it goes back when it is free again.
+//!
+//! A block above [`SMALL`] is whole pages from VM and nothing else, so that nobody's small block keeps
+//! what it took. The others lie in pieces of [`PIECE`]; when enough has been freed the pieces that
+//! nothing lies in any more are given back, but one. What must not fail has a reserve: blocks set
+//! aside by [`ready`] that serve small allocations when VM gives no more. A server asks [`ready`]
+//! before it takes on what it may refuse. Larger allocations may fail at any time
+//! ([decision 020](../../../docs/decisions/020-heaps.md)).
 //!
 //! VM itself has no VM to ask; it installs its own source with [`set_source`].
 
@@ -6,41 +13,105 @@ use crate::cell::Single;
 use abi::PAGE_SIZE;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use talc::TalcCell;
 use talc::base::Talc;
-use talc::base::binning::{Binning, DefaultBinning};
-use talc::cell::TalcSyncCell;
+use talc::base::binning::Binning;
 use talc::source::Source;
 
-/// Gives at least this many bytes of fresh memory, page aligned: `(address, bytes)`.
-pub type GrowFn = fn(bytes: usize) -> Option<(usize, usize)>;
+/// Gives this many bytes of fresh memory, whole pages: its address, page aligned. `least`: fewer
+/// would not do.
+pub type GrowFn = fn(bytes: usize, least: bool) -> Option<usize>;
 
-static SOURCE: Single<GrowFn> = Single::new(crate::vm::grow_heap);
+/// Takes back what [`GrowFn`] gave: address and bytes.
+pub type ShrinkFn = fn(base: usize, bytes: usize);
 
-/// Replaces where heap memory comes from; before the first allocation.
-pub fn set_source(grow: GrowFn) {
-    *SOURCE.borrow() = grow;
+static SOURCE: Single<(GrowFn, ShrinkFn)> =
+    Single::new((crate::vm::grow_heap, crate::vm::shrink_heap));
+
+/// Replaces where heap memory comes from and goes to; before the first allocation.
+pub fn set_source(grow: GrowFn, shrink: ShrinkFn) {
+    *SOURCE.borrow() = (grow, shrink);
 }
 
-/// The talc source of a server.
-#[derive(Debug)]
-pub struct ServerSource;
+fn grow(bytes: usize, least: bool) -> Option<usize> {
+    let (grow, _) = *SOURCE.borrow();
+    grow(bytes, least)
+}
+
+fn shrink(base: usize, bytes: usize) {
+    let (_, shrink) = *SOURCE.borrow();
+    shrink(base, bytes);
+}
+
+/// The server's heap, once it runs.
+static CURRENT: Single<Option<&'static Heap>> = Single::new(None);
+
+/// Makes `heap`, the global allocator, the one that [`ready`] speaks of.
+pub fn install(heap: &'static Heap) {
+    *CURRENT.borrow() = Some(heap);
+}
+
+/// Fills the reserve up. Whether it is full: otherwise a server refuses (`ENOMEM`) what it may
+/// refuse, and goes on with what releases something or has to be completed.
+#[inline]
+pub fn ready() -> bool {
+    let current = *CURRENT.borrow();
+    current.is_none_or(Heap::ready)
+}
+
+/// Lies at the beginning of each piece.
+struct Piece {
+    next: *mut Piece,
+    bytes: usize,
+}
+
+/// Bytes for it, which keep what follows aligned.
+const PIECE_HEADER: usize = 32;
+/// Bytes of a piece, unless one allocation needs more.
+const PIECE: usize = 64 << 10;
+
+/// Where talc gets memory, and what it got.
+#[derive(Clone, Debug)]
+pub struct ServerSource {
+    pieces: *mut Piece,
+    /// Bytes of all pieces.
+    held: usize,
+}
 
 // SAFETY: `acquire` uses only the `Talc` it is given and allocates nothing.
 unsafe impl Source for ServerSource {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        let grow = *SOURCE.borrow();
-        // Talc keeps metadata in the first arena and a tag beside each chunk.
-        let wanted = layout
+        // Talc keeps metadata, less than a page, in the first piece and a tag beside each chunk.
+        let least = layout
             .size()
-            .saturating_add(layout.align())
-            .saturating_add(4 * PAGE_SIZE);
-        let (base, bytes) = grow(wanted).ok_or(())?;
-        // SAFETY: `grow` gave us this range and nobody else has it.
-        unsafe { talc.claim(base as *mut u8, bytes) }
-            .map(|_| ())
-            .ok_or(())
+            .checked_add(layout.align())
+            .and_then(|bytes| {
+                bytes
+                    .checked_add(PAGE_SIZE)?
+                    .checked_next_multiple_of(PAGE_SIZE)
+            })
+            .ok_or(())?;
+        let (base, bytes) = [least.max(PIECE), least]
+            .into_iter()
+            .find_map(|bytes| Some((grow(bytes, bytes == least)?, bytes)))
+            .ok_or(())?;
+        let piece = base as *mut Piece;
+        // SAFETY: `grow` gave us this range, at least a page, and nobody else has it; talc gets
+        // what follows the header.
+        let end = unsafe {
+            piece.write(Piece {
+                next: talc.source.pieces,
+                bytes,
+            });
+            talc.claim((base + PIECE_HEADER) as *mut u8, bytes - PIECE_HEADER)
+        }
+        .ok_or(())?;
+        if end.as_ptr() as usize == base + bytes {
+            talc.source.pieces = piece;
+            talc.source.held += bytes;
+        }
+        Ok(())
     }
 }
 
@@ -49,14 +120,44 @@ const GRAIN: usize = 16;
 /// The largest block that waits to be taken again.
 const LARGEST: usize = 4096;
 
+/// The largest allocation that the reserve serves, bytes; larger ones are pages of their own.
+pub const SMALL: usize = 16 << 10;
+
+/// Blocks of a full reserve. Each serves any small allocation, or hundreds of the usual ones of some
+/// dozens of bytes.
+const RESERVE: usize = 4;
+/// What they are like for talc. Three fit into a piece.
+const RESERVED: Layout = match Layout::from_size_align(20 << 10, GRAIN) {
+    Ok(layout) => layout,
+    Err(_) => panic!("the reserve's blocks have a layout"),
+};
+
+/// Large blocks that are kept when they are freed, at most so many, each of at most [`KEPT_BYTES`]:
+/// a server takes and drops a buffer with each call that moves data.
+const KEPT: usize = 2;
+/// See [`KEPT`].
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Bytes of small blocks that must have become fewer before pieces are looked for that can be given
+/// back. What comes and goes with each call does not count.
+const FEWER: usize = 32 << 10;
+
 /// A block that waits: the next of the same size.
 struct Waiting(*mut Waiting);
 
 /// A server's global allocator: talc, and before it the blocks that were freed last, by size. A server makes and
 /// drops the same few structures with every call; taking such a block is a few instructions, and a hundred in talc.
 pub struct Heap {
-    talc: TalcSyncCell<ServerSource, DefaultBinning>,
+    talc: TalcCell<ServerSource>,
     waiting: [Cell<*mut Waiting>; LARGEST / GRAIN + 1],
+    /// Bytes of small blocks in use.
+    live: Cell<usize>,
+    /// The most of them, roughly, since pieces were looked for.
+    most: Cell<usize>,
+    reserve: [Cell<*mut u8>; RESERVE],
+    reserved: Cell<usize>,
+    /// Addresses and bytes of large blocks that were freed, the last one first.
+    kept: [Cell<(usize, usize)>; KEPT],
 }
 
 // SAFETY: a server has one thread and takes no signals.
@@ -65,13 +166,21 @@ unsafe impl Sync for Heap {}
 /// The global allocator's initial value.
 pub const fn new() -> Heap {
     Heap {
-        // SAFETY: a server has one thread and takes no signals.
-        talc: unsafe { TalcSyncCell::new(TalcCell::new(ServerSource)) },
+        talc: TalcCell::new(ServerSource {
+            pieces: ptr::null_mut(),
+            held: 0,
+        }),
         waiting: [const { Cell::new(ptr::null_mut()) }; LARGEST / GRAIN + 1],
+        live: Cell::new(0),
+        most: Cell::new(0),
+        reserve: [const { Cell::new(ptr::null_mut()) }; RESERVE],
+        reserved: Cell::new(0),
+        kept: [const { Cell::new((0, 0)) }; KEPT],
     }
 }
 
 /// The list that blocks of this layout wait in.
+#[inline]
 fn list(layout: &Layout) -> Option<usize> {
     let fits = layout.size() <= LARGEST && layout.align() <= GRAIN;
     fits.then(|| layout.size().div_ceil(GRAIN))
@@ -84,21 +193,144 @@ fn block(list: usize) -> Layout {
     Layout::from_size_align(bytes, GRAIN).unwrap_or(Layout::new::<Waiting>())
 }
 
+/// Bytes of the pages that a large block of this layout is.
+#[inline]
+fn pages(layout: &Layout) -> Option<usize> {
+    let large = layout.size() > SMALL && layout.align() <= PAGE_SIZE;
+    large.then(|| layout.size().next_multiple_of(PAGE_SIZE))
+}
+
 impl Heap {
-    /// Memory from talc. When there is none, what waits goes back and may become what is wanted.
+    #[inline]
+    fn ready(&self) -> bool {
+        self.reserved.get() == RESERVE || self.fill_reserve()
+    }
+
+    #[cold]
+    fn fill_reserve(&self) -> bool {
+        while self.reserved.get() < RESERVE {
+            let block = self.take(RESERVED);
+            if block.is_null() {
+                return false;
+            }
+            self.reserve[self.reserved.get()].set(block);
+            self.reserved.set(self.reserved.get() + 1);
+        }
+        true
+    }
+
+    /// A small block: from talc, then from the reserve.
+    #[inline]
     fn fresh(&self, layout: Layout) -> *mut u8 {
+        let mut memory = self.take(layout);
+        if memory.is_null() {
+            memory = self.take_reserved(layout);
+        }
+        if !memory.is_null() {
+            self.used(layout.size());
+            self.most.set(self.most.get().max(self.live.get()));
+        }
+        memory
+    }
+
+    /// Memory from talc; where it has none of what this heap keeps for later.
+    #[inline]
+    fn take(&self, layout: Layout) -> *mut u8 {
         // SAFETY: layouts here are those of allocations, which are not empty.
         let memory = unsafe { self.talc.alloc(layout) };
-        if !memory.is_null() || !self.give_back() {
+        if !memory.is_null() {
             return memory;
         }
+        self.give_up();
         // SAFETY: likewise.
         unsafe { self.talc.alloc(layout) }
     }
 
-    /// Gives talc all that waits; whether there was something.
-    fn give_back(&self) -> bool {
-        let mut any = false;
+    /// Gives talc blocks of the reserve until it can serve `layout`.
+    #[cold]
+    fn take_reserved(&self, layout: Layout) -> *mut u8 {
+        while let Some(left) = self.reserved.get().checked_sub(1) {
+            self.reserved.set(left);
+            // SAFETY: the block was allocated so by `fill_reserve`, and nobody has it; layouts here
+            // are not empty.
+            let memory = unsafe {
+                self.talc.dealloc(self.reserve[left].get(), RESERVED);
+                self.talc.alloc(layout)
+            };
+            if !memory.is_null() {
+                return memory;
+            }
+        }
+        ptr::null_mut()
+    }
+
+    /// Pages from VM, or those of a block that was freed.
+    fn large(&self, bytes: usize) -> *mut u8 {
+        if let Some(kept) = self.kept.iter().find(|kept| kept.get().1 == bytes) {
+            return kept.replace((0, 0)).0 as *mut u8;
+        }
+        let address = grow(bytes, true).or_else(|| {
+            self.give_up();
+            grow(bytes, true)
+        });
+        address.map_or(ptr::null_mut(), |address| address as *mut u8)
+    }
+
+    fn large_freed(&self, address: usize, bytes: usize) {
+        if bytes > KEPT_BYTES {
+            return shrink(address, bytes);
+        }
+        let mut block = (address, bytes);
+        for kept in &self.kept {
+            block = kept.replace(block);
+            if block.1 == 0 {
+                return;
+            }
+        }
+        shrink(block.0, block.1);
+    }
+
+    /// Memory is short: everything that is only kept for later goes back to VM.
+    #[cold]
+    fn give_up(&self) {
+        for kept in &self.kept {
+            let (address, bytes) = kept.replace((0, 0));
+            if bytes > 0 {
+                shrink(address, bytes);
+            }
+        }
+        self.trim();
+    }
+
+    /// `bytes` are in use.
+    #[inline]
+    fn used(&self, bytes: usize) {
+        self.live.set(self.live.get() + bytes);
+    }
+
+    /// `bytes` are no longer in use. When they have become much fewer, pieces that became empty are
+    /// given back; where there are many pieces less often, so that looking at all of them costs
+    /// little for each block.
+    #[inline]
+    fn freed(&self, bytes: usize) {
+        let live = self.live.get() - bytes;
+        self.live.set(live);
+        if self.most.get() >= live + FEWER {
+            self.has_shrunk(live);
+        }
+    }
+
+    #[cold]
+    fn has_shrunk(&self, live: usize) {
+        if self.most.get() - live >= self.talc.clone_source().held / 64 {
+            self.trim();
+        }
+    }
+
+    /// Gives talc all blocks that wait, and VM the pieces that nothing lies in, all but one of the
+    /// usual size: the next request would ask for it at once.
+    #[cold]
+    fn trim(&self) {
         for (list, waiting) in self.waiting.iter().enumerate() {
             let mut next = waiting.replace(ptr::null_mut());
             while !next.is_null() {
@@ -108,25 +340,58 @@ impl Heap {
                     next = (*next).0;
                     self.talc.dealloc(block_at.cast(), block(list));
                 }
-                any = true;
             }
         }
-        any
+        self.most.set(self.live.get());
+        let mut source = self.talc.clone_source();
+        let mut kept = false;
+        let mut before: *mut Piece = ptr::null_mut();
+        let mut at = source.pieces;
+        // SAFETY: the pieces in the list are ours until they are given back; nobody else has their
+        // headers, and each is read before its piece goes.
+        while let Some(&Piece { next, bytes }) = unsafe { at.as_ref() } {
+            let piece = at;
+            at = next;
+            let Some(end) = NonNull::new(piece.cast::<u8>().wrapping_add(bytes)) else {
+                return;
+            };
+            // SAFETY: it is the end of a piece that talc claimed and that is not truncated.
+            let free = unsafe { !self.talc.reserved(end).any };
+            if !free || bytes <= PIECE && !core::mem::replace(&mut kept, true) {
+                before = piece;
+                continue;
+            }
+            // SAFETY: likewise. Nothing lies in the piece, so all of it is released.
+            let rest = unsafe { self.talc.truncate(end, ptr::null_mut()) };
+            debug_assert!(rest.is_none());
+            // SAFETY: as above.
+            match unsafe { before.as_mut() } {
+                Some(before) => before.next = next,
+                None => source.pieces = next,
+            }
+            source.held -= bytes;
+            shrink(piece as usize, bytes);
+        }
+        self.talc.replace_source(source);
     }
 }
 
-// SAFETY: blocks come from talc, at least as large and aligned as asked, and are in one place at a time: with talc, in
-// a list, or with whoever allocated them.
+// SAFETY: blocks are pages from VM or come from talc, at least as large and aligned as asked, and are in one place at a
+// time: there, in a list, kept or in the reserve, or with whoever allocated them. Which way is a function of the layout.
 unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(list) = list(&layout) else {
-            return self.fresh(layout);
+            return match pages(&layout) {
+                Some(bytes) => self.large(bytes),
+                None => self.fresh(layout),
+            };
         };
         let first = self.waiting[list].get();
         if first.is_null() {
             return self.fresh(block(list));
         }
+        self.used(list.max(1) * GRAIN);
         // SAFETY: a block in a list is nobody's, and holds its link.
         self.waiting[list].set(unsafe { (*first).0 });
         first.cast()
@@ -135,13 +400,18 @@ unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let Some(list) = list(&layout) else {
-            // SAFETY: it came from `fresh` with this layout.
-            return unsafe { self.talc.dealloc(memory, layout) };
+            if let Some(bytes) = pages(&layout) {
+                return self.large_freed(memory as usize, bytes);
+            }
+            // SAFETY: it came from talc with this layout.
+            unsafe { self.talc.dealloc(memory, layout) };
+            return self.freed(layout.size());
         };
         let first = memory.cast::<Waiting>();
         // SAFETY: the caller gives up the block, which has room for a link and is aligned for it.
         unsafe { first.write(Waiting(self.waiting[list].get())) };
         self.waiting[list].set(first);
+        self.freed(list.max(1) * GRAIN);
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
@@ -151,14 +421,14 @@ unsafe impl GlobalAlloc for Heap {
         if from.is_some() && from == to {
             return memory;
         }
-        if from.is_none() && to.is_none() {
-            // SAFETY: it came from `fresh` with this layout.
-            let moved = unsafe { self.talc.realloc(memory, layout, size) };
-            if !moved.is_null() || !self.give_back() {
-                return moved;
+        if let (Some(from), Some(to)) = (pages(&layout), pages(&new))
+            && to <= from
+        {
+            // What becomes smaller needs no memory, and so cannot fail.
+            if to < from {
+                shrink(memory as usize + to, from - to);
             }
-            // SAFETY: the failed attempt has left it as it was.
-            return unsafe { self.talc.realloc(memory, layout, size) };
+            return memory;
         }
         // SAFETY: both layouts are those of allocations.
         let moved = unsafe { self.alloc(new) };
@@ -178,22 +448,24 @@ mod tests {
     use super::*;
     use std::boxed::Box;
     use std::vec;
+    use std::vec::Vec;
 
     /// Gives two pieces of 64 KiB, and then no more.
-    fn two_pieces(bytes: usize) -> Option<(usize, usize)> {
+    fn two_pieces(bytes: usize, _: bool) -> Option<usize> {
         static GIVEN: Single<usize> = Single::new(0);
         const PIECE: usize = 64 << 10;
         let mut given = GIVEN.borrow();
-        *given += 1;
-        (bytes <= PIECE && *given <= 2).then(|| {
+        (bytes <= PIECE && *given < 2).then(|| {
+            *given += 1;
             let memory = Box::leak(vec![0u8; PIECE].into_boxed_slice());
-            (memory.as_mut_ptr() as usize, PIECE)
+            memory.as_mut_ptr() as usize
         })
     }
 
     #[test]
     fn blocks_are_taken_again_and_given_back_when_memory_ends() {
-        set_source(two_pieces);
+        let _alone = alone();
+        set_source(two_pieces, |_, _| {});
         let heap = new();
         let small = Layout::from_size_align(100, 8).unwrap();
         // SAFETY: every block is used within its layout and freed once.
@@ -219,16 +491,162 @@ mod tests {
                 block.write_bytes(1, 100);
                 all.push(block);
             }
-            assert!(all.len() > 900, "{}", all.len());
+            assert!(all.len() > 450, "{}", all.len());
             assert!(
-                heap.alloc(Layout::from_size_align(5000, 4096).unwrap())
+                heap.alloc(Layout::from_size_align(40000, 16).unwrap())
                     .is_null()
             );
             for &block in &all {
                 heap.dealloc(block, small);
             }
-            let large = Layout::from_size_align(40000, 16).unwrap();
-            assert!(!heap.alloc(large).is_null(), "what waited became one piece");
+            let other = Layout::from_size_align(4000, 16).unwrap();
+            assert!(!heap.alloc(other).is_null(), "what waited became one piece");
         }
+    }
+
+    /// Gives pieces until told not to, and counts what came back.
+    mod pieces {
+        use super::*;
+        use std::alloc::alloc;
+        use std::thread_local;
+
+        thread_local! {
+            pub static OUT: Cell<usize> = const { Cell::new(0) };
+            pub static EMPTY: Cell<bool> = const { Cell::new(false) };
+        }
+
+        fn layout(bytes: usize) -> Layout {
+            Layout::from_size_align(bytes, PAGE_SIZE).unwrap()
+        }
+
+        pub fn grow(bytes: usize, _: bool) -> Option<usize> {
+            if EMPTY.get() {
+                return None;
+            }
+            assert_eq!(bytes % PAGE_SIZE, 0);
+            OUT.set(OUT.get() + bytes);
+            // SAFETY: not empty.
+            Some(unsafe { alloc(layout(bytes)) } as usize)
+        }
+
+        /// It may be a part of what was given, so that nobody gets it again.
+        pub fn shrink(base: usize, bytes: usize) {
+            OUT.set(OUT.get() - bytes);
+            // SAFETY: `grow` gave it, and the heap has nothing there any more.
+            unsafe { (base as *mut u8).write_bytes(0xdd, bytes) };
+        }
+    }
+
+    /// One after the other: where pieces come from is the server's, not a heap's.
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+    fn alone() -> std::sync::MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    #[test]
+    fn what_a_burst_took_goes_back() {
+        let _alone = alone();
+        set_source(pieces::grow, pieces::shrink);
+        let heap = new();
+        for size in [48, 4096, 60_000, 700_000] {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            // SAFETY: every block is used within its layout and freed once.
+            unsafe {
+                let blocks: Vec<_> = (0..(32 << 20) / size).map(|_| heap.alloc(layout)).collect();
+                for &block in &blocks {
+                    block.write_bytes(1, size);
+                }
+                assert!(pieces::OUT.get() > 31 << 20);
+                for &block in &blocks {
+                    heap.dealloc(block, layout);
+                }
+            }
+            let left = pieces::OUT.get();
+            assert!(left <= 1 << 20, "{left} bytes after blocks of {size}");
+        }
+        pieces::OUT.set(0);
+    }
+
+    #[test]
+    fn a_large_block_shrinks_where_it_is_and_without_memory() {
+        let _alone = alone();
+        set_source(pieces::grow, pieces::shrink);
+        let heap = new();
+        let layout = |bytes| Layout::from_size_align(bytes, 8).unwrap();
+        // SAFETY: the block is used within its layout and freed once.
+        unsafe {
+            let block = heap.alloc(layout(100_000));
+            block.write_bytes(7, 100_000);
+            pieces::EMPTY.set(true);
+            assert!(heap.realloc(block, layout(100_000), 200_000).is_null());
+            assert_eq!(heap.realloc(block, layout(100_000), 99_000), block);
+            assert_eq!(heap.realloc(block, layout(99_000), 20_000), block);
+            assert_eq!(pieces::OUT.get(), 20 << 10);
+            assert_eq!(*block.add(19_999), 7);
+            heap.dealloc(block, layout(20_000));
+            assert_eq!(heap.alloc(layout(17_000)), block, "it was kept");
+        }
+        pieces::EMPTY.set(false);
+        pieces::OUT.set(0);
+    }
+
+    #[test]
+    fn small_blocks_that_live_long_keep_no_large_ones() {
+        let _alone = alone();
+        set_source(pieces::grow, pieces::shrink);
+        let heap = new();
+        let large = Layout::from_size_align(64 << 10, 8).unwrap();
+        let small = Layout::from_size_align(300, 8).unwrap();
+        // SAFETY: every block is used within its layout and freed once.
+        unsafe {
+            let pairs: Vec<_> = (0..1000)
+                .map(|_| (heap.alloc(large), heap.alloc(small)))
+                .collect();
+            assert!(pieces::OUT.get() > 64_000 << 10);
+            pairs.iter().for_each(|pair| heap.dealloc(pair.0, large));
+            let left = pieces::OUT.get();
+            assert!(left < 1 << 20, "{left} bytes beside the small ones");
+        }
+        pieces::OUT.set(0);
+    }
+
+    #[test]
+    fn the_reserve_serves_what_must_not_fail_and_is_filled_again() {
+        let _alone = alone();
+        set_source(pieces::grow, pieces::shrink);
+        let heap = new();
+        assert!(heap.ready());
+        pieces::EMPTY.set(true);
+        let huge = Layout::from_size_align(SMALL + 1, 16).unwrap();
+        for size in [200, LARGEST, SMALL] {
+            let layout = Layout::from_size_align(size, 16).unwrap();
+            // SAFETY: every block is used within its layout and freed once.
+            unsafe {
+                let mut blocks = vec![];
+                while heap.reserved.get() == RESERVE {
+                    blocks.push(heap.alloc(layout));
+                }
+                let before = blocks.len();
+                loop {
+                    let block = heap.alloc(layout);
+                    if block.is_null() {
+                        break;
+                    }
+                    blocks.push(block);
+                }
+                // Of the last block of the reserve only what emptied it.
+                let least = (RESERVE - 1) * (RESERVED.size() / (size + 32));
+                assert!(blocks.len() - before >= least, "{size}");
+                assert!(!heap.ready());
+                assert!(heap.alloc(huge).is_null(), "only what is small");
+                for &block in &blocks {
+                    heap.dealloc(block, layout);
+                }
+            }
+            assert!(heap.ready(), "of what was freed");
+        }
+        pieces::EMPTY.set(false);
+        pieces::OUT.set(0);
     }
 }

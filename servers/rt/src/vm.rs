@@ -1,7 +1,7 @@
 //! Memory from VM.
 
-use abi::proto::vm::{MapFlags, Mmap, Prot};
-use abi::{Endpoint, Errno, PAGE_SIZE};
+use abi::proto::vm::{MapFlags, Mmap, Munmap, Prot};
+use abi::{Endpoint, Errno};
 
 /// Maps fresh, zeroed, populated memory: page-aligned address.
 pub fn map(bytes: usize) -> Result<usize, Errno> {
@@ -15,8 +15,18 @@ pub fn map(bytes: usize) -> Result<usize, Errno> {
     crate::ipc::call(Endpoint::VM, request).map(|mapped| mapped.addr as usize)
 }
 
-/// The heap's default source: chunks of at least 256 KiB.
-pub fn grow_heap(bytes: usize) -> Option<(usize, usize)> {
-    let bytes = bytes.max(256 * 1024).checked_next_multiple_of(PAGE_SIZE)?;
-    map(bytes).ok().map(|address| (address, bytes))
+/// The heap's default source of memory.
+pub fn grow_heap(bytes: usize, _least: bool) -> Option<usize> {
+    map(bytes).ok()
+}
+
+/// Where it goes back to.
+pub fn shrink_heap(addr: usize, bytes: usize) {
+    let request = Munmap {
+        target: Endpoint::SELF,
+        addr: addr as u64,
+        len: bytes as u64,
+    };
+    // What VM does not take back is lost, no more.
+    let _ = crate::ipc::call(Endpoint::VM, request);
 }

@@ -16,6 +16,7 @@ extern crate std;
 pub mod absent;
 pub mod access;
 pub mod accounts;
+pub mod admission;
 pub mod block;
 pub mod calls;
 pub mod device;

@@ -4,9 +4,10 @@
 extern crate alloc;
 
 use abi::proto::rs;
-use abi::{Class, Endpoint};
+use abi::{Class, Endpoint, Errno, Message};
 use alloc::rc::Rc;
 use rt::task::Executor;
+use vfs::admission;
 use vfs::machine::Machine;
 use vfs::native::Native;
 use vfs::state::Vfs;
@@ -31,6 +32,11 @@ fn main() -> ! {
             if native.notified(received.message.words[0]) {
                 vfs.timers.expired();
             }
+        } else if !rt::heap::ready()
+            && received.class == Class::Linux
+            && admission::refusable(received.message.kind)
+        {
+            native.reply(received.source, Message::error(Errno::ENOMEM));
         } else {
             vfs.message(received.source, received.class, &received.message);
         }

@@ -23,9 +23,6 @@ unsafe impl Sync for Global {}
 
 static FRAMES: Global = Global(OnceCell::new());
 
-/// Chunks by which the heap grows, in frames, when there is room.
-const HEAP_CHUNK: u32 = 64;
-
 /// RS's stack, bytes.
 const RS_STACK: u64 = 256 << 10;
 
@@ -34,28 +31,34 @@ const RS_STACK: u64 = 256 << 10;
 const OWN_MAX: usize = 256 << 10;
 
 /// More heap: frames in a row, through the window.
-fn grow_heap(bytes: usize) -> Option<(usize, usize)> {
+fn grow_heap(bytes: usize, least: bool) -> Option<usize> {
     let frames = FRAMES.0.get()?;
-    let least = u32::try_from((bytes as u64).div_ceil(PAGE)).ok()?;
-    let claim = frames.claim();
-    let chunk = [HEAP_CHUNK.max(least), least]
-        .iter()
-        .find_map(|&count| Some((count, frames.take_own(count)?)));
-    let (count, first) = chunk.or_else(|| {
+    let count = u32::try_from((bytes as u64).div_ceil(PAGE)).ok()?;
+    let first = frames.take_own(count).or_else(|| {
+        let claim = frames.claim();
         frames.set_claim(Claim::Own);
-        let last = (bytes <= OWN_MAX).then(|| frames.take_own(least)).flatten();
+        let last = (least && bytes <= OWN_MAX)
+            .then(|| frames.take_own(count))
+            .flatten();
         frames.set_claim(claim);
-        Some((least, last?))
+        last
     })?;
-    let base = frames.window().page(first);
-    Some((base as usize, count as usize * PAGE as usize))
+    Some(frames.window().page(first) as usize)
+}
+
+/// A piece of the heap is free again.
+fn shrink_heap(base: usize, bytes: usize) {
+    if let Some(frames) = FRAMES.0.get() {
+        let address = base as u64 - VM_WINDOW;
+        frames.release_own(Frame::at(address), (bytes as u64 / PAGE) as u32);
+    }
 }
 
 /// Takes over memory and starts RS.
 pub fn boot() -> Result<Server, Errno> {
     let info = kernel::boot_info()?;
     let frames = take_memory(&info)?;
-    rt::heap::set_source(grow_heap);
+    rt::heap::set_source(grow_heap, shrink_heap);
     let run = run_flags()?;
     let mut server = Server::new(frames, run & run_flags::VM_SANITY != 0);
     server.deadlocks = copy_policy()? == CopyPolicy::Transparent;

@@ -237,7 +237,9 @@ impl Server {
             }
         }
         let owners = self.owners();
-        let owned = owners.heap + owners.tables + owners.cached + owners.services + owners.programs;
+        // Counting frees memory of the heap's own: what it has now.
+        let heap = self.pool.frames.own() as u64;
+        let owned = heap + owners.tables + owners.cached + owners.services + owners.programs;
         let free = self.pool.frames.free() as u64;
         let ownerless = owners.total.checked_sub(owned + free);
         if ownerless.is_none_or(|frames| frames > lost) {

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::ipc::{self, Received};
 use crate::mishap::Mishap;
-use crate::{copy, outbox};
+use crate::{copy, heap, outbox};
 
 /// The requests that [`Mishap`] can name.
 const REQUESTS: [(&str, u64); 16] = [
@@ -111,6 +111,7 @@ fn accept<'a>(
                 .and_then(|m| m.strikes(message.kind));
             let result = match struck {
                 Some(errno) => Err(errno),
+                None if !heap::ready() && keeps(message.kind) => Err(Errno::ENOMEM),
                 None => scratch.dispatch(files, received.source, message),
             };
             (txn != 0).then_some((txn, result))
@@ -133,6 +134,19 @@ fn accept<'a>(
             None
         }
     }
+}
+
+/// Whether a request makes a file system keep more than before: while there is no memory in reserve
+/// it is refused. What reads, writes (there is room or there is not), gives back or synchronizes goes on.
+fn keeps(kind: u64) -> bool {
+    matches!(
+        kind,
+        fs::ReadSuper::KIND
+            | fs::Lookup::KIND
+            | fs::Create::KIND
+            | fs::Symlink::KIND
+            | fs::Link::KIND
+    )
 }
 
 fn done(txn: u64, result: Result<[u64; 5]>) -> vfs::Done {
