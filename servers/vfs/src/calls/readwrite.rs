@@ -398,11 +398,13 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     }
     let mut done = 0;
     let mut gathered = Vec::new();
+    let all = segments.iter().fold(0u64, |all, s| all.saturating_add(s.1));
+    let (size, _charge) = c.piece(all.min(CHUNK));
     let mut segments = segments.into_iter().peekable();
     while let Some((address, len)) = segments.next() {
         let mut taken = 0;
         while taken < len {
-            let n = (len - taken).min(CHUNK - gathered.len() as u64);
+            let n = (len - taken).min(size - gathered.len() as u64);
             let start = gathered.len();
             gathered
                 .try_reserve(n as usize)
@@ -432,7 +434,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
                 };
             }
             taken += n;
-            let full = gathered.len() as u64 == CHUNK;
+            let full = gathered.len() as u64 == size;
             if full || taken == len && segments.peek().is_none() {
                 let at = position.map(|p| p + done);
                 match write_file(c, &file, Memory::own(&gathered), at).await {
