@@ -42,6 +42,16 @@ protocol! {
         /// On whose behalf (for /proc/self).
         who: Endpoint,
     };
+    /// Whether `who`, whom the file's mode allows it, may open a file: /proc has more to say.
+    /// `EACCES`. Other file systems are not asked.
+    MayOpen = 40 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// On whose behalf.
+        who: Endpoint,
+    };
     /// Gives back `count` references.
     Put = 3 {
         /// Transaction.

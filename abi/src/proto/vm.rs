@@ -342,7 +342,8 @@ protocol! {
         /// Access.
         prot: Prot,
     };
-    /// *Posted* by VFS: tell by [`crate::proto::vfs::PagesWritten`] what shared mappings have
+    /// *Posted* by VFS, and by RS when that died: tell the sender by
+    /// [`crate::proto::vfs::PagesWritten`] what shared mappings have
     /// changed of (dev, ino) so far, then answer by [`crate::proto::vfs::MemoryHandled`].
     CollectWritten = 24 {
         /// Transaction.

@@ -52,10 +52,24 @@ impl Limits {
         Ok(())
     }
 
-    fn soft(&self, resource: u32) -> u64 {
+    /// The soft limit; none of a resource that does not exist.
+    pub fn soft(&self, resource: u32) -> u64 {
+        self.pair(resource)[0]
+    }
+
+    /// Soft and hard limit; none of a resource that does not exist.
+    pub fn pair(&self, resource: u32) -> [u64; 2] {
         self.0
             .get(resource as usize)
-            .map_or(INFINITY, |limits| limits[0])
+            .copied()
+            .unwrap_or([INFINITY; 2])
+    }
+
+    /// One more, as RLIMIT_CPU's soft limit gets when it was met.
+    pub fn raise_soft(&mut self, resource: u32) {
+        if let Some([soft, _]) = self.0.get_mut(resource as usize) {
+            *soft = soft.saturating_add(1);
+        }
     }
 }
 
@@ -73,10 +87,14 @@ impl<S: System> Pm<S> {
         let limits = process.limits;
         let for_vm =
             [linux::RLIMIT_STACK, linux::RLIMIT_DATA, linux::RLIMIT_AS].contains(&resource);
-        if !for_vm && resource != linux::RLIMIT_NOFILE {
+        let for_vfs = [linux::RLIMIT_NOFILE, linux::RLIMIT_FSIZE];
+        let slot = process.threads.first().copied();
+        if resource == linux::RLIMIT_CPU {
+            self.watch_cpu(pid);
+        }
+        if !for_vm && !for_vfs.contains(&resource) {
             return Ok(());
         }
-        let slot = process.threads.first().copied();
         let Some(who) = slot
             .and_then(|slot| self.table.thread(slot))
             .map(|t| t.endpoint)
@@ -86,7 +104,8 @@ impl<S: System> Pm<S> {
         if !for_vm {
             let request = vfs::SetFileLimit {
                 who,
-                files: limits.soft(resource),
+                files: limits.soft(linux::RLIMIT_NOFILE),
+                size: limits.soft(linux::RLIMIT_FSIZE),
             };
             return self.sys.call(Endpoint::VFS, request);
         }
@@ -101,19 +120,20 @@ impl<S: System> Pm<S> {
 
     /// prlimit64(pid, resource, new, old).
     pub fn prlimit64(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
-        let pid = if a[0] as u32 == 0 {
-            caller.pid
-        } else {
-            a[0] as u32
+        let new = match a[2] {
+            0 => None,
+            address => Some(self.read_words(caller.who, address)?),
         };
-        let resource = a[1] as u32;
-        let target = self.table.process(pid).ok_or(Errno::ESRCH)?;
-        let old = target.limits.get(resource)?;
-        if pid != caller.pid && !self.ids(caller.pid)?.may_signal(&target.ids) {
+        let target = match a[0] as u32 {
+            0 => self.table.process(caller.pid).ok_or(Errno::ESRCH)?,
+            id => self.by_any_id(id)?.0,
+        };
+        let (pid, resource) = (target.pid, a[1] as u32);
+        if pid != caller.pid && !self.ids(caller.pid)?.is_all_of(&target.ids) {
             return Err(Errno::EPERM);
         }
-        if a[2] != 0 {
-            let new = self.read_words(caller.who, a[2])?;
+        let old = target.limits.get(resource)?;
+        if let Some(new) = new {
             self.set_limit(caller, pid, resource, new)?;
         }
         self.write_words_opt(caller.who, a[3], old)?;

@@ -74,6 +74,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     let trace = &c.vfs.exec.trace;
     trace.begin(&*c.vfs.machine);
     c.exec_step()?;
+    load::check_crowd(c).await?;
     let path = c.path(path).await?;
     let mut pages = Pages::new(c.memory());
     let mut budget = stack::Budget::new(STACK_SIZE);
