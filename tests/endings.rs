@@ -292,7 +292,7 @@ fn what_was_written_outlives_each_core_server() {
     Platform::Kvm.require();
     Platform::Qemu.require();
     for accel in ACCELERATORS {
-        for service in ["vm", "rs", "pm", "vfs"] {
+        for service in ["vm", "rs", "pm", "vfs", "console"] {
             dies(accel, service);
         }
     }

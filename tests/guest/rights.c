@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -498,6 +499,67 @@ static void nice_values(void)
 	CHECK(setpriority(3, 0, 0) == -1 && errno == EINVAL);
 }
 
+static char *map(size_t size, int flags)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+}
+
+static void locked_memory(void)
+{
+	enum { KIB = 1024 };
+	char *at = map(1024 * KIB, 0);
+	set(RLIMIT_MEMLOCK, 64 * KIB, 64 * KIB);
+	CHECK(mlock(at, 32 * KIB) == 0);
+	CHECK(mlock(at + 64 * KIB, 64 * KIB) == -1 && errno == ENOMEM);
+	/* What is locked is not locked once more. */
+	CHECK(mlock(at, 32 * KIB) == 0 && mlock(at, 64 * KIB) == 0);
+	CHECK(map(4 * KIB, MAP_LOCKED) == MAP_FAILED && errno == EAGAIN);
+	CHECK(munlock(at, 32 * KIB) == 0);
+	CHECK(map(4 * KIB, MAP_LOCKED) != MAP_FAILED);
+	CHECK(mremap(at + 32 * KIB, 32 * KIB, 128 * KIB, MREMAP_MAYMOVE) == MAP_FAILED);
+	CHECK(errno == EAGAIN);
+	CHECK(munlockall() == 0);
+	CHECK(mlockall(MCL_CURRENT) == -1 && errno == ENOMEM);
+	CHECK(mlockall(0) == -1 && errno == EINVAL);
+	CHECK(mlockall(MCL_FUTURE) == 0);
+	CHECK(map(128 * KIB, 0) == MAP_FAILED && errno == EAGAIN);
+	CHECK(map(64 * KIB, 0) != MAP_FAILED);
+	CHECK(munlockall() == 0 && map(128 * KIB, 0) != MAP_FAILED);
+	/* A child starts without. */
+	CHECK(mlock(at, 32 * KIB) == 0);
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(mlock(at + 32 * KIB, 64 * KIB) != 0);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	munlockall();
+	set(RLIMIT_MEMLOCK, 0, 0);
+	CHECK(mlock(at, 4 * KIB) == -1 && errno == EPERM);
+	CHECK(map(4 * KIB, MAP_LOCKED) == MAP_FAILED && errno == EPERM);
+	CHECK(mlockall(MCL_CURRENT) == -1 && errno == EPERM);
+	CHECK(munlock(at, 4 * KIB) == 0 && munlockall() == 0);
+}
+
+static char stack[65536];
+static volatile int word;
+
+static int nothing(void *unused)
+{
+	(void)unused;
+	return 0;
+}
+
+/* Shapes of programs that have nothing to do with each other. */
+static void shapes(void)
+{
+	int flags = CLONE_VM | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
+	word = 7;
+	pid_t pid = clone(nothing, stack + sizeof stack, flags, NULL, NULL, NULL, &word);
+	CHECK(waitpid(pid, NULL, 0) == pid && word == 0);
+	char *low = map(64 << 20, MAP_32BIT | MAP_NORESERVE);
+	CHECK(low != MAP_FAILED && (unsigned long)low + (64 << 20) <= 1ul << 31);
+}
+
 int main(int count, char **arguments)
 {
 	char place[] = "rights-XXXXXX";
@@ -542,6 +604,8 @@ int main(int count, char **arguments)
 	as(USER, sizes);
 	as(USER, signals);
 	as(USER, nice_values);
+	as(USER, locked_memory);
+	as(USER, shapes);
 	cpu_time();
 	unlink("suid");
 	unlink("unreadable");

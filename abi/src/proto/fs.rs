@@ -15,7 +15,7 @@ protocol! {
     base = 0x5000;
 
     /// Mount: device number `dev` names this file system in VM's cache. Done: attrs of the
-    /// root. Some servers have another file system for every device number; inode numbers tell
+    /// root, with e = MS_RDONLY when it is read-only whatever `flags` say. Some servers have another file system for every device number; inode numbers tell
     /// them apart. `EINVAL` for options that make no sense.
     ReadSuper = 1 {
         /// Transaction.

@@ -329,6 +329,8 @@ protocol! {
         data: u64,
         /// RLIMIT_AS, bytes.
         address_space: u64,
+        /// RLIMIT_MEMLOCK, bytes; `u64::MAX` for who may lock as much as there is.
+        locked: u64,
     };
     /// Changes the access of mapped memory in `target` (VFS and RS only): what exec does to
     /// memory that it filled by copying. `ENOMEM` where nothing is mapped, `ESRCH`, `EPERM`.

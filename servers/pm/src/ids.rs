@@ -216,6 +216,9 @@ impl<S: System> Pm<S> {
                 process.crowded = crowded;
             }
         }
+        if self.is_root(caller.pid) != root {
+            self.tell_vm_limits(caller.pid)?;
+        }
         self.tell_vfs_ids(caller.pid);
         Ok(0)
     }

@@ -138,12 +138,17 @@ impl<S: System> Pm<S> {
         }
         process.set_id_exec = false;
         process.traced_by = None;
+        let was_root = process.ids.is_root();
         process.ids.user.adopt(done.ids.0);
         process.ids.group.adopt(done.ids.1);
         let own = process.ids.user.is_own() && process.ids.group.is_own();
         process.dumpable = own && done.flags & 2 == 0;
         let stopped = process.stopped.is_some();
         self.drop_posix_timers(pid);
+        // The first image's user is told of, too.
+        if self.is_root(pid) != was_root || pid == PROGRAM_PID {
+            let _ = self.tell_vm_limits(pid);
+        }
 
         let Some(thread) = self.table.thread_mut(slot) else {
             return;

@@ -85,14 +85,20 @@ impl<S: System> Pm<S> {
         let process = self.table.process_mut(pid).ok_or(Errno::ESRCH)?;
         process.limits.set(resource, new, root)?;
         let limits = process.limits;
-        let for_vm =
-            [linux::RLIMIT_STACK, linux::RLIMIT_DATA, linux::RLIMIT_AS].contains(&resource);
-        let for_vfs = [linux::RLIMIT_NOFILE, linux::RLIMIT_FSIZE];
+        let for_vm = [
+            linux::RLIMIT_STACK,
+            linux::RLIMIT_DATA,
+            linux::RLIMIT_AS,
+            linux::RLIMIT_MEMLOCK,
+        ];
         let slot = process.threads.first().copied();
         if resource == linux::RLIMIT_CPU {
             self.watch_cpu(pid);
         }
-        if !for_vm && !for_vfs.contains(&resource) {
+        if for_vm.contains(&resource) {
+            return self.tell_vm_limits(pid);
+        }
+        if ![linux::RLIMIT_NOFILE, linux::RLIMIT_FSIZE].contains(&resource) {
             return Ok(());
         }
         let Some(who) = slot
@@ -101,19 +107,36 @@ impl<S: System> Pm<S> {
         else {
             return Ok(());
         };
-        if !for_vm {
-            let request = vfs::SetFileLimit {
-                who,
-                files: limits.soft(linux::RLIMIT_NOFILE),
-                size: limits.soft(linux::RLIMIT_FSIZE),
-            };
-            return self.sys.call(Endpoint::VFS, request);
-        }
+        let request = vfs::SetFileLimit {
+            who,
+            files: limits.soft(linux::RLIMIT_NOFILE),
+            size: limits.soft(linux::RLIMIT_FSIZE),
+        };
+        self.sys.call(Endpoint::VFS, request)
+    }
+
+    /// Tells VM of a process's limits. Root locks as much memory as there is.
+    pub(crate) fn tell_vm_limits(&mut self, pid: u32) -> Result<(), Errno> {
+        let Some(process) = self.table.process(pid) else {
+            return Err(Errno::ESRCH);
+        };
+        let (limits, root) = (process.limits, process.ids.is_root());
+        let first = process.threads.first();
+        let Some(who) = first
+            .and_then(|&slot| self.table.thread(slot))
+            .map(|t| t.endpoint)
+        else {
+            return Ok(());
+        };
         let request = vm::SetLimits {
             who,
             stack: limits.soft(linux::RLIMIT_STACK),
             data: limits.soft(linux::RLIMIT_DATA),
             address_space: limits.soft(linux::RLIMIT_AS),
+            locked: match root {
+                true => INFINITY,
+                false => limits.soft(linux::RLIMIT_MEMLOCK),
+            },
         };
         self.sys.call(Endpoint::VM, request)
     }

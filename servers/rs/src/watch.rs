@@ -250,6 +250,8 @@ impl<'a> Watch<'a> {
             Endpoint::VM => self.sync(root),
             Endpoint::VFS => self.collect(root).and_then(|()| self.sync(root)),
             _ => {
+                // It asks the dead no more: the console is a file system, too.
+                outbox::post(Endpoint::VFS, vfs::Died { who: dead });
                 outbox::post(Endpoint::VFS, vfs::SyncAll { txn: 1 });
                 self.wait_saved(|source, message| {
                     let done = pm::Synced::decode(message);

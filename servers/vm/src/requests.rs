@@ -100,6 +100,7 @@ impl Server {
                     stack: r.stack,
                     data: r.data,
                     address_space: r.address_space,
+                    locked: r.locked,
                 };
                 Ok(())
             }),
