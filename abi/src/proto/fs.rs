@@ -15,7 +15,7 @@ protocol! {
     base = 0x5000;
 
     /// Mount: device number `dev` names this file system in VM's cache. Done: attrs of the
-    /// root. Some servers have another file system for every device number; inode numbers tell
+    /// root, with e = MS_RDONLY when it is read-only whatever `flags` say. Some servers have another file system for every device number; inode numbers tell
     /// them apart. `EINVAL` for options that make no sense.
     ReadSuper = 1 {
         /// Transaction.
@@ -40,6 +40,16 @@ protocol! {
         /// Its length.
         len: u64,
         /// On whose behalf (for /proc/self).
+        who: Endpoint,
+    };
+    /// Whether `who`, whom the file's mode allows it, may open a file: /proc has more to say.
+    /// `EACCES`. Other file systems are not asked.
+    MayOpen = 40 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// On whose behalf.
         who: Endpoint,
     };
     /// Gives back `count` references.

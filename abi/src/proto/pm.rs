@@ -85,7 +85,7 @@ protocol! {
         /// Linux number.
         signal: i32,
     };
-    /// *Posted* by VFS: [`crate::proto::vfs::SyncAll`] is complete.
+    /// *Posted* by VFS, to who asked: [`crate::proto::vfs::SyncAll`] is complete.
     Synced = 7 {
         /// Transaction.
         txn: u64,
@@ -179,14 +179,15 @@ protocol! {
         /// The process.
         who: Endpoint,
     };
-    /// Call by proc: copies between memory of process `pid` and the caller's grant, for `who`, who
-    /// may look at it (ptrace's rules; `EPERM`). Absent pages are repaired and protection is no
-    /// hindrance, but to writing what is shared. `EIO` where nothing is, `ESRCH`.
+    /// Call by proc: copies between memory of process `pid` and the caller's grant. That somebody
+    /// may look at it was found with [`MayLook`] when the file was opened. Absent pages are repaired
+    /// and protection is no hindrance, but to writing what is shared. `EIO` where nothing is;
+    /// `ESRCH` when the process has another image by now, or none.
     DebugCopy = 18 {
         /// Process or thread id.
         pid: u32,
-        /// On whose behalf.
-        who: Endpoint,
+        /// The image that is meant ([`CredentialsOf`]).
+        image: u64,
         /// First byte.
         address: u64,
         /// Where to, or with `write` where from.
@@ -195,6 +196,42 @@ protocol! {
         len: u64,
         /// Whether memory is written.
         write: bool,
+    };
+    /// *Posted* by VFS when `who` executes a program and [`crate::proto::vfs::SetIds`] said that it
+    /// is crowded. Answered by [`crate::proto::vfs::Done`]: `EAGAIN` while its user has more
+    /// processes than its RLIMIT_NPROC.
+    MayExec = 62 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+    };
+    /// Call by proc: whether `who` may look at process `pid` as ptrace(2) says, with its effective
+    /// ids (PTRACE_MODE_READ_FSCREDS). `EACCES`, `ESRCH`.
+    MayLook = 60 {
+        /// Process or thread id.
+        pid: u32,
+        /// On whose behalf.
+        who: Endpoint,
+    };
+    /// Call by proc: who a process is, and what it has of what is counted for each user.
+    CredentialsOf = 61 {
+        /// Process or thread id.
+        pid: u32,
+    } -> Credentials {
+        /// Real and effective user.
+        users: (u32, u32),
+        /// Real and effective group.
+        groups: (u32, u32),
+        /// Saved user and group.
+        saved: (u32, u32),
+        /// Number of its memory image, which no other image ever had; 0 when it has none.
+        image: u64,
+        /// Signals queued for its user's processes, and how many there may be
+        /// (RLIMIT_SIGPENDING; `u32::MAX` when that is more).
+        queued: (u32, u32),
+        /// Others of the same user may look at it (PR_SET_DUMPABLE).
+        dumpable: bool,
     };
     /// *Posted* by VFS: an exec of `who` failed for which [`MaySetId`] was asked.
     SetIdOver = 17 {

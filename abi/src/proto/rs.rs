@@ -16,8 +16,18 @@ protocol! {
         fs: Endpoint,
         /// Outcome.
         status: Result<(), Errno>,
+        /// The device number that it got; 0 when the mount failed.
+        dev: u64,
     };
-    /// *Posted* by VM: a service touched memory that it does not have. It will not go on.
+    /// *Posted* by proc for root (/proc/absentia/crash): the service of this name is to die, RS and
+    /// VM included.
+    Crash = 4 {
+        /// First half, zero padded.
+        name: [u8; 8],
+        /// Second half.
+        name2: [u8; 8],
+    };
+    /// *Posted* by VM, to PM where it is RS itself: a service touched memory that it does not have. It will not go on.
     Faulted = 3 {
         /// The service.
         who: Endpoint,

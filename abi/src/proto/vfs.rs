@@ -108,6 +108,9 @@ protocol! {
         uids: (u32, u32),
         /// Real and effective group.
         gids: (u32, u32),
+        /// Its user has more processes than its RLIMIT_NPROC: it executes nothing before
+        /// [`crate::proto::pm::MayExec`] says so.
+        crowded: bool,
     };
     /// Supplementary groups changed: `count` u32 at `grant` of PM.
     SetGroups = 9 {
@@ -296,8 +299,10 @@ protocol! {
     SetFileLimit = 22 {
         /// The process.
         who: Endpoint,
-        /// How many.
+        /// How many descriptors (RLIMIT_NOFILE).
         files: u64,
+        /// How long its writes may make a file, bytes (RLIMIT_FSIZE).
+        size: u64,
     };
     /// Call by PM: whether programs that `who` executes get a fixed layout (personality's
     /// ADDR_NO_RANDOMIZE). Children inherit it.

@@ -329,6 +329,8 @@ protocol! {
         data: u64,
         /// RLIMIT_AS, bytes.
         address_space: u64,
+        /// RLIMIT_MEMLOCK, bytes; `u64::MAX` for who may lock as much as there is.
+        locked: u64,
     };
     /// Changes the access of mapped memory in `target` (VFS and RS only): what exec does to
     /// memory that it filled by copying. `ENOMEM` where nothing is mapped, `ESRCH`, `EPERM`.
@@ -342,7 +344,8 @@ protocol! {
         /// Access.
         prot: Prot,
     };
-    /// *Posted* by VFS: tell by [`crate::proto::vfs::PagesWritten`] what shared mappings have
+    /// *Posted* by VFS, and by RS when that died: tell the sender by
+    /// [`crate::proto::vfs::PagesWritten`] what shared mappings have
     /// changed of (dev, ino) so far, then answer by [`crate::proto::vfs::MemoryHandled`].
     CollectWritten = 24 {
         /// Transaction.

@@ -118,6 +118,7 @@ impl<S: System> Pm<S> {
             return Err(Errno::EAGAIN);
         }
         self.check_share(caller.pid)?;
+        self.check_processes(caller.pid)?;
         let thread = plan.has(linux::CLONE_THREAD);
         let who = self.sys.fork(caller.who)?;
         let tid = self.table.new_pid();
@@ -234,6 +235,7 @@ impl<S: System> Pm<S> {
             Ok(())
         } else {
             if pid == tid {
+                self.drop_timers(pid);
                 self.table.remove_process(pid);
             }
             Err(Errno::EAGAIN)
@@ -277,9 +279,11 @@ impl<S: System> Pm<S> {
             oom: parent.oom,
             dumpable: parent.dumpable,
             set_id_exec: false,
+            crowded: false,
             traced_by: None,
         };
         self.table.add_process(child);
+        self.watch_cpu(pid);
         Ok(())
     }
 

@@ -125,6 +125,20 @@ impl Ids {
         self.user.effective == 0
     }
 
+    /// Whether a process with these ids may do what concerns how one with those of `target` runs:
+    /// its own effective user is one that the target is, or it is root.
+    pub fn may_schedule(&self, target: &Ids) -> bool {
+        let mine = self.user.effective;
+        self.is_root() || mine == target.user.real || mine == target.user.effective
+    }
+
+    /// Whether all ids of `target` are these real ones, or these are root's (prlimit(2)).
+    pub fn is_all_of(&self, target: &Ids) -> bool {
+        let all = |triple: Triple, id| triple == Triple::new(id);
+        let same = all(target.user, self.user.real) && all(target.group, self.group.real);
+        same || self.is_root()
+    }
+
     /// Whether a process with these ids may signal one with those of `target`.
     pub fn may_signal(&self, target: &Ids) -> bool {
         let mine = [self.user.real, self.user.effective];
@@ -193,6 +207,17 @@ impl<S: System> Pm<S> {
             != (user.effective, group.effective)
         {
             process.dumpable = false;
+        }
+        if process.ids.user.real != user.real {
+            // Not counted is what it brings along itself.
+            let threads = process.threads.len() as u64;
+            let crowded = self.exceeds_processes(caller.pid, threads);
+            if let Some(process) = self.table.process_mut(caller.pid) {
+                process.crowded = crowded;
+            }
+        }
+        if self.is_root(caller.pid) != root {
+            self.tell_vm_limits(caller.pid)?;
         }
         self.tell_vfs_ids(caller.pid);
         Ok(0)

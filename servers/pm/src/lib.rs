@@ -24,6 +24,7 @@ pub mod limits;
 pub mod machine;
 pub mod oom;
 pub mod queries;
+pub mod quota;
 pub mod random;
 pub mod sched;
 pub mod server;

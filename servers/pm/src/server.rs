@@ -13,7 +13,7 @@ use crate::timers::{Event, Timers};
 use abi::errno::result_to_word;
 use abi::kernel::{Exception, KernelNotify};
 use abi::message::reply_message;
-use abi::proto::pm;
+use abi::proto::{pm, rs};
 use abi::{Class, Endpoint, Errno, Message, Request};
 
 /// What the run specification says that PM needs.
@@ -79,6 +79,7 @@ impl<S: System> Pm<S> {
             current: None,
             ending: None,
             forks: 0,
+            // 0 stands for no image.
             next_space: 1,
             named: [0; 8],
             armed: 0,
@@ -103,6 +104,13 @@ impl<S: System> Pm<S> {
             }
             Class::Kernel => {
                 self.kernel(message);
+                None
+            }
+            Class::Exception if source == Endpoint::RS => {
+                let Exception { vector, code, rip } = Exception::from_words(&message.words);
+                self.watcher_died(format_args!(
+                    "exception {vector} (code {code:#x}) at {rip:#x}"
+                ));
                 None
             }
             Class::Exception => {
@@ -160,6 +168,8 @@ impl<S: System> Pm<S> {
             pm::NextTid::KIND => answer(message, |m| self.next_tid(m)),
             pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
             pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
+            pm::MayLook::KIND => answer(message, |m| self.may_look(m)),
+            pm::CredentialsOf::KIND => answer(message, |m| self.credentials_of(m)),
             pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
             _ => Message::error(Errno::ENOSYS),
         }
@@ -170,7 +180,9 @@ impl<S: System> Pm<S> {
     /// dropped.
     fn posted(&mut self, source: Endpoint, message: &Message) {
         let sender = match message.kind {
-            pm::FaultSignal::KIND | pm::OutOfMemory::KIND => source == Endpoint::VM,
+            pm::FaultSignal::KIND | pm::OutOfMemory::KIND | rs::Faulted::KIND => {
+                source == Endpoint::VM
+            }
             pm::RaiseGroup::KIND | pm::HangUp::KIND | pm::EndRun::KIND => {
                 self.boot.console == Some(source)
             }
@@ -183,6 +195,7 @@ impl<S: System> Pm<S> {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
             pm::SetIdOver::KIND => with(message, |m: pm::SetIdOver| self.set_id_over(m.who)),
             pm::MaySetId::KIND => with(message, |m| self.may_set_id_asked(m)),
+            pm::MayExec::KIND => with(message, |m| self.may_exec_asked(m)),
             pm::ExecAlone::KIND => with(message, |m| self.exec_alone(m)),
             pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
             pm::OutOfMemory::KIND => with(message, |m| self.out_of_memory(m)),
@@ -204,6 +217,12 @@ impl<S: System> Pm<S> {
             pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
             pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn, m.status)),
             pm::EndRun::KIND => self.end_run(),
+            rs::Faulted::KIND => with(message, |m: rs::Faulted| {
+                self.watcher_died(format_args!(
+                    "page fault at {:#x}, rip {:#x}",
+                    m.address, m.rip
+                ))
+            }),
             _ => {}
         }
     }
@@ -234,6 +253,7 @@ impl<S: System> Pm<S> {
                 Event::Call(who) => self.call_timed_out(who, key),
                 Event::Interval(pid, which) => self.interval_expired(pid, which),
                 Event::Posix(pid, id) => self.posix_expired(pid, id),
+                Event::CpuLimit(pid) => self.cpu_limit_due(pid),
                 Event::SyncOverdue => self.sync_overdue(),
             }
         }

@@ -83,6 +83,10 @@ impl Vfs {
             vfs::SetFileLimit::KIND if from_pm => answer(message, |r: vfs::SetFileLimit| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.files().set_limit(r.files);
+                let processes = self.processes.borrow();
+                for thread in processes.threads(process.pid) {
+                    thread.file_size.set(r.size);
+                }
                 Ok(())
             }),
             vfs::SetFixedLayout::KIND if from_pm => answer(message, |r: vfs::SetFixedLayout| {
@@ -246,7 +250,13 @@ impl Vfs {
                     let this = self.clone();
                     self.spawner.spawn(async move {
                         let status = this.mount(r).await;
-                        let mounted = rs::Mounted { fs: r.fs, status };
+                        let dev = status.unwrap_or(0);
+                        let status = status.map(|_| ());
+                        let mounted = rs::Mounted {
+                            fs: r.fs,
+                            status,
+                            dev,
+                        };
                         post(&*this.machine, Endpoint::RS, mounted);
                     });
                 }
@@ -279,11 +289,11 @@ impl Vfs {
                     self.spawn_for(source, message.kind, 0, task);
                 }
             }
-            vfs::SyncAll::KIND if from_pm => {
+            vfs::SyncAll::KIND if from_pm || source == Endpoint::RS => {
                 if let Some(r) = vfs::SyncAll::decode(message) {
                     let this = self.clone();
                     self.spawn_for(source, message.kind, 0, async move {
-                        this.sync_all(r.txn).await;
+                        this.sync_all(source, r.txn).await;
                     });
                 }
             }
@@ -354,6 +364,7 @@ impl Vfs {
             gid: r.gids.0,
             egid: r.gids.1,
         });
+        process.crowded.set(r.crowded);
         Ok(())
     }
 
@@ -469,7 +480,7 @@ impl Vfs {
         post(&*self.machine, Endpoint::VM, vm::SyncDone { txn, status });
     }
 
-    async fn sync_all(&self, txn: u64) {
+    async fn sync_all(&self, asker: Endpoint, txn: u64) {
         let mounts = self.mounts.borrow().clone();
         let mut status = Ok(());
         for mount in mounts {
@@ -489,7 +500,7 @@ impl Vfs {
             self.machine
                 .log(format_args!("telling what was not there: {errno}"));
         }
-        post(&*self.machine, Endpoint::PM, pm::Synced { txn, status });
+        post(&*self.machine, asker, pm::Synced { txn, status });
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the

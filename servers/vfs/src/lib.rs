@@ -25,6 +25,7 @@ pub mod event;
 pub mod exec;
 pub mod fd;
 pub mod file;
+pub mod file_size;
 pub mod locks;
 pub mod machine;
 pub mod mount;

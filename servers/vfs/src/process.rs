@@ -51,6 +51,10 @@ pub struct Process {
     /// Session and process group, as terminals are told; session 0 when it has let go of its
     /// terminal.
     pub job: Cell<(u32, u32)>,
+    /// How long its writes may make a file (RLIMIT_FSIZE).
+    pub file_size: Cell<u64>,
+    /// PM is to be asked before it executes a program: its user has many processes.
+    pub crowded: Cell<bool>,
     /// Supplementary groups.
     pub groups: RefCell<Rc<[u32]>>,
     /// Ends the current call.
@@ -87,6 +91,8 @@ impl Process {
             directories: RefCell::new(Rc::new(RefCell::new(at))),
             ids: Cell::new(ids),
             job: Cell::new((pid, pid)),
+            file_size: Cell::new(u64::MAX),
+            crowded: Cell::new(false),
             groups: RefCell::new(Rc::from([])),
             interrupt: Interrupt::default(),
             program: RefCell::new(None),
@@ -124,6 +130,8 @@ impl Process {
             }),
             ids: self.ids.clone(),
             job: self.job.clone(),
+            file_size: self.file_size.clone(),
+            crowded: Cell::new(false),
             groups: RefCell::new(self.groups.borrow().clone()),
             interrupt: Interrupt::default(),
             program: RefCell::new(self.program.borrow().clone()),

@@ -100,6 +100,7 @@ impl Server {
                     stack: r.stack,
                     data: r.data,
                     address_space: r.address_space,
+                    locked: r.locked,
                 };
                 Ok(())
             }),
@@ -167,7 +168,8 @@ impl Server {
         {
             return self.out_of_memory_done(done);
         }
-        if source != Endpoint::VFS {
+        let in_vfss_place = source == Endpoint::RS && message.kind == CollectWritten::KIND;
+        if source != Endpoint::VFS && !in_vfss_place {
             return;
         }
         match message.kind {
@@ -177,17 +179,17 @@ impl Server {
                     self.handle_memory(origin, r.who, (r.addr, r.len), r.write, true);
                 }
             }
-            CollectWritten::KIND if source == Endpoint::VFS => {
+            CollectWritten::KIND => {
                 if let Some(r) = CollectWritten::decode(message) {
                     self.collect_written(r.dev, r.ino);
-                    // The pages first: VFS passes them on before it goes on.
-                    self.tell_written();
+                    // The pages first: VFS passes them on before it goes on; RS does when VFS died.
+                    self.tell_written_to(source);
                     let done = vfs::MemoryHandled {
                         txn: r.txn,
                         status: Ok(()),
                         good: 0,
                     };
-                    self.post(Endpoint::VFS, done);
+                    self.post(source, done);
                 }
             }
             PageInDone::KIND => {

@@ -141,6 +141,11 @@ impl Server {
 
     /// Tells VFS which pages shared mappings have changed, in runs.
     pub(crate) fn tell_written(&mut self) {
+        self.tell_written_to(Endpoint::VFS);
+    }
+
+    /// [`Server::tell_written`], to RS when VFS has died.
+    pub(crate) fn tell_written_to(&mut self, to: Endpoint) {
         if self.pool.written.is_empty() {
             return;
         }
@@ -159,7 +164,7 @@ impl Server {
                 offset,
                 len: run.len() as u64 * abi::PAGE,
             };
-            self.post(Endpoint::VFS, request);
+            self.post(to, request);
         }
     }
 

@@ -91,14 +91,17 @@ fn accept<'a>(
     received: &Received,
 ) -> Option<(u64, Result<Answer<'a>>)> {
     match received.class {
-        // VFS is gone, and RS ends the machine: what was written is not to be lost with it.
+        // VFS or VM is gone, and RS ends the machine: what was written is not to be lost with it.
         Class::Post
-            if received.source == Endpoint::RS && received.message.kind == fs::Sync::KIND =>
+            if received.source == Endpoint::RS
+                && [fs::Sync::KIND, fs::PagesWritten::KIND].contains(&received.message.kind) =>
         {
             let txn = received.message.words[0];
             let synced = scratch.dispatch(files, received.source, &received.message);
             let result = synced.map(|answer| answer.words);
-            outbox::post(Endpoint::RS, done(txn, result));
+            if txn != 0 {
+                outbox::post(Endpoint::RS, done(txn, result));
+            }
             None
         }
         Class::Post if received.source == Endpoint::VFS => {
@@ -332,6 +335,10 @@ impl Scratch {
                 let offset = (!r.append).then_some(r.offset);
                 let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len), r.who)?;
                 Ok([w.bytes, w.size, w.position, 0, 0])
+            }
+            fs::MayOpen::KIND => {
+                let r: fs::MayOpen = decode(message)?;
+                files.may_open(r.ino, r.who).map(nothing)
             }
             fs::Sync::KIND => {
                 let r: fs::Sync = decode(message)?;

@@ -42,6 +42,7 @@ impl Caller {
 async fn set_size(c: &Caller, vnode: &Vnode, size: u64) -> Result<u64, Errno> {
     vnode.mount.check_writable()?;
     vnode.check_size_unsealed(size)?;
+    c.check_file_size(vnode, size).await?;
     let change = SetAttributes {
         mask: SetMask::SIZE.bits(),
         size,

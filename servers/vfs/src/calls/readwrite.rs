@@ -269,6 +269,8 @@ pub async fn write_vnode(
         }
     }
     vnode.mount.peer.check_alive()?;
+    let room = c.room_in_file(vnode, position, append, memory.len());
+    let memory = memory.first(room.await?);
     while done < memory.len() {
         let piece = memory.after(done).first(CHUNK);
         let at = end;

@@ -121,6 +121,18 @@ async fn alone(c: &Caller) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// `EAGAIN` while the caller's user has more processes than the caller may have, when that was so
+/// as it became that user's.
+pub async fn check_crowd(c: &Caller) -> Result<(), Errno> {
+    if c.process.crowded.get() {
+        let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+        let who = c.who();
+        pm.ask(|txn| pm::MayExec { txn, who }).await?;
+        c.process.crowded.set(false);
+    }
+    Ok(())
+}
+
 /// Whether the program's set-id bits count for the caller: PM knows who looks at it.
 pub async fn may_set_id(c: &Caller) -> bool {
     let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);

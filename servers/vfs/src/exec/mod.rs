@@ -74,6 +74,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     let trace = &c.vfs.exec.trace;
     trace.begin(&*c.vfs.machine);
     c.exec_step()?;
+    load::check_crowd(c).await?;
     let path = c.path(path).await?;
     let mut pages = Pages::new(c.memory());
     let mut budget = stack::Budget::new(STACK_SIZE);
@@ -184,6 +185,19 @@ async fn header(c: &Caller, vnode: &Vnode, size: u64) -> Result<Vec<u8>, Errno> 
     Ok(header)
 }
 
+/// The program in a file, of which `header` is the beginning. `ENOEXEC`.
+async fn plan(c: &Caller, vnode: &Vnode, header: &[u8], size: u64) -> Result<Plan, Errno> {
+    let Some(range) = Plan::far_table(header)? else {
+        return Plan::parse(header, size);
+    };
+    // At most 64 KiB.
+    let mut table = zeroed(range.len as usize)?;
+    let memory = Memory::own_mut(&mut table);
+    let n = readwrite::read_vnode(c, vnode, memory, range.offset).await?;
+    table.truncate(n as usize);
+    Plan::parse_with(header, &table, size)
+}
+
 async fn run_image(
     c: &Caller,
     program: Program,
@@ -193,7 +207,7 @@ async fn run_image(
     executing: Executing,
 ) -> Result<(), Errno> {
     c.exec_step()?;
-    let plan = Plan::parse(header, attributes.size)?;
+    let plan = plan(c, &program.vnode, header, attributes.size).await?;
     c.exec_step()?;
     let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
     let ids = c.process.ids.get();

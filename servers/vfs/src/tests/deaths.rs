@@ -136,7 +136,8 @@ fn a_file_system_that_dies_while_it_is_mounted_is_no_mount() {
     assert_eq!(answer(&w), None);
     die(&mut w, Endpoint::RS, second);
     let status = Err(Errno::EIO);
-    let expected = rs::Mounted { fs: second, status };
+    let (fs, dev) = (second, 0);
+    let expected = rs::Mounted { fs, status, dev };
     assert_eq!(answer(&w), Some(expected.encode()));
     // Likewise when it was dead before.
     w.others.clear();

@@ -398,8 +398,10 @@ impl World {
         };
         world.deliver(Endpoint::RS, Class::Post, mount.encode());
         let (fs, status) = (FS, Ok(()));
-        let mounted = rs::Mounted { fs, status };
-        assert_eq!(world.others.pop(), Some((Endpoint::RS, mounted.encode())));
+        let (to, answer) = world.others.pop().unwrap();
+        let mounted = rs::Mounted::decode(&answer).unwrap();
+        assert_eq!((to, mounted.fs, mounted.status), (Endpoint::RS, fs, status));
+        assert_ne!(mounted.dev, 0);
         world.add_process(PROGRAM, 1, Ids::default());
         world
     }
