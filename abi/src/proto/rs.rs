@@ -6,19 +6,22 @@ protocol! {
     base = 0x4000;
 
     /// *Posted* by a service that finished its start-up and serves requests.
-    Started = 1 {
+    #[from(PEERS, PM, VFS)]
+    post Started = 1 {
         /// 0 or a negated errno: the service gives up.
         status: i64,
     };
     /// *Posted* by VFS: the answer to [`crate::proto::vfs::Mount`].
-    Mounted = 2 {
+    #[from(VFS)]
+    post Mounted = 2 {
         /// The file system.
         fs: Endpoint,
         /// Outcome.
         status: Result<(), Errno>,
     };
     /// *Posted* by VM: a service touched memory that it does not have. It will not go on.
-    Faulted = 3 {
+    #[from(VM)]
+    post Faulted = 3 {
         /// The service.
         who: Endpoint,
         /// What it touched.

@@ -12,7 +12,7 @@ use abi::proto::{fs, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Request};
 use core::fmt::Arguments;
 use rt::ipc::{self, Received};
-use rt::{kernel, outbox};
+use rt::{gate, kernel, outbox};
 
 use crate::devices::{self, Devices};
 use crate::services::{Endpoints, Id, SERVICES, Service};
@@ -121,6 +121,9 @@ impl<'a> Watch<'a> {
     fn handle(&mut self, received: &Received) {
         let source = received.source;
         let message = &received.message;
+        if !gate::admits(received) {
+            return;
+        }
         match received.class {
             Class::Kernel => {
                 let bits = KernelNotify::from_bits_truncate(message.words[0]);
@@ -139,10 +142,10 @@ impl<'a> Watch<'a> {
                 );
             }
             Class::Post if message.kind == Started::KIND => self.report(source, message),
-            Class::Post if source == Endpoint::VFS && message.kind == Mounted::KIND => {
+            Class::Post if message.kind == Mounted::KIND => {
                 self.mounted = Mounted::decode(message);
             }
-            Class::Post if source == Endpoint::VM && message.kind == Faulted::KIND => {
+            Class::Post if message.kind == Faulted::KIND => {
                 if let Some(r) = Faulted::decode(message) {
                     self.died(
                         r.who,
@@ -222,11 +225,15 @@ impl<'a> Watch<'a> {
             return;
         }
         while waiting != 0 {
+            let received = self.receive();
+            if !gate::admits(&received) {
+                continue;
+            }
             let Received {
                 source,
                 class,
                 message,
-            } = self.receive();
+            } = received;
             let index = self.index(source);
             match class {
                 Class::Kernel => {
@@ -240,11 +247,14 @@ impl<'a> Watch<'a> {
                     }
                 }
                 Class::Post if message.kind == vfs::Done::KIND => {
-                    let status = vfs::Done::decode(&message).map(|done| done.status);
-                    if let Some(index) = index {
-                        waiting &= !(1 << index);
-                    }
-                    match status {
+                    let done = vfs::Done::decode(&message);
+                    let asked =
+                        |txn| index.is_some_and(|i| waiting & 1 << i != 0 && txn == i as u64 + 1);
+                    let Some(done) = done.filter(|done| asked(done.txn)) else {
+                        continue;
+                    };
+                    waiting &= !index.map_or(0, |index| 1 << index);
+                    match Some(done.status) {
                         Some(Ok(())) => {
                             rt::log!("{} has written everything back", self.name(source))
                         }

@@ -2,10 +2,11 @@
 
 use super::fake::{At, STACK, START, World, nr};
 use abi::proto::pm;
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message, Request};
 
 /// A service that is none of the core servers: proc, a file system or a driver.
-const OTHER: Endpoint = Endpoint::new(10, 0);
+const OTHER: Endpoint = Endpoint::service(Role::Proc, 10, 0);
 
 /// An exec of `who` that made it root's, as VFS tells it.
 fn done(who: Endpoint) -> Message {
@@ -68,5 +69,5 @@ fn only_vm_says_that_memory_is_used_up_or_was_missed() {
 fn only_rs_starts_the_first_program() {
     let (mut w, _) = World::new();
     let answer = w.pm.handle(OTHER, Class::Call, &pm::StartInit {}.encode());
-    assert_eq!(answer, Some((OTHER, Message::error(Errno::ENOSYS))));
+    assert_eq!(answer, Some((OTHER, Message::error(Errno::EPERM))));
 }

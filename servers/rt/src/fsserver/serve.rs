@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::ipc::{self, Received};
 use crate::mishap::Mishap;
-use crate::{copy, outbox};
+use crate::{copy, gate, outbox};
 
 /// The requests that [`Mishap`] can name.
 const REQUESTS: [(&str, u64); 16] = [
@@ -90,18 +90,19 @@ fn accept<'a>(
     scratch: &'a mut Scratch,
     received: &Received,
 ) -> Option<(u64, Result<Answer<'a>>)> {
+    if !gate::admits(received) {
+        return None;
+    }
     match received.class {
         // VFS is gone, and RS ends the machine: what was written is not to be lost with it.
-        Class::Post
-            if received.source == Endpoint::RS && received.message.kind == fs::Sync::KIND =>
-        {
+        Class::Post if received.source == Endpoint::RS => {
             let txn = received.message.words[0];
             let synced = scratch.dispatch(files, received.source, &received.message);
             let result = synced.map(|answer| answer.words);
             outbox::post(Endpoint::RS, done(txn, result));
             None
         }
-        Class::Post if received.source == Endpoint::VFS => {
+        Class::Post => {
             let message = &received.message;
             // Every request starts with its transaction; 0 wants no answer.
             let txn = message.words[0];
