@@ -17,6 +17,21 @@ fn signals_under_qemu() {
 }
 
 #[test]
+fn interrupted_under_kvm() {
+    compare_program(Platform::Kvm, "interrupted", &[]);
+}
+
+#[test]
+fn interrupted_under_kvm_direct() {
+    compare_program(Platform::KvmDirect, "interrupted", &[]);
+}
+
+#[test]
+fn interrupted_under_qemu() {
+    compare_program(Platform::Qemu, "interrupted", &[]);
+}
+
+#[test]
 fn memory_under_kvm() {
     compare_program(Platform::Kvm, "memory", &[]);
 }

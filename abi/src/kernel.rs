@@ -114,6 +114,10 @@ pub struct Exception {
 impl PageFault {
     /// Bit of the error code: the access was a write.
     pub const WRITE: u64 = 2;
+    /// Bit of the error code: at CPL3.
+    pub const USER: u64 = 4;
+    /// Bit of the error code: the access was an instruction fetch.
+    pub const FETCH: u64 = 16;
 
     /// As message words.
     pub const fn to_words(self) -> [u64; 7] {
@@ -133,7 +137,7 @@ impl PageFault {
     }
     /// Whether the access was an instruction fetch.
     pub const fn fetch(self) -> bool {
-        self.code & 16 != 0
+        self.code & Self::FETCH != 0
     }
 }
 

@@ -106,6 +106,11 @@ impl Refused {
         Refused(0)
     }
 
+    /// How many there were.
+    pub const fn total(&self) -> u64 {
+        self.0
+    }
+
     /// One more; whether it is worth a line: the first, the second, the fourth and so on.
     pub fn count(&mut self) -> bool {
         self.0 += 1;
@@ -132,5 +137,84 @@ impl core::fmt::Display for Line<'_> {
             "refused {name} ({:#x}) from {}, {role}: {:?}",
             self.message.kind, self.source, self.refusal
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{self, PROTOCOLS};
+    use crate::role::Role;
+
+    #[test]
+    fn every_message_admits_its_senders_and_nobody_else() {
+        let mut checked = 0;
+        for (_, _, rules) in PROTOCOLS {
+            for rule in rules {
+                assert!(!rule.senders.contains(Role::Program), "{}", rule.name);
+                for role in Role::ALL {
+                    // The role goes by its bits alone: slot and generation, a restarted
+                    // service's too, do not matter.
+                    for (slot, generation) in [(1, 0), (7, 3), (255, 0xffff), (1023, u32::MAX)] {
+                        let who = Endpoint::service(role, slot, generation);
+                        assert_eq!(who.role(), Some(role));
+                        assert_eq!((who.slot(), who.is_process()), (slot, true));
+                        let (right, wrong): (&[Class], Class) = match rule.mode {
+                            Mode::Call => (&[Class::Call], Class::Post),
+                            Mode::Post => (&[Class::Post, Class::Send], Class::Call),
+                        };
+                        let expected = match rule.senders.contains(role) {
+                            true => Ok(()),
+                            false => Err(Refusal::NotYours),
+                        };
+                        for &class in right {
+                            assert_eq!(proto::admit(who, class, rule.kind), expected);
+                        }
+                        let other = proto::admit(who, wrong, rule.kind);
+                        assert_eq!(other, Err(Refusal::Unknown));
+                        checked += 1;
+                    }
+                }
+                for special in [
+                    Endpoint::ANY,
+                    Endpoint::NONE,
+                    Endpoint::KERNEL,
+                    Endpoint::SELF,
+                ] {
+                    for class in [Class::Call, Class::Post] {
+                        assert!(proto::admit(special, class, rule.kind).is_err());
+                    }
+                    assert_eq!(special.role(), None);
+                }
+            }
+        }
+        assert!(checked > 5000, "{checked}");
+    }
+
+    #[test]
+    fn what_is_no_message_is_nobodys() {
+        let known = |kind| PROTOCOLS.iter().any(|p| p.2.iter().any(|r| r.kind == kind));
+        let strange = [
+            u64::MAX,
+            1 << 32 | proto::vm::BASE | 1,
+            0x7fff_ffff_ffff_ffff,
+        ];
+        for kind in (0..0x10000).chain(strange) {
+            for who in [Endpoint::VFS, Endpoint::PM, Endpoint::new(40, 1)] {
+                for class in [Class::Call, Class::Post] {
+                    assert!(known(kind) || proto::admit(who, class, kind).is_err());
+                }
+            }
+            for class in [Class::Notify, Class::Kernel, Class::Linux, Class::PageFault] {
+                assert!(proto::admit(Endpoint::VFS, class, kind).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn who_goes_on_and_on_does_not_fill_the_log() {
+        let mut refused = Refused::new();
+        let lines = (0..1_000_000).filter(|_| refused.count()).count();
+        assert_eq!(lines, 20);
     }
 }

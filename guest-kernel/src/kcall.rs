@@ -397,7 +397,8 @@ fn set_space(who: Endpoint, pml4: u64) -> Outcome {
         return Ok(0);
     }
     for index in 256..512 {
-        memory::write_word(pml4 + index * 8, boot::task_entry(index as usize));
+        let entry = boot::task_entry(index as usize, process.linux());
+        memory::write_word(pml4 + index * 8, entry);
     }
     if core::ptr::eq(process, sched::current()) {
         sched::reload_space();

@@ -13,8 +13,12 @@ use abi::{Class, Endpoint, Errno, PAGE};
 /// Return addresses of the trampoline's two trap instructions.
 const AFTER_SYSCALL: u64 = TRAMPOLINE + 2;
 const AFTER_BREAKPOINT: u64 = TRAMPOLINE + 1;
-/// Return address of the breakpoint to which LSTAR leads in the deprivileged gate.
-const AFTER_LINUX: u64 = TRAMPOLINE + 17;
+/// Where LSTAR leads in the deprivileged gate: a breakpoint, and its return address.
+const LINUX_ENTRY: u64 = TRAMPOLINE + 16;
+const AFTER_LINUX: u64 = LINUX_ENTRY + 1;
+/// Of rflags: always set; and whether a breakpoint register was passed over, which a fault sets.
+const FIXED_FLAG: u64 = 1 << 1;
+const RESUME_FLAG: u64 = 1 << 16;
 
 static ROUTES: Global<[u8; 512]> = Global::new([LinuxRoute::Pm as u8; 512]);
 static BOUND: Global<[Endpoint; layout::LINES as usize]> =
@@ -73,7 +77,7 @@ pub extern "C" fn on_breakpoint() -> ! {
     let caller = current();
     match caller.regs.rip {
         AFTER_BREAKPOINT => trampoline_call(caller),
-        AFTER_LINUX => complete_entry(caller),
+        AFTER_LINUX => complete_entry(caller, LINUX_ENTRY, gate::DEPRIVILEGED_MASK),
         _ => {
             caller.regs.orig_rax = u64::MAX;
             exception(caller, layout::VECTOR_CALL, 0);
@@ -83,10 +87,15 @@ pub extern "C" fn on_breakpoint() -> ! {
 }
 
 /// Completes the `syscall` of a task that the processor has led to LSTAR while still at CPL3: its next instruction is
-/// the one that rcx names. A task that jumped to LSTAR itself has only made a call; what it put into rcx and r11 is
-/// harmless once checked.
+/// the one that rcx names, and its flags, but for those that `syscall` has masked, are still those in r11. Who jumped
+/// to LSTAR has no such flags, unless it took pains; then it has only made a call, for what it put into rcx and r11
+/// is checked.
 #[inline(always)]
-fn complete_entry(caller: &mut Process) {
+fn complete_entry(caller: &mut Process, entry: u64, masked: u64) {
+    let untold = masked | RESUME_FLAG | FIXED_FLAG;
+    if caller.regs.rflags & !(RESUME_FLAG | FIXED_FLAG) != caller.regs.r11 & !untold {
+        return stray(caller, entry);
+    }
     caller.regs.rip = caller.regs.rcx;
     caller.set_rflags(caller.regs.r11);
     if caller.regs.rip < USER_END {
@@ -96,6 +105,20 @@ fn complete_entry(caller: &mut Process) {
     } else {
         exception(caller, 13, 0);
     }
+}
+
+/// A task that stands where it has no code, whatever is mapped there for the kernel's sake: as if nothing were.
+#[cold]
+fn stray(task: &mut Process, rip: u64) {
+    task.regs.rip = rip;
+    task.regs.orig_rax = u64::MAX;
+    page_fault(task, rip, PageFault::USER | PageFault::FETCH);
+}
+
+/// Whether a Linux program stands in the kernel's half.
+#[inline]
+fn is_stray(task: &Process) -> bool {
+    task.regs.rip >= USER_END && task.linux()
 }
 
 #[inline(always)]
@@ -172,7 +195,7 @@ fn send_call(caller: &mut Process, number: u64) {
 /// CPL3 in the deprivileged gate, and an interrupt may come before its first instruction.
 #[inline]
 fn between_call_and_kernel(rip: u64) -> bool {
-    rip == AFTER_LINUX - 1 || rip == gate::syscall_entry()
+    rip == LINUX_ENTRY || rip == gate::syscall_entry()
 }
 
 /// A fault or an interrupt of a task.
@@ -184,17 +207,25 @@ pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) -> ! {
         let process = current();
         if between_call_and_kernel(process.regs.rip) {
             // Nobody is to see a program there, least of all a signal's frame: its call has been made.
-            complete_entry(process);
+            let masked = match process.regs.rip {
+                LINUX_ENTRY => gate::DEPRIVILEGED_MASK,
+                _ => gate::DIRECT_MASK,
+            };
+            complete_entry(process, process.regs.rip, masked);
+        } else if is_stray(process) {
+            stray(process, process.regs.rip);
         } else {
             process.regs.orig_rax = u64::MAX;
         }
     } else if vector == 14 && cr2 == gate::syscall_entry() && current().regs.rip == cr2 {
         // Where CPL0 is interpreted, `syscall` jumps to LSTAR still at CPL3 and faults there.
-        complete_entry(current());
+        complete_entry(current(), cr2, gate::DIRECT_MASK);
     } else {
         let process = current();
         process.regs.orig_rax = u64::MAX;
-        if vector == 14 {
+        if is_stray(process) {
+            stray(process, process.regs.rip);
+        } else if vector == 14 {
             page_fault(process, cr2, code);
         } else {
             exception(process, vector, code);

@@ -86,8 +86,37 @@ global_asm!(
     ".quad stacks_page - KBASE + 0x63",
     ".fill 507, 8, 0",
 
+    // What Linux programs have instead: they make no kernel calls, so nothing is at the
+    // trampoline but, in the deprivileged gate, what LSTAR leads to.
+    ".globl pml4_program_direct",
+    "pml4_program_direct:",
+    ".quad pdpt_program_direct - KBASE + 0x67",
+    ".globl pml4_program_deprivileged",
+    "pml4_program_deprivileged:",
+    ".quad pdpt_program_deprivileged - KBASE + 0x67",
+    ".balign 4096",
+    "pdpt_program_direct:",
+    ".fill 510, 8, 0",
+    ".quad pd_physical - KBASE + 0x63",
+    ".quad pd_gate_program - KBASE + 0x67",
+    "pdpt_program_deprivileged:",
+    ".fill 511, 8, 0",
+    ".quad pd_gate_program - KBASE + 0x67",
+    "pd_gate_program:",
+    ".fill 511, 8, 0",
+    ".quad pt_gate_program - KBASE + 0x67",
+    ".globl pt_gate_program",
+    "pt_gate_program:",
+    ".quad trampoline_program - KBASE + 0x25",
+    ".quad gate_physical + 0x21",
+    ".quad idt_page - KBASE + 0x63",
+    ".quad tables_page - KBASE + 0x63",
+    ".quad stacks_page - KBASE + 0x63",
+    ".fill 507, 8, 0",
+
     // The trampolines: kernel calls at 0; in the deprivileged gate LSTAR points to 16, where
-    // a Linux `syscall` arrives still at CPL3.
+    // a `syscall` arrives still at CPL3. Elsewhere a program finds an instruction that faults
+    // (`hlt`).
     ".globl trampoline_direct",
     "trampoline_direct:",
     "syscall",
@@ -99,6 +128,10 @@ global_asm!(
     ".balign 16, 0xcc",
     "int3",
     ".balign 4096, 0xcc",
+    "trampoline_program:",
+    ".fill 16, 1, 0xf4",
+    "int3",
+    ".balign 4096, 0xf4",
 
     // GDT (at TABLES) and TSS.
     "tables_page:",
@@ -202,14 +235,12 @@ global_asm!(
     "movl $({trampoline_linux} & 0xffffffff), %eax",
     "1:",
     "wrmsr",
-    "movl $0xc0000084, %ecx", // SFMASK: all but the fixed bit
-    "movl $0x257fd5, %eax",
+    "movl $0xc0000084, %ecx", // SFMASK
+    "movl ${direct_mask}, %eax",
     "xorl %edx, %edx",
     "testl %esi, %esi",
     "jz 1f",
-    // In the deprivileged gate the trampoline runs as the task: it must keep interrupts and
-    // needs only single-stepping off.
-    "movl $0x100, %eax",
+    "movl ${deprivileged_mask}, %eax",
     "1:",
     "wrmsr",
     "testl %esi, %esi",
@@ -240,6 +271,8 @@ global_asm!(
     tables = const TABLES,
     idt = const IDT,
     trampoline_linux = const abi::kernel::TRAMPOLINE + 16,
+    direct_mask = const super::gate::DIRECT_MASK,
+    deprivileged_mask = const super::gate::DEPRIVILEGED_MASK,
     exit_stack = const EXIT_STACK_TOP,
     user_ss = const USER_SS,
     user_cs = const USER_CS,

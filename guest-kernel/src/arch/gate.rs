@@ -346,6 +346,12 @@ pub fn entered() {
     INSIDE.set(GATE_BYTE.get());
 }
 
+/// Flags that `syscall` clears (SFMASK) in the direct gate: all but the fixed bit.
+pub const DIRECT_MASK: u64 = 0x25_7fd5;
+/// And in the deprivileged gate, where the trampoline runs as the task: it must keep interrupts and
+/// needs only single-stepping off.
+pub const DEPRIVILEGED_MASK: u64 = 0x100;
+
 /// Where LSTAR points in the direct gate.
 pub fn syscall_entry() -> u64 {
     &raw const entry_syscall as u64
@@ -404,13 +410,16 @@ pub fn init(gate: Gate) {
             frame.write_volatile([rip, USER_CS, 2, rsp, USER_SS]);
         }
         if gate == Gate::Direct {
-            // Tasks and kernel share the direct trampoline page.
+            // Services and kernel share the direct trampoline page; programs have none, for their
+            // calls come to the kernel straight away.
             unsafe extern "C" {
                 static mut pt_gate_task: [u64; 512];
+                static mut pt_gate_program: [u64; 512];
                 static trampoline_direct: u8;
             }
             pt_gate_task[0] =
                 (&raw const trampoline_direct as u64 - super::layout::KERNEL_BASE) | 0x25;
+            pt_gate_program[0] = 0;
             asm!("invlpg [{0}]", in(reg) super::layout::GATE, options(nostack, preserves_flags));
         }
     }

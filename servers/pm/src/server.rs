@@ -65,7 +65,7 @@ pub struct Pm<S> {
     /// Unknown calls that were named, a bit each.
     pub named: [u64; 8],
     armed: u64,
-    refused: Refused,
+    pub(crate) refused: Refused,
 }
 
 impl<S: System> Pm<S> {
@@ -198,7 +198,9 @@ impl<S: System> Pm<S> {
             pm::OutOfMemory::KIND => with(message, |m| self.out_of_memory(m)),
             pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
             pm::Raise::KIND => with(message, |m: pm::Raise| {
-                if let Some(slot) = self.table.slot_of(m.who) {
+                if crate::signal::set::is_signal(m.signal)
+                    && let Some(slot) = self.table.slot_of(m.who)
+                {
                     let (pid, uid) = self.pid_and_user(slot);
                     let _ = self.send_thread(slot, Info::from_process(m.signal, 0, pid, uid));
                 }
