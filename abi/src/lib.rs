@@ -29,8 +29,10 @@ pub mod message;
 pub mod point;
 pub mod policy;
 pub mod proto;
+pub mod role;
 pub mod routes;
 pub mod sabotage;
+pub mod senders;
 pub mod trace;
 pub mod tunable;
 

@@ -14,6 +14,7 @@ use abi::errno::result_to_word;
 use abi::kernel::{Exception, KernelNotify};
 use abi::message::reply_message;
 use abi::proto::{pm, rs};
+use abi::senders::{Line, Refusal, Refused};
 use abi::{Class, Endpoint, Errno, Message, Request};
 
 /// What the run specification says that PM needs.
@@ -64,6 +65,7 @@ pub struct Pm<S> {
     /// Unknown calls that were named, a bit each.
     pub named: [u64; 8],
     armed: u64,
+    pub(crate) refused: Refused,
 }
 
 impl<S: System> Pm<S> {
@@ -83,6 +85,7 @@ impl<S: System> Pm<S> {
             next_space: 1,
             named: [0; 8],
             armed: 0,
+            refused: Refused::new(),
             boot,
         }
     }
@@ -157,10 +160,26 @@ impl<S: System> Pm<S> {
         Some((who, answer))
     }
 
+    /// A message of the protocol may not be sent by its sender, or is none.
+    fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
+        if self.refused.count() {
+            let line = Line {
+                source,
+                message,
+                refusal,
+            };
+            self.sys.log(format_args!("{line}"));
+        }
+    }
+
     fn request(&mut self, source: Endpoint, message: &Message) -> Message {
+        if let Err(refusal) = pm::admit(source, Class::Call, message.kind) {
+            self.refuse(source, message, refusal);
+            return Message::error(refusal.errno());
+        }
         match message.kind {
             pm::DebugCopy::KIND => answer(message, |m| self.debug_copy(source, m)),
-            pm::StartInit::KIND if source == Endpoint::RS => reply_message(self.start_init()),
+            pm::StartInit::KIND => reply_message(self.start_init()),
             pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
             pm::OomScore::KIND => answer(message, |m| self.oom_score(m)),
             pm::SetOomAdjust::KIND => answer(message, |m| self.set_oom_adjust(m)),
@@ -175,21 +194,15 @@ impl<S: System> Pm<S> {
         }
     }
 
-    /// A one-way message. Who may send which is the protocol's list: VFS says what became of a program's calls, VM
-    /// what became of its memory, and the console's driver sends signals to groups and ends the run. Anything else is
-    /// dropped.
+    /// A one-way message. What its sender may not send is dropped.
     fn posted(&mut self, source: Endpoint, message: &Message) {
-        let sender = match message.kind {
-            pm::FaultSignal::KIND | pm::OutOfMemory::KIND | rs::Faulted::KIND => {
-                source == Endpoint::VM
-            }
-            pm::RaiseGroup::KIND | pm::HangUp::KIND | pm::EndRun::KIND => {
-                self.boot.console == Some(source)
-            }
-            _ => source == Endpoint::VFS,
+        // That RS itself has faulted VM tells PM.
+        let admit = match message.kind {
+            rs::Faulted::KIND => rs::admit,
+            _ => pm::admit,
         };
-        if !sender {
-            return;
+        if let Err(refusal) = admit(source, Class::Post, message.kind) {
+            return self.refuse(source, message, refusal);
         }
         match message.kind {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
@@ -201,7 +214,9 @@ impl<S: System> Pm<S> {
             pm::OutOfMemory::KIND => with(message, |m| self.out_of_memory(m)),
             pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
             pm::Raise::KIND => with(message, |m: pm::Raise| {
-                if let Some(slot) = self.table.slot_of(m.who) {
+                if crate::signal::set::is_signal(m.signal)
+                    && let Some(slot) = self.table.slot_of(m.who)
+                {
                     let (pid, uid) = self.pid_and_user(slot);
                     let _ = self.send_thread(slot, Info::from_process(m.signal, 0, pid, uid));
                 }

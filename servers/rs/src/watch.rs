@@ -12,7 +12,7 @@ use abi::proto::{fs, pm, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Request};
 use core::fmt::Arguments;
 use rt::ipc::{self, Received};
-use rt::{kernel, outbox};
+use rt::{gate, kernel, outbox};
 
 use crate::devices::{self, Devices};
 use crate::services::{Endpoints, Id, SERVICES, Service};
@@ -130,6 +130,9 @@ impl<'a> Watch<'a> {
     fn handle(&mut self, received: &Received) {
         let source = received.source;
         let message = &received.message;
+        if !gate::admits(received) {
+            return;
+        }
         match received.class {
             Class::Kernel => {
                 let bits = KernelNotify::from_bits_truncate(message.words[0]);
@@ -147,18 +150,16 @@ impl<'a> Watch<'a> {
                     format_args!("exception {vector} (code {code:#x}) at {rip:#x}"),
                 );
             }
-            Class::Post
-                if source == self.endpoints[Id::Proc as usize] && message.kind == Crash::KIND =>
-            {
+            Class::Post if message.kind == Crash::KIND => {
                 if let Some(r) = Crash::decode(message) {
                     self.crash(&[r.name, r.name2].concat());
                 }
             }
             Class::Post if message.kind == Started::KIND => self.report(source, message),
-            Class::Post if source == Endpoint::VFS && message.kind == Mounted::KIND => {
+            Class::Post if message.kind == Mounted::KIND => {
                 self.mounted = Mounted::decode(message);
             }
-            Class::Post if source == Endpoint::VM && message.kind == Faulted::KIND => {
+            Class::Post if message.kind == Faulted::KIND => {
                 if let Some(r) = Faulted::decode(message) {
                     self.died(
                         r.who,
@@ -314,11 +315,15 @@ impl<'a> Watch<'a> {
     ) -> Result<(), Errno> {
         let needed = [Id::Root, Id::Disk].map(|id| self.endpoints[id as usize]);
         loop {
+            let received = self.receive();
+            if !gate::admits(&received) {
+                continue;
+            }
             let Received {
                 source,
                 class,
                 message,
-            } = self.receive();
+            } = received;
             match class {
                 Class::Kernel => {
                     let bits = KernelNotify::from_bits_truncate(message.words[0]);

@@ -18,6 +18,7 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, rs, vfs, vm};
+use abi::senders::{Line, Refusal};
 use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
@@ -72,15 +73,31 @@ impl Vfs {
         });
     }
 
+    /// A message of the protocol may not be sent by its sender, or is none.
+    fn refuse(&self, source: Endpoint, message: &Message, refusal: Refusal) {
+        let mut refused = self.refused.get();
+        if refused.count() {
+            let line = Line {
+                source,
+                message,
+                refusal,
+            };
+            self.machine.log(format_args!("{line}"));
+        }
+        self.refused.set(refused);
+    }
+
     /// A call: the reply, unless a task will give it.
     fn call(self: &Rc<Self>, source: Endpoint, message: &Message) -> Option<Message> {
-        let from_pm = source == Endpoint::PM;
-        let from_rs = source == Endpoint::RS;
+        if let Err(refusal) = vfs::admit(source, Class::Call, message.kind) {
+            self.refuse(source, message, refusal);
+            return Some(Message::error(refusal.errno()));
+        }
         Some(match message.kind {
-            vfs::Fork::KIND if from_pm => answer(message, |r| self.fork(r)),
-            vfs::Exit::KIND if from_pm => answer(message, |r: vfs::Exit| self.exit(r.who)),
-            vfs::SetIds::KIND if from_pm => answer(message, |r| self.set_ids(r)),
-            vfs::SetFileLimit::KIND if from_pm => answer(message, |r: vfs::SetFileLimit| {
+            vfs::Fork::KIND => answer(message, |r| self.fork(r)),
+            vfs::Exit::KIND => answer(message, |r: vfs::Exit| self.exit(r.who)),
+            vfs::SetIds::KIND => answer(message, |r| self.set_ids(r)),
+            vfs::SetFileLimit::KIND => answer(message, |r: vfs::SetFileLimit| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.files().set_limit(r.files);
                 let processes = self.processes.borrow();
@@ -89,30 +106,28 @@ impl Vfs {
                 }
                 Ok(())
             }),
-            vfs::SetFixedLayout::KIND if from_pm => answer(message, |r: vfs::SetFixedLayout| {
+            vfs::SetFixedLayout::KIND => answer(message, |r: vfs::SetFixedLayout| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.fixed_layout.set(r.fixed);
                 Ok(())
             }),
-            vfs::SetExecFault::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetExecFault| {
-                    let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                    process.exec_fault.set(r.step, Errno(r.errno));
-                    Ok(())
-                })
-            }
+            vfs::SetExecFault::KIND => answer(message, |r: vfs::SetExecFault| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                process.exec_fault.set(r.step, Errno(r.errno));
+                Ok(())
+            }),
             vfs::ExecFault::KIND => answer(message, |r: vfs::ExecFault| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 let step = process.exec_fault.left();
                 Ok(vfs::ExecFaultStep { step })
             }),
-            vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
-            vfs::SetJob::KIND if from_pm => answer(message, |r: vfs::SetJob| {
+            vfs::SetGroups::KIND => answer(message, |r| self.set_groups(source, r)),
+            vfs::SetJob::KIND => answer(message, |r: vfs::SetJob| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.job.set(r.job);
                 Ok(())
             }),
-            vfs::Driver::KIND if from_rs => answer(message, |r: vfs::Driver| {
+            vfs::Driver::KIND => answer(message, |r: vfs::Driver| {
                 let peer = Peer::new(r.driver, &self.machine, &self.questions);
                 let driver = Rc::new(Driver::new(peer, r.major));
                 let drivers = if r.block {
@@ -129,7 +144,7 @@ impl Vfs {
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
             vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
             vfs::VfsLocks::KIND => answer(message, |_: vfs::VfsLocks| Ok(self.locks())),
-            vfs::DropCaches::KIND if self.is_proc(source) => {
+            vfs::DropCaches::KIND => {
                 let Some(request) = vfs::DropCaches::decode(message) else {
                     return Some(Message::error(Errno::EINVAL));
                 };
@@ -144,12 +159,10 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
-            vfs::SetExecBackend::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetExecBackend| {
-                    self.exec.backend.set(r.backend);
-                    Ok(())
-                })
-            }
+            vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
+                self.exec.backend.set(r.backend);
+                Ok(())
+            }),
             vfs::GetExecBackend::KIND => answer(message, |_: vfs::GetExecBackend| {
                 let backend = self.exec.backend.get();
                 Ok(vfs::ExecBackendNow { backend })
@@ -158,17 +171,13 @@ impl Vfs {
                 let value = self.accounts.get(r.which)?;
                 Ok(vfs::TunableValue { value })
             }),
-            vfs::SetTunable::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetTunable| {
-                    self.accounts.set(r.which, r.value)
-                })
-            }
-            vfs::SetExecTrace::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetExecTrace| {
-                    self.exec.trace.set(r.on);
-                    Ok(())
-                })
-            }
+            vfs::SetTunable::KIND => answer(message, |r: vfs::SetTunable| {
+                self.accounts.set(r.which, r.value)
+            }),
+            vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
+                self.exec.trace.set(r.on);
+                Ok(())
+            }),
             vfs::ExecTrace::KIND => answer(message, |r: vfs::ExecTrace| {
                 let text = self.exec.trace.text(&*self.machine);
                 let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
@@ -183,8 +192,9 @@ impl Vfs {
 
     /// A one-way message.
     fn posted(self: &Rc<Self>, source: Endpoint, message: &Message) {
-        let from_vm = source == Endpoint::VM;
-        let from_pm = source == Endpoint::PM;
+        if let Err(refusal) = vfs::admit(source, Class::Post, message.kind) {
+            return self.refuse(source, message, refusal);
+        }
         match message.kind {
             vfs::Done::KIND => {
                 if let Some(r) = vfs::Done::decode(message) {
@@ -193,7 +203,7 @@ impl Vfs {
                     self.questions.answer(source, r.txn, value);
                 }
             }
-            vfs::MemoryHandled::KIND if from_vm => {
+            vfs::MemoryHandled::KIND => {
                 if let Some(r) = vfs::MemoryHandled::decode(message) {
                     let status = result_to_word(r.status.map(|()| 0));
                     // Who asked for a range may do with its beginning.
@@ -206,7 +216,7 @@ impl Vfs {
                     sabotage::repaired(self);
                 }
             }
-            vfs::PageIn::KIND if from_vm => {
+            vfs::PageIn::KIND => {
                 if let Some(r) = vfs::PageIn::decode(message) {
                     let this = self.clone();
                     let file = Serving::file(r.dev, r.ino);
@@ -215,7 +225,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::FdLookup::KIND if from_vm => {
+            vfs::FdLookup::KIND => {
                 if let Some(r) = vfs::FdLookup::decode(message) {
                     let this = self.clone();
                     self.spawn_for(r.who, message.kind, 0, async move {
@@ -223,7 +233,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::PagesWritten::KIND if from_vm => {
+            vfs::PagesWritten::KIND => {
                 if let Some(r) = vfs::PagesWritten::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
@@ -236,7 +246,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::SyncFile::KIND if from_vm => {
+            vfs::SyncFile::KIND => {
                 if let Some(r) = vfs::SyncFile::decode(message) {
                     let this = self.clone();
                     let file = Serving::file(r.dev, r.ino);
@@ -245,7 +255,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::Mount::KIND if source == Endpoint::RS => {
+            vfs::Mount::KIND => {
                 if let Some(r) = vfs::Mount::decode(message) {
                     let this = self.clone();
                     self.spawner.spawn(async move {
@@ -261,12 +271,12 @@ impl Vfs {
                     });
                 }
             }
-            vfs::Died::KIND if source == Endpoint::RS => {
+            vfs::Died::KIND => {
                 if let Some(r) = vfs::Died::decode(message) {
                     self.died(r.who);
                 }
             }
-            vfs::MapClose::KIND if from_vm => {
+            vfs::MapClose::KIND => {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
@@ -275,21 +285,21 @@ impl Vfs {
                     }
                 }
             }
-            vfs::Interrupt::KIND if from_pm => {
+            vfs::Interrupt::KIND => {
                 if let Some(r) = vfs::Interrupt::decode(message)
                     && let Some(process) = self.process(r.who)
                 {
                     process.interrupt.raise();
                 }
             }
-            vfs::ExecInit::KIND if from_pm => {
+            vfs::ExecInit::KIND => {
                 if let Some(r) = vfs::ExecInit::decode(message) {
                     let this = self.clone();
                     let task = Box::pin(exec::exec_init(this, r.who, r.pid));
                     self.spawn_for(source, message.kind, 0, task);
                 }
             }
-            vfs::SyncAll::KIND if from_pm || source == Endpoint::RS => {
+            vfs::SyncAll::KIND => {
                 if let Some(r) = vfs::SyncAll::decode(message) {
                     let this = self.clone();
                     self.spawn_for(source, message.kind, 0, async move {

@@ -14,6 +14,7 @@ use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
 use abi::boot::{RunHeader, RunSpec, run_flags};
+use abi::senders::Refused;
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
@@ -93,6 +94,8 @@ pub struct Vfs {
     pub accounts: Accounts,
     /// Leak checks.
     pub counters: Rc<Counters>,
+    /// Messages that were refused.
+    pub refused: Cell<Refused>,
 }
 
 impl Vfs {
@@ -121,6 +124,7 @@ impl Vfs {
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
             accounts: Accounts::new(machine.memory()),
             counters: Rc::default(),
+            refused: Cell::default(),
             machine,
         })
     }
@@ -138,19 +142,6 @@ impl Vfs {
             let mut detached = detached.iter().filter_map(Weak::upgrade);
             detached.find(|m| m.dev == dev)
         })
-    }
-
-    /// Whether this is proc, through whose files root sets what is the whole machine's.
-    pub fn is_proc(&self, source: Endpoint) -> bool {
-        let of = |m: &Mount| m.is_proc() && m.peer.endpoint == source;
-        let detached = || {
-            self.detached
-                .borrow()
-                .iter()
-                .filter_map(Weak::upgrade)
-                .any(|m| of(&m))
-        };
-        self.mounts.borrow().iter().any(|m| of(m)) || detached()
     }
 
     /// The root file system.

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::ipc::{self, Received};
 use crate::mishap::Mishap;
-use crate::{copy, outbox};
+use crate::{copy, gate, outbox};
 
 /// The requests that [`Mishap`] can name.
 const REQUESTS: [(&str, u64); 16] = [
@@ -90,6 +90,9 @@ fn accept<'a>(
     scratch: &'a mut Scratch,
     received: &Received,
 ) -> Option<(u64, Result<Answer<'a>>)> {
+    if !gate::admits(received) {
+        return None;
+    }
     match received.class {
         // VFS or VM is gone, and RS ends the machine: what was written is not to be lost with it.
         Class::Post
@@ -104,7 +107,7 @@ fn accept<'a>(
             }
             None
         }
-        Class::Post if received.source == Endpoint::VFS => {
+        Class::Post => {
             let message = &received.message;
             // Every request starts with its transaction; 0 wants no answer.
             let txn = message.words[0];
