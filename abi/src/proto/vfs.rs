@@ -108,6 +108,10 @@ protocol! {
         uids: (u32, u32),
         /// Real and effective group.
         gids: (u32, u32),
+        /// File system user and group (setfsuid(2)).
+        fs: (u32, u32),
+        /// Effective capabilities ([`crate::capability`]).
+        capabilities: u64,
     };
     /// Supplementary groups changed: `count` u32 at `grant` of PM.
     SetGroups = 9 {
