@@ -16,6 +16,7 @@
 extern crate std;
 
 pub mod boot;
+pub mod capability;
 pub mod clock;
 pub mod endpoint;
 pub mod errno;

@@ -116,6 +116,10 @@ protocol! {
         uids: (u32, u32),
         /// Real and effective group.
         gids: (u32, u32),
+        /// File system user and group (setfsuid(2)).
+        fs: (u32, u32),
+        /// Effective capabilities ([`crate::capability`]).
+        capabilities: u64,
         /// Its user has more processes than its RLIMIT_NPROC: it executes nothing before
         /// [`crate::proto::pm::MayExec`] says so.
         crowded: bool,

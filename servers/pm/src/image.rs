@@ -139,8 +139,7 @@ impl<S: System> Pm<S> {
         process.set_id_exec = false;
         process.traced_by = None;
         let was_root = process.ids.is_root();
-        process.ids.user.adopt(done.ids.0);
-        process.ids.group.adopt(done.ids.1);
+        process.ids.adopt(done.ids.0, done.ids.1);
         let own = process.ids.user.is_own() && process.ids.group.is_own();
         process.dumpable = own && done.flags & 2 == 0;
         let stopped = process.stopped.is_some();
@@ -283,6 +282,8 @@ impl<S: System> Pm<S> {
             return;
         };
         let (user, group) = (process.ids.user, process.ids.group);
+        let fs = (process.ids.file_user, process.ids.file_group);
+        let capabilities = process.ids.capabilities.effective;
         let crowded = process.crowded;
         for slot in process.threads.clone() {
             if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
@@ -290,6 +291,8 @@ impl<S: System> Pm<S> {
                     who,
                     uids: (user.real, user.effective),
                     gids: (group.real, group.effective),
+                    fs,
+                    capabilities,
                     crowded,
                 };
                 let _ = self.sys.call(Endpoint::VFS, request);

@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod calls;
+pub mod capabilities;
 pub mod exit;
 pub mod fork;
 pub mod futex;

@@ -168,11 +168,13 @@ impl Vfs {
                 Ok(vfs::ExecBackendNow { backend })
             }),
             vfs::Tunable::KIND => answer(message, |r: vfs::Tunable| {
-                let value = self.accounts.get(r.which)?;
+                let protected = self.protections.get(r.which);
+                let value = protected.map_or_else(|| self.accounts.get(r.which), Ok)?;
                 Ok(vfs::TunableValue { value })
             }),
             vfs::SetTunable::KIND => answer(message, |r: vfs::SetTunable| {
-                self.accounts.set(r.which, r.value)
+                let protected = self.protections.set(r.which, r.value);
+                protected.unwrap_or_else(|| self.accounts.set(r.which, r.value))
             }),
             vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
                 self.exec.trace.set(r.on);
@@ -373,8 +375,12 @@ impl Vfs {
             euid: r.uids.1,
             gid: r.gids.0,
             egid: r.gids.1,
+            fsuid: r.fs.0,
+            fsgid: r.fs.1,
+            capabilities: r.capabilities,
         });
         process.crowded.set(r.crowded);
+        process.credential.set(self.counters.unique());
         Ok(())
     }
 
@@ -392,6 +398,7 @@ impl Vfs {
             .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
         *process.groups.borrow_mut() = groups.into();
+        process.credential.set(self.counters.unique());
         Ok(())
     }
 

@@ -38,6 +38,7 @@ pub mod poll;
 pub mod process;
 mod queries;
 pub mod random;
+pub mod rights;
 pub mod sabotage;
 mod serving;
 pub mod socket;

@@ -220,6 +220,10 @@ impl Caller {
             if links > LINKS_MAX {
                 return Err(Errno::ELOOP);
             }
+            if is_last {
+                let protections = &self.vfs.protections;
+                protections.may_follow_link(&credentials, &directory, &child)?;
+            }
             if let Some(file) = self.descriptor_link(&directory, name)? {
                 // /proc says who may look.
                 self.read_link(&child).await?;

@@ -10,6 +10,7 @@ use crate::mounting::Types;
 use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
 use crate::random::Random;
+use crate::rights::Protections;
 use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
@@ -92,6 +93,8 @@ pub struct Vfs {
     pub absent: Option<Absent>,
     /// What programs make it keep.
     pub accounts: Accounts,
+    /// What of other users' files in shared directories is kept from programs.
+    pub protections: Protections,
     /// Leak checks.
     pub counters: Rc<Counters>,
     /// Messages that were refused.
@@ -123,6 +126,7 @@ impl Vfs {
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
             accounts: Accounts::new(machine.memory()),
+            protections: Protections::default(),
             counters: Rc::default(),
             refused: Cell::default(),
             machine,

@@ -160,6 +160,26 @@ pub const GLOBAL: &[Entry] = &[
         G::Tunable(tunable::PIPE_USER_PAGES_HARD),
     ),
     (
+        SYS_FS,
+        "protected_hardlinks",
+        G::Tunable(tunable::PROTECTED_HARDLINKS),
+    ),
+    (
+        SYS_FS,
+        "protected_symlinks",
+        G::Tunable(tunable::PROTECTED_SYMLINKS),
+    ),
+    (
+        SYS_FS,
+        "protected_fifos",
+        G::Tunable(tunable::PROTECTED_FIFOS),
+    ),
+    (
+        SYS_FS,
+        "protected_regular",
+        G::Tunable(tunable::PROTECTED_REGULAR),
+    ),
+    (
         SYS_EPOLL,
         "max_user_watches",
         G::Tunable(tunable::MAX_USER_WATCHES),

@@ -314,8 +314,9 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
     });
     let mut ids = c.process.ids.get();
     let set_id = adopted != (ids.euid, ids.egid);
-    (ids.euid, ids.egid) = adopted;
+    ids.adopt(adopted);
     c.process.ids.set(ids);
+    c.process.credential.set(c.vfs.counters.unique());
     if set_id {
         c.process.fixed_layout.set(false);
     }
@@ -336,7 +337,7 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
 /// What ps calls the process: the last component of its path, fifteen bytes.
 fn name(program: &Program) -> ([u8; 8], [u8; 8]) {
     let last = match &program.place {
-        Some(place) if program.path.is_empty() => &*place.name,
+        Some(place) if program.by_descriptor => &*place.name,
         _ => program.path.rsplit(|&b| b == b'/').next().unwrap_or(b""),
     };
     let mut bytes = [0; 16];

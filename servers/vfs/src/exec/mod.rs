@@ -19,7 +19,7 @@ pub use fault::Fault;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE, READ};
-use crate::calls::{Args, readwrite};
+use crate::calls::{Args, fd, readwrite};
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
 use crate::transfer::Memory;
@@ -28,6 +28,7 @@ use crate::vnode::{Executing, Place, Vnode};
 use abi::Errno;
 use abi::exec::ExecBackend;
 use abi::fs::Attributes;
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use arguments::Strings;
@@ -44,8 +45,12 @@ const SCRIPTS_MAX: usize = 5;
 pub struct Program {
     vnode: Rc<Vnode>,
     place: Option<Place>,
-    /// As the caller named it (AT_EXECFN).
+    /// As the caller named it (AT_EXECFN), or how a program gets at what it named by descriptor.
     path: Vec<u8>,
+    /// It was named by a descriptor alone.
+    by_descriptor: bool,
+    /// That descriptor closes with the exec: no interpreter will find the file.
+    path_closes: bool,
     arguments: Strings,
     environment: Strings,
 }
@@ -88,9 +93,12 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     drop(pages);
     c.exec_step()?;
 
-    let (vnode, place) = if path.is_empty() && flags & u64::from(linux::AT_EMPTY_PATH) != 0 {
+    let by_descriptor = path.is_empty() && flags & u64::from(linux::AT_EMPTY_PATH) != 0;
+    let (vnode, place) = if by_descriptor && fd(dirfd) != linux::AT_FDCWD {
         let file = c.file(dirfd)?;
         (file.vnode.clone().ok_or(Errno::EACCES)?, file.place.clone())
+    } else if by_descriptor {
+        return Err(Errno::EACCES);
     } else {
         let follow = if flags & u64::from(linux::AT_SYMLINK_NOFOLLOW) != 0 {
             Follow::No
@@ -109,10 +117,22 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         }
         (vnode, place)
     };
+    let mut path_closes = false;
+    let path = if fd(dirfd) == linux::AT_FDCWD || path.starts_with(b"/") {
+        path
+    } else {
+        let descriptor = c.process.files().descriptor(fd(dirfd))?;
+        path_closes = descriptor.close_on_exec;
+        let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        let directory = format!("/dev/fd/{}", fd(dirfd));
+        [directory.as_bytes(), separator, &path].concat()
+    };
     let program = Program {
         vnode,
         place,
         path,
+        by_descriptor,
+        path_closes,
         arguments,
         environment,
     };
@@ -138,6 +158,9 @@ pub async fn run(c: &Caller, mut program: Program) -> Result<(), Errno> {
         };
         c.exec_step()?;
         let line = line?;
+        if program.path_closes {
+            return Err(Errno::ENOENT);
+        }
         // The interpreter gets its argument and the script's path instead of argv[0].
         let mut front: Vec<&[u8]> = Vec::with_capacity(3);
         front.push(line.interpreter);

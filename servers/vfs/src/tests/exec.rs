@@ -364,12 +364,7 @@ fn a_dynamic_program_starts_in_its_linker() {
     for (offset, mappable) in [(0x200, true), (0x1fff, true), (0x2ff0, false)] {
         let mut w = dynamic_world(&dynamic(b"/lib/ld.so\0", offset));
         w.fs.mappable = mappable;
-        let ids = crate::process::Ids {
-            uid: 7,
-            euid: 7,
-            gid: 7,
-            egid: 7,
-        };
+        let ids = crate::process::Ids::of(7, 7);
         w.vfs.process(PROGRAM).unwrap().ids.set(ids);
         assert_eq!(exec(&mut w, "/prog", &["prog"]), None);
         let done = done(&mut w);
@@ -418,12 +413,7 @@ fn a_linker_that_cannot_run_leaves_the_caller_alone() {
 
 #[test]
 fn set_id_programs_change_ids_where_they_may() {
-    let user = crate::process::Ids {
-        uid: 7,
-        euid: 7,
-        gid: 7,
-        egid: 7,
-    };
+    let user = crate::process::Ids::of(7, 7);
     // Mode, mount flags, path; what is adopted, and AT_SECURE.
     let nosuid = u64::from(linux::MS_NOSUID);
     let cases = [
