@@ -405,6 +405,20 @@ protocol! {
         /// Inode.
         ino: u64,
     };
+    /// *Posted* by VM: make a hole of a part of a file (madvise's MADV_REMOVE). Answered by
+    /// [`crate::proto::vm::SyncDone`].
+    PunchFile = 46 {
+        /// Transaction.
+        txn: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// First byte, page aligned.
+        offset: u64,
+        /// Bytes, page multiple.
+        len: u64,
+    };
 }
 
 impl MapClose {
