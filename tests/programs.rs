@@ -189,6 +189,25 @@ fn halves_on_tmpfs() {
 }
 
 #[test]
+fn holes_under_kvm() {
+    compare_program(Platform::Kvm, "holes", &[]);
+}
+
+#[test]
+fn holes_under_qemu() {
+    compare_program(Platform::Qemu, "holes", &[]);
+}
+
+#[test]
+fn holes_on_tmpfs() {
+    Platform::Kvm.require();
+    let root = Root::new().program("holes");
+    Run::new(&["/bin/holes"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");

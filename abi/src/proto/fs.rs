@@ -306,6 +306,33 @@ protocol! {
         /// Its length.
         len: u64,
     };
+    /// fallocate(2). Done: a = bytes from `offset` on that were dealt with, 0 never: for what is left
+    /// it is asked again; b = new size. `EOPNOTSUPP`, `ENOSPC`, `EFBIG`.
+    #[from(VFS)]
+    post Allocate = 22 {
+        /// Transaction.
+        txn: u64,
+        /// Inode of a regular file.
+        ino: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// Linux's FALLOC_FL_*.
+        mode: u32,
+    };
+    /// Where the next hole or the next data are. Done: a = position. `ENXIO` behind the last.
+    #[from(VFS)]
+    post Seek = 23 {
+        /// Transaction.
+        txn: u64,
+        /// Inode of a regular file.
+        ino: u64,
+        /// From here.
+        offset: u64,
+        /// A hole (SEEK_HOLE) or data (SEEK_DATA). The end of the file is a hole.
+        hole: bool,
+    };
     /// Forgets what is on the disk as well: clean pages with `data`, clean metadata with `names`.
     /// Done: a = pages.
     #[from(VFS)]

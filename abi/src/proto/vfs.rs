@@ -451,6 +451,21 @@ protocol! {
         /// Inode.
         ino: u64,
     };
+    /// *Posted* by VM: make a hole of a part of a file (madvise's MADV_REMOVE). Answered by
+    /// [`crate::proto::vm::SyncDone`].
+    #[from(VM)]
+    post PunchFile = 46 {
+        /// Transaction.
+        txn: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// First byte, page aligned.
+        offset: u64,
+        /// Bytes, page multiple.
+        len: u64,
+    };
 }
 
 impl MapClose {

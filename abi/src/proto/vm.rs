@@ -225,10 +225,11 @@ protocol! {
         /// File offset, page aligned.
         offset: u64,
     };
-    /// Takes the pages of a file from `offset` on, rounded up to a page, from the cache and from all
-    /// who map them (truncation, free of an inode), private copies included; who touches the
-    /// memory next faults, and the file system is asked. Of a whole device, whose file system is
-    /// gone or begins, private mappings stay.
+    /// Takes the pages of a file between `offset`, rounded up to a page, and `end` from the cache and
+    /// from all who map them; who touches the memory next faults, and the file system is asked.
+    /// Private copies go too where the file ends (truncation, free of an inode), and stay where
+    /// it goes on (a hole). Of a whole device, whose file system is gone or begins, all private
+    /// mappings stay.
     #[from(FILES, VFS)]
     call CacheForget = 15 {
         /// Device.
@@ -237,6 +238,8 @@ protocol! {
         ino: u64,
         /// First file offset.
         offset: u64,
+        /// One past the last, page aligned; `u64::MAX` where the file ends.
+        end: u64,
     };
     /// Gives the caller a private page at `addr` instead of one that is in the cache, contents
     /// undefined, so that the caller may reuse the address for another file page.
@@ -452,7 +455,8 @@ protocol! {
         /// Frames.
         frames: u64,
     };
-    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`].
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`] and
+    /// [`crate::proto::vfs::PunchFile`].
     #[from(VFS)]
     post SyncDone = 31 {
         /// Transaction.

@@ -257,6 +257,15 @@ impl Vfs {
                     });
                 }
             }
+            vfs::PunchFile::KIND => {
+                if let Some(r) = vfs::PunchFile::decode(message) {
+                    let this = self.clone();
+                    let file = Serving::file(r.dev, r.ino);
+                    self.spawn_for(source, message.kind, file, async move {
+                        this.punch_file(r).await;
+                    });
+                }
+            }
             vfs::Mount::KIND => {
                 if let Some(r) = vfs::Mount::decode(message) {
                     let this = self.clone();
@@ -332,8 +341,12 @@ impl Vfs {
             .iter()
             .filter(|m| m.peer.endpoint == who)
         {
-            let (dev, ino, offset) = (mount.dev, u64::MAX, 0);
-            let all = vm::CacheForget { dev, ino, offset };
+            let all = vm::CacheForget {
+                dev: mount.dev,
+                ino: u64::MAX,
+                offset: 0,
+                end: u64::MAX,
+            };
             let _ = self.machine.call_vm(all.encode());
         }
         // Pollers see that its devices are no more.

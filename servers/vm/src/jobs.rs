@@ -71,6 +71,8 @@ struct Waiting {
     jobs: Vec<Job>,
     /// Pages before and after it that were asked for, too.
     around: (u64, u64),
+    /// The page was taken from the file since: what came may be gone again.
+    withdrawn: bool,
 }
 
 /// Pages that VFS was asked for.
@@ -81,6 +83,12 @@ pub struct PageIns {
 }
 
 impl PageIns {
+    /// Notes that pages were taken from their files.
+    pub(crate) fn withdraw(&mut self, gone: impl Fn(&Key) -> bool) {
+        let gone = self.waiting.iter_mut().filter(|(key, _)| gone(key));
+        gone.for_each(|(_, waiting)| waiting.withdrawn = true);
+    }
+
     /// Requests outstanding.
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -246,7 +254,12 @@ impl Server {
         let txn = self.new_txn();
         let around = self.pages_around(&job, key);
         let jobs = alloc::vec![job];
-        self.page_ins.waiting.insert(key, Waiting { jobs, around });
+        let waiting = Waiting {
+            jobs,
+            around,
+            withdrawn: false,
+        };
+        self.page_ins.waiting.insert(key, waiting);
         self.page_ins.keys.insert(txn, key);
         let request = vfs::PageIn {
             txn,
@@ -265,10 +278,20 @@ impl Server {
         let Some(key) = self.page_ins.keys.remove(&done.txn) else {
             return;
         };
-        let Some(Waiting { jobs, around }) = self.page_ins.waiting.remove(&key) else {
+        let Some(waiting) = self.page_ins.waiting.remove(&key) else {
             return;
         };
-        for job in jobs {
+        let Waiting {
+            jobs,
+            around,
+            withdrawn,
+        } = waiting;
+        for mut job in jobs {
+            // Once more for each time that it was taken: behind a new end of the file the answer
+            // says so, in a hole there is another page.
+            if withdrawn {
+                job.asked = None;
+            }
             match done.status {
                 Ok(()) => {
                     self.enter_around(&job, key, around);

@@ -439,6 +439,7 @@ impl Server {
             | linux::MADV_PAGEOUT
             | linux::MADV_POPULATE_READ
             | linux::MADV_POPULATE_WRITE
+            | linux::MADV_REMOVE
             | linux::MADV_DONTNEED_LOCKED => None,
             linux::MADV_DONTFORK => Some((Flags::NO_FORK, true)),
             linux::MADV_DOFORK => Some((Flags::NO_FORK, false)),
@@ -452,6 +453,9 @@ impl Server {
         }
         if end > USER_END {
             return Err(Errno::ENOMEM);
+        }
+        if advice == linux::MADV_REMOVE {
+            return self.remove_range(source, start, end);
         }
         let (space, pool) = self.space(source)?;
         if matches!(advice, linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED) {

@@ -182,6 +182,15 @@ pub trait FileSystem {
     fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
         Ok(())
     }
+    /// fallocate(2) with Linux's FALLOC_FL_* in `mode`: how many bytes from `offset` on were dealt with,
+    /// and the file's size then.
+    fn allocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Result<(u64, u64)> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Where from `offset` on the next hole is, or the next data; `ENXIO` when there is none.
+    fn seek(&mut self, ino: u64, offset: u64, hole: bool) -> Result<u64> {
+        Err(Errno::EOPNOTSUPP)
+    }
     /// Forgets what is on the disk as well: file pages, or what is known of inodes and names;
     /// returns how many pages.
     fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {

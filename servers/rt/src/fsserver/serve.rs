@@ -13,7 +13,7 @@ use crate::mishap::Mishap;
 use crate::{copy, gate, outbox};
 
 /// The requests that [`Mishap`] can name.
-const REQUESTS: [(&str, u64); 16] = [
+const REQUESTS: [(&str, u64); 18] = [
     ("super", fs::ReadSuper::KIND),
     ("lookup", fs::Lookup::KIND),
     ("read", fs::Read::KIND),
@@ -30,6 +30,8 @@ const REQUESTS: [(&str, u64); 16] = [
     ("statfs", fs::Statfs::KIND),
     ("sync", fs::Sync::KIND),
     ("peek", fs::Peek::KIND),
+    ("allocate", fs::Allocate::KIND),
+    ("seek", fs::Seek::KIND),
 ];
 
 /// Announces to RS what became of the start, and serves VFS for ever.
@@ -356,6 +358,16 @@ impl Scratch {
             fs::PagesWritten::KIND => {
                 let r: fs::PagesWritten = decode(message)?;
                 files.pages_written(r.ino, r.offset, r.len).map(nothing)
+            }
+            fs::Allocate::KIND => {
+                let r: fs::Allocate = decode(message)?;
+                let (done, size) = files.allocate(r.ino, r.offset, r.len, r.mode)?;
+                Ok([done, size, 0, 0, 0])
+            }
+            fs::Seek::KIND => {
+                let r: fs::Seek = decode(message)?;
+                let position = files.seek(r.ino, r.offset, r.hole)?;
+                Ok([position, 0, 0, 0, 0])
             }
             fs::DropCaches::KIND => {
                 let r: fs::DropCaches = decode(message)?;

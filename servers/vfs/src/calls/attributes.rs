@@ -96,33 +96,6 @@ pub async fn ftruncate(c: &Caller, a: Args) -> Result<u64, Errno> {
     set_size(c, &vnode, size).await
 }
 
-/// fallocate(2): only its effect on the size.
-pub async fn fallocate(c: &Caller, a: Args) -> Result<u64, Errno> {
-    let (offset, len) = (a[2] as i64, a[3] as i64);
-    if offset < 0 || len <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    let file = c.file(a[0])?;
-    file.check_writable()?;
-    let vnode = match (&file.kind, &file.vnode) {
-        (Kind::File, Some(vnode)) => vnode.clone(),
-        (Kind::Pipe(_) | Kind::Socket(_), _) => return Err(Errno::ESPIPE),
-        _ => return Err(Errno::ENODEV),
-    };
-    let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
-    match a[1] as u32 {
-        0 => {
-            if c.attributes(&vnode).await?.size < end {
-                set_size(c, &vnode, end).await?;
-            } else {
-                c.remove_privs(&vnode).await?;
-            }
-            Ok(0)
-        }
-        _ => Err(Errno::EOPNOTSUPP),
-    }
-}
-
 async fn change_mode(c: &Caller, vnode: &Vnode, mode: u64) -> Result<u64, Errno> {
     if vnode.is_link() {
         return Err(Errno::EOPNOTSUPP);

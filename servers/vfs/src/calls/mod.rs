@@ -5,6 +5,7 @@ pub mod control;
 pub mod descriptors;
 pub mod directories;
 pub mod epoll;
+pub mod holes;
 pub mod information;
 pub mod memory_file;
 pub mod messages;
@@ -151,7 +152,7 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
 
         nr::__NR_truncate => Box::pin(attributes::truncate(c, a)),
         nr::__NR_ftruncate => Box::pin(attributes::ftruncate(c, a)),
-        nr::__NR_fallocate => Box::pin(attributes::fallocate(c, a)),
+        nr::__NR_fallocate => Box::pin(holes::fallocate(c, a)),
         nr::__NR_chmod => Box::pin(attributes::chmod(c, cwd, a[0], a[1], 0)),
         nr::__NR_fchmod => Box::pin(attributes::fchmod(c, a)),
         nr::__NR_fchmodat => Box::pin(attributes::chmod(c, a[0], a[1], a[2], 0)),

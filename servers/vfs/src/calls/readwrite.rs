@@ -1,6 +1,6 @@
 //! read(2), write(2) and their relatives.
 
-use super::{Args, sockets};
+use super::{Args, holes, sockets};
 use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::machine::Access;
@@ -486,15 +486,16 @@ pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
         linux::SEEK_SET => 0,
         linux::SEEK_CUR => file.position(),
         linux::SEEK_END => size,
-        // A file without holes, as far as anybody can tell.
         linux::SEEK_DATA | linux::SEEK_HOLE => {
             if by < 0 || by as u64 >= size {
                 return Err(Errno::ENXIO);
             }
-            let position = if a[2] as u32 == linux::SEEK_DATA {
-                by as u64
-            } else {
-                size
+            let hole = a[2] as u32 == linux::SEEK_HOLE;
+            let position = match vnode.filter(|v| v.is_regular()) {
+                Some(vnode) => holes::seek(c, vnode, by as u64, hole).await?,
+                // Without holes.
+                None if hole => size,
+                None => by as u64,
             };
             file.set_position(position);
             return Ok(position);

@@ -478,6 +478,7 @@ fn cache_pages_are_the_file_systems_own() {
         dev: DEV,
         ino: 8,
         offset: 0,
+        end: u64::MAX,
     };
     machine.call(FS, forget).unwrap();
     assert_eq!(machine.call(FS, map), Err(Errno::ENOENT));
@@ -546,6 +547,7 @@ fn a_forgotten_page_stays_with_those_who_map_it() {
         dev: DEV,
         ino: u64::MAX,
         offset: 0,
+        end: u64::MAX,
     };
     machine.call(FS, forget).unwrap();
     assert_eq!(machine.read(INIT, at), Ok(byte(1, 0)));

@@ -31,6 +31,10 @@ const WRITE_BACK_NS: u64 = 5_000_000_000;
 const MS_RDONLY: u64 = 1;
 const MS_NOATIME: u64 = 1024;
 
+/// Linux's fallocate(2) modes; a hole never changes the size.
+const KEEP_SIZE: u32 = 1;
+const PUNCH_HOLE: u32 = 3;
+
 /// A mounted disk.
 struct Server {
     volume: Volume<Disk, SharedPages>,
@@ -370,6 +374,25 @@ impl FileSystem for Server {
         // What could not be taken over is lost: VM cannot keep it for ever.
         self.volume.store_mut().taken_over(ino, offset, len);
         result
+    }
+
+    fn allocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Result<(u64, u64)> {
+        self.change();
+        let ino = inode(ino)?;
+        let done = match mode {
+            0 => self.volume.reserve(ino, offset, len, false)?,
+            KEEP_SIZE => self.volume.reserve(ino, offset, len, true)?,
+            PUNCH_HOLE => {
+                self.volume.punch(ino, offset, len)?;
+                len
+            }
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        Ok((done, self.volume.attributes(ino)?.size))
+    }
+
+    fn seek(&mut self, ino: u64, offset: u64, hole: bool) -> Result<u64> {
+        self.volume.seek(inode(ino)?, offset, hole)
     }
 
     fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {

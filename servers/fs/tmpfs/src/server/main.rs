@@ -30,6 +30,10 @@ const DEFAULT_SIZE: u64 = 16 << 20;
 const MS_RDONLY: u64 = 1;
 const MS_NOATIME: u64 = 1024;
 
+/// Linux's fallocate(2) modes; a hole never changes the size.
+const KEEP_SIZE: u32 = 1;
+const PUNCH_HOLE: u32 = 3;
+
 /// Each file system's inode numbers have its own number from this bit on.
 const NUMBER: u32 = 40;
 
@@ -320,6 +324,21 @@ impl FileSystem for Server {
 
     fn peek(&mut self, ino: u64, offset: u64, _around: (u64, u64)) -> Result<()> {
         self.files(ino)?.publish(ino, offset)
+    }
+
+    fn allocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Result<(u64, u64)> {
+        let files = self.stamped(ino)?;
+        match mode {
+            0 => files.reserve(ino, offset, len, false)?,
+            KEEP_SIZE => files.reserve(ino, offset, len, true)?,
+            PUNCH_HOLE => files.punch(ino, offset, len)?,
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        Ok((len, files.attributes(ino)?.size))
+    }
+
+    fn seek(&mut self, ino: u64, offset: u64, hole: bool) -> Result<u64> {
+        self.files(ino)?.seek(ino, offset, hole)
     }
 
     fn drop_caches(&mut self, data: bool, _names: bool) -> Result<u64> {
