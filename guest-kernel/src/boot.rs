@@ -54,6 +54,8 @@ unsafe extern "C" {
     static mut pml4_direct: [u64; 512];
     static mut pml4_deprivileged: [u64; 512];
     static pml4_task_deprivileged: [u64; 512];
+    static pml4_program_direct: u64;
+    static pml4_program_deprivileged: u64;
     static pdpt_physical: u8;
 }
 
@@ -68,11 +70,13 @@ pub fn command_line() -> &'static [u8] {
     COMMAND_LINE.get()
 }
 
-/// Entry `index` (256..512) of every task's top-level table.
-pub fn task_entry(index: usize) -> u64 {
+/// Entry `index` (256..512) of the top-level table of a service, or of a Linux `program`.
+pub fn task_entry(index: usize, program: bool) -> u64 {
     // SAFETY: constant tables; the index is masked.
     unsafe {
         match sched::gate() {
+            Gate::Direct if program && index == 511 => pml4_program_direct,
+            Gate::Deprivileged if program && index == 511 => pml4_program_deprivileged,
             Gate::Direct => (*(&raw const pml4_direct))[index & 511],
             Gate::Deprivileged => (*(&raw const pml4_task_deprivileged))[index & 511],
         }
@@ -324,7 +328,7 @@ fn start_vm() {
                 (image + page * PAGE) | 0x67;
         }
         for (index, entry) in tables[0].iter_mut().enumerate().skip(256) {
-            *entry = task_entry(index);
+            *entry = task_entry(index, false);
         }
         physical(&tables[0])
     };

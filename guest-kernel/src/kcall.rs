@@ -2,18 +2,13 @@
 
 use crate::arch::{fpu, layout, machine};
 use crate::copy::{self, Operand};
-use crate::process::{self, Calls, MAX_PROCESSES, Process};
+use crate::process::{self, Calls, FIXED_FLAG, MAX_PROCESSES, Process};
 use crate::sched::{self, block, counters, unblock};
 use crate::transfer::{self, Outcome, Stop};
 use crate::{boot, clock, ipc, lab, memory, trap};
 use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END, resume, rts};
 use abi::trace::{Decision, Kind};
 use abi::{Class, Endpoint, Errno};
-
-/// Of rflags: an exception after one instruction.
-const TRAP_FLAG: u64 = 1 << 8;
-/// Of rflags: always set.
-const FIXED_FLAG: u64 = 1 << 1;
 
 /// Serves the call in `caller`'s registers.
 pub fn dispatch(caller: &mut Process) {
@@ -259,7 +254,8 @@ fn get_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     let process = process::find(who)?;
     sched::release_of(process);
     // A copy: the process may be the caller.
-    let regs = process.regs;
+    let mut regs = process.regs;
+    regs.rflags |= FIXED_FLAG;
     transfer::give(caller, address, &regs)
 }
 
@@ -281,18 +277,18 @@ fn set_routes(caller: &mut Process, address: u64) -> Outcome {
 fn set_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     let regs: Registers = transfer::own_struct(caller, address)?;
     let canonical = |address: u64| !(1 << 47..!0 << 47).contains(&address);
-    if regs.rip >= USER_END || !canonical(regs.fs_base) || !canonical(regs.gs_base) {
+    // Behind the user's half it will fault.
+    if ![regs.rip, regs.fs_base, regs.gs_base]
+        .into_iter()
+        .all(canonical)
+    {
         return Err(Errno::EINVAL.into());
     }
     let process = process::find(who)?;
     sched::release_of(process);
     process.regs = regs;
     process.set_rflags(regs.rflags);
-    if regs.rflags & TRAP_FLAG != 0 {
-        // Left by iretq, after which one instruction is executed: after sysretq, which rcx and r11
-        // may allow, it would trap at once. The processor sets the fixed bit again.
-        process.regs.rflags &= !FIXED_FLAG;
-    }
+    process.step_over();
     Ok(0)
 }
 
@@ -373,7 +369,8 @@ fn set_space(who: Endpoint, pml4: u64) -> Outcome {
         return Ok(0);
     }
     for index in 256..512 {
-        memory::write_word(pml4 + index * 8, boot::task_entry(index as usize));
+        let entry = boot::task_entry(index as usize, process.linux());
+        memory::write_word(pml4 + index * 8, entry);
     }
     if core::ptr::eq(process, sched::current()) {
         sched::reload_space();

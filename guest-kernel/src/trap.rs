@@ -6,15 +6,21 @@ use crate::kcall;
 use crate::process::{self, Calls, Process};
 use crate::sched::{self, counters, current};
 use crate::{clock, copy, fatal, ipc, lab, modify};
-use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, USER_END, rts};
+use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, rts};
 use abi::trace::Kind;
 use abi::{Class, Endpoint, Errno, PAGE};
 
 /// Return addresses of the trampoline's two trap instructions.
 const AFTER_SYSCALL: u64 = TRAMPOLINE + 2;
 const AFTER_BREAKPOINT: u64 = TRAMPOLINE + 1;
-/// Return address of the breakpoint to which LSTAR leads in the deprivileged gate.
-const AFTER_LINUX: u64 = TRAMPOLINE + 17;
+/// Of rflags: interrupts come. A task cannot clear it; `syscall` does.
+const INTERRUPT_FLAG: u64 = 1 << 9;
+
+/// Vectors of exceptions.
+const DEBUG: u64 = 1;
+const UNDEFINED: u64 = 6;
+const PROTECTION: u64 = 13;
+const PAGE_FAULT: u64 = 14;
 
 static ROUTES: Global<[u8; 512]> = Global::new([LinuxRoute::Pm as u8; 512]);
 static BOUND: Global<[Endpoint; layout::LINES as usize]> =
@@ -66,35 +72,29 @@ pub extern "C" fn on_syscall() -> ! {
     leave()
 }
 
-/// The deprivileged gate's `int3`: a kernel call, a Linux call that LSTAR led to the
-/// trampoline, or a breakpoint of the program's own.
+/// The deprivileged gate's `int3`: a kernel call, or a breakpoint of the program's own.
 pub extern "C" fn on_breakpoint() -> ! {
     counters().visits += 1;
     let caller = current();
-    match caller.regs.rip {
-        AFTER_BREAKPOINT => trampoline_call(caller),
-        AFTER_LINUX => complete_entry(caller),
-        _ => {
-            caller.regs.orig_rax = u64::MAX;
-            exception(caller, layout::VECTOR_CALL, 0);
-        }
+    if caller.regs.rip == AFTER_BREAKPOINT {
+        trampoline_call(caller);
+    } else {
+        caller.regs.orig_rax = u64::MAX;
+        exception(caller, layout::VECTOR_CALL, 0);
     }
     leave()
 }
 
 /// Completes the `syscall` of a task that the processor has led to LSTAR while still at CPL3: its next instruction is
-/// the one that rcx names. A task that jumped to LSTAR itself has only made a call; what it put into rcx and r11 is
-/// harmless once checked.
+/// the one that rcx names.
 #[inline(always)]
 fn complete_entry(caller: &mut Process) {
     caller.regs.rip = caller.regs.rcx;
     caller.set_rflags(caller.regs.r11);
-    if caller.regs.rip < USER_END {
-        linux_call(caller);
-    } else if caller.regs.rip == AFTER_SYSCALL {
+    if caller.regs.rip == AFTER_SYSCALL {
         trampoline_call(caller);
     } else {
-        exception(caller, 13, 0);
+        linux_call(caller);
     }
 }
 
@@ -121,7 +121,7 @@ fn linux_call(caller: &mut Process) {
 #[inline(never)]
 fn other_call(caller: &mut Process) {
     if !caller.linux() {
-        return exception(caller, 6, 0);
+        return exception(caller, UNDEFINED, 0);
     }
     caller.entering = true;
     caller.regs.rax = Errno::ENOSYS.to_word();
@@ -168,39 +168,40 @@ fn send_call(caller: &mut Process, number: u64) {
     }
 }
 
-/// Whether a task that stands at `rip` has executed `syscall` and not yet come to the kernel: LSTAR leads to code at
-/// CPL3 in the deprivileged gate, and an interrupt may come before its first instruction.
-#[inline]
-fn between_call_and_kernel(rip: u64) -> bool {
-    rip == AFTER_LINUX - 1 || rip == gate::syscall_entry()
-}
-
 /// A fault or an interrupt of a task.
 pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) -> ! {
     gate::entered();
     counters().visits += 1;
+    let process = current();
+    if vector == PAGE_FAULT && cr2 == gate::linux_entry() && is_entering(process, cr2) {
+        complete_entry(process);
+        leave();
+    }
+    let called = core::mem::replace(&mut process.regs.orig_rax, u64::MAX) != u64::MAX;
+    if vector == DEBUG && called && process.regs.rip == process.regs.rcx {
+        // `sysretq` has put the program's own trap flag back, and it traps before an instruction.
+        process.step_over();
+        leave();
+    }
+    let foreign = gate::code_selector() != layout::USER_CS;
     if vector >= layout::VECTOR_TIMER {
         interrupt(vector);
-        let process = current();
-        if between_call_and_kernel(process.regs.rip) {
-            // Nobody is to see a program there, least of all a signal's frame: its call has been made.
-            complete_entry(process);
-        } else {
-            process.regs.orig_rax = u64::MAX;
+        if foreign {
+            exception(current(), PROTECTION, 0);
         }
-    } else if vector == 14 && cr2 == gate::syscall_entry() && current().regs.rip == cr2 {
-        // Where CPL0 is interpreted, `syscall` jumps to LSTAR still at CPL3 and faults there.
-        complete_entry(current());
+    } else if vector == PAGE_FAULT && !foreign {
+        page_fault(process, cr2, code);
     } else {
-        let process = current();
-        process.regs.orig_rax = u64::MAX;
-        if vector == 14 {
-            page_fault(process, cr2, code);
-        } else {
-            exception(process, vector, code);
-        }
+        exception(process, vector, code);
     }
     leave()
+}
+
+/// Whether a task has executed `syscall`: where CPL0 is interpreted that jumps to LSTAR still at CPL3 and faults there.
+/// A task that jumps there itself, whatever is in its registers, has interrupts on.
+#[inline(always)]
+fn is_entering(task: &Process, entry: u64) -> bool {
+    task.regs.rip == entry && task.regs.rflags & INTERRUPT_FLAG == 0
 }
 
 /// An interrupt while nobody ran.
@@ -289,8 +290,15 @@ fn as_processors_say(cr3: u64, fault: &mut PageFault) {
 }
 
 /// Any other exception: PM makes a signal of it, or RS learns that a service failed.
-fn exception(process: &mut Process, vector: u64, code: u64) {
+fn exception(process: &mut Process, mut vector: u64, mut code: u64) {
     let rip = process.regs.rip;
+    if gate::code_selector() != layout::USER_CS {
+        // Code that is not ours to run: the registers that it would go on with are not those of
+        // its mode.
+        (vector, code) = (PROTECTION, 0);
+    } else if vector == UNDEFINED {
+        (vector, code) = refused(process).unwrap_or((vector, code));
+    }
     let to = if process.linux() {
         Endpoint::PM
     } else {
@@ -308,6 +316,19 @@ fn exception(process: &mut Process, vector: u64, code: u64) {
             "process {:?} took exception {vector} (code {code:#x}) at {rip:#x}",
             process.endpoint
         );
+    }
+}
+
+/// The exception of a software interrupt that only the kernel may raise, and of `sysenter` where there is none: a host
+/// that interprets CPL0 says that it does not know the instruction.
+#[cold]
+fn refused(process: &Process) -> Option<(u64, u64)> {
+    let mut bytes = [0; 2];
+    copy::read_slice(process.cr3, process.regs.rip, &mut bytes).ok()?;
+    match bytes {
+        [0xcd, number] => Some((PROTECTION, number as u64 * 8 + 2)),
+        [0x0f, 0x34] => Some((PROTECTION, 0)),
+        _ => None,
     }
 }
 

@@ -81,13 +81,39 @@ global_asm!(
     "pt_gate_task:",
     ".quad trampoline_deprivileged - KBASE + 0x25",
     ".quad gate_physical + 0x21",
-    ".quad idt_page - KBASE + 0x63",
+    ".quad idt_task_page - KBASE + 0x63",
     ".quad tables_page - KBASE + 0x63",
     ".quad stacks_page - KBASE + 0x63",
     ".fill 507, 8, 0",
 
-    // The trampolines: kernel calls at 0; in the deprivileged gate LSTAR points to 16, where
-    // a Linux `syscall` arrives still at CPL3.
+    // Entry 511 of Linux programs: they make no kernel calls and have no trampoline. What else
+    // is there is the processor's.
+    ".globl pml4_program_direct",
+    "pml4_program_direct:",
+    ".quad pdpt_program_direct - KBASE + 0x67",
+    ".globl pml4_program_deprivileged",
+    "pml4_program_deprivileged:",
+    ".quad pdpt_program_deprivileged - KBASE + 0x67",
+    ".balign 4096",
+    "pdpt_program_direct:",
+    ".fill 510, 8, 0",
+    ".quad pd_physical - KBASE + 0x63",
+    ".quad pd_gate_program - KBASE + 0x67",
+    "pdpt_program_deprivileged:",
+    ".fill 511, 8, 0",
+    ".quad pd_gate_program - KBASE + 0x67",
+    "pd_gate_program:",
+    ".fill 511, 8, 0",
+    ".quad pt_gate_program - KBASE + 0x67",
+    "pt_gate_program:",
+    ".quad 0",
+    ".quad gate_physical + 0x21",
+    ".quad idt_task_page - KBASE + 0x63",
+    ".quad tables_page - KBASE + 0x63",
+    ".quad stacks_page - KBASE + 0x63",
+    ".fill 507, 8, 0",
+
+    // The trampolines: kernel calls.
     ".globl trampoline_direct",
     "trampoline_direct:",
     "syscall",
@@ -96,8 +122,6 @@ global_asm!(
     "trampoline_deprivileged:",
     "int3",
     "ret",
-    ".balign 16, 0xcc",
-    "int3",
     ".balign 4096, 0xcc",
 
     // GDT (at TABLES) and TSS.
@@ -106,7 +130,7 @@ global_asm!(
     ".quad 0x00af9b000000ffff", // 0x08 kernel code
     ".quad 0x00cf93000000ffff", // 0x10 kernel data
     ".quad 0",                  // 0x18
-    ".quad 0x00cffb000000ffff", // 0x20 user code, 32 bit (sysret's unused half)
+    ".quad 0",                  // 0x20 user code, 32 bit (sysret's other half): nobody runs such
     ".quad 0x00cff3000000ffff", // 0x28 user data
     ".quad 0x00affb000000ffff", // 0x30 user code
     ".quad ((({tss}) & 0xffffff) << 16) | (((({tss}) >> 24) & 0xff) << 56) | 0x890000000067", // 0x38 TSS
@@ -118,6 +142,9 @@ global_asm!(
     ".word 0, 104",
     ".balign 4096",
     "idt_page:",
+    ".fill 512, 8, 0",
+    ".globl idt_task_page",
+    "idt_task_page:",
     ".fill 512, 8, 0",
     "stacks_page:",
     ".fill 512, 8, 0",
@@ -199,18 +226,14 @@ global_asm!(
     "movl $(entry_syscall - KBASE + 0x80000000), %eax",
     "testl %esi, %esi",
     "jz 1f",
-    "movl $({trampoline_linux} & 0xffffffff), %eax",
+    "movl $({linux_entry} & 0xffffffff), %eax",
     "1:",
     "wrmsr",
-    "movl $0xc0000084, %ecx", // SFMASK: all but the fixed bit
+    // SFMASK: all but the fixed bit. Where `syscall` does not change the CPL no interrupt comes
+    // either before it has led to the kernel, and only it can have cleared IF at CPL3.
+    "movl $0xc0000084, %ecx",
     "movl $0x257fd5, %eax",
     "xorl %edx, %edx",
-    "testl %esi, %esi",
-    "jz 1f",
-    // In the deprivileged gate the trampoline runs as the task: it must keep interrupts and
-    // needs only single-stepping off.
-    "movl $0x100, %eax",
-    "1:",
     "wrmsr",
     "testl %esi, %esi",
     "jnz 2f",
@@ -239,7 +262,7 @@ global_asm!(
     magic = const abi::lab::GATE_MAGIC,
     tables = const TABLES,
     idt = const IDT,
-    trampoline_linux = const abi::kernel::TRAMPOLINE + 16,
+    linux_entry = const super::layout::LINUX_ENTRY,
     exit_stack = const EXIT_STACK_TOP,
     user_ss = const USER_SS,
     user_cs = const USER_CS,

@@ -18,6 +18,7 @@ mod rows;
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
 use abi::kernel::{
     Ipc, Kcall, PRIV_COPY_ANY, PRIV_LINUX, PRIV_MAGIC, PRIV_PHYSICAL, Privileges, SafeCopy,
+    VM_WINDOW,
 };
 use abi::{Class, Endpoint};
 use core::fmt::Write;
@@ -92,6 +93,22 @@ fn report(name: &str, ticks: u64, user: u64, visits: u64) {
     kernel::log(line.text());
 }
 
+/// A top-level table of its own with what this address space has: a program's upper half is not a service's. Its physical
+/// address.
+fn copied(table: u64) -> u64 {
+    #[repr(C, align(4096))]
+    struct Table([u64; 512]);
+    static mut TABLE: Table = Table([0; 512]);
+    let ours = (VM_WINDOW + table) as *const u64;
+    let at = &raw mut TABLE;
+    for index in 0..256 {
+        // SAFETY: a page table, seen through the window; and a table that nobody else uses yet.
+        unsafe { (*at).0[index] = ours.add(index).read_volatile() };
+    }
+    let args = [Endpoint::SELF.0 as u64, at as u64, 0, 0, 0];
+    check("umap", kernel::kcall(Kcall::Umap, args))
+}
+
 /// Another process in this address space.
 fn spawn(name: &str, linux: bool, stack: usize, entry: extern "C" fn() -> !) -> Endpoint {
     let who = check("create", kernel::proc_create(name, linux));
@@ -107,7 +124,8 @@ fn spawn(name: &str, linux: bool, stack: usize, entry: extern "C" fn() -> !) -> 
         }
     };
     check("privileges", kernel::proc_priv(who, &privileges));
-    check("address space", kernel::set_address_space(who, own.cr3));
+    let table = if linux { copied(own.cr3) } else { own.cr3 };
+    check("address space", kernel::set_address_space(who, table));
     let top = &raw const STACKS as u64 + (stack * STACK) as u64;
     let rip = entry as *const () as u64;
     check("start", kernel::proc_start(who, rip, top - 8, 0));
