@@ -32,6 +32,26 @@ fn interrupted_under_qemu() {
 }
 
 #[test]
+fn forged_under_kvm() {
+    compare_program(Platform::Kvm, "forged", &[]);
+}
+
+#[test]
+fn forged_under_qemu() {
+    compare_program(Platform::Qemu, "forged", &[]);
+}
+
+#[test]
+fn storms_under_kvm() {
+    compare_program(Platform::Kvm, "storms", &["200"]);
+}
+
+#[test]
+fn storms_under_qemu() {
+    compare_program(Platform::Qemu, "storms", &["200"]);
+}
+
+#[test]
 fn stepped_under_kvm() {
     compare_program(Platform::Kvm, "stepped", &["few"]);
 }

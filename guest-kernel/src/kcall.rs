@@ -233,10 +233,11 @@ fn stop(who: Endpoint) -> Outcome {
     if process.entering {
         return Ok(StopState::Entering as u64);
     }
-    if process.flags & rts::FAULTING != 0
-        || matches!(process.class, Class::PageFault | Class::Exception)
-            && process.flags & rts::SENDING != 0
-    {
+    let event = process.flags & (rts::FAULTING | rts::SENDING) != 0;
+    if event && process.class == Class::Exception {
+        return Ok(StopState::Busy as u64 | (process.peer.0 as u64) << 8);
+    }
+    if event && process.class == Class::PageFault {
         return Ok(StopState::Faulting as u64);
     }
     if process.flags & rts::SENDING != 0 {
