@@ -178,9 +178,9 @@ pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) -> ! {
         leave();
     }
     let called = core::mem::replace(&mut process.regs.orig_rax, u64::MAX) != u64::MAX;
+    process.step_over();
     if vector == DEBUG && called && process.regs.rip == process.regs.rcx {
         // `sysretq` has put the program's own trap flag back, and it traps before an instruction.
-        process.step_over();
         leave();
     }
     let foreign = gate::code_selector() != layout::USER_CS;
