@@ -358,10 +358,11 @@ pub enum StopState {
     /// and its number in [`Registers::orig_rax`].
     Boundary = 0,
     /// A Linux call is with the server named in bits 8..: when it is answered the process is
-    /// at a boundary and PM gets [`KernelNotify::STOPPED`].
+    /// at a boundary and PM gets [`KernelNotify::STOPPED`]. Or PM is named, and an exception of
+    /// its own is on the way there: whatever else there is comes after that.
     Busy = 1,
-    /// Waiting for its page fault or exception to be answered; registers are those of the
-    /// faulting instruction and may be replaced.
+    /// Waiting for its page fault to be answered; registers are those of the faulting
+    /// instruction and may be replaced.
     Faulting = 2,
     /// Before a Linux call that is not sent yet ([`resume::ENTRY`]).
     Entering = 3,

@@ -2,7 +2,7 @@
 
 use crate::arch::{fpu, layout, machine};
 use crate::copy::{self, Operand};
-use crate::process::{self, Calls, MAX_PROCESSES, Process};
+use crate::process::{self, Calls, FIXED_FLAG, MAX_PROCESSES, Process};
 use crate::sched::{self, block, counters, unblock};
 use crate::transfer::{self, Outcome, Stop};
 use crate::{boot, clock, ipc, lab, memory, trap};
@@ -10,11 +10,6 @@ use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END
 use abi::role::{Role, Roles};
 use abi::trace::{Decision, Kind};
 use abi::{Class, Endpoint, Errno};
-
-/// Of rflags: an exception after one instruction.
-const TRAP_FLAG: u64 = 1 << 8;
-/// Of rflags: always set.
-const FIXED_FLAG: u64 = 1 << 1;
 
 /// Serves the call in `caller`'s registers.
 pub fn dispatch(caller: &mut Process) {
@@ -257,10 +252,11 @@ fn stop(caller: &Process, who: Endpoint) -> Outcome {
     if process.entering {
         return Ok(StopState::Entering as u64);
     }
-    if process.flags & rts::FAULTING != 0
-        || matches!(process.class, Class::PageFault | Class::Exception)
-            && process.flags & rts::SENDING != 0
-    {
+    let event = process.flags & (rts::FAULTING | rts::SENDING) != 0;
+    if event && process.class == Class::Exception {
+        return Ok(StopState::Busy as u64 | (process.peer.0 as u64) << 8);
+    }
+    if event && process.class == Class::PageFault {
         return Ok(StopState::Faulting as u64);
     }
     if process.flags & rts::SENDING != 0 {
@@ -278,7 +274,8 @@ fn get_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     let process = subject(caller, who)?;
     sched::release_of(process);
     // A copy: the process may be the caller.
-    let regs = process.regs;
+    let mut regs = process.regs;
+    regs.rflags |= FIXED_FLAG;
     transfer::give(caller, address, &regs)
 }
 
@@ -305,18 +302,18 @@ fn set_routes(caller: &mut Process, address: u64) -> Outcome {
 fn set_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     let regs: Registers = transfer::own_struct(caller, address)?;
     let canonical = |address: u64| !(1 << 47..!0 << 47).contains(&address);
-    if regs.rip >= USER_END || !canonical(regs.fs_base) || !canonical(regs.gs_base) {
+    // Behind the user's half it will fault.
+    if ![regs.rip, regs.fs_base, regs.gs_base]
+        .into_iter()
+        .all(canonical)
+    {
         return Err(Errno::EINVAL.into());
     }
     let process = subject(caller, who)?;
     sched::release_of(process);
     process.regs = regs;
     process.set_rflags(regs.rflags);
-    if regs.rflags & TRAP_FLAG != 0 {
-        // Left by iretq, after which one instruction is executed: after sysretq, which rcx and r11
-        // may allow, it would trap at once. The processor sets the fixed bit again.
-        process.regs.rflags &= !FIXED_FLAG;
-    }
+    process.step_over();
     Ok(0)
 }
 

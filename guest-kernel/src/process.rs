@@ -10,6 +10,11 @@ use abi::{Class, Endpoint, Errno, Message};
 
 pub use abi::endpoint::MAX_PROCESSES;
 
+/// Of rflags: always set.
+pub const FIXED_FLAG: u64 = 1 << 1;
+/// Of rflags: an exception after one instruction.
+const TRAP_FLAG: u64 = 1 << 8;
+
 /// No node, no process.
 pub const NIL: u16 = u16::MAX;
 /// Scheduling priorities; 0 is the highest.
@@ -285,6 +290,15 @@ impl Process {
     pub fn set_rflags(&mut self, rflags: u64) {
         // CF PF AF ZF SF TF DF OF AC ID are the task's own; IF is always set.
         self.regs.rflags = rflags & 0x24_0dd5 | 0x202;
+    }
+
+    /// When it steps it is left to by iretq, after which one instruction is executed: after sysretq,
+    /// which rcx and r11 may allow, it would trap at once. The processor sets the fixed bit again.
+    #[inline(always)]
+    pub fn step_over(&mut self) {
+        if self.regs.rflags & TRAP_FLAG != 0 {
+            self.regs.rflags &= !FIXED_FLAG;
+        }
     }
 
     /// Fresh registers.

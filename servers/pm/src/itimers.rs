@@ -122,7 +122,11 @@ impl<S: System> Pm<S> {
             0 => [0; 4],
             address => self.read_words(caller.who, address)?,
         };
-        let (period, value) = (microseconds([ps, pu])?, microseconds([vs, vu])?);
+        let (mut period, value) = (microseconds([ps, pu])?, microseconds([vs, vu])?);
+        if which == linux::ITIMER_REAL as usize && value == 0 {
+            // Linux keeps the period of a stopped timer only where it counts processor time.
+            period = 0;
+        }
         self.set_interval(caller.pid, which, value, period)?;
         self.write_interval(caller, a[2], old)?;
         Ok(0)
