@@ -188,6 +188,10 @@ impl<'a> Watch<'a> {
         let Some(index) = self.index(source) else {
             return;
         };
+        // It is said once: a service that serves can no longer give up for the machine.
+        if self.pending & 1 << index == 0 {
+            return;
+        }
         let status = Started::decode(message).map_or(-i64::from(Errno::EIO.0), |m| m.status);
         if status != 0 {
             let errno = abi::errno::result_from_word(status as u64)
