@@ -218,6 +218,16 @@ fn vectors_under_qemu() {
 }
 
 #[test]
+fn rights_under_kvm() {
+    compare_program(Platform::Kvm, "rights", &[]);
+}
+
+#[test]
+fn rights_under_qemu() {
+    compare_program(Platform::Qemu, "rights", &[]);
+}
+
+#[test]
 fn truncated_under_kvm() {
     compare_program(Platform::Kvm, "truncated", &[]);
 }

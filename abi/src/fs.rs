@@ -48,6 +48,24 @@ bitflags::bitflags! {
         const ATIME = 16;
         /// Modification time.
         const MTIME = 32;
+        /// Clears S_ISUID, after MODE (Linux's ATTR_KILL_SUID).
+        const KILL_SUID = 64;
+        /// Clears S_ISGID, after MODE (Linux's ATTR_KILL_SGID).
+        const KILL_SGID = 128;
+    }
+}
+
+impl SetMask {
+    /// `mode` without the bits that the mask clears.
+    pub const fn kill(self, mode: u32) -> u32 {
+        let mut mode = mode;
+        if self.contains(SetMask::KILL_SUID) {
+            mode &= !linux_raw_sys::general::S_ISUID;
+        }
+        if self.contains(SetMask::KILL_SGID) {
+            mode &= !linux_raw_sys::general::S_ISGID;
+        }
+        mode
     }
 }
 

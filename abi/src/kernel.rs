@@ -114,6 +114,10 @@ pub struct Exception {
 impl PageFault {
     /// Bit of the error code: the access was a write.
     pub const WRITE: u64 = 2;
+    /// Bit of the error code: at CPL3.
+    pub const USER: u64 = 4;
+    /// Bit of the error code: the access was an instruction fetch.
+    pub const FETCH: u64 = 16;
 
     /// As message words.
     pub const fn to_words(self) -> [u64; 7] {
@@ -133,7 +137,7 @@ impl PageFault {
     }
     /// Whether the access was an instruction fetch.
     pub const fn fetch(self) -> bool {
-        self.code & 16 != 0
+        self.code & Self::FETCH != 0
     }
 }
 
@@ -163,9 +167,11 @@ impl Exception {
 #[repr(u64)]
 pub enum Kcall {
     // -- processes
-    /// `(name_lo, name_hi, linux: bool) -> endpoint`: a new process, stopped, no address space, no
-    /// privileges. `EAGAIN` when the table is full. A `linux` process's `syscall`s are Linux
-    /// calls and its exceptions go to PM. Service slots are handed out from 1 up.
+    /// `(name_lo, name_hi, role) -> endpoint`: a new process of this [`crate::role::Role`], stopped,
+    /// no address space, no privileges. `EAGAIN` when the table is full, `EPERM` for a service
+    /// unless VM or RS asks. A program's `syscall`s are Linux calls and its exceptions go to PM.
+    /// Service slots are handed out from 1 up. What follows acts on services for VM and RS alone
+    /// (`EPERM`).
     ProcCreate = 0x100,
     /// `(parent) -> endpoint`: a stopped copy of a blocked Linux process (registers with
     /// rax = 0, FPU, FS/GS base), without an address space.
@@ -173,7 +179,7 @@ pub enum Kcall {
     /// `(endpoint)`: destroys a process: its queues, timers, memory requests. Peers waiting
     /// for it get `EDEADSRCDST`.
     ProcExit = 0x102,
-    /// `(endpoint, &Privileges)`.
+    /// `(endpoint, &Privileges)`. By VM and RS; a program never has any (`EPERM`).
     ProcPriv = 0x103,
     /// `(endpoint, rip, rsp, rdi)`: fresh registers and FPU, whatever the process waited for is
     /// forgotten, runnable.

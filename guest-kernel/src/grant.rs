@@ -37,11 +37,12 @@ impl From<Errno> for Refusal {
     }
 }
 
-/// The soft-fault mark of the entry that a caller named. Revoke returns it.
+/// The soft-fault mark of the entry that grants the memory and allows copies to fail: of an
+/// indirect chain the last, whose granter is the one that can have the page made present. Revoke
+/// returns it.
 #[derive(Clone, Copy)]
 pub struct Mark {
     granter: Endpoint,
-    entry: u64,
     id: i32,
 }
 
@@ -70,8 +71,6 @@ pub fn resolve(
 ) -> Result<Resolved, Refusal> {
     let user = grantee;
     let (mut grantee, mut granter, mut id) = (grantee, granter, id);
-    let (first_granter, first_id) = (granter, id);
-    let mut first = None;
     for _ in 0..=MAX_INDIRECT {
         let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
         let (address, sequence) = table_entry(owner, id)?;
@@ -81,7 +80,6 @@ pub fn resolve(
         });
         let absent = |_| Refusal::Absent(granter, address);
         let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(absent)?;
-        let first_address = *first.get_or_insert(address);
         let flags = Cpf::from_bits_retain(entry.flags);
         if !flags.contains(Cpf::USED | Cpf::VALID) || entry.sequence != sequence {
             return Err(Errno::EPERM.into());
@@ -110,11 +108,7 @@ pub fn resolve(
             subject,
             address: start,
             soft,
-            mark: Mark {
-                granter: first_granter,
-                entry: first_address,
-                id: first_id,
-            },
+            mark: Mark { granter, id },
         });
     }
     Err(Errno::ELOOP.into())
@@ -122,12 +116,15 @@ pub fn resolve(
 
 impl Mark {
     /// Marks the grant: a copy through it failed softly. The granter and the entry's address when
-    /// the entry is not resident; a dead granter needs no mark.
+    /// the entry is not resident; a dead granter, or one with a smaller table by now, needs no mark.
     pub fn set(&self) -> Result<(), (Endpoint, u64)> {
         let Ok(granter) = process::find(self.granter) else {
             return Ok(());
         };
-        let at = self.entry + offset_of!(GrantEntry, faulted) as u64;
-        copy::write_struct(granter.cr3, at, &self.id).map_err(|_| (self.granter, self.entry))
+        let Ok((entry, _)) = table_entry(granter, self.id) else {
+            return Ok(());
+        };
+        let at = entry + offset_of!(GrantEntry, faulted) as u64;
+        copy::write_struct(granter.cr3, at, &self.id).map_err(|_| (self.granter, entry))
     }
 }

@@ -5,6 +5,7 @@ use crate::global::Global;
 use crate::grant::Mark;
 use crate::lab;
 use abi::kernel::{Privileges, Registers, rts};
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message};
 
 pub use abi::endpoint::MAX_PROCESSES;
@@ -316,7 +317,8 @@ impl Process {
 
 /// A new process: stopped, without address space. Services take slots from 1 up, Linux
 /// processes from 32, so that a service's bit in a privilege table stays small and stable.
-pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno> {
+pub fn create(name: [u8; 16], role: Role) -> Result<&'static mut Process, Errno> {
+    let linux = role == Role::Program;
     let first = if linux { 32 } else { 1 };
     let free = (first..MAX_PROCESSES)
         .find(|&i| slot(i).flags & rts::FREE != 0)
@@ -325,7 +327,7 @@ pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno
     let process = slot(free);
     *process = Process {
         flags: rts::STOPPED | rts::NO_SPACE,
-        endpoint: Endpoint::new(free, process.generation),
+        endpoint: Endpoint::service(role, free, process.generation),
         priority: if linux { 6 } else { 3 },
         calls: if linux { Calls::Linux } else { Calls::None },
         name,

@@ -505,6 +505,9 @@ pub fn memset(
     if len == 0 {
         return Err(Errno::EDOM.into());
     }
+    if flags & !CP_FLAG_TRY != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let target = named_end(caller, endpoint, address)?;
     fill(caller, &target, len, pattern, Failure::of_flags(flags))
 }

@@ -26,6 +26,11 @@ static ROUTES: Global<[u8; 512]> = Global::new([LinuxRoute::Pm as u8; 512]);
 static BOUND: Global<[Endpoint; layout::LINES as usize]> =
     Global::new([Endpoint::NONE; layout::LINES as usize]);
 
+/// When the machine ends in any case, ns since boot; 0 while VM and RS live.
+static END: Global<u64> = Global::new(0);
+/// How long PM or RS may take: longer than they wait for file systems.
+const END_LIMIT_NS: u64 = 15_000_000_000;
+
 /// Replaces the Linux routing table.
 pub fn set_routes(routes: &[u8; 512]) {
     ROUTES.set(*routes);
@@ -229,11 +234,27 @@ fn interrupt(vector: u64) {
     }
 }
 
+/// VM or RS has died: somebody is about to save what can be saved and to end the machine. Without
+/// them that may come to nothing, so there is a limit.
+#[cold]
+fn expect_end() {
+    if END.get() == 0 {
+        END.set(clock::now() + END_LIMIT_NS);
+        clock::arm(END.get());
+    }
+}
+
 /// Fires the processes' timers that are due and arms the next. Turns end in `choose`.
 pub fn timers() {
     clock::fired();
     let now = clock::now();
     let mut next = u64::MAX;
+    if END.get() != 0 {
+        if END.get() <= now {
+            fatal!("VM or RS died and nobody ended the machine");
+        }
+        next = END.get();
+    }
     for process in (1..process::used()).map(process::slot) {
         if process.flags & rts::FREE != 0 || process.deadline == 0 {
             continue;
@@ -254,7 +275,10 @@ fn page_fault(process: &mut Process, address: u64, code: u64) {
     counters().page_faults += 1;
     let rip = process.regs.rip;
     if process.endpoint == Endpoint::VM {
-        fatal!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
+        // Nobody can bring what it misses.
+        let line = format_args!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
+        crate::say(line);
+        return exception(process, 14, code);
     }
     let mut fault = PageFault { address, code, rip };
     if clock::is_virtual() {
@@ -289,7 +313,8 @@ fn as_processors_say(cr3: u64, fault: &mut PageFault) {
     }
 }
 
-/// Any other exception: PM makes a signal of it, or RS learns that a service failed.
+/// Any other exception: PM makes a signal of it, or RS learns that a service failed; that RS did,
+/// PM.
 fn exception(process: &mut Process, mut vector: u64, mut code: u64) {
     let rip = process.regs.rip;
     if gate::code_selector() != layout::USER_CS {
@@ -299,16 +324,13 @@ fn exception(process: &mut Process, mut vector: u64, mut code: u64) {
     } else if vector == UNDEFINED {
         (vector, code) = refused(process).unwrap_or((vector, code));
     }
-    let to = if process.linux() {
+    let to = if process.linux() || process.endpoint == Endpoint::RS {
         Endpoint::PM
     } else {
         Endpoint::RS
     };
-    if process.endpoint == Endpoint::VM || process.endpoint == to {
-        fatal!(
-            "process {:?} took exception {vector} (code {code:#x}) at {rip:#x}",
-            process.endpoint
-        );
+    if matches!(process.endpoint, Endpoint::VM | Endpoint::RS) {
+        expect_end();
     }
     process.fault = Exception { vector, code, rip }.to_words();
     if ipc::send_event(process, to, Class::Exception).is_err() {

@@ -179,9 +179,17 @@ global_asm!(
     "jne 1f",
     "movl $(pml4_deprivileged - KBASE), %ecx",
     "incl %esi",
+    // 2: CPL0 is not interpreted, the gate was chosen for its own sake.
+    "testl ${interpreted}, %ebx",
+    "jnz 1f",
+    "incl %esi",
     "1:",
     "movl %ecx, %cr3",
     "movl $0x620, %eax", // PAE, OSFXSR, OSXMMEXCPT
+    "cmpl $2, %esi",
+    "jne 1f",
+    "orl $0x50000, %eax", // FSGSBASE, OSXSAVE: later the kernel cannot
+    "1:",
     "movl %eax, %cr4",
     "movl $0xc0000080, %ecx", // EFER: SCE, LME, NXE
     "movl $0x901, %eax",
@@ -226,6 +234,9 @@ global_asm!(
     "movl $(entry_syscall - KBASE + 0x80000000), %eax",
     "testl %esi, %esi",
     "jz 1f",
+    "movl $(gate_syscall - 0xffffffff00000000), %eax",
+    "cmpl $2, %esi",
+    "je 1f",
     "movl $({linux_entry} & 0xffffffff), %eax",
     "1:",
     "wrmsr",
@@ -260,6 +271,7 @@ global_asm!(
     ".text",
     leaf = const abi::lab::GATE_CPUID_LEAF,
     magic = const abi::lab::GATE_MAGIC,
+    interpreted = const abi::lab::GATE_INTERPRETED,
     tables = const TABLES,
     idt = const IDT,
     linux_entry = const super::layout::LINUX_ENTRY,

@@ -63,6 +63,19 @@ global_asm!(
     "hlt",
     "cli",
     "jmp gate_idle",
+    // A program's `syscall` on a processor that changes to CPL0 for it: what the other stubs find
+    // pushed is put into the frame.
+    ".balign {stride}",
+    ".globl gate_syscall",
+    "gate_syscall:",
+    "movq %rsp, {frame_top} - 16",
+    "movq %r11, {frame_top} - 24",
+    "movq %rcx, {frame_top} - 40",
+    "movq %rax, {frame_top} - 48",
+    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movq %rax, %cr3",
+    "movq ${frames} + {vectors} * 40, %rsp",
+    "iretq",
     ".text",
     stride = const STUB_STRIDE,
     frames = const FRAMES as i64,
@@ -123,11 +136,18 @@ global_asm!(
     ".text",
     // The deprivileged gate's kernel-call vector.
     ".balign 16",
-    ".globl entry_call",
+    ".globl entry_call, entry_linux",
     "entry_call:",
     "mov byte ptr [{inside}], 1",
     "save 48",
     "jmp {on_breakpoint}",
+
+    // The deprivileged gate's syscall where it arrives at CPL0.
+    ".balign 16",
+    "entry_linux:",
+    "mov byte ptr [{inside}], 1",
+    "save 48",
+    "jmp {on_syscall}",
 
     // The direct gate's syscall.
     ".balign 16",
@@ -332,6 +352,7 @@ static TRAP_VECTOR: Global<u64> = Global::new(0);
 unsafe extern "C" {
     static entry_table: u8;
     static entry_call: u8;
+    static entry_linux: u8;
     static entry_syscall: u8;
     static vectors_direct: u8;
     static gate_idle: u8;
@@ -417,6 +438,9 @@ pub fn init(gate: Gate) {
             let frame = (FRAMES + vector * 40) as *mut [u64; 5];
             frame.write_volatile([rip, USER_CS, 2, rsp, USER_SS]);
         }
+        // After the vectors' frames: [`gate_syscall`]'s.
+        let frame = (FRAMES + VECTORS * 40) as *mut [u64; 5];
+        frame.write_volatile([&raw const entry_linux as u64, USER_CS, 2, stack, USER_SS]);
         if gate == Gate::Direct {
             // Services and kernel share the direct trampoline page.
             pt_gate_task[0] =

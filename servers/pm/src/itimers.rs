@@ -18,7 +18,7 @@ const POSIX_MAX: usize = 64;
 /// signal takes some ten kernel visits, and programs must get to run in between.
 const SHORTEST_PERIOD: u64 = 1_000_000;
 /// How often a timer on CPU time looks again (Linux: at each tick of HZ=250).
-const CPU_TICK: u64 = 4_000_000;
+pub(crate) const CPU_TICK: u64 = 4_000_000;
 /// One of setitimer's three.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Interval {
@@ -48,6 +48,8 @@ pub struct Posix {
 pub struct IntervalTimers {
     interval: [Interval; 3],
     posix: Vec<Option<Posix>>,
+    /// When RLIMIT_CPU is looked at again.
+    pub(crate) cpu_limit: Option<TimerKey>,
 }
 
 /// The next due time after `now` of something that repeats, and how many were missed.
@@ -97,7 +99,8 @@ impl<S: System> Pm<S> {
         if let Some(key) = timer.key.take() {
             self.timers.cancel(key);
         }
-        timer.period = if period == 0 {
+        // A timer that is not armed has no period either.
+        timer.period = if period == 0 || value == 0 {
             0
         } else {
             period.max(SHORTEST_PERIOD)
@@ -372,10 +375,10 @@ impl<S: System> Pm<S> {
         let Some(process) = self.table.process_mut(pid) else {
             return;
         };
-        for timer in core::mem::take(&mut process.timers.interval) {
-            if let Some(key) = timer.key {
-                self.timers.cancel(key);
-            }
+        let intervals = core::mem::take(&mut process.timers.interval).map(|timer| timer.key);
+        let limit = process.timers.cpu_limit.take();
+        for key in intervals.into_iter().chain([limit]).flatten() {
+            self.timers.cancel(key);
         }
     }
 }

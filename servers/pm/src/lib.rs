@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod calls;
+pub mod capabilities;
 pub mod exit;
 pub mod fork;
 pub mod futex;
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod machine;
 pub mod oom;
 pub mod queries;
+pub mod quota;
 pub mod random;
 pub mod sched;
 pub mod server;

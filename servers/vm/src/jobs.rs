@@ -363,7 +363,13 @@ impl Server {
                 code,
                 rip,
             };
-            self.post(Endpoint::RS, request);
+            // Who would hear of its own end?
+            let to = if who == Endpoint::RS {
+                Endpoint::PM
+            } else {
+                Endpoint::RS
+            };
+            self.post(to, request);
         } else {
             let request = pm::FaultSignal {
                 who,

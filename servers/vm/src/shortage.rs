@@ -114,10 +114,9 @@ impl Server {
     /// [`Footprint`].
     pub(crate) fn footprint_of(
         &mut self,
-        source: Endpoint,
+        _: Endpoint,
         r: Footprint,
     ) -> Result<FootprintFigures, Errno> {
-        self.service(source)?;
         let total = self.pool.frames.total() as u64 * PAGE;
         let bytes = self.footprint(r.who)?;
         Ok(FootprintFigures { bytes, total })

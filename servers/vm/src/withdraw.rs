@@ -103,8 +103,7 @@ impl Server {
     }
 
     /// [`CacheForget`].
-    pub(crate) fn cache_forget(&mut self, source: Endpoint, r: CacheForget) -> Result<(), Errno> {
-        self.service(source)?;
+    pub(crate) fn cache_forget(&mut self, _: Endpoint, r: CacheForget) -> Result<(), Errno> {
         if r.dev >= crate::files::SHARED_MEMORY {
             return Err(Errno::EINVAL);
         }

@@ -1,7 +1,7 @@
 //! Processor exceptions and unrepairable page faults become signals.
 
 use super::info::{self, Info};
-use super::set::{SIGFPE, SIGILL, SIGKILL};
+use super::set::{SIGFPE, SIGILL, SIGKILL, is_signal};
 use crate::server::Pm;
 use crate::system::System;
 use crate::table::Halt;
@@ -46,6 +46,9 @@ impl<S: System> Pm<S> {
         let Some(slot) = self.table.slot_of(fault.who) else {
             return;
         };
+        if !is_signal(fault.signal) {
+            return;
+        }
         if fault.signal == SIGKILL {
             if let Some(thread) = self.table.thread(slot) {
                 let pid = thread.pid;

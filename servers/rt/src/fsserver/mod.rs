@@ -93,6 +93,10 @@ pub trait FileSystem {
     }
     /// One name in a directory.
     fn lookup(&mut self, dir: u64, name: &[u8], who: Endpoint) -> Result<Node>;
+    /// Whether `who` may open a file that its mode lets it open.
+    fn may_open(&mut self, ino: u64, who: Endpoint) -> Result<()> {
+        Ok(())
+    }
     /// Gives references back.
     fn put(&mut self, ino: u64, count: u64) -> Result<()>;
     /// Gives `to` the file's bytes from `offset` on, no more than it has room for; returns how many.

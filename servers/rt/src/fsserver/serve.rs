@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::ipc::{self, Received};
 use crate::mishap::Mishap;
-use crate::{copy, outbox};
+use crate::{copy, gate, outbox};
 
 /// The requests that [`Mishap`] can name.
 const REQUESTS: [(&str, u64); 16] = [
@@ -90,18 +90,24 @@ fn accept<'a>(
     scratch: &'a mut Scratch,
     received: &Received,
 ) -> Option<(u64, Result<Answer<'a>>)> {
+    if !gate::admits(received) {
+        return None;
+    }
     match received.class {
-        // VFS is gone, and RS ends the machine: what was written is not to be lost with it.
+        // VFS or VM is gone, and RS ends the machine: what was written is not to be lost with it.
         Class::Post
-            if received.source == Endpoint::RS && received.message.kind == fs::Sync::KIND =>
+            if received.source == Endpoint::RS
+                && [fs::Sync::KIND, fs::PagesWritten::KIND].contains(&received.message.kind) =>
         {
             let txn = received.message.words[0];
             let synced = scratch.dispatch(files, received.source, &received.message);
             let result = synced.map(|answer| answer.words);
-            outbox::post(Endpoint::RS, done(txn, result));
+            if txn != 0 {
+                outbox::post(Endpoint::RS, done(txn, result));
+            }
             None
         }
-        Class::Post if received.source == Endpoint::VFS => {
+        Class::Post => {
             let message = &received.message;
             // Every request starts with its transaction; 0 wants no answer.
             let txn = message.words[0];
@@ -332,6 +338,10 @@ impl Scratch {
                 let offset = (!r.append).then_some(r.offset);
                 let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len), r.who)?;
                 Ok([w.bytes, w.size, w.position, 0, 0])
+            }
+            fs::MayOpen::KIND => {
+                let r: fs::MayOpen = decode(message)?;
+                files.may_open(r.ino, r.who).map(nothing)
             }
             fs::Sync::KIND => {
                 let r: fs::Sync = decode(message)?;

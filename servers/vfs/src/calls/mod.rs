@@ -262,17 +262,26 @@ impl Caller {
         }
     }
 
+    /// A path argument, which may be empty with AT_EMPTY_PATH among `flags`.
+    pub async fn path_at(&self, address: u64, flags: u64) -> Result<Vec<u8>, Errno> {
+        // Linux takes a null pointer for the empty path there.
+        if flags & u64::from(nr::AT_EMPTY_PATH) != 0 && address == 0 {
+            Ok(Vec::new())
+        } else {
+            self.path(address).await
+        }
+    }
+
     /// What `dirfd` and a path argument name, with AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW
     /// among `flags`.
     pub async fn node_at(&self, dirfd: u64, address: u64, flags: u64) -> Result<Node, Errno> {
-        let empty_allowed = flags & u64::from(nr::AT_EMPTY_PATH) != 0;
-        // Linux takes a null pointer for the empty path here.
-        let path = if empty_allowed && address == 0 {
-            Vec::new()
-        } else {
-            self.path(address).await?
-        };
-        if path.is_empty() && empty_allowed {
+        let path = self.path_at(address, flags).await?;
+        self.node_of(dirfd, &path, flags).await
+    }
+
+    /// [`Caller::node_at`] of a path that has been read.
+    pub async fn node_of(&self, dirfd: u64, path: &[u8], flags: u64) -> Result<Node, Errno> {
+        if path.is_empty() && flags & u64::from(nr::AT_EMPTY_PATH) != 0 {
             return if fd(dirfd) == nr::AT_FDCWD {
                 Ok(Node::File(self.process.cwd()))
             } else {
@@ -284,7 +293,7 @@ impl Caller {
         } else {
             Follow::Yes
         };
-        let start = self.start(dirfd, &path)?;
-        self.walk(&start, &path, follow).await?.existing()
+        let start = self.start(dirfd, path)?;
+        self.walk(&start, path, follow).await?.existing()
     }
 }

@@ -269,10 +269,13 @@ pub async fn write_vnode(
         }
     }
     vnode.mount.peer.check_alive()?;
+    let room = c.room_in_file(vnode, position, append, memory.len());
+    let memory = memory.first(room.await?);
     while done < memory.len() {
         let piece = memory.after(done).first(CHUNK);
         let at = end;
         let attempt = async |grant, len| {
+            c.remove_privs(vnode).await?;
             vnode
                 .mount
                 .peer
@@ -398,11 +401,13 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     }
     let mut done = 0;
     let mut gathered = Vec::new();
+    let all = segments.iter().fold(0u64, |all, s| all.saturating_add(s.1));
+    let (size, _charge) = c.piece(all.min(CHUNK));
     let mut segments = segments.into_iter().peekable();
     while let Some((address, len)) = segments.next() {
         let mut taken = 0;
         while taken < len {
-            let n = (len - taken).min(CHUNK - gathered.len() as u64);
+            let n = (len - taken).min(size - gathered.len() as u64);
             let start = gathered.len();
             gathered
                 .try_reserve(n as usize)
@@ -432,7 +437,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
                 };
             }
             taken += n;
-            let full = gathered.len() as u64 == CHUNK;
+            let full = gathered.len() as u64 == size;
             if full || taken == len && segments.peek().is_none() {
                 let at = position.map(|p| p + done);
                 match write_file(c, &file, Memory::own(&gathered), at).await {
@@ -504,10 +509,10 @@ pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
     Ok(position)
 }
 
-/// One file's data into another through VFS's own memory.
+/// One file's data from `from.1` on into another through VFS's own memory.
 async fn copy(
     c: &Caller,
-    from: (&Rc<OpenFile>, Option<u64>),
+    from: (&Rc<OpenFile>, u64),
     to: (&Rc<OpenFile>, Option<u64>),
     len: u64,
 ) -> Result<u64, Errno> {
@@ -518,9 +523,8 @@ async fn copy(
     let mut buffer = zeroed(size as usize)?;
     while done < len {
         let n = (len - done).min(buffer.len() as u64) as usize;
-        let before = from.0.position();
-        let at = from.1.map(|p| p + done);
-        let read = read_file(c, from.0, Memory::own_mut(&mut buffer[..n]), at).await;
+        let memory = Memory::own_mut(&mut buffer[..n]);
+        let read = read_file(c, from.0, memory, Some(from.1 + done)).await;
         let got = match read {
             Ok(0) => break,
             Ok(got) => got,
@@ -533,10 +537,6 @@ async fn copy(
             Ok(put) => *put,
             Err(_) => 0,
         };
-        if from.1.is_none() && put < got {
-            // What was not written has not been read.
-            from.0.set_position(before + put);
-        }
         done += put;
         match written {
             Err(errno) if done == 0 => return Err(errno),
@@ -550,51 +550,93 @@ async fn copy(
     Ok(done)
 }
 
-/// sendfile(2)
+/// Where a file stands that has a position, for a transfer that moves it at its end.
+fn standing(file: &OpenFile) -> Option<u64> {
+    matches!(file.kind, Kind::File | Kind::Block(_)).then(|| file.position())
+}
+
+/// sendfile(2). Positions move when all is done: of a file that is sent to itself once.
 pub async fn sendfile(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (to, from) = (c.file(a[0])?, c.file(a[1])?);
     if !matches!(from.kind, Kind::File) {
         return Err(Errno::EINVAL);
     }
-    let position = match a[2] {
+    let given = match a[2] {
         0 => None,
         address => Some(offset(c.memory().get(address).await?)?),
     };
-    let done = copy(c, (&from, position), (&to, None), a[3].min(COUNT_MAX)).await?;
-    if let Some(position) = position {
-        c.memory().put(a[2], &(position + done)).await?;
+    to.check_writable()?;
+    if to.flags() & linux::O_APPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let start = given.unwrap_or(from.position());
+    let end = standing(&to);
+    let done = copy(c, (&from, start), (&to, end), a[3].min(COUNT_MAX)).await?;
+    if let Some(end) = end {
+        to.set_position(end + done);
+    }
+    match given {
+        Some(_) => c.memory().put(a[2], &(start + done)).await?,
+        None => from.set_position(start + done),
     }
     Ok(done)
 }
 
 /// copy_file_range(2)
 pub async fn copy_file_range(c: &Caller, a: Args) -> Result<u64, Errno> {
-    if a[5] != 0 {
-        return Err(Errno::EINVAL);
-    }
     let (from, to) = (c.file(a[0])?, c.file(a[2])?);
-    let regular = |file: &OpenFile| file.vnode.as_ref().is_some_and(|v| v.is_regular());
-    if !regular(&from) || !regular(&to) {
-        return Err(Errno::EINVAL);
-    }
-    if to.flags() & linux::O_APPEND != 0 {
-        return Err(Errno::EBADF);
-    }
     let memory = c.memory();
     let from_at = match a[1] {
         0 => None,
-        address => Some(offset(memory.get(address).await?)?),
+        address => Some(memory.get::<u64>(address).await?),
     };
     let to_at = match a[3] {
         0 => None,
-        address => Some(offset(memory.get(address).await?)?),
+        address => Some(memory.get::<u64>(address).await?),
     };
-    let done = copy(c, (&from, from_at), (&to, to_at), a[4].min(COUNT_MAX)).await?;
-    if let Some(at) = from_at {
-        memory.put(a[1], &(at + done)).await?;
+    if a[5] != 0 {
+        return Err(Errno::EINVAL);
     }
-    if let Some(at) = to_at {
-        memory.put(a[3], &(at + done)).await?;
+    let (Some(source), Some(sink)) = (&from.vnode, &to.vnode) else {
+        return Err(Errno::EINVAL);
+    };
+    if source.is_directory() || sink.is_directory() {
+        return Err(Errno::EISDIR);
+    }
+    if !source.is_regular() || !sink.is_regular() {
+        return Err(Errno::EINVAL);
+    }
+    from.check_readable()?;
+    to.check_writable()?;
+    if to.flags() & linux::O_APPEND != 0 {
+        return Err(Errno::EBADF);
+    }
+    if !Rc::ptr_eq(&source.mount, &sink.mount) {
+        return Err(Errno::EXDEV);
+    }
+    let start = from_at.unwrap_or(from.position());
+    let end = to_at.unwrap_or(to.position());
+    if start.checked_add(a[4]).is_none() || end.checked_add(a[4]).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
+    let (start, end) = (offset(start)?, offset(end)?);
+    // No further than the source's end, and not over itself.
+    let mut len = a[4].min(COUNT_MAX);
+    if Rc::ptr_eq(source, sink) {
+        let size = c.attributes(source).await?.size;
+        len = len.min(size.saturating_sub(start));
+        if end + len > start && end < start + len {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let done = copy(c, (&from, start), (&to, Some(end)), len).await?;
+    match from_at {
+        Some(_) => memory.put(a[1], &(start + done)).await?,
+        None => from.set_position(start + done),
+    }
+    match to_at {
+        Some(_) => memory.put(a[3], &(end + done)).await?,
+        None => to.set_position(end + done),
     }
     Ok(done)
 }

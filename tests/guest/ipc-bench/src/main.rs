@@ -18,9 +18,9 @@ mod rows;
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
 use abi::kernel::{
     Ipc, Kcall, PRIV_COPY_ANY, PRIV_LINUX, PRIV_MAGIC, PRIV_PHYSICAL, Privileges, SafeCopy,
-    VM_WINDOW,
 };
-use abi::{Class, Endpoint};
+use abi::role::Role;
+use abi::{Class, Endpoint, Errno};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 use loops::{Registers, Target};
@@ -40,6 +40,10 @@ struct Buffer([u8; 8192]);
 static mut SOURCE: Buffer = Buffer([1; 8192]);
 static mut TARGET: Buffer = Buffer([0; 8192]);
 static mut GRANTS: [GrantEntry; 1] = [GrantEntry::FREE; 1];
+/// The Linux process's top-level page table.
+#[repr(C, align(4096))]
+struct Table([u64; 512]);
+static mut LINUX_TABLE: Table = Table([0; 512]);
 /// The Linux process's fastest batch.
 static LINUX_TICKS: AtomicU64 = AtomicU64::new(0);
 
@@ -93,38 +97,36 @@ fn report(name: &str, ticks: u64, user: u64, visits: u64) {
     kernel::log(line.text());
 }
 
-/// A top-level table of its own with what this address space has: a program's upper half is not a service's. Its physical
-/// address.
-fn copied(table: u64) -> u64 {
-    #[repr(C, align(4096))]
-    struct Table([u64; 512]);
-    static mut TABLE: Table = Table([0; 512]);
-    let ours = (VM_WINDOW + table) as *const u64;
-    let at = &raw mut TABLE;
-    for index in 0..256 {
-        // SAFETY: a page table, seen through the window; and a table that nobody else uses yet.
-        unsafe { (*at).0[index] = ours.add(index).read_volatile() };
-    }
-    let args = [Endpoint::SELF.0 as u64, at as u64, 0, 0, 0];
-    check("umap", kernel::kcall(Kcall::Umap, args))
+/// A second top-level table over this address space's lower half: the kernel's half of a program
+/// differs from a service's.
+fn second_table(first: u64) -> u64 {
+    let table = &raw mut LINUX_TABLE;
+    let lower = (abi::kernel::VM_WINDOW + (first & !0xfff)) as *const u64;
+    // SAFETY: the table in use, seen through the window; the second is not in use yet.
+    unsafe { lower.copy_to_nonoverlapping(table.cast(), 256) };
+    // SAFETY: the entry of a page of this image.
+    unsafe { rows::entry(table as u64).read_volatile() & 0x000f_ffff_ffff_f000 }
 }
 
 /// Another process in this address space.
-fn spawn(name: &str, linux: bool, stack: usize, entry: extern "C" fn() -> !) -> Endpoint {
-    let who = check("create", kernel::proc_create(name, linux));
+fn spawn(name: &str, role: Role, stack: usize, entry: extern "C" fn() -> !) -> Endpoint {
+    let who = check("create", kernel::proc_create(name, role));
     let own = check("info", kernel::proc_info(Endpoint::VM.slot()));
-    let privileges = if linux {
-        Privileges::default()
-    } else {
-        Privileges {
-            kcalls: !0,
-            peers: [!0; 4],
-            irqs: 0,
-            flags: PRIV_LINUX | PRIV_COPY_ANY,
-        }
+    let privileges = Privileges {
+        kcalls: !0,
+        peers: [!0; 4],
+        irqs: 0,
+        flags: PRIV_LINUX | PRIV_COPY_ANY,
     };
-    check("privileges", kernel::proc_priv(who, &privileges));
-    let table = if linux { copied(own.cr3) } else { own.cr3 };
+    let given = kernel::proc_priv(who, &privileges);
+    match role {
+        Role::Program => assert_eq!(given, Err(Errno::EPERM), "a program has no privileges"),
+        _ => check("privileges", given),
+    }
+    let table = match role {
+        Role::Program => second_table(own.cr3),
+        _ => own.cr3,
+    };
     check("address space", kernel::set_address_space(who, table));
     let top = &raw const STACKS as u64 + (stack * STACK) as u64;
     let rip = entry as *const () as u64;
@@ -174,11 +176,11 @@ fn main() -> ! {
         kernel::proc_priv(Endpoint::VM, &everything),
     );
     if rows::wanted() {
-        let helper = spawn("helper", false, 1, rows::helper);
-        rows::page_for_ever(helper, spawn("second", false, 2, rows::second));
+        let helper = spawn("helper", Role::Rs, 1, rows::helper);
+        rows::page_for_ever(helper, spawn("second", Role::Pm, 2, rows::second));
     }
-    let peer = spawn("echo", false, 1, echo);
-    let server = spawn("pm", false, 2, answer);
+    let peer = spawn("echo", Role::Rs, 1, echo);
+    let server = spawn("pm", Role::Pm, 2, answer);
     assert!(
         peer == Endpoint::RS && server == Endpoint::PM,
         "the first slots are the core servers'"
@@ -242,7 +244,7 @@ fn main() -> ! {
 
     let user = serving() + fastest(|| loops::linux_user(OPERATIONS));
     let before = visits();
-    spawn("linux", true, 3, linux);
+    spawn("linux", Role::Program, 3, linux);
     let ended = check("receive", ipc::receive());
     assert!(
         ended.class == Class::Notify && ended.source == server,

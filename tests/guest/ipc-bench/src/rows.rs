@@ -74,7 +74,7 @@ fn page(n: u64) -> u64 {
 }
 
 /// The page-table entry of an address, through the window.
-fn entry(address: u64) -> *mut u64 {
+pub fn entry(address: u64) -> *mut u64 {
     let mut table = check("info", kernel::proc_info(Endpoint::VM.slot())).cr3;
     for shift in [39, 30, 21, 12] {
         let at = (VM_WINDOW + (table & !0xfff) + (address >> shift & 511) * 8) as *mut u64;
@@ -131,6 +131,7 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
     }
     let args = [GRANTER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
     check("grants", kernel::kcall(Kcall::SetGrants, args));
+    physical();
     check("go", ipc::notify(helper));
     loop {
         let received = check("receive", ipc::receive());
@@ -173,6 +174,43 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
             );
         }
     }
+}
+
+/// The part of K1 and K2 that only VM may do: copies from and to physical memory, and filling it.
+fn physical() {
+    reset();
+    let frame = |n| window(n) as u64 - VM_WINDOW;
+    let end = 1 << 40;
+    let vircopy = |source: Endpoint, from, target: Endpoint, to| {
+        let request = VirCopy {
+            source: source.0,
+            target: target.0,
+            source_address: from,
+            target_address: to,
+            len: PAGE,
+            flags: 0,
+        };
+        kernel::kcall(Kcall::VirCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
+    };
+    let (us, memory) = (Endpoint::SELF, Endpoint::NONE);
+    assert_eq!(vircopy(memory, frame(0), us, page(4)), Ok(()));
+    assert_eq!(vircopy(us, page(1), memory, frame(5)), Ok(()));
+    assert_eq!(vircopy(memory, frame(2), memory, frame(6)), Ok(()));
+    assert!(holds(4, 1) && holds(5, 2) && holds(6, 3));
+    let fill = |at| rt::copy::memset(memory, at, PAGE, 9, false);
+    assert_eq!(fill(frame(7)), Ok(()));
+    assert!(holds(7, 9));
+    // What is not RAM is refused before anything moves.
+    let absent = Err(Errno::EFAULT);
+    assert_eq!(vircopy(memory, end, us, page(4)), absent);
+    assert_eq!(vircopy(us, page(1), memory, end), absent);
+    assert_eq!(fill(end), absent);
+    assert_eq!(fill(u64::MAX - 1), absent);
+    // VM cannot ask itself: what it has not is an error.
+    change(0, PRESENT, 0);
+    check("flush", kernel::kcall(Kcall::FlushSelf, [0; 5]));
+    assert_eq!(vircopy(us, page(0), memory, frame(4)), absent);
+    reset();
 }
 
 /// G12, with the grants of the library that every server uses: a copy through a grant is
@@ -517,7 +555,9 @@ fn absent(me: Endpoint) {
     change(0, PRESENT, 0);
     let chained = indirect(2, Endpoint::VM, soft(0, 1));
     assert_eq!(copy(me, chained, page(4), PAGE, 0), fault);
-    assert_eq!(faulted(&HELPER, 2), chained);
+    // The mark is the one's who can have the page brought, not the one's who passed the grant on.
+    marked(grant::id(0, 7));
+    assert_eq!(faulted(&HELPER, 2), GRANT_INVALID);
     row("G11");
 }
 
@@ -576,12 +616,33 @@ fn others(me: Endpoint) {
     change(0, PRESENT, 0);
     assert_eq!(vircopy(me, CP_FLAG_TRY), Ok(()));
     assert_eq!(requests(), 2);
+    // Physical memory is VM's alone ([`physical`]).
+    assert_eq!(vircopy(Endpoint::NONE, 0), Err(Errno::EPERM));
     row("K1");
 
+    let memset = |who: Endpoint, tries| rt::copy::memset(who, page(0), PAGE, 3, tries);
     change(0, PRESENT, 0);
-    let args = [Endpoint::SELF.0 as u64, page(0), PAGE, 3, 0];
-    assert_eq!(kernel::kcall(Kcall::Memset, args).map(|_| ()), Ok(()));
-    assert_eq!(requests(), 1);
+    assert_eq!(memset(Endpoint::VM, true), fault);
+    assert_eq!(requests(), 0);
+    assert!(holds(0, 1));
+    assert_eq!(memset(Endpoint::VM, false), Ok(()));
+    assert_eq!((requests(), WRITE.load(Ordering::Relaxed)), (1, 1));
     assert!(holds(0, 3));
+    // The copier's own, with TRY and without.
+    for tries in [true, false] {
+        fill(0, 1);
+        change(0, PRESENT, 0);
+        assert_eq!(memset(Endpoint::SELF, tries), Ok(()));
+        assert!(holds(0, 3));
+    }
+    assert_eq!(requests(), 3);
+    fill(0, 1);
+    for flags in [CP_FLAG_TRY << 1, CP_FLAG_TRY | 1 << 63] {
+        let args = [Endpoint::VM.0 as u64, page(0), PAGE, 3, flags];
+        let filled = kernel::kcall(Kcall::Memset, args);
+        assert_eq!(filled.map(|_| ()), Err(Errno::EINVAL));
+    }
+    assert_eq!(memset(Endpoint::NONE, false), Err(Errno::EPERM));
+    assert!(holds(0, 1));
     row("K2");
 }

@@ -151,7 +151,15 @@ impl FileSystem for Server {
             Err(Errno::EROFS) => {}
             other => other?,
         }
-        self.node(ext2::ROOT)
+        let root = self.node(ext2::ROOT)?;
+        let flags = match self.volume.is_read_only() {
+            true => MS_RDONLY,
+            false => 0,
+        };
+        Ok(Node {
+            rdev: flags,
+            ..root
+        })
     }
 
     fn remount(&mut self, _root: u64, flags: u64, options: &[u8]) -> Result<()> {
