@@ -64,6 +64,8 @@ pub struct Job {
     /// The page that was asked for and came. It is asked for once only: a page that is gone
     /// again, or never comes, must not be asked for for ever.
     pub asked: Option<u64>,
+    /// The page that came, was taken from its file meanwhile, and was asked for once more.
+    pub again: Option<u64>,
 }
 
 /// Jobs that wait for a page.
@@ -157,6 +159,7 @@ impl Server {
             access,
             may_ask: !self.process(source).is_some_and(|p| p.in_chain),
             asked: None,
+            again: None,
         });
     }
 
@@ -193,6 +196,7 @@ impl Server {
             access: if write { Access::Write } else { Access::Read },
             may_ask,
             asked: None,
+            again: None,
         };
         match end.and_then(abi::page_up) {
             Some(_) if len == 0 => self.finish(job, Ok(())),
@@ -287,10 +291,10 @@ impl Server {
             withdrawn,
         } = waiting;
         for mut job in jobs {
-            // Once more for each time that it was taken: behind a new end of the file the answer
-            // says so, in a hole there is another page.
-            if withdrawn {
-                job.asked = None;
+            // Once more when it was taken: behind a new end of the file the answer says so, in a
+            // hole there is another page.
+            if withdrawn && job.again != job.asked {
+                job.again = job.asked.take();
             }
             match done.status {
                 Ok(()) => {

@@ -551,6 +551,7 @@ impl Server {
                     access: Access::Write,
                     may_ask: true,
                     asked: None,
+                    again: None,
                 });
                 return Ok(None);
             }

@@ -79,6 +79,7 @@ impl Server {
             access: crate::fault::Access::Read,
             may_ask: true,
             asked: None,
+            again: None,
         });
         true
     }
