@@ -122,6 +122,22 @@ static int step(pid_t child, int signal)
 	return status;
 }
 
+/* Waits until the child waits itself, in its call. */
+static void until_asleep(pid_t child)
+{
+	char path[32], text[256], state = 0;
+	sprintf(path, "/proc/%d/stat", child);
+	for (int tries = 0; tries < 10000 && state != 'S'; tries++) {
+		usleep(1000);
+		int fd = open(path, O_RDONLY);
+		ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+		close(fd);
+		text[n > 0 ? n : 0] = 0;
+		char *name = strrchr(text, ')');
+		state = name && name[1] ? name[2] : 0;
+	}
+}
+
 static int in_body(uint64_t rip)
 {
 	return rip >= (uint64_t)body_begin && rip < (uint64_t)body_end;
@@ -177,7 +193,7 @@ static void waiting(const char *name, const long *call, int flags, enum game gam
 	while (registers(child).rip != (uint64_t)body_call)
 		step(child, 0);
 	ptrace(PTRACE_CONT, child, 0, 0);
-	usleep(20000);
+	until_asleep(child);
 	kill(child, SIGUSR1);
 	waitpid(child, &status, 0);
 	struct user_regs_struct r = registers(child);
@@ -201,7 +217,7 @@ static void waiting(const char *name, const long *call, int flags, enum game gam
 			/* A sleep or a futex gets another signal. */
 			if (call[0] != SYS_read) {
 				ptrace(PTRACE_CONT, child, 0, 0);
-				usleep(20000);
+				until_asleep(child);
 				kill(child, SIGUSR1);
 				waitpid(child, &status, 0);
 				printf(", again rax %lld", (long long)registers(child).rax);
