@@ -99,8 +99,7 @@ impl<S: System> Pm<S> {
         if let Some(key) = timer.key.take() {
             self.timers.cancel(key);
         }
-        // A timer that is not armed has no period either.
-        timer.period = if period == 0 || value == 0 {
+        timer.period = if period == 0 {
             0
         } else {
             period.max(SHORTEST_PERIOD)
