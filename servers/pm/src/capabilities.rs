@@ -97,12 +97,11 @@ impl<S: System> Pm<S> {
 
     /// capget(header, data).
     pub fn capget(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
-        let header = self.capability_header(caller, a);
-        if a[1] == 0 {
+        let (halves, pid) = match self.capability_header(caller, a) {
             // Asked for the version alone.
-            return header.map(|_| 0).or(Ok(0));
-        }
-        let (halves, pid) = header?;
+            Ok(_) | Err(Errno::EINVAL) if a[1] == 0 => return Ok(0),
+            header => header?,
+        };
         if (pid as i32) < 0 {
             return Err(Errno::EINVAL);
         }
