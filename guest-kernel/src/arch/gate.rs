@@ -8,12 +8,12 @@
 //! * **Direct**: the kernel runs at CPL0. The processor pushes the frame; `syscall` builds
 //!   it by hand.
 //! * **Deprivileged**: on hosts that interpret CPL0 the kernel proper runs at CPL3 in an
-//!   address space of its own. At CPL0 there are only these stubs of five instructions.
+//!   address space of its own. At CPL0 there are only these stubs of a few instructions.
 
 use super::layout::{
-    EXIT_STACK_TOP, EXIT_STUB, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES, LINUX_ENTRY,
-    STUB_STRIDE, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT, VECTOR_LINES,
-    VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
+    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES,
+    LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT,
+    VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
 };
 use crate::global::Global;
 use crate::process::Process;
@@ -43,7 +43,7 @@ global_asm!(
     ".endif",
     "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
     "movq %rax, %cr3",
-    "movq $({frames} + vector * 40), %rsp",
+    "movq $({frames} + vector * {frame_size}), %rsp",
     "iretq",
     ".set vector, vector + 1",
     ".endr",
@@ -75,11 +75,13 @@ global_asm!(
     "movq %rax, {frame_top} - 48",
     "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
     "movq %rax, %cr3",
-    "movq ${frames} + {vectors} * 40, %rsp",
+    "movq ${syscall_frame}, %rsp",
     "iretq",
     ".text",
     stride = const STUB_STRIDE,
     frames = const FRAMES as i64,
+    frame_size = const FRAME_SIZE,
+    syscall_frame = const SYSCALL_FRAME as i64,
     vectors = const VECTORS,
     task_cr3 = const TASK_CR3 as i64,
     frame_top = const FRAME_TOP as i64,
@@ -437,11 +439,10 @@ pub fn init(gate: Gate) {
                 0..32 => (table + vector * 64, exceptions),
                 _ => (table + vector * 64, stack),
             };
-            let frame = (FRAMES + vector * 40) as *mut [u64; 5];
+            let frame = (FRAMES + vector * FRAME_SIZE) as *mut [u64; 5];
             frame.write_volatile([rip, USER_CS, 2, rsp, USER_SS]);
         }
-        // After the vectors' frames: [`gate_syscall`]'s.
-        let frame = (FRAMES + VECTORS * 40) as *mut [u64; 5];
+        let frame = SYSCALL_FRAME as *mut [u64; 5];
         frame.write_volatile([&raw const entry_linux as u64, USER_CS, 2, stack, USER_SS]);
         if gate == Gate::Direct {
             // Services and kernel share the direct trampoline page.

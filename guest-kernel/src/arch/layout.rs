@@ -15,6 +15,11 @@ pub const TABLES: u64 = GATE + 0x3000;
 /// The page on which the processor and the stubs push.
 pub const STACKS: u64 = GATE + 0x4000;
 
+/// The frame by which a `syscall` that arrives at CPL0 enters the deprivileged kernel, behind those of the vectors.
+pub const SYSCALL_FRAME: u64 = FRAMES + VECTORS * FRAME_SIZE;
+/// Bytes of a prebuilt frame.
+pub const FRAME_SIZE: u64 = 40;
+
 /// Where LSTAR leads in the deprivileged gate: to a page that no address space has. Where CPL0 is interpreted `syscall`
 /// jumps there still at CPL3, and faults.
 pub const LINUX_ENTRY: u64 = GATE + 0x5000;
