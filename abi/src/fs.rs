@@ -32,6 +32,16 @@ pub struct Attributes {
     pub ctime: (i64, i64),
 }
 
+/// mount(2): nothing is written.
+pub const MS_RDONLY: u64 = linux_raw_sys::general::MS_RDONLY as u64;
+/// mount(2): reading leaves access times as they are.
+pub const MS_NOATIME: u64 = linux_raw_sys::general::MS_NOATIME as u64;
+
+/// A mode of fallocate(2): the file does not grow.
+pub const KEEP_SIZE: u32 = linux_raw_sys::general::FALLOC_FL_KEEP_SIZE;
+/// A mode of fallocate(2): a hole, which never changes the size.
+pub const PUNCH_HOLE: u32 = linux_raw_sys::general::FALLOC_FL_PUNCH_HOLE | KEEP_SIZE;
+
 bitflags::bitflags! {
     /// Which fields of a [`SetAttributes`] to apply.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

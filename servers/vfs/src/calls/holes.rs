@@ -6,12 +6,11 @@ use crate::file::Kind;
 use crate::machine::post;
 use crate::state::{Caller, Vfs};
 use crate::vnode::Vnode;
+use abi::fs::{KEEP_SIZE, PUNCH_HOLE};
 use abi::proto::{fs, vfs, vm};
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
-const KEEP_SIZE: u32 = linux::FALLOC_FL_KEEP_SIZE;
-const PUNCH_HOLE: u32 = linux::FALLOC_FL_PUNCH_HOLE | KEEP_SIZE;
 const ZERO_RANGE: u32 = linux::FALLOC_FL_ZERO_RANGE;
 
 /// fallocate(2), as far as the file system has it.

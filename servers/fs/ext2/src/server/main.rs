@@ -6,7 +6,9 @@
 extern crate alloc;
 
 use abi::Endpoint;
-use abi::fs::{Attributes, SetAttributes, Statistics};
+use abi::fs::{
+    Attributes, KEEP_SIZE, MS_NOATIME, MS_RDONLY, PUNCH_HOLE, SetAttributes, Statistics,
+};
 use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
 use rt::clock::Clock;
@@ -26,14 +28,6 @@ rt::entry!(main);
 const DEFAULT_CACHE: u64 = 1024;
 /// Changes reach the disk at the latest after this time.
 const WRITE_BACK_NS: u64 = 5_000_000_000;
-
-/// Linux's mount flags.
-const MS_RDONLY: u64 = 1;
-const MS_NOATIME: u64 = 1024;
-
-/// Linux's fallocate(2) modes; a hole never changes the size.
-const KEEP_SIZE: u32 = 1;
-const PUNCH_HOLE: u32 = 3;
 
 /// A mounted disk.
 struct Server {

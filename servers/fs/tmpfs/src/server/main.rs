@@ -7,7 +7,9 @@
 extern crate alloc;
 
 use abi::Endpoint;
-use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
+use abi::fs::{
+    Attributes, KEEP_SIZE, MS_NOATIME, MS_RDONLY, PUNCH_HOLE, SetAttributes, SetMask, Statistics,
+};
 use alloc::collections::BTreeMap;
 use rt::clock::Clock;
 use rt::fsserver::{
@@ -25,14 +27,6 @@ rt::entry!(main);
 const DEV_SIZE: u64 = 1 << 20;
 /// Size when the memory's is unknown.
 const DEFAULT_SIZE: u64 = 16 << 20;
-
-/// Linux's mount flags.
-const MS_RDONLY: u64 = 1;
-const MS_NOATIME: u64 = 1024;
-
-/// Linux's fallocate(2) modes; a hole never changes the size.
-const KEEP_SIZE: u32 = 1;
-const PUNCH_HOLE: u32 = 3;
 
 /// Each file system's inode numbers have its own number from this bit on.
 const NUMBER: u32 = 40;
