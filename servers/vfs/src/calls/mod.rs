@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod control;
+pub mod copying;
 pub mod descriptors;
 pub mod directories;
 pub mod epoll;
@@ -113,8 +114,8 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
         nr::__NR_pwritev => Box::pin(readwrite::writev(c, a, Some(a[3]), 0)),
         nr::__NR_preadv2 => Box::pin(readwrite::readv(c, a, position2(a[3]), a[5])),
         nr::__NR_pwritev2 => Box::pin(readwrite::writev(c, a, position2(a[3]), a[5])),
-        nr::__NR_sendfile => Box::pin(readwrite::sendfile(c, a)),
-        nr::__NR_copy_file_range => Box::pin(readwrite::copy_file_range(c, a)),
+        nr::__NR_sendfile => Box::pin(copying::sendfile(c, a)),
+        nr::__NR_copy_file_range => Box::pin(copying::copy_file_range(c, a)),
         nr::__NR_splice => Box::pin(splice::splice(c, a)),
         nr::__NR_tee => Box::pin(splice::tee(c, a)),
         nr::__NR_vmsplice => Box::pin(splice::vmsplice(c, a)),
