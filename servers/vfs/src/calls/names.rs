@@ -259,10 +259,9 @@ pub async fn rename(
         });
     }
     let credentials = c.credentials();
-    match &target {
+    if target.as_ref().is_some_and(|t| Rc::ptr_eq(t, &vnode)) {
         // Two names of one file: nothing is done, which everybody may.
-        Some(target) if Rc::ptr_eq(target, &vnode) => return Ok(0),
-        _ => {}
+        return Ok(0);
     }
     rights::may_delete(&credentials, &from.directory, &vnode, vnode.is_directory())?;
     match &target {
