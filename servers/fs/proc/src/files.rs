@@ -1,5 +1,6 @@
 //! The file system: names, attributes and reads.
 
+use crate::modes::{S_IFDIR, S_IFLNK, S_IFMT, descriptor_mode, global_mode, item_mode};
 use crate::process::Strings;
 use crate::snapshots::Snapshots;
 use crate::source::{PathKind, Source};
@@ -14,14 +15,6 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result, UserBuffer, Written};
 
-const S_IFDIR: u32 = 0o040000;
-const S_IFREG: u32 = 0o100000;
-const S_IFLNK: u32 = 0o120000;
-const S_IFMT: u32 = 0o170000;
-const O_ACCMODE: u64 = 3;
-const O_WRONLY: u64 = 1;
-const O_RDWR: u64 = 2;
-const O_PATH: u64 = 0o10000000;
 /// Directory positions of processes in the root: this plus the process id.
 const FIRST_PROCESS: u64 = 1 << 20;
 /// Linux's PROC_SUPER_MAGIC.
@@ -382,18 +375,6 @@ fn thread(tid: u32) -> Inode {
     })
 }
 
-/// The permissions of /proc/PID/fd/N say how the file is open.
-fn descriptor_mode(flags: u64) -> u32 {
-    if flags & O_PATH != 0 {
-        return 0;
-    }
-    match flags & O_ACCMODE {
-        O_RDWR => 0o700,
-        O_WRONLY => 0o300,
-        _ => 0o500,
-    }
-}
-
 /// What of descriptors only those see who may look at the process.
 fn shows_descriptors(item: Item) -> bool {
     matches!(item, Item::DescriptorInfos | Item::DescriptorInfo)
@@ -413,47 +394,6 @@ fn entries(of: OfProcess) -> impl Iterator<Item = &'static (&'static str, Item)>
     PROCESS
         .iter()
         .filter(move |entry| !(of.task && entry.1 == Item::Tasks))
-}
-
-fn global_mode(what: Global) -> u32 {
-    match what {
-        Global::Directory => S_IFDIR | 0o555,
-        Global::SelfLink | Global::ThreadSelf | Global::Link(_) => S_IFLNK | 0o777,
-        Global::DropCaches | Global::Crash => S_IFREG | 0o200,
-        Global::ExecBackend
-        | Global::ExecTrace
-        | Global::Tunable(_)
-        | Global::MapMax
-        | Global::PtyMax => S_IFREG | 0o644,
-        _ => S_IFREG | 0o444,
-    }
-}
-
-fn item_mode(item: Item) -> u32 {
-    match item {
-        Item::Directory | Item::Tasks => S_IFDIR | 0o555,
-        Item::DescriptorInfos => S_IFDIR | 0o555,
-        Item::Descriptors => S_IFDIR | 0o500,
-        Item::Exe | Item::Cwd | Item::Root => S_IFLNK | 0o777,
-        Item::Descriptor => S_IFLNK | 0o700,
-        Item::Environ | Item::Auxv => S_IFREG | 0o400,
-        Item::ExecFault | Item::Memory => S_IFREG | 0o600,
-        Item::OomAdjust => S_IFREG | 0o644,
-        _ => S_IFREG | 0o444,
-    }
-}
-
-/// What is written to exec-fault: the step, and the number of an error if it is not to be
-/// ENOMEM.
-fn fault(text: &[u8]) -> Option<(u32, Errno)> {
-    let mut words = text.trim_ascii().split(|&b| b == b' ');
-    let step = decimal(words.next()?)?;
-    let errno = match words.next() {
-        Some(word) => i32::try_from(decimal(word)?).ok()?,
-        None => Errno::ENOMEM.0,
-    };
-    let valid = (1..=133).contains(&errno) && words.next().is_none();
-    valid.then_some((step, Errno(errno)))
 }
 
 /// DT_* of a mode.
@@ -564,7 +504,7 @@ impl<S: Source> FileSystem for Proc<S> {
                 self.source.set_oom_adjust(of.pid, who, adjust)?;
             }
             Inode::Process(of) => {
-                let (step, errno) = fault(text).ok_or(Errno::EINVAL)?;
+                let (step, errno) = process::fault(text).ok_or(Errno::EINVAL)?;
                 let who = self.source.process(of.pid)?.who;
                 self.source.set_exec_fault(who, step, errno)?;
             }

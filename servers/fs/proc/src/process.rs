@@ -2,6 +2,7 @@
 
 use crate::global::TICK_NS;
 use crate::source::Source;
+use crate::tree::decimal;
 use abi::proto::pm::{ProcessFigures, ProcessName};
 use abi::proto::vm::{RegionInfo, SpaceFigures};
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
@@ -208,7 +209,7 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
         }
     }
     // With user id 0 a process may do everything.
-    let capable: u64 = if uid == 0 { 0x1ff_ffff_ffff } else { 0 };
+    let capable = if uid == 0 { abi::capability::ALL } else { 0 };
     let _ = write!(
         rest,
         "Threads:\t{}\nSigQ:\t{queued}/{queued_most}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\n\
@@ -352,4 +353,17 @@ pub fn descriptor_info(source: &impl Source, pid: u32, fd: i32) -> Result<Vec<u8
         found.position, found.flags
     );
     Ok(text.into_bytes())
+}
+
+/// What is written to exec-fault: the step, and the number of an error if it is not to be
+/// ENOMEM.
+pub fn fault(text: &[u8]) -> Option<(u32, Errno)> {
+    let mut words = text.trim_ascii().split(|&b| b == b' ');
+    let step = decimal(words.next()?)?;
+    let errno = match words.next() {
+        Some(word) => i32::try_from(decimal(word)?).ok()?,
+        None => Errno::ENOMEM.0,
+    };
+    let valid = (1..=133).contains(&errno) && words.next().is_none();
+    valid.then_some((step, Errno(errno)))
 }
