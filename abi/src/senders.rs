@@ -111,21 +111,28 @@ impl Refused {
         self.0
     }
 
-    /// One more; whether it is worth a line: the first, the second, the fourth and so on.
-    pub fn count(&mut self) -> bool {
+    /// One more; its line for the log when it is worth one: the first, the second, the fourth and
+    /// so on.
+    pub fn note<'a>(
+        &mut self,
+        source: Endpoint,
+        message: &'a Message,
+        refusal: Refusal,
+    ) -> Option<Line<'a>> {
         self.0 += 1;
-        self.0.is_power_of_two()
+        self.0.is_power_of_two().then_some(Line {
+            source,
+            message,
+            refusal,
+        })
     }
 }
 
 /// The line for the log about a refused message.
 pub struct Line<'a> {
-    /// Who sent it.
-    pub source: Endpoint,
-    /// The message.
-    pub message: &'a Message,
-    /// Why it was refused.
-    pub refusal: Refusal,
+    source: Endpoint,
+    message: &'a Message,
+    refusal: Refusal,
 }
 
 impl core::fmt::Display for Line<'_> {
@@ -214,7 +221,9 @@ mod tests {
     #[test]
     fn who_goes_on_and_on_does_not_fill_the_log() {
         let mut refused = Refused::new();
-        let lines = (0..1_000_000).filter(|_| refused.count()).count();
+        let message = Message::new(0);
+        let mut note = || refused.note(Endpoint::ANY, &message, Refusal::Unknown);
+        let lines = (0..1_000_000).filter(|_| note().is_some()).count();
         assert_eq!(lines, 20);
     }
 }

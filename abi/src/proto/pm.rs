@@ -225,6 +225,15 @@ protocol! {
         /// The process.
         who: Endpoint,
     };
+    /// *Posted* by VM: RS, which hears of the others' ends ([`crate::proto::rs::Faulted`]), touched
+    /// memory that it does not have.
+    #[from(VM)]
+    post WatcherFaulted = 63 {
+        /// What it touched.
+        address: u64,
+        /// Where it was.
+        rip: u64,
+    };
     /// Call by proc: whether `who` may look at process `pid` as ptrace(2) says, with its effective
     /// ids (PTRACE_MODE_READ_FSCREDS). `EACCES`, `ESRCH`.
     #[from(PROC)]

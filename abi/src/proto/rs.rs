@@ -30,7 +30,7 @@ protocol! {
         /// Second half.
         name2: [u8; 8],
     };
-    /// *Posted* by VM, to PM where it is RS itself: a service touched memory that it does not have. It will not go on.
+    /// *Posted* by VM: a service touched memory that it does not have. It will not go on.
     #[from(VM)]
     post Faulted = 3 {
         /// The service.

@@ -13,8 +13,8 @@ use crate::timers::{Event, Timers};
 use abi::errno::result_to_word;
 use abi::kernel::{Exception, KernelNotify};
 use abi::message::reply_message;
-use abi::proto::{pm, rs};
-use abi::senders::{Line, Refusal, Refused};
+use abi::proto::pm;
+use abi::senders::{Refusal, Refused};
 use abi::{Class, Endpoint, Errno, Message, Request};
 
 /// What the run specification says that PM needs.
@@ -162,12 +162,7 @@ impl<S: System> Pm<S> {
 
     /// A message of the protocol may not be sent by its sender, or is none.
     fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
-        if self.refused.count() {
-            let line = Line {
-                source,
-                message,
-                refusal,
-            };
+        if let Some(line) = self.refused.note(source, message, refusal) {
             self.sys.log(format_args!("{line}"));
         }
     }
@@ -196,12 +191,7 @@ impl<S: System> Pm<S> {
 
     /// A one-way message. What its sender may not send is dropped.
     fn posted(&mut self, source: Endpoint, message: &Message) {
-        // That RS itself has faulted VM tells PM.
-        let admit = match message.kind {
-            rs::Faulted::KIND => rs::admit,
-            _ => pm::admit,
-        };
-        if let Err(refusal) = admit(source, Class::Post, message.kind) {
+        if let Err(refusal) = pm::admit(source, Class::Post, message.kind) {
             return self.refuse(source, message, refusal);
         }
         match message.kind {
@@ -232,7 +222,7 @@ impl<S: System> Pm<S> {
             pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
             pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn, m.status)),
             pm::EndRun::KIND => self.end_run(),
-            rs::Faulted::KIND => with(message, |m: rs::Faulted| {
+            pm::WatcherFaulted::KIND => with(message, |m: pm::WatcherFaulted| {
                 self.watcher_died(format_args!(
                     "page fault at {:#x}, rip {:#x}",
                     m.address, m.rip

@@ -2,7 +2,7 @@
 
 use crate::cell::Single;
 use crate::ipc::{self, Received};
-use abi::senders::{Line, Refused};
+use abi::senders::Refused;
 use abi::{Class, Message};
 
 static REFUSED: Single<Refused> = Single::new(Refused::new());
@@ -26,16 +26,8 @@ pub fn admits(received: &Received) -> bool {
         // A caller that died needs no answer.
         let _ = ipc::reply_raw(*source, Message::error(refusal.errno()));
     }
-    if REFUSED.borrow().count() {
-        let source = *source;
-        crate::log!(
-            "{}",
-            Line {
-                source,
-                message,
-                refusal
-            }
-        );
+    if let Some(line) = REFUSED.borrow().note(*source, message, refusal) {
+        crate::log!("{line}");
     }
     false
 }

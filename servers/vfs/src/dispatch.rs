@@ -18,7 +18,7 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, rs, vfs, vm};
-use abi::senders::{Line, Refusal};
+use abi::senders::Refusal;
 use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
@@ -76,12 +76,7 @@ impl Vfs {
     /// A message of the protocol may not be sent by its sender, or is none.
     fn refuse(&self, source: Endpoint, message: &Message, refusal: Refusal) {
         let mut refused = self.refused.get();
-        if refused.count() {
-            let line = Line {
-                source,
-                message,
-                refusal,
-            };
+        if let Some(line) = refused.note(source, message, refusal) {
             self.machine.log(format_args!("{line}"));
         }
         self.refused.set(refused);

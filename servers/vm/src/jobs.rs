@@ -384,19 +384,18 @@ impl Server {
         }
         if service {
             let PageFault { address, code, rip } = fault;
+            // Nobody hears of their own end.
+            if who == Endpoint::RS {
+                self.post(Endpoint::PM, pm::WatcherFaulted { address, rip });
+                return;
+            }
             let request = rs::Faulted {
                 who,
                 address,
                 code,
                 rip,
             };
-            // Who would hear of its own end?
-            let to = if who == Endpoint::RS {
-                Endpoint::PM
-            } else {
-                Endpoint::RS
-            };
-            self.post(to, request);
+            self.post(Endpoint::RS, request);
         } else {
             let request = pm::FaultSignal {
                 who,

@@ -19,7 +19,7 @@ use abi::proto::vm::{
 };
 use abi::proto::{vfs, vm as protocol};
 use abi::role::Roles;
-use abi::senders::{Line, Refusal};
+use abi::senders::Refusal;
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use alloc::format;
 
@@ -152,12 +152,7 @@ impl Server {
 
     /// A message of the protocol may not be sent by its sender, or is none.
     fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
-        if self.refused.count() {
-            let line = Line {
-                source,
-                message,
-                refusal,
-            };
+        if let Some(line) = self.refused.note(source, message, refusal) {
             self.effects.push(Effect::Log(format!("{line}")));
         }
     }

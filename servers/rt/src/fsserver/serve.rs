@@ -97,10 +97,7 @@ fn accept<'a>(
     }
     match received.class {
         // VFS or VM is gone, and RS ends the machine: what was written is not to be lost with it.
-        Class::Post
-            if received.source == Endpoint::RS
-                && [fs::Sync::KIND, fs::PagesWritten::KIND].contains(&received.message.kind) =>
-        {
+        Class::Post if received.source == Endpoint::RS => {
             let txn = received.message.words[0];
             let synced = scratch.dispatch(files, received.source, &received.message);
             let result = synced.map(|answer| answer.words);
