@@ -257,3 +257,43 @@ fn the_terminal_is_as_it_was() {
         assert!(modes() == before, "{how}");
     }
 }
+
+/// A core server dies: what was written before is on the image, and what was changed through a
+/// mapping, too, where VM lives to tell of it.
+fn dies(accel: &str, service: &str) {
+    let image = Root::new().busybox().program("crash").image(16, 4096);
+    let child = absentia(&["run", "--accel", accel, "--timeout", "60", "--root"])
+        .arg(image.file.path())
+        .args(["--", "/bin/crash", service])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("absentia");
+    let output = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{accel} {service}: {said}");
+    let line = format!("the system cannot go on without service {service}");
+    assert!(said.contains(&line), "{accel} {service}: {said}");
+    image.check();
+    let context = || format!("{accel} {service}: {said}");
+    assert_eq!(image.read("/work/written"), b"kept\n", "{}", context());
+    if service != "vm" {
+        assert_eq!(
+            image.read("/work/mapped"),
+            [b'a'; 3 * 4096],
+            "{}",
+            context()
+        );
+    }
+}
+
+#[test]
+fn what_was_written_outlives_each_core_server() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    for accel in ACCELERATORS {
+        for service in ["vm", "rs", "pm", "vfs", "console"] {
+            dies(accel, service);
+        }
+    }
+}

@@ -23,12 +23,79 @@ fn interrupted_under_kvm() {
 
 #[test]
 fn interrupted_under_kvm_direct() {
-    compare_program(Platform::KvmDirect, "interrupted", &[]);
+    compare_program(Platform::KvmDirect, "interrupted", &["20"]);
 }
 
 #[test]
 fn interrupted_under_qemu() {
     compare_program(Platform::Qemu, "interrupted", &[]);
+}
+
+#[test]
+fn forged_under_kvm() {
+    compare_program(Platform::Kvm, "forged", &[]);
+}
+
+#[test]
+fn forged_under_qemu() {
+    compare_program(Platform::Qemu, "forged", &[]);
+}
+
+#[test]
+fn storms_under_kvm() {
+    compare_program(Platform::Kvm, "storms", &["200"]);
+}
+
+#[test]
+fn storms_under_qemu() {
+    compare_program(Platform::Qemu, "storms", &["200"]);
+}
+
+#[test]
+fn stepped_under_kvm() {
+    compare_program(Platform::Kvm, "stepped", &["few"]);
+}
+
+#[test]
+fn stepped_under_kvm_direct() {
+    compare_program(Platform::KvmDirect, "stepped", &["few"]);
+}
+
+#[test]
+fn stepped_under_qemu() {
+    compare_program(Platform::Qemu, "stepped", &[]);
+}
+
+#[test]
+fn forbidden_under_kvm() {
+    compare_program(Platform::Kvm, "forbidden", &[]);
+}
+
+#[test]
+fn forbidden_under_kvm_direct() {
+    compare_program(Platform::KvmDirect, "forbidden", &[]);
+}
+
+#[test]
+fn forbidden_under_qemu() {
+    compare_program(Platform::Qemu, "forbidden", &[]);
+}
+
+/// Linux runs it; here it has no calls to make, and a processor that runs it all the same does not lead it anywhere.
+#[test]
+fn code_of_32_bits_is_refused() {
+    for platform in [Platform::Kvm, Platform::KvmDirect, Platform::Qemu] {
+        platform.require();
+        let root = Root::new().program("forbidden");
+        let finished = Run::new(&["/bin/forbidden", "other"]).guest(platform, root.disk());
+        finished.must_exit(0);
+        let said = String::from_utf8_lossy(&finished.stdout);
+        assert_eq!(said.lines().count(), 6, "{platform:?}: {said}");
+        assert!(
+            said.lines().all(|line| line.ends_with("signal 11")),
+            "{platform:?}: {said}"
+        );
+    }
 }
 
 #[test]
@@ -151,6 +218,16 @@ fn vectors_under_qemu() {
 }
 
 #[test]
+fn rights_under_kvm() {
+    compare_program(Platform::Kvm, "rights", &[]);
+}
+
+#[test]
+fn rights_under_qemu() {
+    compare_program(Platform::Qemu, "rights", &[]);
+}
+
+#[test]
 fn truncated_under_kvm() {
     compare_program(Platform::Kvm, "truncated", &[]);
 }
@@ -174,6 +251,25 @@ fn halves_on_tmpfs() {
     Platform::Kvm.require();
     let root = Root::new().program("halves");
     Run::new(&["/bin/halves"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
+fn holes_under_kvm() {
+    compare_program(Platform::Kvm, "holes", &[]);
+}
+
+#[test]
+fn holes_under_qemu() {
+    compare_program(Platform::Qemu, "holes", &[]);
+}
+
+#[test]
+fn holes_on_tmpfs() {
+    Platform::Kvm.require();
+    let root = Root::new().program("holes");
+    Run::new(&["/bin/holes"])
         .cwd("/tmp")
         .same_as_host(Platform::Kvm, &root);
 }

@@ -1,4 +1,7 @@
-//! Endpoints: names of processes that cannot be confused with a dead predecessor.
+//! Endpoints: names of processes that cannot be confused with a dead predecessor, and that say
+//! what the process is.
+
+use crate::role::Role;
 
 /// The most processes that exist at once, servers included. Bounds every per-process table.
 pub const MAX_PROCESSES: usize = 256;
@@ -6,10 +9,17 @@ pub const MAX_PROCESSES: usize = 256;
 const SLOT_BITS: u32 = 10;
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 
-/// A process: a slot of the process table and the slot's generation at the time.
+/// Set in the endpoints of services.
+const SERVICE: u32 = 1 << 30;
+/// Where a service's role begins: five bits, the topmost of which is [`SERVICE`].
+const ROLE_SHIFT: u32 = 26;
+
+/// A process: a slot of the process table, the slot's generation at the time, and its role.
 ///
-/// Layout: slot in bits 0..10, generation in bits 10..31, bit 31 clear for processes.
-/// A slot's generation advances when its process dies, so a stale endpoint is recognised.
+/// Layout: slot in bits 0..10, bit 31 clear for processes. A program has its generation in bits
+/// 10..30 and bit 30 clear; a service has its generation in bits 10..26 and the number of its
+/// [`Role`] in bits 26..31. A slot's generation advances when its process dies, so a stale
+/// endpoint is recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Endpoint(pub u32);
@@ -25,17 +35,44 @@ impl Endpoint {
     pub const KERNEL: Endpoint = Endpoint(0xffff_fffc);
 
     /// The memory server. The well-known servers have generation 0 in fixed slots.
-    pub const VM: Endpoint = Endpoint(1);
+    pub const VM: Endpoint = Endpoint::service(Role::Vm, 1, 0);
     /// The reincarnation server: starts and watches services.
-    pub const RS: Endpoint = Endpoint(2);
+    pub const RS: Endpoint = Endpoint::service(Role::Rs, 2, 0);
     /// The process manager.
-    pub const PM: Endpoint = Endpoint(3);
+    pub const PM: Endpoint = Endpoint::service(Role::Pm, 3, 0);
     /// The virtual file system server.
-    pub const VFS: Endpoint = Endpoint(4);
+    pub const VFS: Endpoint = Endpoint::service(Role::Vfs, 4, 0);
 
-    /// An endpoint from its parts. `generation` is taken modulo 2^21.
+    /// A program's endpoint from its parts. `generation` is taken modulo 2^20.
     pub const fn new(slot: usize, generation: u32) -> Endpoint {
-        Endpoint((slot as u32 & SLOT_MASK) | ((generation & 0x1f_ffff) << SLOT_BITS))
+        Endpoint((slot as u32 & SLOT_MASK) | ((generation & 0xf_ffff) << SLOT_BITS))
+    }
+
+    /// The endpoint of a process of this role. A service's `generation` is taken modulo 2^16.
+    pub const fn service(role: Role, slot: usize, generation: u32) -> Endpoint {
+        match role {
+            Role::Program => Endpoint::new(slot, generation),
+            _ => Endpoint(
+                (slot as u32 & SLOT_MASK)
+                    | (generation & 0xffff) << SLOT_BITS
+                    | (role as u32) << ROLE_SHIFT,
+            ),
+        }
+    }
+
+    /// Where the endpoint has its bit in a set of roles: a service's role, any number below 16
+    /// for a program, 31 for the special values.
+    #[inline(always)]
+    pub(crate) const fn role_bits(self) -> u32 {
+        self.0 >> ROLE_SHIFT & 31
+    }
+
+    /// What the process is; `None` for the special values.
+    pub fn role(self) -> Option<Role> {
+        match self.role_bits() {
+            0..16 if self.is_process() => Some(Role::Program),
+            bits => Role::from_word(bits as u64),
+        }
     }
 
     /// Whether this names one process (alive or dead), not one of the special values.
@@ -50,7 +87,11 @@ impl Endpoint {
 
     /// The slot's generation.
     pub const fn generation(self) -> u32 {
-        self.0 >> SLOT_BITS
+        if self.0 & SERVICE != 0 {
+            self.0 >> SLOT_BITS & 0xffff
+        } else {
+            self.0 >> SLOT_BITS
+        }
     }
 }
 

@@ -32,6 +32,16 @@ pub struct Attributes {
     pub ctime: (i64, i64),
 }
 
+/// mount(2): nothing is written.
+pub const MS_RDONLY: u64 = linux_raw_sys::general::MS_RDONLY as u64;
+/// mount(2): reading leaves access times as they are.
+pub const MS_NOATIME: u64 = linux_raw_sys::general::MS_NOATIME as u64;
+
+/// A mode of fallocate(2): the file does not grow.
+pub const KEEP_SIZE: u32 = linux_raw_sys::general::FALLOC_FL_KEEP_SIZE;
+/// A mode of fallocate(2): a hole, which never changes the size.
+pub const PUNCH_HOLE: u32 = linux_raw_sys::general::FALLOC_FL_PUNCH_HOLE | KEEP_SIZE;
+
 bitflags::bitflags! {
     /// Which fields of a [`SetAttributes`] to apply.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +58,24 @@ bitflags::bitflags! {
         const ATIME = 16;
         /// Modification time.
         const MTIME = 32;
+        /// Clears S_ISUID, after MODE (Linux's ATTR_KILL_SUID).
+        const KILL_SUID = 64;
+        /// Clears S_ISGID, after MODE (Linux's ATTR_KILL_SGID).
+        const KILL_SGID = 128;
+    }
+}
+
+impl SetMask {
+    /// `mode` without the bits that the mask clears.
+    pub const fn kill(self, mode: u32) -> u32 {
+        let mut mode = mode;
+        if self.contains(SetMask::KILL_SUID) {
+            mode &= !linux_raw_sys::general::S_ISUID;
+        }
+        if self.contains(SetMask::KILL_SGID) {
+            mode &= !linux_raw_sys::general::S_ISGID;
+        }
+        mode
     }
 }
 

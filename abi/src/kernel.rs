@@ -167,9 +167,11 @@ impl Exception {
 #[repr(u64)]
 pub enum Kcall {
     // -- processes
-    /// `(name_lo, name_hi, linux: bool) -> endpoint`: a new process, stopped, no address space, no
-    /// privileges. `EAGAIN` when the table is full. A `linux` process's `syscall`s are Linux
-    /// calls and its exceptions go to PM. Service slots are handed out from 1 up.
+    /// `(name_lo, name_hi, role) -> endpoint`: a new process of this [`crate::role::Role`], stopped,
+    /// no address space, no privileges. `EAGAIN` when the table is full, `EPERM` for a service
+    /// unless VM or RS asks. A program's `syscall`s are Linux calls and its exceptions go to PM.
+    /// Service slots are handed out from 1 up. What follows acts on services for VM and RS alone
+    /// (`EPERM`).
     ProcCreate = 0x100,
     /// `(parent) -> endpoint`: a stopped copy of a blocked Linux process (registers with
     /// rax = 0, FPU, FS/GS base), without an address space.
@@ -177,7 +179,7 @@ pub enum Kcall {
     /// `(endpoint)`: destroys a process: its queues, timers, memory requests. Peers waiting
     /// for it get `EDEADSRCDST`.
     ProcExit = 0x102,
-    /// `(endpoint, &Privileges)`.
+    /// `(endpoint, &Privileges)`. By VM and RS; a program never has any (`EPERM`).
     ProcPriv = 0x103,
     /// `(endpoint, rip, rsp, rdi)`: fresh registers and FPU, whatever the process waited for is
     /// forgotten, runnable.
@@ -356,10 +358,11 @@ pub enum StopState {
     /// and its number in [`Registers::orig_rax`].
     Boundary = 0,
     /// A Linux call is with the server named in bits 8..: when it is answered the process is
-    /// at a boundary and PM gets [`KernelNotify::STOPPED`].
+    /// at a boundary and PM gets [`KernelNotify::STOPPED`]. Or PM is named, and an exception of
+    /// its own is on the way there: whatever else there is comes after that.
     Busy = 1,
-    /// Waiting for its page fault or exception to be answered; registers are those of the
-    /// faulting instruction and may be replaced.
+    /// Waiting for its page fault to be answered; registers are those of the faulting
+    /// instruction and may be replaced.
     Faulting = 2,
     /// Before a Linux call that is not sent yet ([`resume::ENTRY`]).
     Entering = 3,

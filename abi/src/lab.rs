@@ -130,8 +130,9 @@ pub const GATE_CPUID_LEAF: u32 = 0x4000_0100;
 /// eax of [`GATE_CPUID_LEAF`] when the kernel proper is to run at CPL3.
 pub const GATE_MAGIC: u32 = 0x4c49_4250;
 
-/// ebx of [`GATE_CPUID_LEAF`], whichever the gate: bit 0 says that this host interprets CPL0
-/// with an emulator that lacks XSAVE, so that a direct kernel must do with FXSAVE.
+/// ebx of [`GATE_CPUID_LEAF`], whichever the gate: bit 0 says that this host interprets CPL0. A
+/// direct kernel then does with FXSAVE, for the emulator lacks XSAVE, and `syscall` comes to LSTAR
+/// at CPL3; elsewhere it comes at CPL0, whatever the gate.
 pub const GATE_INTERPRETED: u32 = 1;
 
 /// The port on which a direct kernel without a lab device reports its status (QEMU's

@@ -16,6 +16,7 @@
 extern crate std;
 
 pub mod boot;
+pub mod capability;
 pub mod clock;
 pub mod endpoint;
 pub mod errno;
@@ -29,8 +30,10 @@ pub mod message;
 pub mod point;
 pub mod policy;
 pub mod proto;
+pub mod role;
 pub mod routes;
 pub mod sabotage;
+pub mod senders;
 pub mod trace;
 pub mod tunable;
 

@@ -1,5 +1,7 @@
 //! Messages: a kind and seven words, carried in registers, so that they never fault.
 
+use crate::role::Roles;
+use crate::senders::Mode;
 use crate::{Endpoint, Errno};
 
 /// Words a message carries beside its kind.
@@ -167,6 +169,10 @@ pub trait Request: Sized {
     const KIND: u64;
     /// For traces and error messages.
     const NAME: &'static str;
+    /// How it is sent.
+    const MODE: Mode;
+    /// Who may send it.
+    const SENDERS: Roles;
     /// What a successful `call` returns.
     type Reply: Reply;
     /// The message that carries `self`.
@@ -213,17 +219,21 @@ pub fn reply_result<R: Reply>(message: &Message) -> Result<R, Errno> {
 
 /// Declares the requests of one protocol.
 ///
+/// `#[from(VFS, RS)] call` or `post` before a request's name says who may send it, by the sets of
+/// [`Roles`], and how. Every server asks `admit` before it decodes anything.
+///
 /// Each request becomes a struct with [`Request`]; its fields travel one word each, in order
 /// (at most seven, checked at compile time). `-> Type { fields }` declares the reply struct as well;
 /// `-> Type` alone names one declared elsewhere; without it the reply is `()`. The module
-/// also gets `name(kind)` for traces.
+/// also gets `name(kind)` for traces, `RULES`, and `admit`.
 #[macro_export]
 macro_rules! protocol {
     (
         base = $base:expr;
         $(
-            $(#[$doc:meta])*
-            $name:ident = $op:literal { $( $(#[$fdoc:meta])* $field:ident : $ty:ty ),* $(,)? }
+            $(#[doc = $doc:expr])*
+            #[from($($from:ident),+)]
+            $mode:ident $name:ident = $op:literal { $( $(#[$fdoc:meta])* $field:ident : $ty:ty ),* $(,)? }
             $( -> $reply:ident $( { $( $(#[$rdoc:meta])* $rfield:ident : $rty:ty ),* $(,)? } )? )?
             ;
         )*
@@ -232,13 +242,17 @@ macro_rules! protocol {
         pub const BASE: u64 = $base;
 
         $(
-            $(#[$doc])*
+            $(#[doc = $doc])*
+            #[doc = concat!("\n\nSent by `", stringify!($mode), "` from: ", stringify!($($from),+), ".")]
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             pub struct $name { $( $(#[$fdoc])* pub $field: $ty ),* }
 
             impl $crate::message::Request for $name {
                 const KIND: u64 = BASE + $op;
                 const NAME: &'static str = stringify!($name);
+                const MODE: $crate::senders::Mode = $crate::protocol!(@mode $mode);
+                const SENDERS: $crate::role::Roles =
+                    $crate::role::Roles::of_all(&[$($crate::role::Roles::$from),+]);
                 type Reply = $crate::protocol!(@reply $($reply)?);
 
                 #[inline(always)]
@@ -294,6 +308,28 @@ macro_rules! protocol {
             )?)?
         )*
 
+        /// What stands here of each message.
+        pub const RULES: &[$crate::senders::Rule] = &[$(
+            $crate::senders::Rule {
+                kind: <$name as $crate::message::Request>::KIND,
+                name: stringify!($name),
+                mode: <$name as $crate::message::Request>::MODE,
+                senders: <$name as $crate::message::Request>::SENDERS,
+            },
+        )*];
+
+        static GATES: $crate::senders::Gates = $crate::senders::Gates::new(BASE, RULES);
+
+        /// Whether `source` may send a message of this kind in this way.
+        #[inline]
+        pub fn admit(
+            source: $crate::Endpoint,
+            class: $crate::Class,
+            kind: u64,
+        ) -> Result<(), $crate::senders::Refusal> {
+            GATES.admit(source, class, kind)
+        }
+
         /// The request's name, for traces.
         pub const fn name(kind: u64) -> Option<&'static str> {
             match kind.wrapping_sub(BASE) {
@@ -302,6 +338,8 @@ macro_rules! protocol {
             }
         }
     };
+    (@mode call) => { $crate::senders::Mode::Call };
+    (@mode post) => { $crate::senders::Mode::Post };
     (@reply) => { () };
     (@reply $reply:ident) => { $reply };
     (@check $($field:ident)*) => {

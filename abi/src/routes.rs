@@ -90,9 +90,9 @@ calls! {
     VM_CALLS VM Vm {
         Partial:
             __NR_mmap __NR_munmap __NR_mprotect __NR_brk __NR_madvise __NR_mremap
-            __NR_msync __NR_mincore;
+            __NR_msync __NR_mincore
+            __NR_mlock __NR_mlock2 __NR_munlock __NR_mlockall __NR_munlockall;
         Missing:
-            __NR_mlock __NR_mlock2 __NR_munlock __NR_mlockall __NR_munlockall
             __NR_remap_file_pages __NR_pkey_mprotect __NR_pkey_alloc __NR_pkey_free;
     }
     PM_CALLS PM Pm {

@@ -15,3 +15,11 @@ pub const MAX_USER_WATCHES: u32 = 5;
 pub const MOUNT_MAX: u32 = 6;
 /// Regions of an address space: vm/max_map_count.
 pub const MAX_MAP_COUNT: u32 = 7;
+/// Who may make further names of a file that is not his: fs/protected_hardlinks, 0 or 1.
+pub const PROTECTED_HARDLINKS: u32 = 8;
+/// Whose symbolic links in shared directories are followed: fs/protected_symlinks, 0 or 1.
+pub const PROTECTED_SYMLINKS: u32 = 9;
+/// Whose fifos in shared directories O_CREAT opens: fs/protected_fifos, 0 to 2.
+pub const PROTECTED_FIFOS: u32 = 10;
+/// Whose files in shared directories O_CREAT opens: fs/protected_regular, 0 to 2.
+pub const PROTECTED_REGULAR: u32 = 11;

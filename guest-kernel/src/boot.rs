@@ -15,6 +15,7 @@ use abi::kernel::{
     rts,
 };
 use abi::policy::CopyPolicy;
+use abi::role::Role;
 use abi::sabotage::of_command_line;
 use abi::{Endpoint, Errno, PAGE, page_down};
 
@@ -332,7 +333,7 @@ fn start_vm() {
         }
         physical(&tables[0])
     };
-    let Ok(vm) = process::create(*b"vm\0\0\0\0\0\0\0\0\0\0\0\0\0\0", false) else {
+    let Ok(vm) = process::create(*b"vm\0\0\0\0\0\0\0\0\0\0\0\0\0\0", Role::Vm) else {
         crate::fatal!("no process slot for VM")
     };
     if vm.endpoint != Endpoint::VM {

@@ -2,18 +2,14 @@
 
 use crate::arch::{fpu, layout, machine};
 use crate::copy::{self, Operand};
-use crate::process::{self, Calls, MAX_PROCESSES, Process};
+use crate::process::{self, Calls, FIXED_FLAG, MAX_PROCESSES, Process};
 use crate::sched::{self, block, counters, unblock};
 use crate::transfer::{self, Outcome, Stop};
 use crate::{boot, clock, ipc, lab, memory, trap};
 use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, StopState, USER_END, resume, rts};
+use abi::role::{Role, Roles};
 use abi::trace::{Decision, Kind};
 use abi::{Class, Endpoint, Errno};
-
-/// Of rflags: an exception after one instruction.
-const TRAP_FLAG: u64 = 1 << 8;
-/// Of rflags: always set.
-const FIXED_FLAG: u64 = 1 << 1;
 
 /// Serves the call in `caller`'s registers.
 pub fn dispatch(caller: &mut Process) {
@@ -74,24 +70,24 @@ fn serve(caller: &mut Process, number: u64) -> Outcome {
             }
             Ok(0)
         },
-        ProcCreate => create(a1, a2, a3 != 0),
+        ProcCreate => create(caller, name(a1, a2), a3),
         ProcFork => fork(who),
         ProcExit => exit(caller, who),
         ProcPriv => set_privileges(caller, who, a2),
-        ProcStart => start(who, a2, a3, a4),
-        ProcStop => stop(who),
-        ProcResume => resume(who, a2),
+        ProcStart => start(caller, who, a2, a3, a4),
+        ProcStop => stop(caller, who),
+        ProcResume => resume(caller, who, a2),
         ProcGetRegs => get_regs(caller, who, a2),
         ProcSetRegs => set_regs(caller, who, a2),
         ProcGetFpu => get_fpu(caller, who, a2, a3),
         ProcSetFpu => set_fpu(caller, who, a2, a3),
         ProcInfo => info(caller, a1, a2),
         ProcPriority => {
-            sched::set_priority(process::find(who)?, a2.min(7) as u8);
+            sched::set_priority(subject(caller, who)?, a2.min(7) as u8);
             Ok(0)
         },
         ProcName => {
-            let process = process::find(who)?;
+            let process = subject(caller, who)?;
             process.name = name(a2, a3);
             lab::named(process);
             Ok(0)
@@ -143,8 +139,26 @@ fn name(low: u64, high: u64) -> [u8; 16] {
     bytes
 }
 
-fn create(low: u64, high: u64, linux: bool) -> Outcome {
-    Ok(process::create(name(low, high), linux)?.endpoint.0 as u64)
+/// Who makes services, and has all power over them.
+const MAKERS: Roles = Roles::VM.or(Roles::RS);
+
+fn create(caller: &Process, name: [u8; 16], role: u64) -> Outcome {
+    let role = Role::from_word(role).ok_or(Errno::EINVAL)?;
+    if role != Role::Program && !MAKERS.admits(caller.endpoint) {
+        return Err(Errno::EPERM.into());
+    }
+    Ok(process::create(name, role)?.endpoint.0 as u64)
+}
+
+/// The process that `caller` wants to do something with: a program, or whatever it is if the
+/// caller makes services.
+fn subject(caller: &Process, who: Endpoint) -> Result<&'static mut Process, Errno> {
+    let process = process::find(who)?;
+    if process.linux() || MAKERS.admits(caller.endpoint) {
+        Ok(process)
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 fn fork(parent: Endpoint) -> Outcome {
@@ -153,7 +167,7 @@ fn fork(parent: Endpoint) -> Outcome {
         return Err(Errno::EPERM.into());
     }
     sched::release_of(parent);
-    let child = process::create(parent.name, true)?;
+    let child = process::create(parent.name, Role::Program)?;
     child.regs = Registers {
         rax: 0,
         orig_rax: u64::MAX,
@@ -165,7 +179,7 @@ fn fork(parent: Endpoint) -> Outcome {
 }
 
 fn exit(caller: &Process, who: Endpoint) -> Outcome {
-    let process = process::find(who)?;
+    let process = subject(caller, who)?;
     if core::ptr::eq(process, caller) {
         return Err(Errno::EINVAL.into());
     }
@@ -192,11 +206,11 @@ fn exit(caller: &Process, who: Endpoint) -> Outcome {
     Ok(0)
 }
 
-fn start(who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Outcome {
+fn start(caller: &Process, who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Outcome {
     if rip >= USER_END {
         return Err(Errno::EINVAL.into());
     }
-    let process = process::find(who)?;
+    let process = subject(caller, who)?;
     ipc::withdraw(process);
     sched::discard(process);
     process.set_entry(rip, rsp, rdi);
@@ -212,8 +226,8 @@ fn start(who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Outcome {
 }
 
 #[inline(never)]
-fn resume(who: Endpoint, how: u64) -> Outcome {
-    let process = process::find(who)?;
+fn resume(caller: &Process, who: Endpoint, how: u64) -> Outcome {
+    let process = subject(caller, who)?;
     process.tell_when_stopped = how & resume::EXIT != 0;
     process.stopped_unread = false;
     if process.linux() {
@@ -232,16 +246,17 @@ fn resume(who: Endpoint, how: u64) -> Outcome {
     Ok(0)
 }
 
-fn stop(who: Endpoint) -> Outcome {
-    let process = process::find(who)?;
+fn stop(caller: &Process, who: Endpoint) -> Outcome {
+    let process = subject(caller, who)?;
     block(process, rts::STOPPED);
     if process.entering {
         return Ok(StopState::Entering as u64);
     }
-    if process.flags & rts::FAULTING != 0
-        || matches!(process.class, Class::PageFault | Class::Exception)
-            && process.flags & rts::SENDING != 0
-    {
+    let event = process.flags & (rts::FAULTING | rts::SENDING) != 0;
+    if event && process.class == Class::Exception {
+        return Ok(StopState::Busy as u64 | (process.peer.0 as u64) << 8);
+    }
+    if event && process.class == Class::PageFault {
         return Ok(StopState::Faulting as u64);
     }
     if process.flags & rts::SENDING != 0 {
@@ -256,17 +271,23 @@ fn stop(who: Endpoint) -> Outcome {
 
 #[inline(never)]
 fn get_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
-    let process = process::find(who)?;
+    let process = subject(caller, who)?;
     sched::release_of(process);
     // A copy: the process may be the caller.
-    let regs = process.regs;
+    let mut regs = process.regs;
+    regs.rflags |= FIXED_FLAG;
     transfer::give(caller, address, &regs)
 }
 
 #[inline(never)]
 fn set_privileges(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     let privileges: Privileges = transfer::own_struct(caller, address)?;
-    process::find(who)?.privileges = privileges;
+    let process = process::find(who)?;
+    // A program has none, whoever asks.
+    if process.linux() || !MAKERS.admits(caller.endpoint) {
+        return Err(Errno::EPERM.into());
+    }
+    process.privileges = privileges;
     Ok(0)
 }
 
@@ -281,24 +302,24 @@ fn set_routes(caller: &mut Process, address: u64) -> Outcome {
 fn set_regs(caller: &mut Process, who: Endpoint, address: u64) -> Outcome {
     let regs: Registers = transfer::own_struct(caller, address)?;
     let canonical = |address: u64| !(1 << 47..!0 << 47).contains(&address);
-    if regs.rip >= USER_END || !canonical(regs.fs_base) || !canonical(regs.gs_base) {
+    // Behind the user's half it will fault.
+    if ![regs.rip, regs.fs_base, regs.gs_base]
+        .into_iter()
+        .all(canonical)
+    {
         return Err(Errno::EINVAL.into());
     }
-    let process = process::find(who)?;
+    let process = subject(caller, who)?;
     sched::release_of(process);
     process.regs = regs;
     process.set_rflags(regs.rflags);
-    if regs.rflags & TRAP_FLAG != 0 {
-        // Left by iretq, after which one instruction is executed: after sysretq, which rcx and r11
-        // may allow, it would trap at once. The processor sets the fixed bit again.
-        process.regs.rflags &= !FIXED_FLAG;
-    }
+    process.step_over();
     Ok(0)
 }
 
 #[inline(never)]
 fn get_fpu(caller: &mut Process, who: Endpoint, address: u64, len: u64) -> Outcome {
-    let process = process::find(who)?;
+    let process = subject(caller, who)?;
     sched::release_of(process);
     let bytes = fpu::bytes_of(process.fpu);
     if len == 0 {
@@ -310,7 +331,7 @@ fn get_fpu(caller: &mut Process, who: Endpoint, address: u64, len: u64) -> Outco
 
 #[inline(never)]
 fn set_fpu(caller: &mut Process, who: Endpoint, address: u64, len: u64) -> Outcome {
-    let process = process::find(who)?;
+    let process = subject(caller, who)?;
     sched::release_of(process);
     if len == 0 {
         fpu::reset(process.fpu);

@@ -5,9 +5,15 @@ use crate::global::Global;
 use crate::grant::Mark;
 use crate::lab;
 use abi::kernel::{Privileges, Registers, rts};
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message};
 
 pub use abi::endpoint::MAX_PROCESSES;
+
+/// Of rflags: always set.
+pub const FIXED_FLAG: u64 = 1 << 1;
+/// Of rflags: an exception after one instruction.
+const TRAP_FLAG: u64 = 1 << 8;
 
 /// No node, no process.
 pub const NIL: u16 = u16::MAX;
@@ -286,6 +292,15 @@ impl Process {
         self.regs.rflags = rflags & 0x24_0dd5 | 0x202;
     }
 
+    /// When it steps it is left to by iretq, after which one instruction is executed: after sysretq,
+    /// which rcx and r11 may allow, it would trap at once. The processor sets the fixed bit again.
+    #[inline(always)]
+    pub fn step_over(&mut self) {
+        if self.regs.rflags & TRAP_FLAG != 0 {
+            self.regs.rflags &= !FIXED_FLAG;
+        }
+    }
+
     /// Fresh registers.
     pub fn set_entry(&mut self, rip: u64, rsp: u64, rdi: u64) {
         self.regs = Registers {
@@ -302,7 +317,8 @@ impl Process {
 
 /// A new process: stopped, without address space. Services take slots from 1 up, Linux
 /// processes from 32, so that a service's bit in a privilege table stays small and stable.
-pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno> {
+pub fn create(name: [u8; 16], role: Role) -> Result<&'static mut Process, Errno> {
+    let linux = role == Role::Program;
     let first = if linux { 32 } else { 1 };
     let free = (first..MAX_PROCESSES)
         .find(|&i| slot(i).flags & rts::FREE != 0)
@@ -311,7 +327,7 @@ pub fn create(name: [u8; 16], linux: bool) -> Result<&'static mut Process, Errno
     let process = slot(free);
     *process = Process {
         flags: rts::STOPPED | rts::NO_SPACE,
-        endpoint: Endpoint::new(free, process.generation),
+        endpoint: Endpoint::service(role, free, process.generation),
         priority: if linux { 6 } else { 3 },
         calls: if linux { Calls::Linux } else { Calls::None },
         name,

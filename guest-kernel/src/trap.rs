@@ -6,23 +6,30 @@ use crate::kcall;
 use crate::process::{self, Calls, Process};
 use crate::sched::{self, counters, current};
 use crate::{clock, copy, fatal, ipc, lab, modify};
-use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, USER_END, rts};
+use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, rts};
 use abi::trace::Kind;
 use abi::{Class, Endpoint, Errno, PAGE};
 
 /// Return addresses of the trampoline's two trap instructions.
 const AFTER_SYSCALL: u64 = TRAMPOLINE + 2;
 const AFTER_BREAKPOINT: u64 = TRAMPOLINE + 1;
-/// Where LSTAR leads in the deprivileged gate: a breakpoint, and its return address.
-const LINUX_ENTRY: u64 = TRAMPOLINE + 16;
-const AFTER_LINUX: u64 = LINUX_ENTRY + 1;
-/// Of rflags: always set; and whether a breakpoint register was passed over, which a fault sets.
-const FIXED_FLAG: u64 = 1 << 1;
-const RESUME_FLAG: u64 = 1 << 16;
+/// Of rflags: interrupts come. A task cannot clear it; `syscall` does.
+const INTERRUPT_FLAG: u64 = 1 << 9;
+
+/// Vectors of exceptions.
+const DEBUG: u64 = 1;
+const UNDEFINED: u64 = 6;
+const PROTECTION: u64 = 13;
+const PAGE_FAULT: u64 = 14;
 
 static ROUTES: Global<[u8; 512]> = Global::new([LinuxRoute::Pm as u8; 512]);
 static BOUND: Global<[Endpoint; layout::LINES as usize]> =
     Global::new([Endpoint::NONE; layout::LINES as usize]);
+
+/// When the machine ends in any case, ns since boot; 0 while VM and RS live.
+static END: Global<u64> = Global::new(0);
+/// How long PM or RS may take: longer than they wait for file systems.
+const END_LIMIT_NS: u64 = 15_000_000_000;
 
 /// Replaces the Linux routing table.
 pub fn set_routes(routes: &[u8; 512]) {
@@ -70,55 +77,30 @@ pub extern "C" fn on_syscall() -> ! {
     leave()
 }
 
-/// The deprivileged gate's `int3`: a kernel call, a Linux call that LSTAR led to the
-/// trampoline, or a breakpoint of the program's own.
+/// The deprivileged gate's `int3`: a kernel call, or a breakpoint of the program's own.
 pub extern "C" fn on_breakpoint() -> ! {
     counters().visits += 1;
     let caller = current();
-    match caller.regs.rip {
-        AFTER_BREAKPOINT => trampoline_call(caller),
-        AFTER_LINUX => complete_entry(caller, LINUX_ENTRY, gate::DEPRIVILEGED_MASK),
-        _ => {
-            caller.regs.orig_rax = u64::MAX;
-            exception(caller, layout::VECTOR_CALL, 0);
-        }
+    if caller.regs.rip == AFTER_BREAKPOINT {
+        trampoline_call(caller);
+    } else {
+        caller.regs.orig_rax = u64::MAX;
+        exception(caller, layout::VECTOR_CALL, 0);
     }
     leave()
 }
 
 /// Completes the `syscall` of a task that the processor has led to LSTAR while still at CPL3: its next instruction is
-/// the one that rcx names, and its flags, but for those that `syscall` has masked, are still those in r11. Who jumped
-/// to LSTAR has no such flags, unless it took pains; then it has only made a call, for what it put into rcx and r11
-/// is checked.
+/// the one that rcx names.
 #[inline(always)]
-fn complete_entry(caller: &mut Process, entry: u64, masked: u64) {
-    let untold = masked | RESUME_FLAG | FIXED_FLAG;
-    if caller.regs.rflags & !(RESUME_FLAG | FIXED_FLAG) != caller.regs.r11 & !untold {
-        return stray(caller, entry);
-    }
+fn complete_entry(caller: &mut Process) {
     caller.regs.rip = caller.regs.rcx;
     caller.set_rflags(caller.regs.r11);
-    if caller.regs.rip < USER_END {
-        linux_call(caller);
-    } else if caller.regs.rip == AFTER_SYSCALL {
+    if caller.regs.rip == AFTER_SYSCALL {
         trampoline_call(caller);
     } else {
-        exception(caller, 13, 0);
+        linux_call(caller);
     }
-}
-
-/// A task that stands where it has no code, whatever is mapped there for the kernel's sake: as if nothing were.
-#[cold]
-fn stray(task: &mut Process, rip: u64) {
-    task.regs.rip = rip;
-    task.regs.orig_rax = u64::MAX;
-    page_fault(task, rip, PageFault::USER | PageFault::FETCH);
-}
-
-/// Whether a Linux program stands in the kernel's half.
-#[inline]
-fn is_stray(task: &Process) -> bool {
-    task.regs.rip >= USER_END && task.linux()
 }
 
 #[inline(always)]
@@ -144,7 +126,7 @@ fn linux_call(caller: &mut Process) {
 #[inline(never)]
 fn other_call(caller: &mut Process) {
     if !caller.linux() {
-        return exception(caller, 6, 0);
+        return exception(caller, UNDEFINED, 0);
     }
     caller.entering = true;
     caller.regs.rax = Errno::ENOSYS.to_word();
@@ -191,47 +173,40 @@ fn send_call(caller: &mut Process, number: u64) {
     }
 }
 
-/// Whether a task that stands at `rip` has executed `syscall` and not yet come to the kernel: LSTAR leads to code at
-/// CPL3 in the deprivileged gate, and an interrupt may come before its first instruction.
-#[inline]
-fn between_call_and_kernel(rip: u64) -> bool {
-    rip == LINUX_ENTRY || rip == gate::syscall_entry()
-}
-
 /// A fault or an interrupt of a task.
 pub extern "C" fn on_trap(vector: u64, code: u64, cr2: u64) -> ! {
     gate::entered();
     counters().visits += 1;
+    let process = current();
+    if vector == PAGE_FAULT && cr2 == gate::linux_entry() && is_entering(process, cr2) {
+        complete_entry(process);
+        leave();
+    }
+    let called = core::mem::replace(&mut process.regs.orig_rax, u64::MAX) != u64::MAX;
+    process.step_over();
+    if vector == DEBUG && called && process.regs.rip == process.regs.rcx {
+        // `sysretq` has put the program's own trap flag back, and it traps before an instruction.
+        leave();
+    }
+    let foreign = gate::code_selector() != layout::USER_CS;
     if vector >= layout::VECTOR_TIMER {
         interrupt(vector);
-        let process = current();
-        if between_call_and_kernel(process.regs.rip) {
-            // Nobody is to see a program there, least of all a signal's frame: its call has been made.
-            let masked = match process.regs.rip {
-                LINUX_ENTRY => gate::DEPRIVILEGED_MASK,
-                _ => gate::DIRECT_MASK,
-            };
-            complete_entry(process, process.regs.rip, masked);
-        } else if is_stray(process) {
-            stray(process, process.regs.rip);
-        } else {
-            process.regs.orig_rax = u64::MAX;
+        if foreign {
+            exception(current(), PROTECTION, 0);
         }
-    } else if vector == 14 && cr2 == gate::syscall_entry() && current().regs.rip == cr2 {
-        // Where CPL0 is interpreted, `syscall` jumps to LSTAR still at CPL3 and faults there.
-        complete_entry(current(), cr2, gate::DIRECT_MASK);
+    } else if vector == PAGE_FAULT && !foreign {
+        page_fault(process, cr2, code);
     } else {
-        let process = current();
-        process.regs.orig_rax = u64::MAX;
-        if is_stray(process) {
-            stray(process, process.regs.rip);
-        } else if vector == 14 {
-            page_fault(process, cr2, code);
-        } else {
-            exception(process, vector, code);
-        }
+        exception(process, vector, code);
     }
     leave()
+}
+
+/// Whether a task has executed `syscall`: where CPL0 is interpreted that jumps to LSTAR still at CPL3 and faults there.
+/// A task that jumps there itself, whatever is in its registers, has interrupts on.
+#[inline(always)]
+fn is_entering(task: &Process, entry: u64) -> bool {
+    task.regs.rip == entry && task.regs.rflags & INTERRUPT_FLAG == 0
 }
 
 /// An interrupt while nobody ran.
@@ -259,11 +234,27 @@ fn interrupt(vector: u64) {
     }
 }
 
+/// VM or RS has died: somebody is about to save what can be saved and to end the machine. Without
+/// them that may come to nothing, so there is a limit.
+#[cold]
+fn expect_end() {
+    if END.get() == 0 {
+        END.set(clock::now() + END_LIMIT_NS);
+        clock::arm(END.get());
+    }
+}
+
 /// Fires the processes' timers that are due and arms the next. Turns end in `choose`.
 pub fn timers() {
     clock::fired();
     let now = clock::now();
     let mut next = u64::MAX;
+    if END.get() != 0 {
+        if END.get() <= now {
+            fatal!("VM or RS died and nobody ended the machine");
+        }
+        next = END.get();
+    }
     for process in (1..process::used()).map(process::slot) {
         if process.flags & rts::FREE != 0 || process.deadline == 0 {
             continue;
@@ -284,7 +275,10 @@ fn page_fault(process: &mut Process, address: u64, code: u64) {
     counters().page_faults += 1;
     let rip = process.regs.rip;
     if process.endpoint == Endpoint::VM {
-        fatal!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
+        // Nobody can bring what it misses.
+        let line = format_args!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
+        crate::say(line);
+        return exception(process, 14, code);
     }
     let mut fault = PageFault { address, code, rip };
     if clock::is_virtual() {
@@ -319,19 +313,24 @@ fn as_processors_say(cr3: u64, fault: &mut PageFault) {
     }
 }
 
-/// Any other exception: PM makes a signal of it, or RS learns that a service failed.
-fn exception(process: &mut Process, vector: u64, code: u64) {
+/// Any other exception: PM makes a signal of it, or RS learns that a service failed; that RS did,
+/// PM.
+fn exception(process: &mut Process, mut vector: u64, mut code: u64) {
     let rip = process.regs.rip;
-    let to = if process.linux() {
+    if gate::code_selector() != layout::USER_CS {
+        // Code that is not ours to run: the registers that it would go on with are not those of
+        // its mode.
+        (vector, code) = (PROTECTION, 0);
+    } else if vector == UNDEFINED {
+        (vector, code) = refused(process).unwrap_or((vector, code));
+    }
+    let to = if process.linux() || process.endpoint == Endpoint::RS {
         Endpoint::PM
     } else {
         Endpoint::RS
     };
-    if process.endpoint == Endpoint::VM || process.endpoint == to {
-        fatal!(
-            "process {:?} took exception {vector} (code {code:#x}) at {rip:#x}",
-            process.endpoint
-        );
+    if matches!(process.endpoint, Endpoint::VM | Endpoint::RS) {
+        expect_end();
     }
     process.fault = Exception { vector, code, rip }.to_words();
     if ipc::send_event(process, to, Class::Exception).is_err() {
@@ -339,6 +338,19 @@ fn exception(process: &mut Process, vector: u64, code: u64) {
             "process {:?} took exception {vector} (code {code:#x}) at {rip:#x}",
             process.endpoint
         );
+    }
+}
+
+/// The exception of a software interrupt that only the kernel may raise, and of `sysenter` where there is none: a host
+/// that interprets CPL0 says that it does not know the instruction.
+#[cold]
+fn refused(process: &Process) -> Option<(u64, u64)> {
+    let mut bytes = [0; 2];
+    copy::read_slice(process.cr3, process.regs.rip, &mut bytes).ok()?;
+    match bytes {
+        [0xcd, number] => Some((PROTECTION, number as u64 * 8 + 2)),
+        [0x0f, 0x34] => Some((PROTECTION, 0)),
+        _ => None,
     }
 }
 

@@ -3,11 +3,9 @@
 use abi::proto::vm::Prot;
 use abi::{Errno, PAGE, kernel::USER_END, page_down, page_up};
 use alloc::vec::Vec;
-use elf::abi::{
-    EM_X86_64, ET_DYN, ET_EXEC, EV_CURRENT, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD,
-};
+use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD};
 use elf::endian::LittleEndian;
-use elf::file::{Class, FileHeader, parse_ident};
+use elf::file::{Class, FileHeader};
 use elf::segment::{ProgramHeader, SegmentTable};
 
 use crate::layout::{self, Layout};
@@ -16,8 +14,8 @@ use crate::layout::{self, Layout};
 const FILE_HEADER: usize = 64;
 /// Bytes of an ELF-64 program header.
 const PROGRAM_HEADER: u16 = 56;
-/// More program headers than any real program has.
-const MAX_PROGRAM_HEADERS: u16 = 64;
+/// As many program headers as Linux takes.
+const MAX_PROGRAM_HEADERS: u16 = (65536 / PROGRAM_HEADER as u32) as u16;
 /// The largest alignment honoured for a position-independent program.
 const MAX_ALIGNMENT: u64 = 1 << 30;
 
@@ -104,11 +102,35 @@ impl Plan {
     /// bytes. `ENOEXEC` for every defect, so that nothing is left to be found after the old
     /// program is gone.
     pub fn parse(header: &[u8], file_size: u64) -> Result<Plan, Errno> {
-        Self::read(header, file_size).ok_or(Errno::ENOEXEC)
+        let file = file_header(header).ok_or(Errno::ENOEXEC)?;
+        let range = table_range(&file);
+        let table = usize::try_from(range.offset)
+            .ok()
+            .and_then(|start| header.get(start..start.checked_add(range.len as usize)?));
+        Self::read(&file, table.unwrap_or_default(), file_size).ok_or(Errno::ENOEXEC)
     }
 
-    fn read(header: &[u8], file_size: u64) -> Option<Plan> {
-        let (file, table) = file_header(header)?;
+    /// Where the program headers of the file that begins with `header` stand, at most 64 KiB, when
+    /// that is not in those bytes. They are to be read and given to [`Plan::parse_with`].
+    /// `ENOEXEC`.
+    pub fn far_table(header: &[u8]) -> Result<Option<FileRange>, Errno> {
+        let file = file_header(header).ok_or(Errno::ENOEXEC)?;
+        let range = table_range(&file);
+        let end = range.offset.checked_add(range.len).ok_or(Errno::ENOEXEC)?;
+        Ok((end > header.len() as u64).then_some(range))
+    }
+
+    /// [`Plan::parse`] of a file whose program headers are in `table`.
+    pub fn parse_with(header: &[u8], table: &[u8], file_size: u64) -> Result<Plan, Errno> {
+        let plan = file_header(header).and_then(|file| Self::read(&file, table, file_size));
+        plan.ok_or(Errno::ENOEXEC)
+    }
+
+    fn read(file: &FileHeader<LittleEndian>, table: &[u8], file_size: u64) -> Option<Plan> {
+        if table.len() as u64 != table_range(file).len {
+            return None;
+        }
+        let table = SegmentTable::new(LittleEndian, Class::ELF64, table);
         let kind = match file.e_type {
             ET_EXEC => Kind::Fixed,
             ET_DYN => Kind::PositionIndependent,
@@ -134,7 +156,7 @@ impl Plan {
                     {
                         return None;
                     }
-                    if let Some(address) = table_address(&segment, &file) {
+                    if let Some(address) = table_address(&segment, file) {
                         program_headers.get_or_insert(address);
                     }
                     let wanted = program_header.p_align;
@@ -323,30 +345,32 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The file header and the program headers, or `None` when either is not ours.
-fn file_header(
-    header: &[u8],
-) -> Option<(FileHeader<LittleEndian>, SegmentTable<'_, LittleEndian>)> {
-    // parse_ident expects its 16 bytes to be there.
+/// The file header, or `None` when it is not ours. As on Linux the machine says what the file
+/// is; class, byte order and versions say nothing.
+fn file_header(header: &[u8]) -> Option<FileHeader<LittleEndian>> {
     let (first, _) = header.split_at_checked(FILE_HEADER)?;
     let (ident, tail) = first.split_at_checked(elf::abi::EI_NIDENT)?;
-    let ident = parse_ident::<LittleEndian>(ident).ok()?;
-    if ident.1 != Class::ELF64 {
+    if !ident.starts_with(&elf::abi::ELFMAGIC) {
         return None;
     }
+    let ident = (LittleEndian, Class::ELF64, 0, 0);
     let file = FileHeader::parse_tail(ident, tail).ok()?;
     if file.e_machine != EM_X86_64
-        || file.version != u32::from(EV_CURRENT)
         || file.e_phentsize != PROGRAM_HEADER
         || file.e_phnum == 0
         || file.e_phnum > MAX_PROGRAM_HEADERS
     {
         return None;
     }
-    let start = usize::try_from(file.e_phoff).ok()?;
-    let len = usize::from(file.e_phnum) * usize::from(PROGRAM_HEADER);
-    let table = header.get(start..start.checked_add(len)?)?;
-    Some((file, SegmentTable::new(LittleEndian, Class::ELF64, table)))
+    Some(file)
+}
+
+/// Where a file's program headers stand.
+fn table_range(file: &FileHeader<LittleEndian>) -> FileRange {
+    FileRange {
+        offset: file.e_phoff,
+        len: u64::from(file.e_phnum) * u64::from(PROGRAM_HEADER),
+    }
 }
 
 /// A PT_LOAD header as a segment: `None` when it is malformed, `Some(None)` when it has no

@@ -366,6 +366,8 @@ static void seized(void)
 	trace(PTRACE_CONT, pid, 0, 0);
 	stop("signal", pid);
 	trace(PTRACE_CONT, pid, 0, SIGCONT);
+	/* Handled before the call is made again it would not end it. */
+	settle(pid);
 	kill(pid, SIGUSR1);
 	stop("handled", pid);
 	trace(PTRACE_CONT, pid, 0, SIGUSR1);

@@ -405,6 +405,9 @@ static void sessions(void)
     hear("said", master);
     result(pid);
     pid = session(master, name, shell);
+    /* It says that its reader has stopped; then that one reads. */
+    struct pollfd said = {master, POLLIN, 0};
+    poll(&said, 1, 10000);
     usleep(100000);
     type(master, "a line\n");
     hear("shell", master);

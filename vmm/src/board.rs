@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use abi::boot::CMDLINE_DETERMINISTIC;
 use abi::kernel::Counters;
 use anyhow::{Context, Result};
 
@@ -109,7 +110,9 @@ pub enum Completion {
 impl Board {
     /// Loads the guest into `ram`, which must be fresh, and puts the vCPU at its entry.
     pub fn new(vm: &Vm, ram: &GuestRam, plan: Plan<'_>) -> Result<Board> {
-        let vcpu = vm.vcpu(plan.gate)?;
+        let mut words = plan.cmdline.split_whitespace();
+        let common = words.any(|word| word == CMDLINE_DETERMINISTIC);
+        let vcpu = vm.vcpu(plan.gate, common)?;
         let windows = plan.windows;
         let there: &[Window] = match plan.disk {
             Some(_) => &[windows.disk, windows.console],

@@ -27,7 +27,7 @@ use crate::inspect::Inspector;
 use crate::inspect::watch::{Asked, attend};
 use crate::kvm::Vm;
 use crate::kvm::exits::Counts;
-use crate::kvm::gate::{self, Gate};
+use crate::kvm::gate::{Cpl0, Gate};
 use crate::log::{Log, complain};
 use crate::memory::GuestRam;
 use crate::root::Disk;
@@ -58,7 +58,7 @@ pub struct Config {
     pub disk: Option<Disk>,
     /// What executes it.
     pub accelerator: Accelerator,
-    /// The gate, when it is not to be measured.
+    /// The gate, when it is not to be the host's own ([`Cpl0::gate`]).
     pub gate: Option<Gate>,
     /// The run ends after this time.
     pub timeout: Option<Duration>,
@@ -158,16 +158,9 @@ fn run_kvm(config: Config) -> Result<Outcome> {
     control::install_kick()?;
     let kvm = Kvm::new().context("opening /dev/kvm")?;
     let log = config.log.clone();
-    let gate = match config.gate {
-        Some(gate) => gate,
-        None => {
-            let (gate, per_nop) = gate::measure(&kvm)?;
-            log.note(&format!(
-                "{per_nop:?} for an instruction at CPL0: {gate:?} gate"
-            ));
-            gate
-        }
-    };
+    let cpl0 = Cpl0::of_host(&kvm)?;
+    let gate = config.gate.unwrap_or(cpl0.gate());
+    log.note(&format!("CPL0 is {cpl0:?} here: {gate:?} gate"));
 
     // Dropped after the machine that uses it: locals are dropped in reverse order, and the
     // vCPU's thread is joined below.

@@ -13,14 +13,16 @@ protocol! {
     base = 0x7000;
 
     /// Size of the disk.
-    Info = 1 {} -> DiskInfo {
+    #[from(FILES)]
+    call Info = 1 {} -> DiskInfo {
         /// Sectors.
         sectors: u64,
         /// Writes are refused (`EROFS`).
         read_only: bool,
     };
     /// Reads into `grant` (write access, direct, of the caller).
-    Read = 2 {
+    #[from(FILES)]
+    call Read = 2 {
         /// First sector.
         sector: u64,
         /// Bytes, a multiple of [`SECTOR`], at most [`MAX_READ`].
@@ -29,7 +31,8 @@ protocol! {
         grant: i32,
     };
     /// Writes from `grant`.
-    Write = 3 {
+    #[from(FILES)]
+    call Write = 3 {
         /// First sector.
         sector: u64,
         /// Bytes, likewise, at most [`MAX_TRANSFER`].
@@ -38,5 +41,6 @@ protocol! {
         grant: i32,
     };
     /// Everything written before is on stable storage afterwards.
-    Flush = 4 {};
+    #[from(FILES)]
+    call Flush = 4 {};
 }

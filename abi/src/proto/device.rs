@@ -8,7 +8,8 @@ protocol! {
     base = 0x6000;
 
     /// Done: a = bytes. Waits for data unless `nonblock` (`EAGAIN`).
-    Read = 1 {
+    #[from(VFS)]
+    post Read = 1 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -25,7 +26,8 @@ protocol! {
         job: (u32, u32),
     };
     /// Done: a = bytes.
-    Write = 2 {
+    #[from(VFS)]
+    post Write = 2 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -44,7 +46,8 @@ protocol! {
     /// Linux ioctl. `grant` covers the argument (as many bytes as VFS knows the request to
     /// have, from its table; -1 when the argument is a value), `value` is the raw argument.
     /// Done: a = result.
-    Ioctl = 3 {
+    #[from(VFS)]
+    post Ioctl = 3 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -62,7 +65,8 @@ protocol! {
     };
     /// Done at once: a = which of `events` (POLL*) are ready. If none is, the driver posts
     /// [`crate::proto::vfs::Ready`] once when one becomes so.
-    Poll = 4 {
+    #[from(VFS)]
+    post Poll = 4 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -72,13 +76,15 @@ protocol! {
     };
     /// End the waiting request `target` with `EINTR` (it may have been answered already).
     /// Not answered itself.
-    Cancel = 5 {
+    #[from(VFS)]
+    post Cancel = 5 {
         /// The request's transaction.
         target: u64,
     };
     /// A block device: done: a = bytes. Ends at the end of the device; any byte may be the
     /// first.
-    ReadAt = 7 {
+    #[from(VFS)]
+    post ReadAt = 7 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -91,7 +97,8 @@ protocol! {
         len: u64,
     };
     /// A block device: done: a = bytes, likewise; `EROFS`.
-    WriteAt = 8 {
+    #[from(VFS)]
+    post WriteAt = 8 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -104,14 +111,16 @@ protocol! {
         len: u64,
     };
     /// A block device: everything written before is on stable storage. Done: nothing.
-    Flush = 9 {
+    #[from(VFS)]
+    post Flush = 9 {
         /// Transaction.
         txn: u64,
         /// Minor number.
         minor: u32,
     };
     /// A block device: done: a = its size in bytes. `ENXIO` when there is no such minor.
-    Size = 10 {
+    #[from(VFS)]
+    post Size = 10 {
         /// Transaction.
         txn: u64,
         /// Minor number.
@@ -119,7 +128,8 @@ protocol! {
     };
     /// A terminal is opened. Done: a = the minor that names it in what follows: /dev/tty means
     /// another one to every session, /dev/ptmx a new one. `ENXIO`, `EIO`.
-    Open = 6 {
+    #[from(VFS)]
+    post Open = 6 {
         /// Transaction.
         txn: u64,
         /// Major number, of those that [`numbers::is_terminal`] knows.
@@ -136,17 +146,20 @@ protocol! {
         job: (u32, u32),
     };
     /// What one [`Open`] opened is closed. Not answered.
-    Close = 11 {
+    #[from(VFS)]
+    post Close = 11 {
         /// Minor number, as `Open` answered it.
         minor: u32,
     };
     /// *Posted* by PM: the leader of a session ended; its terminal is nobody's any more.
-    SessionEnded = 12 {
+    #[from(PM)]
+    post SessionEnded = 12 {
         /// The session.
         session: u32,
     };
     /// Call by proc: the controlling terminal of a session. `ENXIO`.
-    TerminalOf = 13 {
+    #[from(PROC)]
+    call TerminalOf = 13 {
         /// The session.
         session: u32,
     } -> Terminal {
@@ -156,7 +169,8 @@ protocol! {
         group: u32,
     };
     /// Call by proc: how many pseudo-terminals there are and may be.
-    PtyLimits = 14 {} -> PtyFigures {
+    #[from(PROC)]
+    call PtyLimits = 14 {} -> PtyFigures {
         /// There are.
         count: u64,
         /// There may be.
@@ -165,7 +179,8 @@ protocol! {
         reserve: u64,
     };
     /// Call by proc: sets how many pseudo-terminals there may be; those beyond it stay. `EINVAL`.
-    SetPtyMax = 15 {
+    #[from(PROC)]
+    call SetPtyMax = 15 {
         /// There may be.
         most: u64,
     };
@@ -232,7 +247,8 @@ pub mod exit {
 
         /// Call by PM to the console driver: PROGRAM ended with this wait status. Answered
         /// when all output before it and the exit packet have reached the host.
-        ExitStatus = 1 {
+        #[from(PM)]
+        call ExitStatus = 1 {
             /// As wait4 reports it.
             status: u32,
         };

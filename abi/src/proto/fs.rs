@@ -15,9 +15,10 @@ protocol! {
     base = 0x5000;
 
     /// Mount: device number `dev` names this file system in VM's cache. Done: attrs of the
-    /// root. Some servers have another file system for every device number; inode numbers tell
+    /// root, with e = MS_RDONLY when it is read-only whatever `flags` say. Some servers have another file system for every device number; inode numbers tell
     /// them apart. `EINVAL` for options that make no sense.
-    ReadSuper = 1 {
+    #[from(VFS)]
+    post ReadSuper = 1 {
         /// Transaction.
         txn: u64,
         /// Device number.
@@ -30,7 +31,8 @@ protocol! {
         len: u64,
     };
     /// One name in a directory. Done: attrs.
-    Lookup = 2 {
+    #[from(VFS)]
+    post Lookup = 2 {
         /// Transaction.
         txn: u64,
         /// Directory.
@@ -42,8 +44,20 @@ protocol! {
         /// On whose behalf (for /proc/self).
         who: Endpoint,
     };
+    /// Whether `who`, whom the file's mode allows it, may open a file: /proc has more to say.
+    /// `EACCES`. Other file systems are not asked.
+    #[from(VFS)]
+    post MayOpen = 40 {
+        /// Transaction.
+        txn: u64,
+        /// Inode.
+        ino: u64,
+        /// On whose behalf.
+        who: Endpoint,
+    };
     /// Gives back `count` references.
-    Put = 3 {
+    #[from(VFS)]
+    post Put = 3 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -54,7 +68,8 @@ protocol! {
     /// Done: a = bytes (short only at end of file). `EISDIR`, `EINVAL`. With `share` the file is
     /// about to be mapped: what comes from the disk along with these bytes may be put into VM's
     /// cache.
-    Read = 4 {
+    #[from(VFS)]
+    post Read = 4 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -72,7 +87,8 @@ protocol! {
     };
     /// Done: a = bytes, b = new size, c = position written at. With `append` the offset is
     /// ignored. Short only when the disk fills up.
-    Write = 5 {
+    #[from(VFS)]
+    post Write = 5 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -90,7 +106,8 @@ protocol! {
     };
     /// Fills the buffer with Linux `linux_dirent64` records from cookie `position`. Done:
     /// a = bytes (0 at the end), b = next position. `EINVAL` when not one record fits.
-    Getdents = 6 {
+    #[from(VFS)]
+    post Getdents = 6 {
         /// Transaction.
         txn: u64,
         /// Directory.
@@ -105,7 +122,8 @@ protocol! {
         who: Endpoint,
     };
     /// Done: a = bytes.
-    Readlink = 7 {
+    #[from(VFS)]
+    post Readlink = 7 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -120,7 +138,8 @@ protocol! {
     /// Creates a file, directory, device node, fifo by the type in `mode`. Done: attrs.
     /// `EEXIST`, `ENOSPC`. With a name of no bytes tmpfs makes a file without a name, which
     /// goes with its last reference; elsewhere that is `ENOENT`.
-    Create = 8 {
+    #[from(VFS)]
+    post Create = 8 {
         /// Transaction.
         txn: u64,
         /// Directory.
@@ -137,7 +156,8 @@ protocol! {
         rdev: u64,
     };
     /// Done: attrs. `grants` are the name's and the target's.
-    Symlink = 9 {
+    #[from(VFS)]
+    post Symlink = 9 {
         /// Transaction.
         txn: u64,
         /// Directory.
@@ -150,7 +170,8 @@ protocol! {
         ids: (u32, u32),
     };
     /// A further name. `EEXIST`, `EMLINK`, `EPERM` for a directory.
-    Link = 10 {
+    #[from(VFS)]
+    post Link = 10 {
         /// Transaction.
         txn: u64,
         /// The file.
@@ -164,7 +185,8 @@ protocol! {
     };
     /// Removes a name. With `directory` rmdir: `ENOTEMPTY`, `ENOTDIR`; without: `EISDIR`.
     /// Done: a = the inode whose name went.
-    Unlink = 11 {
+    #[from(VFS)]
+    post Unlink = 11 {
         /// Transaction.
         txn: u64,
         /// Directory.
@@ -178,7 +200,8 @@ protocol! {
     };
     /// Both names follow each other in one grant. Replaces the target as Linux does. Flags:
     /// 1 RENAME_NOREPLACE, 2 RENAME_EXCHANGE (`EINVAL` if unsupported). Moving a directory into itself: `EINVAL`.
-    Rename = 12 {
+    #[from(VFS)]
+    post Rename = 12 {
         /// Transaction.
         txn: u64,
         /// From here.
@@ -193,7 +216,8 @@ protocol! {
         flags: u32,
     };
     /// Applies [`crate::fs::SetAttributes`] at `grant`. Done: attrs *without* a reference.
-    SetAttr = 13 {
+    #[from(VFS)]
+    post SetAttr = 13 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -202,7 +226,8 @@ protocol! {
         grant: i32,
     };
     /// Writes [`crate::fs::Attributes`] to `grant`.
-    GetAttr = 14 {
+    #[from(VFS)]
+    post GetAttr = 14 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -213,7 +238,8 @@ protocol! {
         who: Endpoint,
     };
     /// Writes [`crate::fs::Statistics`] to `grant`.
-    Statfs = 15 {
+    #[from(VFS)]
+    post Statfs = 15 {
         /// Transaction.
         txn: u64,
         /// Root inode of the file system.
@@ -222,7 +248,8 @@ protocol! {
         grant: i32,
     };
     /// Writes back everything (`ino` = 0) or one file.
-    Sync = 16 {
+    #[from(VFS, RS)]
+    post Sync = 16 {
         /// Transaction.
         txn: u64,
         /// Inode or 0.
@@ -231,7 +258,8 @@ protocol! {
     /// Puts page `offset` of `ino` into VM's cache ([`crate::proto::vm::CacheSet`]), and of the
     /// `before` pages before and the `after` pages after it what can be had; one that cannot is no
     /// failure. `EFAULT` beyond end of file; `ENOSYS` where files cannot be mapped.
-    Peek = 17 {
+    #[from(VFS)]
+    post Peek = 17 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -245,7 +273,8 @@ protocol! {
     };
     /// The pages of `[offset, offset + len)` were changed through a mapping: they are to reach
     /// the disk like written ones. Nobody looks at the answer.
-    PagesWritten = 19 {
+    #[from(VFS, RS)]
+    post PagesWritten = 19 {
         /// Transaction.
         txn: u64,
         /// Inode.
@@ -256,14 +285,16 @@ protocol! {
         len: u64,
     };
     /// Writes back, marks clean, forgets all. VFS has given back every reference.
-    Unmount = 18 {
+    #[from(VFS)]
+    post Unmount = 18 {
         /// Transaction.
         txn: u64,
         /// Root inode of the file system.
         root: u64,
     };
     /// Changes what [`ReadSuper`] has set. Read-only: everything is written back first.
-    Remount = 21 {
+    #[from(VFS)]
+    post Remount = 21 {
         /// Transaction.
         txn: u64,
         /// Root inode of the file system.
@@ -275,9 +306,37 @@ protocol! {
         /// Its length.
         len: u64,
     };
+    /// fallocate(2). Done: a = bytes from `offset` on that were dealt with, 0 never: for what is left
+    /// it is asked again; b = new size. `EOPNOTSUPP`, `ENOSPC`, `EFBIG`.
+    #[from(VFS)]
+    post Allocate = 22 {
+        /// Transaction.
+        txn: u64,
+        /// Inode of a regular file.
+        ino: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// Linux's FALLOC_FL_*.
+        mode: u32,
+    };
+    /// Where the next hole or the next data are. Done: a = position. `ENXIO` behind the last.
+    #[from(VFS)]
+    post Seek = 23 {
+        /// Transaction.
+        txn: u64,
+        /// Inode of a regular file.
+        ino: u64,
+        /// From here.
+        offset: u64,
+        /// A hole (SEEK_HOLE) or data (SEEK_DATA). The end of the file is a hole.
+        hole: bool,
+    };
     /// Forgets what is on the disk as well: clean pages with `data`, clean metadata with `names`.
     /// Done: a = pages.
-    DropCaches = 20 {
+    #[from(VFS)]
+    post DropCaches = 20 {
         /// Transaction.
         txn: u64,
         /// File pages.

@@ -6,10 +6,12 @@ protocol! {
     base = 0x3000;
 
     /// Call by RS when all services run: start PROGRAM.
-    StartInit = 1 {};
+    #[from(RS)]
+    call StartInit = 1 {};
     /// *Posted* by VFS: `who`'s new image is in place. PM resets its signals, applies ids,
     /// releases a vfork parent and starts it.
-    ExecDone = 2 {
+    #[from(VFS)]
+    post ExecDone = 2 {
         /// The process.
         who: Endpoint,
         /// First instruction.
@@ -27,14 +29,16 @@ protocol! {
     };
     /// *Posted* by VFS: exec failed after the old image was gone: kill with SIGKILL (or, for
     /// the first process, end the run with `status`).
-    ExecFailed = 3 {
+    #[from(VFS)]
+    post ExecFailed = 3 {
         /// The process.
         who: Endpoint,
         /// Negated errno.
         status: i64,
     };
     /// *Posted* by VM: `who` took a fault it cannot go on from; it is stopped.
-    FaultSignal = 4 {
+    #[from(VM)]
+    post FaultSignal = 4 {
         /// The process.
         who: Endpoint,
         /// SIGSEGV or SIGBUS; SIGKILL when memory ran out.
@@ -46,13 +50,15 @@ protocol! {
     };
     /// *Posted* by VM: programs' memory is used up. PM ends the process that is to make room and
     /// answers with [`crate::proto::vm::OutOfMemoryDone`].
-    OutOfMemory = 48 {
+    #[from(VM)]
+    post OutOfMemory = 48 {
         /// A process that waits for memory. `NONE`: services need some; only the end of a process
         /// that has much is a help.
         who: Endpoint,
     };
     /// Call by proc: how the choice of [`OutOfMemory`] sees a process.
-    OomScore = 49 {
+    #[from(PROC)]
+    call OomScore = 49 {
         /// Process or thread id.
         pid: u32,
     } -> OomFigures {
@@ -63,7 +69,8 @@ protocol! {
     };
     /// Call by proc, for `who`, who may write the file: sets the adjustment. `EACCES` below the
     /// lowest that root set, unless `who` is root; `EINVAL`.
-    SetOomAdjust = 50 {
+    #[from(PROC)]
+    call SetOomAdjust = 50 {
         /// Process or thread id.
         pid: u32,
         /// Who asks.
@@ -72,28 +79,32 @@ protocol! {
         adjust: i32,
     };
     /// *Posted* by VFS: raise `signal` for the process (SIGPIPE).
-    Raise = 5 {
+    #[from(VFS)]
+    post Raise = 5 {
         /// The process.
         who: Endpoint,
         /// Linux number.
         signal: i32,
     };
     /// *Posted* by the console: raise `signal` for the foreground process group.
-    RaiseGroup = 6 {
+    #[from(CONSOLE)]
+    post RaiseGroup = 6 {
         /// Process group id.
         group: u32,
         /// Linux number.
         signal: i32,
     };
-    /// *Posted* by VFS: [`crate::proto::vfs::SyncAll`] is complete.
-    Synced = 7 {
+    /// *Posted* by VFS, to who asked: [`crate::proto::vfs::SyncAll`] is complete.
+    #[from(VFS)]
+    post Synced = 7 {
         /// Transaction.
         txn: u64,
         /// The first error of a file system whose contents outlive the machine.
         status: Result<(), Errno>,
     };
     /// Call by proc: figures of process `pid`, or of the process of thread `pid`. `ESRCH`.
-    ProcessOf = 8 {
+    #[from(PROC)]
+    call ProcessOf = 8 {
         /// Process or thread id.
         pid: u32,
     } -> ProcessFigures {
@@ -113,7 +124,8 @@ protocol! {
         pending: u64,
     };
     /// Call by proc: the lowest process id that is at least `pid`. `ESRCH` past the last.
-    NextPid = 9 {
+    #[from(PROC)]
+    call NextPid = 9 {
         /// From here on.
         pid: u32,
     } -> FoundPid {
@@ -121,7 +133,8 @@ protocol! {
         pid: u32,
     };
     /// Call by VFS or proc: the process id of an endpoint.
-    PidOf = 10 {
+    #[from(PROC)]
+    call PidOf = 10 {
         /// The process.
         who: Endpoint,
     } -> FoundPidOf {
@@ -130,7 +143,8 @@ protocol! {
     };
     /// Call by proc: the lowest thread id of a process that is at least `from`. `ESRCH` past the
     /// last.
-    NextTid = 19 {
+    #[from(PROC)]
+    call NextTid = 19 {
         /// Process id.
         pid: u32,
         /// From here on.
@@ -140,7 +154,8 @@ protocol! {
         tid: u32,
     };
     /// Call by proc: the name of the program, or of a thread.
-    NameOf = 11 {
+    #[from(PROC)]
+    call NameOf = 11 {
         /// Process or thread id.
         pid: u32,
     } -> ProcessName {
@@ -160,7 +175,8 @@ protocol! {
         tracer: u32,
     };
     /// PM's own counters (leak checks, /proc/loadavg).
-    PmCounters = 12 {} -> PmFigures {
+    #[from(PROC)]
+    call PmCounters = 12 {} -> PmFigures {
         /// Processes.
         processes: u64,
         /// Zombies.
@@ -173,20 +189,23 @@ protocol! {
     /// *Posted* by VFS while `who` executes a program that would give it other effective ids than
     /// its real ones. Answered by [`crate::proto::vfs::Done`]: `EPERM` when somebody traces it
     /// who may not look at that. Until the exec is over nobody begins to.
-    MaySetId = 13 {
+    #[from(VFS)]
+    post MaySetId = 13 {
         /// Transaction.
         txn: u64,
         /// The process.
         who: Endpoint,
     };
-    /// Call by proc: copies between memory of process `pid` and the caller's grant, for `who`, who
-    /// may look at it (ptrace's rules; `EPERM`). Absent pages are repaired and protection is no
-    /// hindrance, but to writing what is shared. `EIO` where nothing is, `ESRCH`.
-    DebugCopy = 18 {
+    /// Call by proc: copies between memory of process `pid` and the caller's grant. That somebody
+    /// may look at it was found with [`MayLook`] when the file was opened. Absent pages are repaired
+    /// and protection is no hindrance, but to writing what is shared. `EIO` where nothing is;
+    /// `ESRCH` when the process has another image by now, or none.
+    #[from(PROC)]
+    call DebugCopy = 18 {
         /// Process or thread id.
         pid: u32,
-        /// On whose behalf.
-        who: Endpoint,
+        /// The image that is meant ([`CredentialsOf`]).
+        image: u64,
         /// First byte.
         address: u64,
         /// Where to, or with `write` where from.
@@ -196,8 +215,57 @@ protocol! {
         /// Whether memory is written.
         write: bool,
     };
+    /// *Posted* by VFS when `who` executes a program and [`crate::proto::vfs::SetIds`] said that it
+    /// is crowded. Answered by [`crate::proto::vfs::Done`]: `EAGAIN` while its user has more
+    /// processes than its RLIMIT_NPROC.
+    #[from(VFS)]
+    post MayExec = 62 {
+        /// Transaction.
+        txn: u64,
+        /// The process.
+        who: Endpoint,
+    };
+    /// *Posted* by VM: RS, which hears of the others' ends ([`crate::proto::rs::Faulted`]), touched
+    /// memory that it does not have.
+    #[from(VM)]
+    post WatcherFaulted = 63 {
+        /// What it touched.
+        address: u64,
+        /// Where it was.
+        rip: u64,
+    };
+    /// Call by proc: whether `who` may look at process `pid` as ptrace(2) says, with its effective
+    /// ids (PTRACE_MODE_READ_FSCREDS). `EACCES`, `ESRCH`.
+    #[from(PROC)]
+    call MayLook = 60 {
+        /// Process or thread id.
+        pid: u32,
+        /// On whose behalf.
+        who: Endpoint,
+    };
+    /// Call by proc: who a process is, and what it has of what is counted for each user.
+    #[from(PROC)]
+    call CredentialsOf = 61 {
+        /// Process or thread id.
+        pid: u32,
+    } -> Credentials {
+        /// Real and effective user.
+        users: (u32, u32),
+        /// Real and effective group.
+        groups: (u32, u32),
+        /// Saved user and group.
+        saved: (u32, u32),
+        /// Number of its memory image, which no other image ever had; 0 when it has none.
+        image: u64,
+        /// Signals queued for its user's processes, and how many there may be
+        /// (RLIMIT_SIGPENDING; `u32::MAX` when that is more).
+        queued: (u32, u32),
+        /// Others of the same user may look at it (PR_SET_DUMPABLE).
+        dumpable: bool,
+    };
     /// *Posted* by VFS: an exec of `who` failed for which [`MaySetId`] was asked.
-    SetIdOver = 17 {
+    #[from(VFS)]
+    post SetIdOver = 17 {
         /// The process.
         who: Endpoint,
     };
@@ -205,7 +273,8 @@ protocol! {
     /// mask of `who`, which waits in a call at VFS (ppoll, pselect6). Answered by
     /// [`crate::proto::vfs::Done`], after [`crate::proto::vfs::Interrupt`] if the mask lets a
     /// signal through.
-    SwapMask = 14 {
+    #[from(VFS)]
+    post SwapMask = 14 {
         /// Transaction.
         txn: u64,
         /// The process.
@@ -215,7 +284,8 @@ protocol! {
     };
     /// *Posted* by VFS: `who` executes a program and is about to lose its memory: its other
     /// threads end. Answered by [`crate::proto::vfs::Done`]; `ESRCH`.
-    ExecAlone = 16 {
+    #[from(VFS)]
+    post ExecAlone = 16 {
         /// Transaction.
         txn: u64,
         /// The thread that stays.
@@ -224,7 +294,8 @@ protocol! {
     /// *Posted* by VFS: `who`, in the background, wants to read (SIGTTIN) or to change (SIGTTOU)
     /// its terminal. Answered by [`crate::proto::vfs::Done`]: a = 0 when it may after all, 1
     /// when its group has got the signal; `EIO` when there is nobody who could continue it.
-    JobControl = 20 {
+    #[from(VFS)]
+    post JobControl = 20 {
         /// Transaction.
         txn: u64,
         /// The process.
@@ -233,14 +304,17 @@ protocol! {
         signal: i32,
     };
     /// *Posted* by the console: the terminal of `session` is gone; its leader hears of it.
-    HangUp = 21 {
+    #[from(CONSOLE)]
+    post HangUp = 21 {
         /// The session.
         session: u32,
     };
     /// *Posted* by the console: the host wants the run to end ([`crate::hostlink::Channel::End`]).
-    EndRun = 40 {};
+    #[from(CONSOLE)]
+    post EndRun = 40 {};
     /// *Posted* by VFS before it answers that call.
-    RestoreMask = 15 {
+    #[from(VFS)]
+    post RestoreMask = 15 {
         /// The process.
         who: Endpoint,
     };

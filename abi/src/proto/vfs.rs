@@ -10,7 +10,8 @@ protocol! {
     /// *Posted*: bring page `offset` of (dev, ino) into VM's cache, and of the `before`
     /// pages before and the `after` pages after it what can be had; answered by
     /// [`crate::proto::vm::PageInDone`]. Takes no file, vnode or exec lock.
-    PageIn = 1 {
+    #[from(VM)]
+    post PageIn = 1 {
         /// Transaction.
         txn: u64,
         /// Device.
@@ -26,7 +27,8 @@ protocol! {
     };
     /// *Posted*: which file is descriptor `fd` of `who`; takes a reference on it. Answered
     /// by [`crate::proto::vm::FdLookupDone`].
-    FdLookup = 2 {
+    #[from(VM)]
+    post FdLookup = 2 {
         /// Transaction.
         txn: u64,
         /// The process.
@@ -35,7 +37,8 @@ protocol! {
         fd: i32,
     };
     /// *Posted*: mapping references on files of a device are gone.
-    MapClose = 3 {
+    #[from(VM)]
+    post MapClose = 3 {
         /// Device.
         dev: u64,
         /// Inode.
@@ -52,7 +55,8 @@ protocol! {
         references3: u64,
     };
     /// *Posted*: the answer to [`crate::proto::vm::HandleMemory`].
-    MemoryHandled = 4 {
+    #[from(VM)]
+    post MemoryHandled = 4 {
         /// Transaction.
         txn: u64,
         /// What became of all of it.
@@ -64,7 +68,8 @@ protocol! {
     // -- from file systems and drivers, posted answers
     /// *Posted* by a file system or character driver: the answer to a request of
     /// [`crate::proto::fs`] or [`crate::proto::device`]. The meaning of `a`..`e` stands at the request.
-    Done = 5 {
+    #[from(PEERS, PM)]
+    post Done = 5 {
         /// Transaction.
         txn: u64,
         /// Outcome.
@@ -83,7 +88,8 @@ protocol! {
 
     // -- from PM, calls, answered at once
     /// A process forked: inherits descriptors, directory, ids, umask.
-    Fork = 6 {
+    #[from(PM)]
+    call Fork = 6 {
         /// Parent.
         parent: Endpoint,
         /// Child.
@@ -96,21 +102,31 @@ protocol! {
         share_fs: bool,
     };
     /// A process is gone: close everything, cancel its calls.
-    Exit = 7 {
+    #[from(PM)]
+    call Exit = 7 {
         /// The process.
         who: Endpoint,
     };
     /// The process's ids changed.
-    SetIds = 8 {
+    #[from(PM)]
+    call SetIds = 8 {
         /// The process.
         who: Endpoint,
         /// Real and effective user.
         uids: (u32, u32),
         /// Real and effective group.
         gids: (u32, u32),
+        /// File system user and group (setfsuid(2)).
+        fs: (u32, u32),
+        /// Effective capabilities ([`crate::capability`]).
+        capabilities: u64,
+        /// Its user has more processes than its RLIMIT_NPROC: it executes nothing before
+        /// [`crate::proto::pm::MayExec`] says so.
+        crowded: bool,
     };
     /// Supplementary groups changed: `count` u32 at `grant` of PM.
-    SetGroups = 9 {
+    #[from(PM)]
+    call SetGroups = 9 {
         /// The process.
         who: Endpoint,
         /// PM's grant.
@@ -120,14 +136,16 @@ protocol! {
     };
     /// *Posted*: a signal is waiting for `who`: end its current call with `ERESTARTSYS` (or a
     /// partial result) as soon as that loses nothing.
-    Interrupt = 10 {
+    #[from(PM)]
+    post Interrupt = 10 {
         /// The process.
         who: Endpoint,
     };
     /// *Posted*: make `who` (new, without files) run PROGRAM of the run specification with
     /// standard descriptors 0, 1 and 2 open. Answered by [`crate::proto::pm::ExecDone`] or
     /// [`crate::proto::pm::ExecFailed`].
-    ExecInit = 11 {
+    #[from(PM)]
+    post ExecInit = 11 {
         /// The process.
         who: Endpoint,
         /// Its process id.
@@ -135,7 +153,8 @@ protocol! {
     };
     /// The process's session and process group, which terminals want to know. Children inherit
     /// them.
-    SetJob = 12 {
+    #[from(PM)]
+    call SetJob = 12 {
         /// The process.
         who: Endpoint,
         /// Session and process group.
@@ -146,7 +165,8 @@ protocol! {
     /// *Posted*: mounts file system server `fs` at an absolute path of at most 16 bytes. The
     /// first mount must be "/". Answered by [`crate::proto::rs::Mounted`]: RS must hear of a
     /// death meanwhile.
-    Mount = 13 {
+    #[from(RS)]
+    post Mount = 13 {
         /// The server.
         fs: Endpoint,
         /// Path, zero padded, first and second half.
@@ -159,7 +179,8 @@ protocol! {
         kind: [u8; 8],
     };
     /// Devices of `major` are served by `driver`.
-    Driver = 14 {
+    #[from(RS)]
+    call Driver = 14 {
         /// Linux major number.
         major: u32,
         /// Block devices, whose numbers are others than those of character devices.
@@ -169,7 +190,8 @@ protocol! {
     };
     /// *Posted* by PM or RS: write everything back; answered by [`crate::proto::pm::Synced`]
     /// to PM.
-    SyncAll = 15 {
+    #[from(PM, RS)]
+    post SyncAll = 15 {
         /// Transaction.
         txn: u64,
     };
@@ -177,7 +199,8 @@ protocol! {
     // -- from proc, calls, answered at once
     /// Copies the path of a process's file into `grant` (of proc). `which`: 0 cwd, 1 exe, 2
     /// root, 3 descriptor `fd`. `ESRCH`, `ENOENT`.
-    PathOf = 16 {
+    #[from(PROC)]
+    call PathOf = 16 {
         /// The process.
         who: Endpoint,
         /// What.
@@ -194,7 +217,8 @@ protocol! {
     };
     /// Copies the path of a file that `who` maps into `grant` (of proc), as `who` sees it.
     /// `ENOENT` for one that was found in no directory.
-    MappedPath = 31 {
+    #[from(PROC)]
+    call MappedPath = 31 {
         /// The process.
         who: Endpoint,
         /// Device number of the file system.
@@ -210,7 +234,8 @@ protocol! {
         len: u64,
     };
     /// The lowest open descriptor of `who` that is at least `fd`. `ENOENT` past the last.
-    NextFd = 17 {
+    #[from(PROC)]
+    call NextFd = 17 {
         /// The process.
         who: Endpoint,
         /// From here on.
@@ -224,7 +249,8 @@ protocol! {
         flags: u64,
     };
     /// Writes the text of /proc/PID/mounts into `grant`, or with `long` of mountinfo.
-    MountTable = 18 {
+    #[from(PROC)]
+    call MountTable = 18 {
         /// mountinfo.
         long: bool,
         /// proc's grant.
@@ -236,7 +262,8 @@ protocol! {
         len: u64,
     };
     /// VFS's own counters (leak checks).
-    VfsCounters = 19 {} -> VfsFigures {
+    #[from(PROC, PM)]
+    call VfsCounters = 19 {} -> VfsFigures {
         /// Open files.
         files: u64,
         /// Vnodes in use.
@@ -253,7 +280,8 @@ protocol! {
         repairs: u64,
     };
     /// What is locked (leak checks).
-    VfsLocks = 30 {} -> LockFigures {
+    #[from(PM)]
+    call VfsLocks = 30 {} -> LockFigures {
         /// Positions of open files, by calls that move them.
         positions: u64,
         /// Ranges and whole files, by fcntl and flock.
@@ -265,7 +293,8 @@ protocol! {
     };
     /// Call by PM: what the executable of `who` is called and where its argument strings
     /// are; unused words 0.
-    ExecInfo = 20 {
+    #[from(PROC)]
+    call ExecInfo = 20 {
         /// The process.
         who: Endpoint,
     } -> ExecFigures {
@@ -284,7 +313,8 @@ protocol! {
     };
     /// *Posted* by a character driver: minor `minor` may have become ready for `events`
     /// (Linux POLL*); VFS re-polls its waiters.
-    Ready = 21 {
+    #[from(CONSOLE)]
+    post Ready = 21 {
         /// Device major.
         major: u32,
         /// Device minor.
@@ -293,15 +323,19 @@ protocol! {
         events: u32,
     };
     /// Call by PM: `who` may have `files` descriptors (RLIMIT_NOFILE). Children inherit it.
-    SetFileLimit = 22 {
+    #[from(PM)]
+    call SetFileLimit = 22 {
         /// The process.
         who: Endpoint,
-        /// How many.
+        /// How many descriptors (RLIMIT_NOFILE).
         files: u64,
+        /// How long its writes may make a file, bytes (RLIMIT_FSIZE).
+        size: u64,
     };
     /// Call by PM: whether programs that `who` executes get a fixed layout (personality's
     /// ADDR_NO_RANDOMIZE). Children inherit it.
-    SetFixedLayout = 27 {
+    #[from(PM)]
+    call SetFixedLayout = 27 {
         /// The process.
         who: Endpoint,
         /// No randomisation.
@@ -309,7 +343,8 @@ protocol! {
     };
     /// Call by proc: makes a step of an exec of `who` fail with `errno`, for tests: the
     /// `step`th from now on, whether it comes in the next exec or later. 0: none.
-    SetExecFault = 25 {
+    #[from(PROC)]
+    call SetExecFault = 25 {
         /// The process.
         who: Endpoint,
         /// Which step, counted from 1.
@@ -319,7 +354,8 @@ protocol! {
     };
     /// Call by proc: how many steps are still to come until the one that fails; 0 when none
     /// will.
-    ExecFault = 26 {
+    #[from(PROC)]
+    call ExecFault = 26 {
         /// The process.
         who: Endpoint,
     } -> ExecFaultStep {
@@ -328,7 +364,8 @@ protocol! {
     };
     /// *Posted* by VM: a shared mapping changed the pages of `[offset, offset + len)` of a file.
     /// Precedes the [`MapClose`] of that mapping.
-    PagesWritten = 23 {
+    #[from(VM)]
+    post PagesWritten = 23 {
         /// Device.
         dev: u64,
         /// Inode.
@@ -340,24 +377,28 @@ protocol! {
     };
     /// Call by proc: every cache forgets what nobody uses and what a disk has as well, as a write
     /// to Linux's /proc/sys/vm/drop_caches. Answered when all have.
-    DropCaches = 24 {
+    #[from(PROC)]
+    call DropCaches = 24 {
         /// File pages.
         data: bool,
         /// Names, inodes, directories.
         names: bool,
     };
     /// Call by proc: how programs are loaded from now on.
-    SetExecBackend = 40 {
+    #[from(PROC)]
+    call SetExecBackend = 40 {
         /// How.
         backend: ExecBackend,
     };
     /// Call by proc: how programs are loaded.
-    GetExecBackend = 41 {} -> ExecBackendNow {
+    #[from(PROC)]
+    call GetExecBackend = 41 {} -> ExecBackendNow {
         /// How.
         backend: ExecBackend,
     };
     /// Call by proc: whether execs are traced from now on.
-    SetExecTrace = 42 {
+    #[from(PROC)]
+    call SetExecTrace = 42 {
         /// Whether.
         on: bool,
     };
@@ -365,7 +406,8 @@ protocol! {
     /// `STAGE NS SERVICE=NS ...`, where the first figure is the time it took and the others
     /// are the processor times of the services that took part (with the kernel's work for
     /// them).
-    ExecTrace = 43 {
+    #[from(PROC)]
+    call ExecTrace = 43 {
         /// proc's grant.
         grant: i32,
         /// Its length.
@@ -375,7 +417,8 @@ protocol! {
         len: u64,
     };
     /// Call by proc: a limit of [`crate::tunable`]. `EINVAL` for what is none of VFS's.
-    Tunable = 44 {
+    #[from(PROC)]
+    call Tunable = 44 {
         /// Which.
         which: u32,
     } -> TunableValue {
@@ -383,7 +426,8 @@ protocol! {
         value: u64,
     };
     /// Call by proc: sets a limit of [`crate::tunable`]; what is above it stays. `EINVAL`.
-    SetTunable = 45 {
+    #[from(PROC)]
+    call SetTunable = 45 {
         /// Which.
         which: u32,
         /// What it is from now on.
@@ -391,19 +435,36 @@ protocol! {
     };
     /// *Posted* by RS: a file system or driver died. What is asked of it, and will be, is
     /// answered `EIO`.
-    Died = 29 {
+    #[from(RS)]
+    post Died = 29 {
         /// The service.
         who: Endpoint,
     };
     /// *Posted* by VM: write a file back to its disk; the pages that shared mappings have
     /// changed were told of before. Answered by [`crate::proto::vm::SyncDone`].
-    SyncFile = 28 {
+    #[from(VM)]
+    post SyncFile = 28 {
         /// Transaction.
         txn: u64,
         /// Device.
         dev: u64,
         /// Inode.
         ino: u64,
+    };
+    /// *Posted* by VM: make a hole of a part of a file (madvise's MADV_REMOVE). Answered by
+    /// [`crate::proto::vm::SyncDone`].
+    #[from(VM)]
+    post PunchFile = 46 {
+        /// Transaction.
+        txn: u64,
+        /// Device.
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// First byte, page aligned.
+        offset: u64,
+        /// Bytes, page multiple.
+        len: u64,
     };
 }
 

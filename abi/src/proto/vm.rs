@@ -58,7 +58,8 @@ protocol! {
 
     /// Anonymous memory in `target` (`SELF` or, with THIRD_PARTY, another). Length 0:
     /// `EINVAL`; dead target: `ESRCH`; no right: `EPERM`; no room: `ENOMEM`.
-    Mmap = 1 {
+    #[from(SERVICES)]
+    call Mmap = 1 {
         /// Whose memory.
         target: Endpoint,
         /// Hint, or the address with FIXED. Page aligned.
@@ -74,7 +75,8 @@ protocol! {
         addr: u64,
     };
     /// Removes mappings of `target` (like Linux munmap).
-    Munmap = 2 {
+    #[from(SERVICES)]
+    call Munmap = 2 {
         /// Whose memory.
         target: Endpoint,
         /// Page aligned.
@@ -86,7 +88,8 @@ protocol! {
     /// entered at once. The mapping holds a reference that VM gives back with
     /// [`crate::proto::vfs::MapClose`]; VFS takes it before it asks, and keeps it when the
     /// call fails.
-    VfsMmap = 3 {
+    #[from(VFS)]
+    call VfsMmap = 3 {
         /// Whose memory.
         target: Endpoint,
         /// Device of the file system.
@@ -104,7 +107,8 @@ protocol! {
         prot_clearend: u64,
     };
     /// See [`PROCCTL_CLEAR`]. Bad endpoint or param: `EINVAL`; other callers: `EPERM`.
-    ProcCtl = 4 {
+    #[from(VFS, RS)]
+    call ProcCtl = 4 {
         /// The operation.
         param: u64,
         /// The process.
@@ -114,7 +118,8 @@ protocol! {
     /// `write`. Answered by [`crate::proto::vfs::MemoryHandled`], which says how much of it is: ok,
     /// `EFAULT` (no region, read-only and write wanted, behind the end of a file), `EIO`, `ENOMEM`,
     /// `ESRCH`.
-    HandleMemory = 5 {
+    #[from(VFS)]
+    post HandleMemory = 5 {
         /// Transaction.
         txn: u64,
         /// The process.
@@ -128,7 +133,8 @@ protocol! {
     };
     /// A device window or other physical memory, uncached, in the caller. `EPERM` unless RS
     /// allowed it.
-    MapPhysical = 6 {
+    #[from(RS, VIRTIO)]
+    call MapPhysical = 6 {
         /// Physical address, page aligned.
         phys: u64,
         /// Bytes, page multiple.
@@ -138,7 +144,8 @@ protocol! {
         addr: u64,
     };
     /// Lets `target` map a physical range (RS only).
-    AllowPhysical = 7 {
+    #[from(RS)]
+    call AllowPhysical = 7 {
         /// The driver.
         target: Endpoint,
         /// First byte.
@@ -147,7 +154,8 @@ protocol! {
         len: u64,
     };
     /// Zeroed, physically contiguous, wired memory for device rings and buffers.
-    AllocContiguous = 8 {
+    #[from(VIRTIO)]
+    call AllocContiguous = 8 {
         /// Bytes.
         len: u64,
     } -> Contiguous {
@@ -158,7 +166,8 @@ protocol! {
     };
     /// The address space of a forked process (PM only): copy on write, or with `share` the
     /// same space (vfork). The child has no space yet. `ENOMEM`.
-    Fork = 9 {
+    #[from(PM)]
+    call Fork = 9 {
         /// Parent.
         parent: Endpoint,
         /// Child.
@@ -168,19 +177,22 @@ protocol! {
     };
     /// A process is gone: free its space (PM and RS only). Sent before the kernel destroys
     /// the process.
-    Exit = 10 {
+    #[from(PM, RS)]
+    call Exit = 10 {
         /// The process.
         who: Endpoint,
     };
     /// A new process's empty space (RS and PM only). `service` marks a system service.
-    NewSpace = 11 {
+    #[from(PM, RS)]
+    call NewSpace = 11 {
         /// The process.
         who: Endpoint,
         /// Whether it is a system service.
         service: bool,
     };
     /// Sets where brk starts and where mappings go after an exec (VFS and RS only).
-    SetBreak = 12 {
+    #[from(VFS, RS)]
+    call SetBreak = 12 {
         /// The process.
         who: Endpoint,
         /// First address of the heap; page aligned up by VM.
@@ -190,7 +202,8 @@ protocol! {
     };
     /// Puts the caller's page at `addr` into the cache as page `offset` of (dev, ino), shared
     /// from now on with all who map it. Replaces an older page of that name.
-    CacheSet = 13 {
+    #[from(FILES)]
+    call CacheSet = 13 {
         /// Page in the caller, present, anonymous or already that cache page.
         addr: u64,
         /// Device.
@@ -201,7 +214,8 @@ protocol! {
         offset: u64,
     };
     /// Maps a cached page at `addr` of the caller (replacing what is there). `ENOENT`.
-    CacheMap = 14 {
+    #[from(FILES)]
+    call CacheMap = 14 {
         /// Page in the caller, page aligned.
         addr: u64,
         /// Device.
@@ -211,34 +225,41 @@ protocol! {
         /// File offset, page aligned.
         offset: u64,
     };
-    /// Takes the pages of a file from `offset` on, rounded up to a page, from the cache and from all
-    /// who map them (truncation, free of an inode), private copies included; who touches the
-    /// memory next faults, and the file system is asked. Of a whole device, whose file system is
-    /// gone or begins, private mappings stay.
-    CacheForget = 15 {
+    /// Takes the pages of a file between `offset`, rounded up to a page, and `end` from the cache and
+    /// from all who map them; who touches the memory next faults, and the file system is asked.
+    /// Private copies go too where the file ends (truncation, free of an inode), and stay where
+    /// it goes on (a hole). Of a whole device, whose file system is gone or begins, all private
+    /// mappings stay.
+    #[from(FILES, VFS)]
+    call CacheForget = 15 {
         /// Device.
         dev: u64,
         /// Inode; `u64::MAX` for all of the device.
         ino: u64,
         /// First file offset.
         offset: u64,
+        /// One past the last, page aligned; `u64::MAX` where the file ends.
+        end: u64,
     };
     /// Gives the caller a private page at `addr` instead of one that is in the cache, contents
     /// undefined, so that the caller may reuse the address for another file page.
-    CacheRelease = 16 {
+    #[from(FILES)]
+    call CacheRelease = 16 {
         /// Page in the caller.
         addr: u64,
     };
     /// *Posted* by VFS: the answer to [`crate::proto::vfs::PageIn`]. Ok: the page was put
     /// into the cache.
-    PageInDone = 17 {
+    #[from(VFS)]
+    post PageInDone = 17 {
         /// Transaction.
         txn: u64,
         /// Outcome.
         status: Result<(), Errno>,
     };
     /// *Posted* by VFS: the answer to [`crate::proto::vfs::FdLookup`].
-    FdLookupDone = 18 {
+    #[from(VFS)]
+    post FdLookupDone = 18 {
         /// Transaction.
         txn: u64,
         /// Outcome.
@@ -252,7 +273,8 @@ protocol! {
         access: u64,
     };
     /// Size of a process's memory.
-    SpaceInfo = 19 {
+    #[from(SERVICES)]
+    call SpaceInfo = 19 {
         /// The process.
         who: Endpoint,
     } -> SpaceFigures {
@@ -267,7 +289,8 @@ protocol! {
     };
     /// What would come free if a process ended: its part of each page that is not only cached,
     /// page tables, and what VM notes of it.
-    Footprint = 48 {
+    #[from(PM)]
+    call Footprint = 48 {
         /// The process.
         who: Endpoint,
     } -> FootprintFigures {
@@ -277,12 +300,14 @@ protocol! {
         total: u64,
     };
     /// *Posted* by PM: the answer to [`crate::proto::pm::OutOfMemory`].
-    OutOfMemoryDone = 49 {
+    #[from(PM)]
+    post OutOfMemoryDone = 49 {
         /// Processes that were ended for it; 0 when none may be.
         killed: u64,
     };
     /// VM's own counters (leak checks, /proc/meminfo).
-    VmCounters = 20 {} -> VmFigures {
+    #[from(SERVICES)]
+    call VmCounters = 20 {} -> VmFigures {
         /// Bytes of all memory VM manages.
         total: u64,
         /// Free bytes.
@@ -300,7 +325,8 @@ protocol! {
     };
     /// Copies region `index` of `who` as [`RegionInfo`] to the caller's `buffer`
     /// (`/proc/PID/maps`). `ENOENT` past the last.
-    RegionAt = 21 {
+    #[from(SERVICES)]
+    call RegionAt = 21 {
         /// The process.
         who: Endpoint,
         /// Index in address order.
@@ -320,7 +346,8 @@ protocol! {
         offset: u64,
     };
     /// PM tells the limits that VM enforces.
-    SetLimits = 22 {
+    #[from(PM)]
+    call SetLimits = 22 {
         /// The process.
         who: Endpoint,
         /// RLIMIT_STACK, bytes.
@@ -329,10 +356,13 @@ protocol! {
         data: u64,
         /// RLIMIT_AS, bytes.
         address_space: u64,
+        /// RLIMIT_MEMLOCK, bytes; `u64::MAX` for who may lock as much as there is.
+        locked: u64,
     };
     /// Changes the access of mapped memory in `target` (VFS and RS only): what exec does to
     /// memory that it filled by copying. `ENOMEM` where nothing is mapped, `ESRCH`, `EPERM`.
-    Protect = 23 {
+    #[from(VFS, RS)]
+    call Protect = 23 {
         /// Whose memory.
         target: Endpoint,
         /// Page aligned.
@@ -342,9 +372,11 @@ protocol! {
         /// Access.
         prot: Prot,
     };
-    /// *Posted* by VFS: tell by [`crate::proto::vfs::PagesWritten`] what shared mappings have
+    /// *Posted* by VFS, and by RS when that died: tell the sender by
+    /// [`crate::proto::vfs::PagesWritten`] what shared mappings have
     /// changed of (dev, ino) so far, then answer by [`crate::proto::vfs::MemoryHandled`].
-    CollectWritten = 24 {
+    #[from(VFS, RS)]
+    post CollectWritten = 24 {
         /// Transaction.
         txn: u64,
         /// Device.
@@ -355,7 +387,8 @@ protocol! {
     /// A file system knows all that shared mappings had changed of `[offset, offset + len)` of a
     /// file when [`crate::proto::vfs::PagesWritten`] was posted: those pages are no longer the
     /// only copy and may be dropped.
-    CacheClean = 25 {
+    #[from(FILES)]
+    call CacheClean = 25 {
         /// Device.
         dev: u64,
         /// Inode.
@@ -367,7 +400,8 @@ protocol! {
     };
     /// Gives back the caller's pages in `[addr, addr + len)`, anonymous memory of a service,
     /// published or not. Before it uses them again, it calls [`Populate`].
-    Discard = 26 {
+    #[from(FILES)]
+    call Discard = 26 {
         /// Page aligned.
         addr: u64,
         /// Bytes.
@@ -375,7 +409,8 @@ protocol! {
     };
     /// Puts pages, contents undefined, where there are none in `[addr, addr + len)`, one
     /// anonymous mapping of a service. `ENOMEM`: some may be there.
-    Populate = 30 {
+    #[from(FILES)]
+    call Populate = 30 {
         /// Page aligned.
         addr: u64,
         /// Bytes.
@@ -383,13 +418,15 @@ protocol! {
     };
     /// Drops every cached page that nobody maps and that is not the only copy of its contents
     /// (VFS only; file systems have [discarded](Discard) theirs).
-    DropCaches = 27 {} -> Dropped {
+    #[from(VFS)]
+    call DropCaches = 27 {} -> Dropped {
         /// Pages.
         pages: u64,
     };
     /// Who owns the frames. Every frame that VM manages is free ([`VmFigures::free`]) or owned by
     /// exactly one of these. `EIO` when VM's data contradict each other.
-    VmFrames = 28 {} -> FrameFigures {
+    #[from(SERVICES)]
+    call VmFrames = 28 {} -> FrameFigures {
         /// VM's heap.
         heap: u64,
         /// Page tables.
@@ -408,7 +445,8 @@ protocol! {
     };
     /// The frames of the first service from a process slot on: its part of
     /// [`FrameFigures::services`]. `ENOENT` past the last.
-    ServiceFrames = 29 {
+    #[from(SERVICES)]
+    call ServiceFrames = 29 {
         /// Process slot.
         slot: u64,
     } -> OwnedFrames {
@@ -417,15 +455,18 @@ protocol! {
         /// Frames.
         frames: u64,
     };
-    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`].
-    SyncDone = 31 {
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`] and
+    /// [`crate::proto::vfs::PunchFile`].
+    #[from(VFS)]
+    post SyncDone = 31 {
         /// Transaction.
         txn: u64,
         /// Outcome.
         status: Result<(), Errno>,
     };
     /// Which pages of a file, of up to 64 from `offset` on, are in the cache (services only).
-    CachePages = 32 {
+    #[from(FILES)]
+    call CachePages = 32 {
         /// Device.
         dev: u64,
         /// Inode.
@@ -440,7 +481,8 @@ protocol! {
     };
     /// [`CacheSet`] for `count` pages, in a row in the caller as in the file, up to the first that
     /// cannot be put into the cache.
-    CacheSetRun = 33 {
+    #[from(FILES)]
+    call CacheSetRun = 33 {
         /// The first page in the caller.
         addr: u64,
         /// Device.
@@ -459,7 +501,8 @@ protocol! {
     /// protection is (PM only, for debuggers). A write to private memory that cannot be written
     /// goes to a copy of the page that only this space has; to shared memory it is `EFAULT`.
     /// `EAGAIN` when a page of a file is not there.
-    Force = 34 {
+    #[from(PM)]
+    call Force = 34 {
         /// The process.
         who: Endpoint,
         /// First byte.
@@ -475,19 +518,22 @@ protocol! {
         value: u64,
     };
     /// Call by proc: the most regions of an address space (vm/max_map_count).
-    MapMax = 35 {} -> MapMaxNow {
+    #[from(PROC)]
+    call MapMax = 35 {} -> MapMaxNow {
         /// How many.
         regions: u64,
     };
     /// Call by proc: sets it; spaces that have more keep them.
-    SetMapMax = 36 {
+    #[from(PROC)]
+    call SetMapMax = 36 {
         /// How many.
         regions: u64,
     };
     /// Which object an address means, whatever is present of it: what names a shared futex (PM
     /// only). `EFAULT` where nothing may be read, or in private memory that is never written;
     /// `ESRCH`.
-    ObjectAt = 38 {
+    #[from(PM)]
+    call ObjectAt = 38 {
         /// The process.
         who: Endpoint,
         /// The address.
@@ -504,7 +550,8 @@ protocol! {
     /// Calls of this protocol by a service, made in order up to the first that fails:
     /// `count` [`crate::Message`]s at `address` of the caller, which is resident and aligned
     /// to 8 bytes. `EFAULT` where it is not.
-    Batch = 40 {
+    #[from(VFS)]
+    call Batch = 40 {
         /// The first.
         address: u64,
         /// How many, at most [`BATCH_MAX`].

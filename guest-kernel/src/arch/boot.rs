@@ -81,13 +81,13 @@ global_asm!(
     "pt_gate_task:",
     ".quad trampoline_deprivileged - KBASE + 0x25",
     ".quad gate_physical + 0x21",
-    ".quad idt_page - KBASE + 0x63",
+    ".quad idt_task_page - KBASE + 0x63",
     ".quad tables_page - KBASE + 0x63",
     ".quad stacks_page - KBASE + 0x63",
     ".fill 507, 8, 0",
 
-    // What Linux programs have instead: they make no kernel calls, so nothing is at the
-    // trampoline but, in the deprivileged gate, what LSTAR leads to.
+    // Entry 511 of Linux programs: they make no kernel calls and have no trampoline. What else
+    // is there is the processor's.
     ".globl pml4_program_direct",
     "pml4_program_direct:",
     ".quad pdpt_program_direct - KBASE + 0x67",
@@ -105,18 +105,15 @@ global_asm!(
     "pd_gate_program:",
     ".fill 511, 8, 0",
     ".quad pt_gate_program - KBASE + 0x67",
-    ".globl pt_gate_program",
     "pt_gate_program:",
-    ".quad trampoline_program - KBASE + 0x25",
+    ".quad 0",
     ".quad gate_physical + 0x21",
-    ".quad idt_page - KBASE + 0x63",
+    ".quad idt_task_page - KBASE + 0x63",
     ".quad tables_page - KBASE + 0x63",
     ".quad stacks_page - KBASE + 0x63",
     ".fill 507, 8, 0",
 
-    // The trampolines: kernel calls at 0; in the deprivileged gate LSTAR points to 16, where
-    // a `syscall` arrives still at CPL3. Elsewhere a program finds an instruction that faults
-    // (`hlt`).
+    // The trampolines: kernel calls.
     ".globl trampoline_direct",
     "trampoline_direct:",
     "syscall",
@@ -125,13 +122,7 @@ global_asm!(
     "trampoline_deprivileged:",
     "int3",
     "ret",
-    ".balign 16, 0xcc",
-    "int3",
     ".balign 4096, 0xcc",
-    "trampoline_program:",
-    ".fill 16, 1, 0xf4",
-    "int3",
-    ".balign 4096, 0xf4",
 
     // GDT (at TABLES) and TSS.
     "tables_page:",
@@ -139,7 +130,7 @@ global_asm!(
     ".quad 0x00af9b000000ffff", // 0x08 kernel code
     ".quad 0x00cf93000000ffff", // 0x10 kernel data
     ".quad 0",                  // 0x18
-    ".quad 0x00cffb000000ffff", // 0x20 user code, 32 bit (sysret's unused half)
+    ".quad 0",                  // 0x20 user code, 32 bit (sysret's other half): nobody runs such
     ".quad 0x00cff3000000ffff", // 0x28 user data
     ".quad 0x00affb000000ffff", // 0x30 user code
     ".quad ((({tss}) & 0xffffff) << 16) | (((({tss}) >> 24) & 0xff) << 56) | 0x890000000067", // 0x38 TSS
@@ -151,6 +142,9 @@ global_asm!(
     ".word 0, 104",
     ".balign 4096",
     "idt_page:",
+    ".fill 512, 8, 0",
+    ".globl idt_task_page",
+    "idt_task_page:",
     ".fill 512, 8, 0",
     "stacks_page:",
     ".fill 512, 8, 0",
@@ -185,9 +179,17 @@ global_asm!(
     "jne 1f",
     "movl $(pml4_deprivileged - KBASE), %ecx",
     "incl %esi",
+    // 2: CPL0 is not interpreted, the gate was chosen for its own sake.
+    "testl ${interpreted}, %ebx",
+    "jnz 1f",
+    "incl %esi",
     "1:",
     "movl %ecx, %cr3",
     "movl $0x620, %eax", // PAE, OSFXSR, OSXMMEXCPT
+    "cmpl $2, %esi",
+    "jne 1f",
+    "orl $0x50000, %eax", // FSGSBASE, OSXSAVE: later the kernel cannot
+    "1:",
     "movl %eax, %cr4",
     "movl $0xc0000080, %ecx", // EFER: SCE, LME, NXE
     "movl $0x901, %eax",
@@ -232,16 +234,17 @@ global_asm!(
     "movl $(entry_syscall - KBASE + 0x80000000), %eax",
     "testl %esi, %esi",
     "jz 1f",
-    "movl $({trampoline_linux} & 0xffffffff), %eax",
+    "movl $(gate_syscall - 0xffffffff00000000), %eax",
+    "cmpl $2, %esi",
+    "je 1f",
+    "movl $({linux_entry} & 0xffffffff), %eax",
     "1:",
     "wrmsr",
-    "movl $0xc0000084, %ecx", // SFMASK
-    "movl ${direct_mask}, %eax",
+    // SFMASK: all but the fixed bit. Where `syscall` does not change the CPL no interrupt comes
+    // either before it has led to the kernel, and only it can have cleared IF at CPL3.
+    "movl $0xc0000084, %ecx",
+    "movl $0x257fd5, %eax",
     "xorl %edx, %edx",
-    "testl %esi, %esi",
-    "jz 1f",
-    "movl ${deprivileged_mask}, %eax",
-    "1:",
     "wrmsr",
     "testl %esi, %esi",
     "jnz 2f",
@@ -268,11 +271,10 @@ global_asm!(
     ".text",
     leaf = const abi::lab::GATE_CPUID_LEAF,
     magic = const abi::lab::GATE_MAGIC,
+    interpreted = const abi::lab::GATE_INTERPRETED,
     tables = const TABLES,
     idt = const IDT,
-    trampoline_linux = const abi::kernel::TRAMPOLINE + 16,
-    direct_mask = const super::gate::DIRECT_MASK,
-    deprivileged_mask = const super::gate::DEPRIVILEGED_MASK,
+    linux_entry = const super::layout::LINUX_ENTRY,
     exit_stack = const EXIT_STACK_TOP,
     user_ss = const USER_SS,
     user_cs = const USER_CS,

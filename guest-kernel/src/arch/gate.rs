@@ -8,12 +8,12 @@
 //! * **Direct**: the kernel runs at CPL0. The processor pushes the frame; `syscall` builds
 //!   it by hand.
 //! * **Deprivileged**: on hosts that interpret CPL0 the kernel proper runs at CPL3 in an
-//!   address space of its own. At CPL0 there are only these stubs of five instructions.
+//!   address space of its own. At CPL0 there are only these stubs of a few instructions.
 
 use super::layout::{
-    EXIT_STACK_TOP, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES, STUB_STRIDE, TASK_CR3,
-    USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER,
-    VECTORS, has_error_code,
+    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES,
+    LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT,
+    VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
 };
 use crate::global::Global;
 use crate::process::Process;
@@ -36,14 +36,6 @@ global_asm!(
     ".set vector, 0",
     ".rept {vectors}",
     ".balign {stride}",
-    ".if vector == {exit}",
-    // Leave to the task whose frame the kernel has put at FRAME_TOP.
-    "movq {task_cr3}, %rax",
-    "movq %rax, %cr3",
-    "movq $({frame_top} - 48), %rsp",
-    "popq %rax",
-    "iretq",
-    ".else",
     "pushq %rax",
     ".if vector == 14",
     "movq %cr2, %rax",
@@ -51,11 +43,17 @@ global_asm!(
     ".endif",
     "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
     "movq %rax, %cr3",
-    "movq $({frames} + vector * 40), %rsp",
+    "movq $({frames} + vector * {frame_size}), %rsp",
     "iretq",
-    ".endif",
     ".set vector, vector + 1",
     ".endr",
+    // Leave to the task whose frame the kernel has put at FRAME_TOP.
+    ".balign {stride}",
+    "movq {task_cr3}, %rax",
+    "movq %rax, %cr3",
+    "movq $({frame_top} - 48), %rsp",
+    "popq %rax",
+    "iretq",
     // Idle: the exit vector leads here while the kernel waits. The interrupt that ends the
     // halt enters through its own stub.
     ".balign {stride}",
@@ -65,13 +63,29 @@ global_asm!(
     "hlt",
     "cli",
     "jmp gate_idle",
+    // A program's `syscall` on a processor that changes to CPL0 for it: what the other stubs find
+    // pushed is put into the frame.
+    ".balign {stride}",
+    ".globl gate_syscall",
+    "gate_syscall:",
+    "movq %rsp, {frame_top} - 16",
+    "movq %r11, {frame_top} - 24",
+    "movq ${user_cs}, {frame_top} - 32",
+    "movq %rcx, {frame_top} - 40",
+    "movq %rax, {frame_top} - 48",
+    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movq %rax, %cr3",
+    "movq ${syscall_frame}, %rsp",
+    "iretq",
     ".text",
     stride = const STUB_STRIDE,
     frames = const FRAMES as i64,
+    frame_size = const FRAME_SIZE,
+    syscall_frame = const SYSCALL_FRAME as i64,
     vectors = const VECTORS,
-    exit = const VECTOR_EXIT,
     task_cr3 = const TASK_CR3 as i64,
     frame_top = const FRAME_TOP as i64,
+    user_cs = const USER_CS,
     options(att_syntax),
 );
 
@@ -126,11 +140,18 @@ global_asm!(
     ".text",
     // The deprivileged gate's kernel-call vector.
     ".balign 16",
-    ".globl entry_call",
+    ".globl entry_call, entry_linux",
     "entry_call:",
     "mov byte ptr [{inside}], 1",
     "save 48",
     "jmp {on_breakpoint}",
+
+    // The deprivileged gate's syscall where it arrives at CPL0.
+    ".balign 16",
+    "entry_linux:",
+    "mov byte ptr [{inside}], 1",
+    "save 48",
+    "jmp {on_syscall}",
 
     // The direct gate's syscall.
     ".balign 16",
@@ -276,6 +297,8 @@ global_asm!(
     "mov rax, cr2",
     "push rax",
     ".endif",
+    // The processor leaves the task's direction flag.
+    "cld",
     "mov rsp, offset kernel_stack_top",
     "jmp entry_table + 64 * vector",
     "2:",
@@ -325,12 +348,15 @@ static GATE_BYTE: Global<u8> = Global::new(0);
 static IDLE: Global<u8> = Global::new(0);
 /// Nonzero while the deprivileged kernel runs, when an exception would be its own.
 static INSIDE: Global<u8> = Global::new(0);
+/// Where LSTAR points.
+static LSTAR: Global<u64> = Global::new(0);
 /// Which vector an entry of `entry_table` is for, until Rust takes over.
 static TRAP_VECTOR: Global<u64> = Global::new(0);
 
 unsafe extern "C" {
     static entry_table: u8;
     static entry_call: u8;
+    static entry_linux: u8;
     static entry_syscall: u8;
     static vectors_direct: u8;
     static gate_idle: u8;
@@ -346,34 +372,40 @@ pub fn entered() {
     INSIDE.set(GATE_BYTE.get());
 }
 
-/// Flags that `syscall` clears (SFMASK) in the direct gate: all but the fixed bit.
-pub const DIRECT_MASK: u64 = 0x25_7fd5;
-/// And in the deprivileged gate, where the trampoline runs as the task: it must keep interrupts and
-/// needs only single-stepping off.
-pub const DEPRIVILEGED_MASK: u64 = 0x100;
-
-/// Where LSTAR points in the direct gate.
-pub fn syscall_entry() -> u64 {
-    &raw const entry_syscall as u64
+/// Where LSTAR points.
+#[inline(always)]
+pub fn linux_entry() -> u64 {
+    LSTAR.get()
 }
 
-/// One IDT gate.
-fn set_vector(vector: u64, handler: u64, dpl: u64, ist: u64) {
+/// The code selector that the processor pushed when the current process entered by a vector.
+pub fn code_selector() -> u64 {
+    // SAFETY: the frame's page is mapped in the kernel's view of both gates.
+    unsafe { ((FRAME_TOP - 32) as *const u64).read_volatile() }
+}
+
+/// One gate of the interrupt descriptor table at `table`.
+fn set_vector(table: u64, vector: u64, handler: u64, dpl: u64, ist: u64) {
     let low = (handler & 0xffff)
         | KERNEL_CS << 16
         | ist << 32
         | (0x8e00 | dpl << 13) << 32
         | (handler >> 16 & 0xffff) << 48;
-    let entry = (IDT + vector * 16) as *mut u64;
-    // SAFETY: vector < 256, and the IDT's page is mapped writable for the kernel.
+    let entry = (table + vector * 16) as *mut u64;
+    // SAFETY: vector < 256, and the tables' pages are mapped writable for the kernel.
     unsafe {
         entry.write_volatile(low);
         entry.add(1).write_volatile(handler >> 32);
     }
 }
 
-/// Fills the IDT and, for the deprivileged gate, the prebuilt frames.
+/// Fills the descriptor tables and, for the deprivileged gate, the prebuilt frames.
 pub fn init(gate: Gate) {
+    unsafe extern "C" {
+        static mut pt_gate_task: [u64; 512];
+        static trampoline_direct: u8;
+        static idt_task_page: u8;
+    }
     // SAFETY: boot, before the first entry; single processor. The symbols are the assembly's.
     unsafe {
         GATE_BYTE.set(gate as u8);
@@ -384,42 +416,38 @@ pub fn init(gate: Gate) {
         );
         let stack = &raw const kernel_stack_top as u64;
         let exceptions = &raw const exception_stack_top as u64;
+        LSTAR.set(match gate {
+            Gate::Direct => &raw const entry_syscall as u64,
+            Gate::Deprivileged => LINUX_ENTRY,
+        });
         for vector in 0..VECTORS {
-            let dpl = if vector == VECTOR_CALL || vector == VECTOR_EXIT {
-                3
-            } else {
-                0
-            };
+            // A program may raise breakpoints and overflows itself, as on Linux.
+            let dpl = if matches!(vector, 3 | 4) { 3 } else { 0 };
+            let ist = if vector == 8 { 2 } else { 0 };
             if gate == Gate::Direct {
-                let ist = if vector == 8 { 2 } else { 0 };
-                set_vector(vector, direct + vector * 64, dpl, ist);
+                set_vector(IDT, vector, direct + vector * 64, dpl, ist);
                 continue;
             }
-            let ist = match vector {
-                VECTOR_EXIT => 1,
-                8 => 2,
-                _ => 0,
-            };
-            set_vector(vector, GATE_TEXT + vector * STUB_STRIDE, dpl, ist);
+            let stub = GATE_TEXT + vector * STUB_STRIDE;
+            set_vector(&raw const idt_task_page as u64, vector, stub, dpl, ist);
+            match vector {
+                VECTOR_EXIT => set_vector(IDT, vector, EXIT_STUB, 3, 1),
+                _ => set_vector(IDT, vector, stub, dpl, ist),
+            }
             let (rip, rsp) = match vector {
                 VECTOR_CALL => (&raw const entry_call as u64, stack),
                 0..32 => (table + vector * 64, exceptions),
                 _ => (table + vector * 64, stack),
             };
-            let frame = (FRAMES + vector * 40) as *mut [u64; 5];
+            let frame = (FRAMES + vector * FRAME_SIZE) as *mut [u64; 5];
             frame.write_volatile([rip, USER_CS, 2, rsp, USER_SS]);
         }
+        let frame = SYSCALL_FRAME as *mut [u64; 5];
+        frame.write_volatile([&raw const entry_linux as u64, USER_CS, 2, stack, USER_SS]);
         if gate == Gate::Direct {
-            // Services and kernel share the direct trampoline page; programs have none, for their
-            // calls come to the kernel straight away.
-            unsafe extern "C" {
-                static mut pt_gate_task: [u64; 512];
-                static mut pt_gate_program: [u64; 512];
-                static trampoline_direct: u8;
-            }
+            // Services and kernel share the direct trampoline page.
             pt_gate_task[0] =
                 (&raw const trampoline_direct as u64 - super::layout::KERNEL_BASE) | 0x25;
-            pt_gate_program[0] = 0;
             asm!("invlpg [{0}]", in(reg) super::layout::GATE, options(nostack, preserves_flags));
         }
     }
@@ -437,7 +465,7 @@ pub fn idle(gate: Gate) -> ! {
                 asm!("sti", "hlt", "cli", options(nostack));
             },
             Gate::Deprivileged => {
-                set_vector(VECTOR_EXIT, &raw const gate_idle as u64, 3, 1);
+                set_vector(IDT, VECTOR_EXIT, &raw const gate_idle as u64, 3, 1);
                 INSIDE.set(0);
                 asm!("int 4", options(noreturn));
             }
@@ -449,7 +477,7 @@ pub fn idle(gate: Gate) -> ! {
 pub fn wake(gate: Gate) {
     IDLE.set(0);
     if gate == Gate::Deprivileged {
-        set_vector(VECTOR_EXIT, GATE_TEXT + VECTOR_EXIT * STUB_STRIDE, 3, 1);
+        set_vector(IDT, VECTOR_EXIT, EXIT_STUB, 3, 1);
     }
 }
 

@@ -8,12 +8,21 @@ pub const PHYSICAL_BASE: u64 = 0xffff_ff00_0000_0000;
 pub const GATE: u64 = abi::kernel::TRAMPOLINE;
 /// The deprivileged gate's CPL0 stubs.
 pub const GATE_TEXT: u64 = GATE + 0x1000;
-/// The interrupt descriptor table.
+/// The interrupt descriptor table: in the deprivileged gate the kernel has one, tasks another.
 pub const IDT: u64 = GATE + 0x2000;
 /// GDT, TSS and the prebuilt `iretq` frames.
 pub const TABLES: u64 = GATE + 0x3000;
 /// The page on which the processor and the stubs push.
 pub const STACKS: u64 = GATE + 0x4000;
+
+/// The frame by which a `syscall` that arrives at CPL0 enters the deprivileged kernel, behind those of the vectors.
+pub const SYSCALL_FRAME: u64 = FRAMES + VECTORS * FRAME_SIZE;
+/// Bytes of a prebuilt frame.
+pub const FRAME_SIZE: u64 = 40;
+
+/// Where LSTAR leads in the deprivileged gate: to a page that no address space has. Where CPL0 is interpreted `syscall`
+/// jumps there still at CPL3, and faults.
+pub const LINUX_ENTRY: u64 = GATE + 0x5000;
 
 /// TSS within [`TABLES`].
 pub const TSS: u64 = TABLES + 0x100;
@@ -38,8 +47,8 @@ pub const KERNEL_CS: u64 = 0x08;
 
 /// Vector of kernel calls in the deprivileged gate (`int3`, one byte, never emulated).
 pub const VECTOR_CALL: u64 = 3;
-/// Vector by which the deprivileged kernel leaves (`int $4`). A task that raises it only
-/// resumes its own last frame.
+/// Vector by which the deprivileged kernel leaves (`int $4`). In the tasks' table it is what it is
+/// elsewhere, an exception.
 pub const VECTOR_EXIT: u64 = 4;
 /// First vector of interrupts: the APIC timer.
 pub const VECTOR_TIMER: u64 = 32;
@@ -53,6 +62,8 @@ pub const VECTOR_SPURIOUS: u64 = 63;
 pub const VECTORS: u64 = 64;
 /// Bytes between the stubs.
 pub const STUB_STRIDE: u64 = 32;
+/// The stub by which the deprivileged kernel leaves, behind those of the vectors.
+pub const EXIT_STUB: u64 = GATE_TEXT + VECTORS * STUB_STRIDE;
 
 /// Whether the processor pushes an error code for this exception.
 pub const fn has_error_code(vector: u64) -> bool {

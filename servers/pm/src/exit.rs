@@ -5,7 +5,7 @@ use crate::server::Pm;
 use crate::signal::action::flags;
 use crate::signal::set::SIGCHLD;
 use crate::system::System;
-use crate::table::{PM_PID, PROGRAM_PID};
+use crate::table::{PM_PID, PROGRAM_PID, Process};
 use crate::trace::Ghost;
 use abi::Endpoint;
 use abi::proto::{vfs, vm};
@@ -67,10 +67,12 @@ impl<S: System> Pm<S> {
             // It must not run once its memory is gone.
             let _ = self.sys.stop(who);
         }
-        let shared = self
-            .table
-            .process(pid)
-            .is_some_and(|process| process.threads.len() > 1 || process.vfork_parent.is_some());
+        let shared = self.table.process(pid).is_some_and(|process| {
+            let others = |other: &Process| {
+                other.pid != pid && other.space == process.space && !other.threads.is_empty()
+            };
+            process.threads.len() > 1 || self.table.processes().any(others)
+        });
         self.release_locks(slot);
         if shared {
             self.clear_tid(slot);

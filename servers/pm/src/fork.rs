@@ -98,9 +98,15 @@ impl<S: System> Pm<S> {
         self.clone_process(caller, plan)
     }
 
-    /// The last places in the table of threads are root's: `EAGAIN` for others.
+    /// The last places for threads are root's: `EAGAIN` for others. Who has ended keeps a place
+    /// until somebody has waited for it, as on Linux: it is remembered here.
     fn check_share(&self, pid: u32) -> Result<(), Errno> {
-        let used = self.table.slots().count();
+        let table = &self.table;
+        let ended = table.processes().filter(|p| p.is_zombie()).count() + table.ghosts().len();
+        let used = table.slots().count() + ended;
+        if used >= PLACES {
+            return Err(Errno::EAGAIN);
+        }
         if used + ROOT_SHARE >= PLACES && !self.is_root(pid) {
             return Err(Errno::EAGAIN);
         }
@@ -112,6 +118,7 @@ impl<S: System> Pm<S> {
             return Err(Errno::EAGAIN);
         }
         self.check_share(caller.pid)?;
+        self.check_processes(caller.pid)?;
         let thread = plan.has(linux::CLONE_THREAD);
         let who = self.sys.fork(caller.who)?;
         let tid = self.table.new_pid();
@@ -189,7 +196,11 @@ impl<S: System> Pm<S> {
             child: who,
             share,
         };
-        self.sys.call(Endpoint::VM, fork)?;
+        while let Err(errno) = self.sys.call(Endpoint::VM, fork) {
+            if errno != Errno::ENOMEM || !self.make_room_for_root(caller.pid) {
+                return Err(errno);
+            }
+        }
         *done = 1;
         let fork = vfs::Fork {
             parent: caller.who,
@@ -224,6 +235,7 @@ impl<S: System> Pm<S> {
             Ok(())
         } else {
             if pid == tid {
+                self.drop_timers(pid);
                 self.table.remove_process(pid);
             }
             Err(Errno::EAGAIN)
@@ -267,9 +279,11 @@ impl<S: System> Pm<S> {
             oom: parent.oom,
             dumpable: parent.dumpable,
             set_id_exec: false,
+            crowded: false,
             traced_by: None,
         };
         self.table.add_process(child);
+        self.watch_cpu(pid);
         Ok(())
     }
 

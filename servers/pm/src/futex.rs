@@ -327,9 +327,7 @@ impl<S: System> Pm<S> {
         };
         let thread = self.table.thread(slot).ok_or(Errno::ESRCH)?;
         let (head, pid) = (thread.robust_list, thread.pid);
-        if !self.ids(caller.pid)?.may_signal(self.ids(pid)?) {
-            return Err(Errno::EPERM);
-        }
+        self.may_access(caller, pid)?;
         self.write_words(caller.who, a[1], [head])?;
         let len = size_of::<linux::robust_list_head>() as u64;
         self.write_words(caller.who, a[2], [len])?;

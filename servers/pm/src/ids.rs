@@ -1,11 +1,12 @@
 //! Users, groups, process groups and sessions.
 
 use crate::calls::Caller;
+use crate::capabilities::Capabilities;
 use crate::server::Pm;
 use crate::system::System;
 use abi::message::WORDS;
 use abi::proto::vfs;
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, capability};
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general as nr;
@@ -45,7 +46,8 @@ impl Triple {
         self.effective == self.real
     }
 
-    fn has(&self, id: u32) -> bool {
+    /// Whether it is one of the three.
+    pub fn has(&self, id: u32) -> bool {
         id == self.real || id == self.effective || id == self.saved
     }
 
@@ -108,6 +110,12 @@ pub struct Ids {
     pub group: Triple,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// User in whose name files are looked at: the effective one but for setfsuid(2).
+    pub file_user: u32,
+    /// Group likewise.
+    pub file_group: u32,
+    /// What of root's rights it has.
+    pub capabilities: Capabilities,
 }
 
 impl Ids {
@@ -117,12 +125,63 @@ impl Ids {
             user: Triple::new(user),
             group: Triple::new(group),
             groups: Vec::new(),
+            file_user: user,
+            file_group: group,
+            capabilities: Capabilities::of_program(Triple::new(user)),
         }
+    }
+
+    /// exec: the effective ids of the new program.
+    pub fn adopt(&mut self, user: u32, group: u32) {
+        self.user.adopt(user);
+        self.group.adopt(group);
+        (self.file_user, self.file_group) = (user, group);
+        self.capabilities = Capabilities::of_program(self.user);
+    }
+
+    /// Whether it has a capability of [`abi::capability`].
+    pub fn capable(&self, capability: u64) -> bool {
+        self.capabilities.effective & capability != 0
+    }
+
+    /// setfsuid: the answer is the old id, whatever comes of it.
+    fn set_file_user(&mut self, id: u32) -> u32 {
+        let old = self.file_user;
+        let may = self.user.has(id) || id == old || self.capable(capability::SETUID);
+        if id != u32::MAX && may {
+            self.file_user = id;
+            self.capabilities.file_user_changed(old, id);
+        }
+        old
+    }
+
+    /// setfsgid: likewise.
+    fn set_file_group(&mut self, id: u32) -> u32 {
+        let old = self.file_group;
+        let may = self.group.has(id) || id == old || self.capable(capability::SETGID);
+        if id != u32::MAX && may {
+            self.file_group = id;
+        }
+        old
     }
 
     /// Whether the process may do what only root may.
     pub fn is_root(&self) -> bool {
         self.user.effective == 0
+    }
+
+    /// Whether a process with these ids may do what concerns how one with those of `target` runs:
+    /// its own effective user is one that the target is, or it is root.
+    pub fn may_schedule(&self, target: &Ids) -> bool {
+        let mine = self.user.effective;
+        self.is_root() || mine == target.user.real || mine == target.user.effective
+    }
+
+    /// Whether all ids of `target` are these real ones, or these are root's (prlimit(2)).
+    pub fn is_all_of(&self, target: &Ids) -> bool {
+        let all = |triple: Triple, id| triple == Triple::new(id);
+        let same = all(target.user, self.user.real) && all(target.group, self.group.real);
+        same || self.is_root()
     }
 
     /// Whether a process with these ids may signal one with those of `target`.
@@ -169,33 +228,59 @@ impl<S: System> Pm<S> {
             }
             nr::__NR_getgroups => return self.getgroups(caller, a),
             nr::__NR_setgroups => return self.setgroups(caller, a),
-            // The file system ids follow the effective ones; the answer is the old id.
-            nr::__NR_setfsuid => return Ok(user.effective as u64),
-            nr::__NR_setfsgid => return Ok(group.effective as u64),
             _ => {}
         }
-        let root = ids.is_root();
+        let (old_user, old_group) = (ids.file_user, ids.file_group);
+        let may_user = ids.capable(capability::SETUID);
+        let may_group = ids.capable(capability::SETGID);
         let Some(process) = self.table.process_mut(caller.pid) else {
             return Err(Errno::ESRCH);
         };
         let ids = &mut process.ids;
         match call {
-            nr::__NR_setuid => ids.user.set(valid(words[0])?, root)?,
-            nr::__NR_setgid => ids.group.set(valid(words[0])?, root)?,
-            nr::__NR_setreuid => ids.user.set_pair(words[0], words[1], root)?,
-            nr::__NR_setregid => ids.group.set_pair(words[0], words[1], root)?,
-            nr::__NR_setresuid => ids.user.set_all(words, root)?,
-            nr::__NR_setresgid => ids.group.set_all(words, root)?,
+            nr::__NR_setuid => ids.user.set(valid(words[0])?, may_user)?,
+            nr::__NR_setgid => ids.group.set(valid(words[0])?, may_group)?,
+            nr::__NR_setreuid => ids.user.set_pair(words[0], words[1], may_user)?,
+            nr::__NR_setregid => ids.group.set_pair(words[0], words[1], may_group)?,
+            nr::__NR_setresuid => ids.user.set_all(words, may_user)?,
+            nr::__NR_setresgid => ids.group.set_all(words, may_group)?,
+            nr::__NR_setfsuid | nr::__NR_setfsgid => {}
             _ => return Err(Errno::ENOSYS),
         }
+        // The answer of these is the old id; with the others the file system ids follow the
+        // effective ones.
+        let answer = match call {
+            nr::__NR_setfsuid => ids.set_file_user(words[0]),
+            nr::__NR_setfsgid => ids.set_file_group(words[0]),
+            nr::__NR_setuid | nr::__NR_setreuid | nr::__NR_setresuid => {
+                ids.file_user = ids.user.effective;
+                ids.capabilities.users_changed(user, ids.user);
+                0
+            }
+            _ => {
+                ids.file_group = ids.group.effective;
+                0
+            }
+        };
         // What it learned with other ids is not for those who share the new ones.
-        if (process.ids.user.effective, process.ids.group.effective)
-            != (user.effective, group.effective)
+        if (ids.user.effective, ids.group.effective) != (user.effective, group.effective)
+            || (ids.file_user, ids.file_group) != (old_user, old_group)
         {
             process.dumpable = false;
         }
+        if process.ids.user.real != user.real {
+            // Not counted is what it brings along itself.
+            let threads = process.threads.len() as u64;
+            let crowded = self.exceeds_processes(caller.pid, threads);
+            if let Some(process) = self.table.process_mut(caller.pid) {
+                process.crowded = crowded;
+            }
+        }
+        if self.is_root(caller.pid) != (user.effective == 0) {
+            self.tell_vm_limits(caller.pid)?;
+        }
         self.tell_vfs_ids(caller.pid);
-        Ok(0)
+        Ok(u64::from(answer))
     }
 
     fn getgroups(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
@@ -215,7 +300,7 @@ impl<S: System> Pm<S> {
     }
 
     fn setgroups(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
-        if !self.is_root(caller.pid) {
+        if !self.ids(caller.pid)?.capable(capability::SETGID) {
             return Err(Errno::EPERM);
         }
         if a[0] > GROUPS_MAX {

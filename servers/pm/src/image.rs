@@ -10,7 +10,7 @@ use crate::signal::pending::Pending;
 use crate::signal::set::{SIGCHLD, SIGKILL, SigSet};
 use crate::system::System;
 use crate::table::{AltStack, Halt, PM_PID, PROGRAM_PID, Process, Thread};
-use abi::proto::pm::{ExecAlone, ExecDone, ExecFailed, MaySetId};
+use abi::proto::pm::{ExecAlone, ExecDone, ExecFailed, MayExec, MaySetId};
 use abi::proto::{vfs, vm};
 use abi::{Endpoint, Errno};
 
@@ -56,6 +56,8 @@ impl<S: System> Pm<S> {
             return Err(errno);
         }
         let start_ns = self.sys.now();
+        let first_space = self.next_space;
+        self.next_space += 1;
         let (user, group) = self.boot.ids;
         self.table.add_process(Process {
             pid,
@@ -73,7 +75,7 @@ impl<S: System> Pm<S> {
             job_event: None,
             has_execed: false,
             vfork_parent: None,
-            space: 0,
+            space: first_space,
             start_ns,
             dead_cpu_ns: 0,
             children_cpu_ns: 0,
@@ -84,6 +86,7 @@ impl<S: System> Pm<S> {
             oom: crate::oom::OomAdjust::default(),
             dumpable: true,
             set_id_exec: false,
+            crowded: false,
             traced_by: None,
         });
         self.table.add_thread(Thread {
@@ -135,12 +138,16 @@ impl<S: System> Pm<S> {
         }
         process.set_id_exec = false;
         process.traced_by = None;
-        process.ids.user.adopt(done.ids.0);
-        process.ids.group.adopt(done.ids.1);
+        let was_root = process.ids.is_root();
+        process.ids.adopt(done.ids.0, done.ids.1);
         let own = process.ids.user.is_own() && process.ids.group.is_own();
         process.dumpable = own && done.flags & 2 == 0;
         let stopped = process.stopped.is_some();
         self.drop_posix_timers(pid);
+        // The first image's user is told of, too.
+        if self.is_root(pid) != was_root || pid == PROGRAM_PID {
+            let _ = self.tell_vm_limits(pid);
+        }
 
         let Some(thread) = self.table.thread_mut(slot) else {
             return;
@@ -178,6 +185,24 @@ impl<S: System> Pm<S> {
         let status = slot
             .ok_or(Errno::ESRCH)
             .and_then(|slot| self.may_set_id(slot));
+        self.answer_vfs(request.txn, status);
+    }
+
+    /// VFS asks whether a process whose user had too many when it became that user's may execute
+    /// a program now.
+    pub fn may_exec_asked(&mut self, request: MayExec) {
+        let slot = self.table.slot_of(request.who);
+        let pid = slot.and_then(|slot| self.table.thread(slot)).map(|t| t.pid);
+        let status = match pid {
+            None => Err(Errno::ESRCH),
+            Some(pid) if self.exceeds_processes(pid, 0) => Err(Errno::EAGAIN),
+            Some(pid) => {
+                if let Some(process) = self.table.process_mut(pid) {
+                    process.crowded = false;
+                }
+                Ok(())
+            }
+        };
         self.answer_vfs(request.txn, status);
     }
 
@@ -257,12 +282,18 @@ impl<S: System> Pm<S> {
             return;
         };
         let (user, group) = (process.ids.user, process.ids.group);
+        let fs = (process.ids.file_user, process.ids.file_group);
+        let capabilities = process.ids.capabilities.effective;
+        let crowded = process.crowded;
         for slot in process.threads.clone() {
             if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
                 let request = vfs::SetIds {
                     who,
                     uids: (user.real, user.effective),
                     gids: (group.real, group.effective),
+                    fs,
+                    capabilities,
+                    crowded,
                 };
                 let _ = self.sys.call(Endpoint::VFS, request);
             }

@@ -22,10 +22,6 @@ pub(crate) const ARCH_GET_GS: u32 = 0x1004;
 const UTS_FIELD: usize = 65;
 /// Most bytes that one getrandom call gets.
 const RANDOM_MAX: u64 = 1 << 20;
-const CAPABILITY_VERSION_1: u32 = 0x1998_0330;
-const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-/// All capabilities that Linux has.
-const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
 /// What uname says.
 #[derive(Clone, Debug)]
@@ -267,54 +263,6 @@ impl<S: System> Pm<S> {
             self.tell_vfs_layout(caller.pid);
         }
         Ok(old as u64)
-    }
-
-    /// capget(header, data): root has all capabilities, others none.
-    pub fn capget(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
-        let version = self.capability_header(caller, a)?;
-        if a[1] == 0 {
-            return Ok(0);
-        }
-        let pid = self.read_u32(caller.who, a[0].wrapping_add(4))?;
-        let target = if pid == 0 { caller.pid } else { pid };
-        let set = if self.ids(target)?.is_root() {
-            ALL_CAPABILITIES
-        } else {
-            0
-        };
-        let mut bytes = [0; 24];
-        // effective, permitted, inheritable; then the same for the high halves.
-        for (half, part) in bytes.chunks_exact_mut(12).enumerate() {
-            let word = ((set >> (32 * half)) as u32).to_le_bytes();
-            part[..4].copy_from_slice(&word);
-            part[4..8].copy_from_slice(&word);
-        }
-        let len = if version == CAPABILITY_VERSION_1 {
-            12
-        } else {
-            24
-        };
-        self.write_bytes(caller.who, a[1], &bytes[..len])?;
-        Ok(0)
-    }
-
-    fn capability_header(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u32, Errno> {
-        let version = self.read_u32(caller.who, a[0])?;
-        if version == CAPABILITY_VERSION_1 || version & !1 == CAPABILITY_VERSION_3 & !1 {
-            return Ok(version);
-        }
-        self.write_u32(caller.who, a[0], CAPABILITY_VERSION_3)?;
-        Err(Errno::EINVAL)
-    }
-
-    /// capset(header, data): dropping is accepted, gaining is not.
-    pub fn capset(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
-        self.capability_header(caller, a)?;
-        let [low] = self.read_words(caller.who, a[1])?;
-        if low != 0 && !self.is_root(caller.pid) {
-            return Err(Errno::EPERM);
-        }
-        Ok(0)
     }
 }
 

@@ -18,7 +18,7 @@ const POSIX_MAX: usize = 64;
 /// signal takes some ten kernel visits, and programs must get to run in between.
 const SHORTEST_PERIOD: u64 = 1_000_000;
 /// How often a timer on CPU time looks again (Linux: at each tick of HZ=250).
-const CPU_TICK: u64 = 4_000_000;
+pub(crate) const CPU_TICK: u64 = 4_000_000;
 /// One of setitimer's three.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Interval {
@@ -48,6 +48,8 @@ pub struct Posix {
 pub struct IntervalTimers {
     interval: [Interval; 3],
     posix: Vec<Option<Posix>>,
+    /// When RLIMIT_CPU is looked at again.
+    pub(crate) cpu_limit: Option<TimerKey>,
 }
 
 /// The next due time after `now` of something that repeats, and how many were missed.
@@ -119,7 +121,11 @@ impl<S: System> Pm<S> {
             0 => [0; 4],
             address => self.read_words(caller.who, address)?,
         };
-        let (period, value) = (microseconds([ps, pu])?, microseconds([vs, vu])?);
+        let (mut period, value) = (microseconds([ps, pu])?, microseconds([vs, vu])?);
+        if which == linux::ITIMER_REAL as usize && value == 0 {
+            // Linux keeps the period of a stopped timer only where it counts processor time.
+            period = 0;
+        }
         self.set_interval(caller.pid, which, value, period)?;
         self.write_interval(caller, a[2], old)?;
         Ok(0)
@@ -368,10 +374,10 @@ impl<S: System> Pm<S> {
         let Some(process) = self.table.process_mut(pid) else {
             return;
         };
-        for timer in core::mem::take(&mut process.timers.interval) {
-            if let Some(key) = timer.key {
-                self.timers.cancel(key);
-            }
+        let intervals = core::mem::take(&mut process.timers.interval).map(|timer| timer.key);
+        let limit = process.timers.cpu_limit.take();
+        for key in intervals.into_iter().chain([limit]).flatten() {
+            self.timers.cancel(key);
         }
     }
 }

@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod admission;
 pub mod calls;
+pub mod capabilities;
 pub mod exit;
 pub mod fork;
 pub mod futex;
@@ -25,6 +26,7 @@ pub mod limits;
 pub mod machine;
 pub mod oom;
 pub mod queries;
+pub mod quota;
 pub mod random;
 pub mod sched;
 pub mod server;

@@ -52,10 +52,24 @@ impl Limits {
         Ok(())
     }
 
-    fn soft(&self, resource: u32) -> u64 {
+    /// The soft limit; none of a resource that does not exist.
+    pub fn soft(&self, resource: u32) -> u64 {
+        self.pair(resource)[0]
+    }
+
+    /// Soft and hard limit; none of a resource that does not exist.
+    pub fn pair(&self, resource: u32) -> [u64; 2] {
         self.0
             .get(resource as usize)
-            .map_or(INFINITY, |limits| limits[0])
+            .copied()
+            .unwrap_or([INFINITY; 2])
+    }
+
+    /// One more, as RLIMIT_CPU's soft limit gets when it was met.
+    pub fn raise_soft(&mut self, resource: u32) {
+        if let Some([soft, _]) = self.0.get_mut(resource as usize) {
+            *soft = soft.saturating_add(1);
+        }
     }
 }
 
@@ -71,49 +85,78 @@ impl<S: System> Pm<S> {
         let process = self.table.process_mut(pid).ok_or(Errno::ESRCH)?;
         process.limits.set(resource, new, root)?;
         let limits = process.limits;
-        let for_vm =
-            [linux::RLIMIT_STACK, linux::RLIMIT_DATA, linux::RLIMIT_AS].contains(&resource);
-        if !for_vm && resource != linux::RLIMIT_NOFILE {
+        let for_vm = [
+            linux::RLIMIT_STACK,
+            linux::RLIMIT_DATA,
+            linux::RLIMIT_AS,
+            linux::RLIMIT_MEMLOCK,
+        ];
+        let slot = process.threads.first().copied();
+        if resource == linux::RLIMIT_CPU {
+            self.watch_cpu(pid);
+        }
+        if for_vm.contains(&resource) {
+            return self.tell_vm_limits(pid);
+        }
+        if ![linux::RLIMIT_NOFILE, linux::RLIMIT_FSIZE].contains(&resource) {
             return Ok(());
         }
-        let slot = process.threads.first().copied();
         let Some(who) = slot
             .and_then(|slot| self.table.thread(slot))
             .map(|t| t.endpoint)
         else {
             return Ok(());
         };
-        if !for_vm {
-            let request = vfs::SetFileLimit {
-                who,
-                files: limits.soft(resource),
-            };
-            return self.sys.call(Endpoint::VFS, request);
-        }
+        let request = vfs::SetFileLimit {
+            who,
+            files: limits.soft(linux::RLIMIT_NOFILE),
+            size: limits.soft(linux::RLIMIT_FSIZE),
+        };
+        self.sys.call(Endpoint::VFS, request)
+    }
+
+    /// Tells VM of a process's limits. Root locks as much memory as there is.
+    pub(crate) fn tell_vm_limits(&mut self, pid: u32) -> Result<(), Errno> {
+        let Some(process) = self.table.process(pid) else {
+            return Err(Errno::ESRCH);
+        };
+        let (limits, root) = (process.limits, process.ids.is_root());
+        let first = process.threads.first();
+        let Some(who) = first
+            .and_then(|&slot| self.table.thread(slot))
+            .map(|t| t.endpoint)
+        else {
+            return Ok(());
+        };
         let request = vm::SetLimits {
             who,
             stack: limits.soft(linux::RLIMIT_STACK),
             data: limits.soft(linux::RLIMIT_DATA),
             address_space: limits.soft(linux::RLIMIT_AS),
+            locked: match root {
+                true => INFINITY,
+                false => limits.soft(linux::RLIMIT_MEMLOCK),
+            },
         };
         self.sys.call(Endpoint::VM, request)
     }
 
     /// prlimit64(pid, resource, new, old).
     pub fn prlimit64(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
-        let pid = if a[0] as u32 == 0 {
-            caller.pid
-        } else {
-            a[0] as u32
+        let new = match a[2] {
+            0 => None,
+            address => Some(self.read_words(caller.who, address)?),
         };
-        let resource = a[1] as u32;
-        let target = self.table.process(pid).ok_or(Errno::ESRCH)?;
-        let old = target.limits.get(resource)?;
-        if pid != caller.pid && !self.ids(caller.pid)?.may_signal(&target.ids) {
+        let target = match a[0] as u32 {
+            0 => self.table.process(caller.pid).ok_or(Errno::ESRCH)?,
+            id => self.by_any_id(id)?.0,
+        };
+        let (pid, resource) = (target.pid, a[1] as u32);
+        if pid != caller.pid && !self.ids(caller.pid)?.is_all_of(&target.ids) {
             return Err(Errno::EPERM);
         }
-        if a[2] != 0 {
-            let new = self.read_words(caller.who, a[2])?;
+        let old = target.limits.get(resource)?;
+        if let Some(new) = new {
             self.set_limit(caller, pid, resource, new)?;
         }
         self.write_words_opt(caller.who, a[3], old)?;

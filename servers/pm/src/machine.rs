@@ -2,6 +2,7 @@
 
 use crate::system::System;
 use abi::kernel::{ProcessInfo, Registers, StopState};
+use abi::role::Role;
 use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -97,7 +98,7 @@ impl System for Machine {
 
     fn create(&mut self, name: &str) -> Result<Endpoint, Errno> {
         // The kernel makes it without privileges and with a program's priority.
-        kernel::proc_create(name, true)
+        kernel::proc_create(name, Role::Program)
     }
 
     fn fork(&mut self, parent: Endpoint) -> Result<Endpoint, Errno> {

@@ -62,6 +62,16 @@ struct Group {
     largest: (u64, u32, u64),
 }
 
+/// The process that was chosen.
+#[derive(Clone, Copy)]
+struct Victim {
+    pid: u32,
+    bytes: u64,
+    /// Points of all processes of its user.
+    of_user: u64,
+    privileged: bool,
+}
+
 /// Collects the candidates.
 #[derive(Default)]
 struct Choice {
@@ -82,17 +92,22 @@ impl Choice {
         group.largest = group.largest.max((points, pid, bytes));
     }
 
-    /// The process that ends, and its bytes.
-    fn best(&self) -> Option<(u32, u64)> {
+    /// The process that ends.
+    fn best(&self) -> Option<Victim> {
         let of = |some: fn(bool) -> bool| {
             let groups = self.groups.iter().filter(move |(key, _)| some(key.0));
-            groups.map(|(_, group)| *group).max_by_key(|g| g.points)
+            groups.max_by_key(|(_, group)| group.points)
         };
-        let enough = |group: &Group| group.points >= self.total / LITTLE;
-        let group = of(|privileged| !privileged)
+        let enough = |found: &(_, &Group)| found.1.points >= self.total / LITTLE;
+        let (&(privileged, _), group) = of(|privileged| !privileged)
             .filter(enough)
             .or_else(|| of(|_| true))?;
-        Some((group.largest.1, group.largest.2))
+        Some(Victim {
+            pid: group.largest.1,
+            bytes: group.largest.2,
+            of_user: group.points,
+            privileged,
+        })
     }
 }
 
@@ -100,20 +115,35 @@ impl<S: System> Pm<S> {
     /// See [`OutOfMemory`].
     pub fn out_of_memory(&mut self, request: OutOfMemory) {
         let killed = match self.choose() {
-            // For services alone the end of somebody small is no help.
-            Some((_, bytes, total))
-                if request.who == Endpoint::NONE && bytes < total / (2 * LITTLE) =>
+            // For services alone the end of a user who holds little is no help. Of one with many
+            // small processes each end is some, and services keep things for each.
+            Some((victim, total))
+                if request.who == Endpoint::NONE && victim.of_user < total / (2 * LITTLE) =>
             {
                 0
             }
-            Some((pid, bytes, _)) => self.end_for_memory(pid, bytes),
+            Some((victim, _)) => self.end_for_memory(victim.pid, victim.bytes),
             None => 0,
         };
         self.sys.post(Endpoint::VM, vm::OutOfMemoryDone { killed });
     }
 
-    /// The process that ends, its bytes and those of all memory.
-    fn choose(&mut self) -> Option<(u32, u64, u64)> {
+    /// Makes room for a call of root's that VM has no memory for, by the end of a process of
+    /// somebody else's; whether it did.
+    pub(crate) fn make_room_for_root(&mut self, pid: u32) -> bool {
+        if !self.is_root(pid) {
+            return false;
+        }
+        match self.choose() {
+            Some((victim, _)) if !victim.privileged && victim.pid != pid => {
+                self.end_for_memory(victim.pid, victim.bytes) > 0
+            }
+            _ => false,
+        }
+    }
+
+    /// The process that ends, and the bytes of all memory.
+    fn choose(&mut self) -> Option<(Victim, u64)> {
         let mut choice = Choice::default();
         let mut next = self.table.first_from(0);
         while let Some(pid) = next {
@@ -130,8 +160,7 @@ impl<S: System> Pm<S> {
                 choice.add(pid, user, oom, figures.bytes);
             }
         }
-        let (pid, bytes) = choice.best()?;
-        Some((pid, bytes, choice.total))
+        Some((choice.best()?, choice.total))
     }
 
     fn first_thread(&self, process: &Process) -> Option<Endpoint> {
@@ -209,7 +238,7 @@ mod tests {
         for &(pid, user, adjust, mib) in processes {
             choice.add(pid, user, adjusted(adjust), mib * MIB);
         }
-        choice.best().map(|(pid, _)| pid)
+        choice.best().map(|victim| victim.pid)
     }
 
     #[test]

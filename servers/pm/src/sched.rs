@@ -12,6 +12,7 @@ const SCHED_FIFO: u64 = 1;
 const SCHED_RR: u64 = 2;
 const SCHED_BATCH: u64 = 3;
 const SCHED_IDLE: u64 = 5;
+const SCHED_RESET_ON_FORK: u64 = 0x4000_0000;
 const PRIO_PROCESS: u64 = 0;
 const PRIO_PGRP: u64 = 1;
 const PRIO_USER: u64 = 2;
@@ -31,9 +32,23 @@ impl<S: System> Pm<S> {
             _ => {}
         }
         let tid = a[0] as u32;
-        if tid != 0 && self.table.slot_of_tid(tid).is_none() {
-            return Err(Errno::ESRCH);
+        let sets = matches!(call, nr::__NR_sched_setscheduler | nr::__NR_sched_setparam);
+        if call == nr::__NR_sched_setaffinity {
+            return self.sched_setaffinity(caller, a);
         }
+        let param = a[if call == nr::__NR_sched_setscheduler {
+            2
+        } else {
+            1
+        }];
+        if call != nr::__NR_sched_getaffinity && (tid as i32) < 0 || sets && param == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let wanted = match sets {
+            true => self.read_u32(caller.who, param)? as i32,
+            false => 0,
+        };
+        let target = self.scheduled(caller, tid)?;
         match call {
             nr::__NR_sched_getaffinity => {
                 if a[1] < 8 || !a[1].is_multiple_of(8) {
@@ -42,28 +57,18 @@ impl<S: System> Pm<S> {
                 self.write_words(caller.who, a[2], [1])?;
                 Ok(8)
             }
-            nr::__NR_sched_setaffinity => {
-                let mut mask = [0; 1];
-                if a[1] == 0 {
-                    return Err(Errno::EINVAL);
-                }
-                self.read_bytes(caller.who, a[2], &mut mask)?;
-                if mask[0] & 1 == 0 {
-                    return Err(Errno::EINVAL);
-                }
-                Ok(0)
-            }
             nr::__NR_sched_getscheduler => Ok(SCHED_OTHER),
             nr::__NR_sched_getparam => {
                 self.write_u32(caller.who, a[1], 0)?;
                 Ok(0)
             }
-            nr::__NR_sched_setscheduler => match a[1] {
-                SCHED_OTHER | SCHED_BATCH | SCHED_IDLE => self.priority_zero(caller, a[2]),
-                SCHED_FIFO | SCHED_RR => Err(Errno::EPERM),
+            nr::__NR_sched_setscheduler => match (a[1] & !SCHED_RESET_ON_FORK, wanted) {
+                (SCHED_OTHER | SCHED_BATCH | SCHED_IDLE, 0) => self.may_schedule(caller, target),
+                (SCHED_FIFO | SCHED_RR, 1..=99) => Err(Errno::EPERM),
                 _ => Err(Errno::EINVAL),
             },
-            nr::__NR_sched_setparam => self.priority_zero(caller, a[1]),
+            nr::__NR_sched_setparam if wanted != 0 => Err(Errno::EINVAL),
+            nr::__NR_sched_setparam => self.may_schedule(caller, target),
             nr::__NR_sched_rr_get_interval => {
                 self.write_words(caller.who, a[1], [0, 10_000_000])?;
                 Ok(0)
@@ -72,11 +77,35 @@ impl<S: System> Pm<S> {
         }
     }
 
-    fn priority_zero(&mut self, caller: Caller, address: u64) -> Result<u64, Errno> {
-        match self.read_u32(caller.who, address)? {
-            0 => Ok(0),
-            _ => Err(Errno::EINVAL),
+    /// The process of a thread id, 0 for the caller's; `ESRCH`.
+    fn scheduled(&self, caller: Caller, tid: u32) -> Result<u32, Errno> {
+        match tid {
+            0 => Ok(caller.pid),
+            tid => self.by_any_id(tid).map(|(process, _)| process.pid),
         }
+    }
+
+    /// `EPERM` unless the caller may change how a process runs.
+    fn may_schedule(&self, caller: Caller, pid: u32) -> Result<u64, Errno> {
+        if self.ids(caller.pid)?.may_schedule(self.ids(pid)?) {
+            Ok(0)
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// sched_setaffinity(tid, length, mask): there is one processor.
+    fn sched_setaffinity(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
+        let mut mask = [0; 1];
+        if a[1] != 0 {
+            self.read_bytes(caller.who, a[2], &mut mask)?;
+        }
+        let target = self.scheduled(caller, a[0] as u32)?;
+        self.may_schedule(caller, target)?;
+        if mask[0] & 1 == 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(0)
     }
 
     /// getcpu(cpu, node).
@@ -108,8 +137,8 @@ impl<S: System> Pm<S> {
         let pick = |own: u32| if id == 0 { own } else { id };
         let found = match which {
             PRIO_PROCESS => {
-                let pid = pick(caller.pid);
-                self.table.select(|process| process.pid == pid)
+                let found = self.scheduled(caller, id).ok();
+                self.table.select(|process| found == Some(process.pid))
             }
             PRIO_PGRP => {
                 let group = pick(me.group);
@@ -142,17 +171,21 @@ impl<S: System> Pm<S> {
     pub fn setpriority(&mut self, caller: Caller, a: [u64; WORDS]) -> Result<u64, Errno> {
         let nice = (a[2] as i32).clamp(-20, 19);
         let root = self.is_root(caller.pid);
+        // One that may not be changed does not keep the others from it.
+        let mut result = Ok(0);
         for pid in self.priority_targets(caller, a[0], a[1])? {
-            let may = self.ids(caller.pid)?.may_signal(self.ids(pid)?);
+            let may = self.may_schedule(caller, pid);
             let process = self.table.process_mut(pid).ok_or(Errno::ESRCH)?;
-            if !may {
-                return Err(Errno::EPERM);
+            // RLIMIT_NICE: 1 is nice 19, 40 is nice -20.
+            let allowed = (20 - nice) as u64 <= process.limits.soft(nr::RLIMIT_NICE);
+            if let Err(errno) = may {
+                result = Err(errno);
+            } else if nice < process.nice && !root && !allowed {
+                result = Err(Errno::EACCES);
+            } else {
+                process.nice = nice;
             }
-            if nice < process.nice && !root {
-                return Err(Errno::EACCES);
-            }
-            process.nice = nice;
         }
-        Ok(0)
+        result
     }
 }

@@ -14,6 +14,7 @@ use abi::errno::result_to_word;
 use abi::kernel::{Exception, KernelNotify};
 use abi::message::reply_message;
 use abi::proto::pm;
+use abi::senders::{Refusal, Refused};
 use abi::{Class, Endpoint, Errno, Message, Request};
 
 /// What the run specification says that PM needs.
@@ -64,6 +65,7 @@ pub struct Pm<S> {
     /// Unknown calls that were named, a bit each.
     pub named: [u64; 8],
     armed: u64,
+    pub(crate) refused: Refused,
 }
 
 impl<S: System> Pm<S> {
@@ -79,9 +81,11 @@ impl<S: System> Pm<S> {
             current: None,
             ending: None,
             forks: 0,
+            // 0 stands for no image.
             next_space: 1,
             named: [0; 8],
             armed: 0,
+            refused: Refused::new(),
             boot,
         }
     }
@@ -103,6 +107,13 @@ impl<S: System> Pm<S> {
             }
             Class::Kernel => {
                 self.kernel(message);
+                None
+            }
+            Class::Exception if source == Endpoint::RS => {
+                let Exception { vector, code, rip } = Exception::from_words(&message.words);
+                self.watcher_died(format_args!(
+                    "exception {vector} (code {code:#x}) at {rip:#x}"
+                ));
                 None
             }
             Class::Exception => {
@@ -149,10 +160,21 @@ impl<S: System> Pm<S> {
         Some((who, answer))
     }
 
+    /// A message of the protocol may not be sent by its sender, or is none.
+    fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
+        if let Some(line) = self.refused.note(source, message, refusal) {
+            self.sys.log(format_args!("{line}"));
+        }
+    }
+
     fn request(&mut self, source: Endpoint, message: &Message) -> Message {
+        if let Err(refusal) = pm::admit(source, Class::Call, message.kind) {
+            self.refuse(source, message, refusal);
+            return Message::error(refusal.errno());
+        }
         match message.kind {
             pm::DebugCopy::KIND => answer(message, |m| self.debug_copy(source, m)),
-            pm::StartInit::KIND if source == Endpoint::RS => reply_message(self.start_init()),
+            pm::StartInit::KIND => reply_message(self.start_init()),
             pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
             pm::OomScore::KIND => answer(message, |m| self.oom_score(m)),
             pm::SetOomAdjust::KIND => answer(message, |m| self.set_oom_adjust(m)),
@@ -160,35 +182,31 @@ impl<S: System> Pm<S> {
             pm::NextTid::KIND => answer(message, |m| self.next_tid(m)),
             pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
             pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
+            pm::MayLook::KIND => answer(message, |m| self.may_look(m)),
+            pm::CredentialsOf::KIND => answer(message, |m| self.credentials_of(m)),
             pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
             _ => Message::error(Errno::ENOSYS),
         }
     }
 
-    /// A one-way message. Who may send which is the protocol's list: VFS says what became of a program's calls, VM
-    /// what became of its memory, and the console's driver sends signals to groups and ends the run. Anything else is
-    /// dropped.
+    /// A one-way message. What its sender may not send is dropped.
     fn posted(&mut self, source: Endpoint, message: &Message) {
-        let sender = match message.kind {
-            pm::FaultSignal::KIND | pm::OutOfMemory::KIND => source == Endpoint::VM,
-            pm::RaiseGroup::KIND | pm::HangUp::KIND | pm::EndRun::KIND => {
-                self.boot.console == Some(source)
-            }
-            _ => source == Endpoint::VFS,
-        };
-        if !sender {
-            return;
+        if let Err(refusal) = pm::admit(source, Class::Post, message.kind) {
+            return self.refuse(source, message, refusal);
         }
         match message.kind {
             pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
             pm::SetIdOver::KIND => with(message, |m: pm::SetIdOver| self.set_id_over(m.who)),
             pm::MaySetId::KIND => with(message, |m| self.may_set_id_asked(m)),
+            pm::MayExec::KIND => with(message, |m| self.may_exec_asked(m)),
             pm::ExecAlone::KIND => with(message, |m| self.exec_alone(m)),
             pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
             pm::OutOfMemory::KIND => with(message, |m| self.out_of_memory(m)),
             pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
             pm::Raise::KIND => with(message, |m: pm::Raise| {
-                if let Some(slot) = self.table.slot_of(m.who) {
+                if crate::signal::set::is_signal(m.signal)
+                    && let Some(slot) = self.table.slot_of(m.who)
+                {
                     let (pid, uid) = self.pid_and_user(slot);
                     let _ = self.send_thread(slot, Info::from_process(m.signal, 0, pid, uid));
                 }
@@ -204,6 +222,12 @@ impl<S: System> Pm<S> {
             pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
             pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn, m.status)),
             pm::EndRun::KIND => self.end_run(),
+            pm::WatcherFaulted::KIND => with(message, |m: pm::WatcherFaulted| {
+                self.watcher_died(format_args!(
+                    "page fault at {:#x}, rip {:#x}",
+                    m.address, m.rip
+                ))
+            }),
             _ => {}
         }
     }
@@ -234,6 +258,7 @@ impl<S: System> Pm<S> {
                 Event::Call(who) => self.call_timed_out(who, key),
                 Event::Interval(pid, which) => self.interval_expired(pid, which),
                 Event::Posix(pid, id) => self.posix_expired(pid, id),
+                Event::CpuLimit(pid) => self.cpu_limit_due(pid),
                 Event::SyncOverdue => self.sync_overdue(),
             }
         }

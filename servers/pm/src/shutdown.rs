@@ -8,6 +8,7 @@ use crate::system::System;
 use crate::table::PROGRAM_PID;
 use crate::timers::{Event, TimerKey};
 use abi::hostlink::EXIT_UNSAVED;
+use abi::lab::POWEROFF_PANIC;
 use abi::message::WORDS;
 use abi::proto::{device, vfs, vm};
 use abi::{Endpoint, Errno};
@@ -28,6 +29,8 @@ pub struct Ending {
     /// PROGRAM's wait status.
     pub status: u32,
     overdue: TimerKey,
+    /// RS has died: that, and not how PROGRAM ended, is the end of the machine.
+    broken: bool,
 }
 
 /// What the machine's exit code is for a wait status: the exit code, or 128 and the signal.
@@ -41,12 +44,29 @@ pub fn exit_code(status: u32) -> u64 {
 impl<S: System> Pm<S> {
     /// Ends everything: processes, file systems, machine.
     pub fn end_machine(&mut self, status: u32) {
+        self.begin_end(status, false);
+    }
+
+    /// RS, which would end the machine in order when another died, has died itself.
+    pub fn watcher_died(&mut self, why: core::fmt::Arguments<'_>) {
+        self.sys.log(format_args!("service rs died: {why}"));
+        if let Some(ending) = &mut self.ending {
+            ending.broken = true;
+        }
+        self.begin_end(SIGKILL as u32, true);
+    }
+
+    fn begin_end(&mut self, status: u32, broken: bool) {
         if self.ending.is_some() {
             return;
         }
         let deadline = self.sys.now().saturating_add(SYNC_LIMIT);
         let overdue = self.timers.add(deadline, Event::SyncOverdue);
-        self.ending = Some(Ending { status, overdue });
+        self.ending = Some(Ending {
+            status,
+            overdue,
+            broken,
+        });
         for pid in self.table.select(|process| !process.is_zombie()) {
             self.exit_process(pid, SIGKILL as u32);
         }
@@ -78,6 +98,17 @@ impl<S: System> Pm<S> {
     }
 
     fn finish(&mut self, status: u32, saved: bool) {
+        if self.ending.is_some_and(|ending| ending.broken) {
+            let lost = if saved {
+                ""
+            } else {
+                "; what was written last is lost"
+            };
+            self.sys.log(format_args!(
+                "the system cannot go on without service rs{lost}"
+            ));
+            return self.sys.power_off(POWEROFF_PANIC);
+        }
         if self.boot.accounts {
             self.log_accounts();
         }

@@ -204,6 +204,9 @@ pub struct Process {
     pub dumpable: bool,
     /// VFS executes a set-id program in it.
     pub set_id_exec: bool,
+    /// It became a user's who had more processes than its RLIMIT_NPROC, and has executed nothing
+    /// since.
+    pub crowded: bool,
     /// Who traced its first thread when that ended.
     pub traced_by: Option<u32>,
 }

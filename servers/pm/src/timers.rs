@@ -12,6 +12,8 @@ pub enum Event {
     Interval(u32, usize),
     /// A POSIX timer of the process.
     Posix(u32, usize),
+    /// The process may have used up its CPU time (RLIMIT_CPU).
+    CpuLimit(u32),
     /// The file systems took too long to sync at the end.
     SyncOverdue,
 }

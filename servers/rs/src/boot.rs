@@ -70,7 +70,7 @@ fn command_line() -> String {
 fn create() -> Endpoints {
     let mut endpoints = [Endpoint::NONE; SERVICES.len()];
     for (service, endpoint) in SERVICES.iter().zip(&mut endpoints) {
-        match kernel::proc_create(service.name, false) {
+        match kernel::proc_create(service.name, service.role) {
             Ok(who) => *endpoint = who,
             Err(errno) => fail!("creating service {}: {errno}", service.name),
         }

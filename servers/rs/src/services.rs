@@ -3,6 +3,7 @@
 
 use abi::boot::names;
 use abi::kernel::{Kcall, PRIV_COPY_ANY, PRIV_LINUX, PRIV_MAGIC, Privileges};
+use abi::role::Role;
 use abi::{Endpoint, proto::device::numbers};
 
 /// A service.
@@ -58,6 +59,9 @@ pub enum Argument {
 pub struct Service {
     /// Which.
     pub id: Id,
+    /// What it is to others, for as long as there is such a service: who takes a message from it
+    /// goes by this.
+    pub role: Role,
     /// Archive entry.
     pub image: &'static str,
     /// Process name.
@@ -136,6 +140,7 @@ const TO_VFS: &[Peer] = &[Peer::Service(Id::Vfs)];
 pub const SERVICES: [Service; 9] = [
     Service {
         id: Id::Pm,
+        role: Role::Pm,
         image: names::PM,
         name: "pm",
         priority: priority::CORE,
@@ -144,8 +149,6 @@ pub const SERVICES: [Service; 9] = [
             Kcall::ProcCreate,
             Kcall::ProcFork,
             Kcall::ProcExit,
-            // Of the processes it creates.
-            Kcall::ProcPriv,
             Kcall::ProcStart,
             Kcall::ProcStop,
             Kcall::ProcResume,
@@ -175,6 +178,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Vfs,
+        role: Role::Vfs,
         image: names::VFS,
         name: "vfs",
         priority: priority::CORE,
@@ -211,6 +215,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Disk,
+        role: Role::Disk,
         image: names::VIRTIO_BLK,
         name: "virtio-blk",
         priority: priority::DRIVER,
@@ -226,6 +231,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Console,
+        role: Role::Console,
         image: names::CONSOLE,
         name: "console",
         priority: priority::DRIVER,
@@ -240,6 +246,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Memory,
+        role: Role::Memory,
         image: names::MEM,
         name: "mem",
         priority: priority::DRIVER,
@@ -254,6 +261,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Root,
+        role: Role::FileSystem,
         image: names::EXT2,
         name: "ext2",
         priority: priority::FILE_SYSTEM,
@@ -268,6 +276,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Dev,
+        role: Role::FileSystem,
         image: names::TMPFS,
         name: "devfs",
         priority: priority::FILE_SYSTEM,
@@ -282,6 +291,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Proc,
+        role: Role::Proc,
         image: names::PROC,
         name: "proc",
         priority: priority::FILE_SYSTEM,
@@ -311,6 +321,7 @@ pub const SERVICES: [Service; 9] = [
     },
     Service {
         id: Id::Tmp,
+        role: Role::FileSystem,
         image: names::TMPFS,
         name: "tmpfs",
         priority: priority::FILE_SYSTEM,
@@ -410,7 +421,7 @@ mod tests {
     use super::*;
 
     fn endpoints() -> Endpoints {
-        core::array::from_fn(|i| Endpoint::new(3 + i, 0))
+        core::array::from_fn(|i| Endpoint::service(SERVICES[i].role, 3 + i, 0))
     }
 
     #[test]
@@ -440,7 +451,7 @@ mod tests {
                 if service.device.is_some() { 32 } else { 0 }
             );
             assert_eq!(may(Kcall::ProcCreate), service.id == Id::Pm);
-            assert_eq!(may(Kcall::ProcPriv), service.id == Id::Pm);
+            assert!(!may(Kcall::ProcPriv));
             assert!(!may(Kcall::SetAddressSpace));
             let copies = may(Kcall::VirCopy);
             assert_eq!(copies, privileges.flags & PRIV_COPY_ANY != 0);

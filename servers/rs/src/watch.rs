@@ -7,12 +7,12 @@
 
 use abi::kernel::{Exception, KernelNotify};
 use abi::lab::POWEROFF_PANIC;
-use abi::proto::rs::{Faulted, Mounted, Started};
-use abi::proto::{fs, vfs, vm};
+use abi::proto::rs::{Crash, Faulted, Mounted, Started};
+use abi::proto::{fs, pm, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Request};
 use core::fmt::Arguments;
 use rt::ipc::{self, Received};
-use rt::{kernel, outbox};
+use rt::{gate, kernel, outbox};
 
 use crate::devices::{self, Devices};
 use crate::services::{Endpoints, Id, SERVICES, Service};
@@ -23,6 +23,9 @@ const START_TIMEOUT_NS: u64 = 20_000_000_000;
 
 /// How long the file systems may take to write back after the death of a core server.
 const SAVE_TIMEOUT_NS: u64 = 5_000_000_000;
+
+/// An address at which nothing is ever mapped.
+const NOWHERE: u64 = 8;
 
 /// Status of a machine that was not given what it needs: a disk, a sound file system.
 const POWEROFF_REFUSED: u64 = 1;
@@ -61,6 +64,8 @@ pub struct Watch<'a> {
     starting: bool,
     /// VFS's answer about a mount.
     mounted: Option<Mounted>,
+    /// The root file system's device number.
+    root_dev: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -72,6 +77,7 @@ impl<'a> Watch<'a> {
             pending: 0,
             starting: true,
             mounted: None,
+            root_dev: 0,
         }
     }
 
@@ -97,6 +103,9 @@ impl<'a> Watch<'a> {
     pub fn mounted(&mut self, fs: Endpoint) -> Result<(), Errno> {
         loop {
             if let Some(mounted) = self.mounted.take_if(|mounted| mounted.fs == fs) {
+                if fs == self.endpoints[Id::Root as usize] {
+                    self.root_dev = mounted.dev;
+                }
                 return mounted.status;
             }
             self.handle(&self.receive());
@@ -121,6 +130,9 @@ impl<'a> Watch<'a> {
     fn handle(&mut self, received: &Received) {
         let source = received.source;
         let message = &received.message;
+        if !gate::admits(received) {
+            return;
+        }
         match received.class {
             Class::Kernel => {
                 let bits = KernelNotify::from_bits_truncate(message.words[0]);
@@ -138,11 +150,16 @@ impl<'a> Watch<'a> {
                     format_args!("exception {vector} (code {code:#x}) at {rip:#x}"),
                 );
             }
+            Class::Post if message.kind == Crash::KIND => {
+                if let Some(r) = Crash::decode(message) {
+                    self.crash(&[r.name, r.name2].concat());
+                }
+            }
             Class::Post if message.kind == Started::KIND => self.report(source, message),
-            Class::Post if source == Endpoint::VFS && message.kind == Mounted::KIND => {
+            Class::Post if message.kind == Mounted::KIND => {
                 self.mounted = Mounted::decode(message);
             }
-            Class::Post if source == Endpoint::VM && message.kind == Faulted::KIND => {
+            Class::Post if message.kind == Faulted::KIND => {
                 if let Some(r) = Faulted::decode(message) {
                     self.died(
                         r.who,
@@ -171,6 +188,10 @@ impl<'a> Watch<'a> {
         let Some(index) = self.index(source) else {
             return;
         };
+        // It is said once: a service that serves can no longer give up for the machine.
+        if self.pending & 1 << index == 0 {
+            return;
+        }
         let status = Started::decode(message).map_or(-i64::from(Errno::EIO.0), |m| m.status);
         if status != 0 {
             let errno = abi::errno::result_from_word(status as u64)
@@ -185,17 +206,15 @@ impl<'a> Watch<'a> {
     fn died(&self, who: Endpoint, why: Arguments<'_>) {
         let name = self.name(who);
         rt::log!("service {name} ({who}) died: {why}");
-        let Some(index) = self.index(who) else {
-            fail!("the system cannot go on without service {name}");
-        };
-        let service = &SERVICES[index];
         if self.starting {
             fail!("the system did not come up: service {name} died");
         }
-        if service.core {
+        let core = |index: usize| SERVICES[index].core;
+        let Some(index) = self.index(who).filter(|&index| !core(index)) else {
             self.save(who);
             fail!("the system cannot go on without service {name}");
-        }
+        };
+        let service = &SERVICES[index];
         if let Err(errno) = self.bury(service, who) {
             // Its memory stays its own.
             rt::log!("what service {name} leaves behind stays: {errno}");
@@ -204,30 +223,111 @@ impl<'a> Watch<'a> {
         outbox::post(Endpoint::VFS, vfs::Died { who });
     }
 
-    /// Has the file systems write back what they have, before the machine ends without `dead`.
-    /// VFS, which does it otherwise, may be the dead one.
-    fn save(&self, dead: Endpoint) {
-        let mut waiting = 0u32;
-        for (index, service) in SERVICES.iter().enumerate() {
-            let who = self.endpoints[index];
-            // The others' files are in memory.
-            if service.id == Id::Root && who != dead {
-                waiting |= 1 << index;
-                let txn = index as u64 + 1;
-                outbox::post(who, fs::Sync { txn, ino: 0 });
-            }
+    /// Root wants to see a service die: its next instruction is one that is not there.
+    fn crash(&self, name: &[u8]) {
+        let len = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+        let named = |service: &Service| service.name.as_bytes() == &name[..len];
+        let who = match &name[..len] {
+            b"vm" => Endpoint::VM,
+            // SAFETY: `ud2` raises #UD, which ends this server; it touches nothing.
+            b"rs" => unsafe { core::arch::asm!("ud2", options(noreturn)) },
+            _ => match SERVICES.iter().position(named) {
+                Some(index) => self.endpoints[index],
+                None => return,
+            },
+        };
+        if let Err(errno) = kernel::proc_start(who, NOWHERE, 0, 0) {
+            rt::log!("service {} does not crash: {errno}", self.name(who));
         }
+    }
+
+    /// Has everything written back that can be, before the machine ends without `dead`: by VFS
+    /// where nothing stands in its way, else by the root file system alone, the others' files
+    /// being in memory. Pages that programs changed through mappings are known to VM.
+    fn save(&self, dead: Endpoint) {
+        let root = self.endpoints[Id::Root as usize];
         let deadline = kernel::time_ns().saturating_add(SAVE_TIMEOUT_NS);
         if kernel::set_timer(deadline).is_err() {
             return;
         }
-        while waiting != 0 {
+        let saved = match dead {
+            // VFS asks it, and waits.
+            Endpoint::VM => self.sync(root),
+            Endpoint::VFS => self.collect(root).and_then(|()| self.sync(root)),
+            _ => {
+                // It asks the dead no more: the console is a file system, too.
+                outbox::post(Endpoint::VFS, vfs::Died { who: dead });
+                outbox::post(Endpoint::VFS, vfs::SyncAll { txn: 1 });
+                self.wait_saved(|source, message| {
+                    let done = pm::Synced::decode(message);
+                    let done = done.filter(|_| message.kind == pm::Synced::KIND);
+                    done.filter(|_| source == Endpoint::VFS)
+                        .map(|done| done.status)
+                })
+            }
+        };
+        match saved {
+            Ok(()) => rt::log!("what was written is on the disk"),
+            Err(Errno::ETIMEDOUT) => {
+                rt::log!("the file systems do not answer: what was written last is lost");
+            }
+            Err(errno) => rt::log!("what was written last is lost: {errno}"),
+        }
+    }
+
+    /// Has a file system write back.
+    fn sync(&self, fs: Endpoint) -> Result<(), Errno> {
+        outbox::post(fs, fs::Sync { txn: 1, ino: 0 });
+        self.wait_saved(|source, message| {
+            let done = vfs::Done::decode(message).filter(|_| message.kind == vfs::Done::KIND);
+            done.filter(|_| source == fs).map(|done| done.status)
+        })
+    }
+
+    /// Tells the root file system, in place of VFS, which pages programs changed.
+    fn collect(&self, root: Endpoint) -> Result<(), Errno> {
+        let (txn, dev, ino) = (1, self.root_dev, 0);
+        outbox::post(Endpoint::VM, vm::CollectWritten { txn, dev, ino });
+        self.wait_saved(|source, message| {
+            if source != Endpoint::VM {
+                return None;
+            }
+            if message.kind == vfs::PagesWritten::KIND
+                && let Some(r) = vfs::PagesWritten::decode(message)
+                && r.dev == self.root_dev
+            {
+                let (txn, ino, offset, len) = (0, r.ino, r.offset, r.len);
+                outbox::post(
+                    root,
+                    fs::PagesWritten {
+                        txn,
+                        ino,
+                        offset,
+                        len,
+                    },
+                );
+            }
+            (message.kind == vfs::MemoryHandled::KIND).then_some(Ok(()))
+        })
+    }
+
+    /// Waits for the answer that `is_it` finds among what is posted. `ETIMEDOUT`; `EIO` when the
+    /// root file system or its disk dies, too.
+    fn wait_saved(
+        &self,
+        is_it: impl Fn(Endpoint, &Message) -> Option<Result<(), Errno>>,
+    ) -> Result<(), Errno> {
+        let needed = [Id::Root, Id::Disk].map(|id| self.endpoints[id as usize]);
+        loop {
+            let received = self.receive();
+            if !gate::admits(&received) {
+                continue;
+            }
             let Received {
                 source,
                 class,
                 message,
-            } = self.receive();
-            let index = self.index(source);
+            } = received;
             match class {
                 Class::Kernel => {
                     let bits = KernelNotify::from_bits_truncate(message.words[0]);
@@ -235,30 +335,18 @@ impl<'a> Watch<'a> {
                         outbox::flush();
                     }
                     if bits.contains(KernelNotify::TIMER) {
-                        rt::log!("the file systems do not answer: what was written last is lost");
-                        return;
+                        return Err(Errno::ETIMEDOUT);
                     }
                 }
-                Class::Post if message.kind == vfs::Done::KIND => {
-                    let status = vfs::Done::decode(&message).map(|done| done.status);
-                    if let Some(index) = index {
-                        waiting &= !(1 << index);
-                    }
-                    match status {
-                        Some(Ok(())) => {
-                            rt::log!("{} has written everything back", self.name(source))
-                        }
-                        _ => rt::log!("what was written last to {} is lost", self.name(source)),
+                Class::Post => {
+                    if let Some(answer) = is_it(source, &message) {
+                        return answer;
                     }
                 }
                 Class::Call => {
                     let _ = ipc::reply_raw(source, Message::error(Errno::EIO));
                 }
-                Class::Exception => {
-                    if let Some(index) = index {
-                        waiting &= !(1 << index);
-                    }
-                }
+                Class::Exception if needed.contains(&source) => return Err(Errno::EIO),
                 _ => {}
             }
         }

@@ -5,6 +5,7 @@ use abi::kernel::{
     BootInfo, Counters, Kcall, MemoryRequest, Privileges, ProcessInfo, Registers, StopState,
     TRAMPOLINE_TRAP,
 };
+use abi::role::Role;
 use abi::trace::{LAB_STAGE, Stage};
 use abi::{Endpoint, Errno, errno};
 use core::arch::asm;
@@ -51,9 +52,9 @@ pub fn name_words(name: &str) -> (u64, u64) {
 }
 
 /// See [`Kcall::ProcCreate`].
-pub fn proc_create(name: &str, linux: bool) -> Result<Endpoint, Errno> {
+pub fn proc_create(name: &str, role: Role) -> Result<Endpoint, Errno> {
     let (lo, hi) = name_words(name);
-    kcall(Kcall::ProcCreate, [lo, hi, linux as u64, 0, 0]).map(|e| Endpoint(e as u32))
+    kcall(Kcall::ProcCreate, [lo, hi, role as u64, 0, 0]).map(|e| Endpoint(e as u32))
 }
 
 /// See [`Kcall::ProcFork`].

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod copy;
 pub mod entry;
 pub mod fsserver;
+pub mod gate;
 pub mod grants;
 pub mod heap;
 pub mod inbox;

@@ -18,6 +18,7 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, rs, vfs, vm};
+use abi::senders::Refusal;
 use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
@@ -72,43 +73,56 @@ impl Vfs {
         });
     }
 
+    /// A message of the protocol may not be sent by its sender, or is none.
+    fn refuse(&self, source: Endpoint, message: &Message, refusal: Refusal) {
+        let mut refused = self.refused.get();
+        if let Some(line) = refused.note(source, message, refusal) {
+            self.machine.log(format_args!("{line}"));
+        }
+        self.refused.set(refused);
+    }
+
     /// A call: the reply, unless a task will give it.
     fn call(self: &Rc<Self>, source: Endpoint, message: &Message) -> Option<Message> {
-        let from_pm = source == Endpoint::PM;
-        let from_rs = source == Endpoint::RS;
+        if let Err(refusal) = vfs::admit(source, Class::Call, message.kind) {
+            self.refuse(source, message, refusal);
+            return Some(Message::error(refusal.errno()));
+        }
         Some(match message.kind {
-            vfs::Fork::KIND if from_pm => answer(message, |r| self.fork(r)),
-            vfs::Exit::KIND if from_pm => answer(message, |r: vfs::Exit| self.exit(r.who)),
-            vfs::SetIds::KIND if from_pm => answer(message, |r| self.set_ids(r)),
-            vfs::SetFileLimit::KIND if from_pm => answer(message, |r: vfs::SetFileLimit| {
+            vfs::Fork::KIND => answer(message, |r| self.fork(r)),
+            vfs::Exit::KIND => answer(message, |r: vfs::Exit| self.exit(r.who)),
+            vfs::SetIds::KIND => answer(message, |r| self.set_ids(r)),
+            vfs::SetFileLimit::KIND => answer(message, |r: vfs::SetFileLimit| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.files().set_limit(r.files);
+                let processes = self.processes.borrow();
+                for thread in processes.threads(process.pid) {
+                    thread.file_size.set(r.size);
+                }
                 Ok(())
             }),
-            vfs::SetFixedLayout::KIND if from_pm => answer(message, |r: vfs::SetFixedLayout| {
+            vfs::SetFixedLayout::KIND => answer(message, |r: vfs::SetFixedLayout| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.fixed_layout.set(r.fixed);
                 Ok(())
             }),
-            vfs::SetExecFault::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetExecFault| {
-                    let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                    process.exec_fault.set(r.step, Errno(r.errno));
-                    Ok(())
-                })
-            }
+            vfs::SetExecFault::KIND => answer(message, |r: vfs::SetExecFault| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                process.exec_fault.set(r.step, Errno(r.errno));
+                Ok(())
+            }),
             vfs::ExecFault::KIND => answer(message, |r: vfs::ExecFault| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 let step = process.exec_fault.left();
                 Ok(vfs::ExecFaultStep { step })
             }),
-            vfs::SetGroups::KIND if from_pm => answer(message, |r| self.set_groups(source, r)),
-            vfs::SetJob::KIND if from_pm => answer(message, |r: vfs::SetJob| {
+            vfs::SetGroups::KIND => answer(message, |r| self.set_groups(source, r)),
+            vfs::SetJob::KIND => answer(message, |r: vfs::SetJob| {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 process.job.set(r.job);
                 Ok(())
             }),
-            vfs::Driver::KIND if from_rs => answer(message, |r: vfs::Driver| {
+            vfs::Driver::KIND => answer(message, |r: vfs::Driver| {
                 let peer = Peer::new(r.driver, &self.machine, &self.questions);
                 let driver = Rc::new(Driver::new(peer, r.major));
                 let drivers = if r.block {
@@ -125,7 +139,7 @@ impl Vfs {
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
             vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
             vfs::VfsLocks::KIND => answer(message, |_: vfs::VfsLocks| Ok(self.locks())),
-            vfs::DropCaches::KIND if self.is_proc(source) => {
+            vfs::DropCaches::KIND => {
                 let Some(request) = vfs::DropCaches::decode(message) else {
                     return Some(Message::error(Errno::EINVAL));
                 };
@@ -140,31 +154,27 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
-            vfs::SetExecBackend::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetExecBackend| {
-                    self.exec.backend.set(r.backend);
-                    Ok(())
-                })
-            }
+            vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
+                self.exec.backend.set(r.backend);
+                Ok(())
+            }),
             vfs::GetExecBackend::KIND => answer(message, |_: vfs::GetExecBackend| {
                 let backend = self.exec.backend.get();
                 Ok(vfs::ExecBackendNow { backend })
             }),
             vfs::Tunable::KIND => answer(message, |r: vfs::Tunable| {
-                let value = self.accounts.get(r.which)?;
+                let protected = self.protections.get(r.which);
+                let value = protected.map_or_else(|| self.accounts.get(r.which), Ok)?;
                 Ok(vfs::TunableValue { value })
             }),
-            vfs::SetTunable::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetTunable| {
-                    self.accounts.set(r.which, r.value)
-                })
-            }
-            vfs::SetExecTrace::KIND if self.is_proc(source) => {
-                answer(message, |r: vfs::SetExecTrace| {
-                    self.exec.trace.set(r.on);
-                    Ok(())
-                })
-            }
+            vfs::SetTunable::KIND => answer(message, |r: vfs::SetTunable| {
+                let protected = self.protections.set(r.which, r.value);
+                protected.unwrap_or_else(|| self.accounts.set(r.which, r.value))
+            }),
+            vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
+                self.exec.trace.set(r.on);
+                Ok(())
+            }),
             vfs::ExecTrace::KIND => answer(message, |r: vfs::ExecTrace| {
                 let text = self.exec.trace.text(&*self.machine);
                 let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
@@ -179,8 +189,9 @@ impl Vfs {
 
     /// A one-way message.
     fn posted(self: &Rc<Self>, source: Endpoint, message: &Message) {
-        let from_vm = source == Endpoint::VM;
-        let from_pm = source == Endpoint::PM;
+        if let Err(refusal) = vfs::admit(source, Class::Post, message.kind) {
+            return self.refuse(source, message, refusal);
+        }
         match message.kind {
             vfs::Done::KIND => {
                 if let Some(r) = vfs::Done::decode(message) {
@@ -189,7 +200,7 @@ impl Vfs {
                     self.questions.answer(source, r.txn, value);
                 }
             }
-            vfs::MemoryHandled::KIND if from_vm => {
+            vfs::MemoryHandled::KIND => {
                 if let Some(r) = vfs::MemoryHandled::decode(message) {
                     let status = result_to_word(r.status.map(|()| 0));
                     // Who asked for a range may do with its beginning.
@@ -202,7 +213,7 @@ impl Vfs {
                     sabotage::repaired(self);
                 }
             }
-            vfs::PageIn::KIND if from_vm => {
+            vfs::PageIn::KIND => {
                 if let Some(r) = vfs::PageIn::decode(message) {
                     let this = self.clone();
                     let file = Serving::file(r.dev, r.ino);
@@ -211,7 +222,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::FdLookup::KIND if from_vm => {
+            vfs::FdLookup::KIND => {
                 if let Some(r) = vfs::FdLookup::decode(message) {
                     let this = self.clone();
                     self.spawn_for(r.who, message.kind, 0, async move {
@@ -219,7 +230,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::PagesWritten::KIND if from_vm => {
+            vfs::PagesWritten::KIND => {
                 if let Some(r) = vfs::PagesWritten::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
@@ -232,7 +243,7 @@ impl Vfs {
                     });
                 }
             }
-            vfs::SyncFile::KIND if from_vm => {
+            vfs::SyncFile::KIND => {
                 if let Some(r) = vfs::SyncFile::decode(message) {
                     let this = self.clone();
                     let file = Serving::file(r.dev, r.ino);
@@ -241,22 +252,37 @@ impl Vfs {
                     });
                 }
             }
-            vfs::Mount::KIND if source == Endpoint::RS => {
+            vfs::PunchFile::KIND => {
+                if let Some(r) = vfs::PunchFile::decode(message) {
+                    let this = self.clone();
+                    let file = Serving::file(r.dev, r.ino);
+                    self.spawn_for(source, message.kind, file, async move {
+                        this.punch_file(r).await;
+                    });
+                }
+            }
+            vfs::Mount::KIND => {
                 if let Some(r) = vfs::Mount::decode(message) {
                     let this = self.clone();
                     self.spawner.spawn(async move {
                         let status = this.mount(r).await;
-                        let mounted = rs::Mounted { fs: r.fs, status };
+                        let dev = status.unwrap_or(0);
+                        let status = status.map(|_| ());
+                        let mounted = rs::Mounted {
+                            fs: r.fs,
+                            status,
+                            dev,
+                        };
                         post(&*this.machine, Endpoint::RS, mounted);
                     });
                 }
             }
-            vfs::Died::KIND if source == Endpoint::RS => {
+            vfs::Died::KIND => {
                 if let Some(r) = vfs::Died::decode(message) {
                     self.died(r.who);
                 }
             }
-            vfs::MapClose::KIND if from_vm => {
+            vfs::MapClose::KIND => {
                 if let Some(r) = vfs::MapClose::decode(message)
                     && let Some(mount) = self.mount_of(r.dev)
                 {
@@ -265,25 +291,25 @@ impl Vfs {
                     }
                 }
             }
-            vfs::Interrupt::KIND if from_pm => {
+            vfs::Interrupt::KIND => {
                 if let Some(r) = vfs::Interrupt::decode(message)
                     && let Some(process) = self.process(r.who)
                 {
                     process.interrupt.raise();
                 }
             }
-            vfs::ExecInit::KIND if from_pm => {
+            vfs::ExecInit::KIND => {
                 if let Some(r) = vfs::ExecInit::decode(message) {
                     let this = self.clone();
                     let task = Box::pin(exec::exec_init(this, r.who, r.pid));
                     self.spawn_for(source, message.kind, 0, task);
                 }
             }
-            vfs::SyncAll::KIND if from_pm => {
+            vfs::SyncAll::KIND => {
                 if let Some(r) = vfs::SyncAll::decode(message) {
                     let this = self.clone();
                     self.spawn_for(source, message.kind, 0, async move {
-                        this.sync_all(r.txn).await;
+                        this.sync_all(source, r.txn).await;
                     });
                 }
             }
@@ -310,8 +336,12 @@ impl Vfs {
             .iter()
             .filter(|m| m.peer.endpoint == who)
         {
-            let (dev, ino, offset) = (mount.dev, u64::MAX, 0);
-            let all = vm::CacheForget { dev, ino, offset };
+            let all = vm::CacheForget {
+                dev: mount.dev,
+                ino: u64::MAX,
+                offset: 0,
+                end: u64::MAX,
+            };
             let _ = self.machine.call_vm(all.encode());
         }
         // Pollers see that its devices are no more.
@@ -353,7 +383,12 @@ impl Vfs {
             euid: r.uids.1,
             gid: r.gids.0,
             egid: r.gids.1,
+            fsuid: r.fs.0,
+            fsgid: r.fs.1,
+            capabilities: r.capabilities,
         });
+        process.crowded.set(r.crowded);
+        process.credential.set(self.counters.unique());
         Ok(())
     }
 
@@ -371,6 +406,7 @@ impl Vfs {
             .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
         *process.groups.borrow_mut() = groups.into();
+        process.credential.set(self.counters.unique());
         Ok(())
     }
 
@@ -469,7 +505,7 @@ impl Vfs {
         post(&*self.machine, Endpoint::VM, vm::SyncDone { txn, status });
     }
 
-    async fn sync_all(&self, txn: u64) {
+    async fn sync_all(&self, asker: Endpoint, txn: u64) {
         let mounts = self.mounts.borrow().clone();
         let mut status = Ok(());
         for mount in mounts {
@@ -489,7 +525,7 @@ impl Vfs {
             self.machine
                 .log(format_args!("telling what was not there: {errno}"));
         }
-        post(&*self.machine, Endpoint::PM, pm::Synced { txn, status });
+        post(&*self.machine, asker, pm::Synced { txn, status });
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the

@@ -50,6 +50,10 @@ pub struct OpenFile {
     pub vnode: Option<Rc<Vnode>>,
     /// How it was found.
     pub place: Option<Place>,
+    /// User and group of who made it: the owner of what has no file.
+    pub owner: Cell<(u32, u32)>,
+    /// [`crate::process::Process::credential`] of who opened it.
+    pub credential: u64,
     flags: Cell<u32>,
     position: Cell<u64>,
     /// Reads and writes that move the position take turns.
@@ -91,11 +95,14 @@ impl OpenFile {
         let writes = matches!(kind, Kind::File) && flags & linux::O_ACCMODE != linux::O_RDONLY;
         let writing = vnode.as_ref().filter(|v| writes && v.is_regular());
         let writing = writing.map(Writing::more);
+        let ids = c.process.ids.get();
         Ok(Rc::new(OpenFile {
             id: vfs.counters.unique(),
             kind,
             vnode,
             place,
+            owner: Cell::new((ids.fsuid, ids.fsgid)),
+            credential: c.process.credential.get(),
             flags: Cell::new(flags & STATUS_FLAGS),
             position: Cell::new(0),
             turn: Turn::new(vfs.counters.clone()),

@@ -122,7 +122,7 @@ impl Mount {
             burying: Cell::new(false),
         });
         let grant = mount.peer.lend(&options.options)?;
-        let words = mount
+        let mut words = mount
             .peer
             .ask(|txn| fs::ReadSuper {
                 txn,
@@ -133,6 +133,9 @@ impl Mount {
             })
             .await?;
         drop(grant);
+        // A directory has no device number.
+        let forced = core::mem::take(&mut words[4]) & u64::from(linux::MS_RDONLY);
+        mount.flags.set(mount.flags.get() | forced);
         let root = mount.adopt(words);
         mount.root_ino.set(Some(root.ino));
         *mount.root.borrow_mut() = Some(root);

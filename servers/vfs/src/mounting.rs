@@ -24,7 +24,7 @@ pub struct Wanted<'a> {
 
 impl Vfs {
     /// Mounts a file system for RS.
-    pub(crate) async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<(), Errno> {
+    pub(crate) async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<u64, Errno> {
         let mut path = [0; 16];
         path[..8].copy_from_slice(&r.path);
         path[8..].copy_from_slice(&r.path2);
@@ -44,7 +44,9 @@ impl Vfs {
         };
         self.attach(r.fs, kind, &wanted, on).await?;
         self.types.borrow_mut().insert(kind.into(), r.fs);
-        Ok(())
+        let mounts = self.mounts.borrow();
+        let newest = mounts.iter().rev().find(|m| m.peer.endpoint == r.fs);
+        Ok(newest.map_or(0, |mount| mount.dev))
     }
 
     /// Mounts what `server` makes of it, on top of what may be mounted there already.

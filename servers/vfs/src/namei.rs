@@ -159,7 +159,9 @@ impl Caller {
             if !directory.is_directory() {
                 return Err(Errno::ENOTDIR);
             }
-            credentials.check(&directory, EXECUTE)?;
+            if !self.own_descriptors(&directory) {
+                credentials.check(&directory, EXECUTE)?;
+            }
             if name == b"." {
                 last = Last::Dot;
                 continue;
@@ -218,7 +220,13 @@ impl Caller {
             if links > LINKS_MAX {
                 return Err(Errno::ELOOP);
             }
+            if is_last {
+                let protections = &self.vfs.protections;
+                protections.may_follow_link(&credentials, &directory, &child)?;
+            }
             if let Some(file) = self.descriptor_link(&directory, name)? {
+                // /proc says who may look.
+                self.read_link(&child).await?;
                 match (&file.vnode, is_last) {
                     (Some(vnode), _) if vnode.is_directory() => {
                         directory = vnode.clone();
@@ -355,30 +363,32 @@ impl Caller {
         directory: &Rc<Vnode>,
         name: &[u8],
     ) -> Result<Option<Rc<OpenFile>>, Errno> {
-        if !directory.mount.is_proc() {
-            return Ok(None);
-        }
-        let Some(Place { parent, name: fd }) = directory.place() else {
+        let (Some(pid), Some(number)) = (descriptors_of(directory), decimal(name)) else {
             return Ok(None);
         };
-        let Some(pid) = parent.place() else {
-            return Ok(None);
-        };
-        let (Some(pid), Some(number)) = (decimal(&pid.name), decimal(name)) else {
-            return Ok(None);
-        };
-        if *fd != *b"fd" {
-            return Ok(None);
-        }
         let process = self.vfs.processes.borrow().by_pid(pid);
         let process = process.ok_or(Errno::ENOENT)?;
-        let ids = self.process.ids.get();
-        if process.who != self.who() && ids.euid != 0 && ids.euid != process.ids.get().uid {
-            return Err(Errno::EACCES);
-        }
         let file = process.files().get(number as i32);
         file.map(Some).map_err(|_| Errno::ENOENT)
     }
+}
+
+impl Caller {
+    /// Whether a directory is the caller's own /proc/PID/fd, which is open to it even when its
+    /// files are root's because nobody may look at it.
+    pub fn own_descriptors(&self, directory: &Vnode) -> bool {
+        descriptors_of(directory) == Some(self.process.pid)
+    }
+}
+
+/// Whose /proc/PID/fd a directory is.
+fn descriptors_of(directory: &Vnode) -> Option<u32> {
+    if !directory.mount.is_proc() {
+        return None;
+    }
+    let Place { parent, name } = directory.place()?;
+    let pid = decimal(&parent.place()?.name)?;
+    (*name == *b"fd").then_some(pid)
 }
 
 /// One name in a directory, if what is mounted there or the name cache knows of it.

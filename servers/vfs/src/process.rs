@@ -6,7 +6,7 @@ use crate::vnode::{Executing, Place, Vnode};
 use crate::wait::Interrupt;
 use abi::endpoint::MAX_PROCESSES;
 use abi::proto::vfs::ExecFigures;
-use abi::{Endpoint, Errno};
+use abi::{Endpoint, Errno, capability};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -23,6 +23,39 @@ pub struct Ids {
     pub gid: u32,
     /// Effective group.
     pub egid: u32,
+    /// User in whose name files are looked at (setfsuid(2)).
+    pub fsuid: u32,
+    /// Group likewise.
+    pub fsgid: u32,
+    /// Effective capabilities ([`abi::capability`]).
+    pub capabilities: u64,
+}
+
+impl Ids {
+    /// Of a user and a group.
+    pub const fn of(uid: u32, gid: u32) -> Ids {
+        Ids {
+            uid,
+            euid: uid,
+            gid,
+            egid: gid,
+            fsuid: uid,
+            fsgid: gid,
+            capabilities: capabilities_of(uid),
+        }
+    }
+
+    /// exec: the effective ids of the new program.
+    pub fn adopt(&mut self, (euid, egid): (u32, u32)) {
+        (self.euid, self.egid) = (euid, egid);
+        (self.fsuid, self.fsgid) = (euid, egid);
+        self.capabilities = capabilities_of(euid);
+    }
+}
+
+/// The effective capabilities of a program of this effective user.
+const fn capabilities_of(euid: u32) -> u64 {
+    if euid == 0 { capability::ALL } else { 0 }
 }
 
 /// What CLONE_FS shares.
@@ -48,9 +81,15 @@ pub struct Process {
     pub directories: RefCell<Rc<RefCell<Directories>>>,
     /// Ids.
     pub ids: Cell<Ids>,
+    /// Names these ids and groups: an open file remembers with which it was opened.
+    pub credential: Cell<u64>,
     /// Session and process group, as terminals are told; session 0 when it has let go of its
     /// terminal.
     pub job: Cell<(u32, u32)>,
+    /// How long its writes may make a file (RLIMIT_FSIZE).
+    pub file_size: Cell<u64>,
+    /// PM is to be asked before it executes a program: its user has many processes.
+    pub crowded: Cell<bool>,
     /// Supplementary groups.
     pub groups: RefCell<Rc<[u32]>>,
     /// Ends the current call.
@@ -86,7 +125,10 @@ impl Process {
             files: RefCell::new(Rc::new(files)),
             directories: RefCell::new(Rc::new(RefCell::new(at))),
             ids: Cell::new(ids),
+            credential: Cell::new(0),
             job: Cell::new((pid, pid)),
+            file_size: Cell::new(u64::MAX),
+            crowded: Cell::new(false),
             groups: RefCell::new(Rc::from([])),
             interrupt: Interrupt::default(),
             program: RefCell::new(None),
@@ -123,7 +165,15 @@ impl Process {
                 Rc::new(RefCell::new(copy))
             }),
             ids: self.ids.clone(),
+            // A child's are a copy, threads share them.
+            credential: Cell::new(if pid == self.pid {
+                self.credential.get()
+            } else {
+                table
+            }),
             job: self.job.clone(),
+            file_size: self.file_size.clone(),
+            crowded: Cell::new(false),
             groups: RefCell::new(self.groups.borrow().clone()),
             interrupt: Interrupt::default(),
             program: RefCell::new(self.program.borrow().clone()),
@@ -173,9 +223,9 @@ impl Process {
         drop(old);
     }
 
-    /// Whether `group` is the effective group or a supplementary one.
-    pub fn in_group(&self, egid: u32, group: u32) -> bool {
-        egid == group || self.groups.borrow().contains(&group)
+    /// Whether `group` is `gid` or a supplementary group.
+    pub fn in_group(&self, gid: u32, group: u32) -> bool {
+        gid == group || self.groups.borrow().contains(&group)
     }
 }
 

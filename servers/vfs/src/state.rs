@@ -10,10 +10,12 @@ use crate::mounting::Types;
 use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
 use crate::random::Random;
+use crate::rights::Protections;
 use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
 use abi::boot::{RunHeader, RunSpec, run_flags};
+use abi::senders::Refused;
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
@@ -91,8 +93,12 @@ pub struct Vfs {
     pub absent: Option<Absent>,
     /// What programs make it keep.
     pub accounts: Accounts,
+    /// What of other users' files in shared directories is kept from programs.
+    pub protections: Protections,
     /// Leak checks.
     pub counters: Rc<Counters>,
+    /// Messages that were refused.
+    pub refused: Cell<Refused>,
 }
 
 impl Vfs {
@@ -120,7 +126,9 @@ impl Vfs {
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
             accounts: Accounts::new(machine.memory()),
+            protections: Protections::default(),
             counters: Rc::default(),
+            refused: Cell::default(),
             machine,
         })
     }
@@ -138,19 +146,6 @@ impl Vfs {
             let mut detached = detached.iter().filter_map(Weak::upgrade);
             detached.find(|m| m.dev == dev)
         })
-    }
-
-    /// Whether this is proc, through whose files root sets what is the whole machine's.
-    pub fn is_proc(&self, source: Endpoint) -> bool {
-        let of = |m: &Mount| m.is_proc() && m.peer.endpoint == source;
-        let detached = || {
-            self.detached
-                .borrow()
-                .iter()
-                .filter_map(Weak::upgrade)
-                .any(|m| of(&m))
-        };
-        self.mounts.borrow().iter().any(|m| of(m)) || detached()
     }
 
     /// The root file system.

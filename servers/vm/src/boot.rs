@@ -4,6 +4,7 @@ use abi::boot::{self, ArchiveEntry, KIND_FLAT, RUN_MAGIC, RunHeader, run_flags};
 use abi::kernel::{BootInfo, Kcall, PHYSICAL_MAX, Privileges, USER_END, VM_WINDOW};
 use abi::policy::CopyPolicy;
 use abi::proto::vm::Prot;
+use abi::role::Role;
 use abi::trace::Control;
 use abi::{Endpoint, Errno, PAGE};
 use alloc::vec::Vec;
@@ -115,7 +116,7 @@ fn start_rs(server: &mut Server, info: &BootInfo) -> Result<(), Errno> {
     if image.kind != KIND_FLAT || image.len != image.memory_len {
         return Err(Errno::ENOEXEC);
     }
-    let rs = kernel::proc_create(boot::names::RS, false)?;
+    let rs = kernel::proc_create(boot::names::RS, Role::Rs)?;
     if rs != Endpoint::RS {
         return Err(Errno::EBUSY);
     }

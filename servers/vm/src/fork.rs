@@ -28,7 +28,9 @@ impl Space {
             if region.flags.contains(Flags::NO_FORK) {
                 continue;
             }
-            child.regions.insert(*region, &mut pool.files);
+            let mut copy = *region;
+            copy.flags.remove(Flags::LOCKED);
+            child.regions.insert(copy, &mut pool.files);
             if region.flags.contains(Flags::WIPE_ON_FORK) {
                 continue;
             }

@@ -64,6 +64,8 @@ pub struct Job {
     /// The page that was asked for and came. It is asked for once only: a page that is gone
     /// again, or never comes, must not be asked for for ever.
     pub asked: Option<u64>,
+    /// The page that came, was taken from its file meanwhile, and was asked for once more.
+    pub again: Option<u64>,
 }
 
 /// Jobs that wait for a page.
@@ -71,6 +73,8 @@ struct Waiting {
     jobs: Vec<Job>,
     /// Pages before and after it that were asked for, too.
     around: (u64, u64),
+    /// The page was taken from the file since: what came may be gone again.
+    withdrawn: bool,
 }
 
 /// Pages that VFS was asked for.
@@ -81,6 +85,12 @@ pub struct PageIns {
 }
 
 impl PageIns {
+    /// Notes that pages were taken from their files.
+    pub(crate) fn withdraw(&mut self, gone: impl Fn(&Key) -> bool) {
+        let gone = self.waiting.iter_mut().filter(|(key, _)| gone(key));
+        gone.for_each(|(_, waiting)| waiting.withdrawn = true);
+    }
+
     /// Requests outstanding.
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -149,6 +159,7 @@ impl Server {
             access,
             may_ask: !self.process(source).is_some_and(|p| p.in_chain),
             asked: None,
+            again: None,
         });
     }
 
@@ -185,6 +196,7 @@ impl Server {
             access: if write { Access::Write } else { Access::Read },
             may_ask,
             asked: None,
+            again: None,
         };
         match end.and_then(abi::page_up) {
             Some(_) if len == 0 => self.finish(job, Ok(())),
@@ -246,7 +258,12 @@ impl Server {
         let txn = self.new_txn();
         let around = self.pages_around(&job, key);
         let jobs = alloc::vec![job];
-        self.page_ins.waiting.insert(key, Waiting { jobs, around });
+        let waiting = Waiting {
+            jobs,
+            around,
+            withdrawn: false,
+        };
+        self.page_ins.waiting.insert(key, waiting);
         self.page_ins.keys.insert(txn, key);
         let request = vfs::PageIn {
             txn,
@@ -265,10 +282,20 @@ impl Server {
         let Some(key) = self.page_ins.keys.remove(&done.txn) else {
             return;
         };
-        let Some(Waiting { jobs, around }) = self.page_ins.waiting.remove(&key) else {
+        let Some(waiting) = self.page_ins.waiting.remove(&key) else {
             return;
         };
-        for job in jobs {
+        let Waiting {
+            jobs,
+            around,
+            withdrawn,
+        } = waiting;
+        for mut job in jobs {
+            // Once more when it was taken: behind a new end of the file the answer says so, in a
+            // hole there is another page.
+            if withdrawn && job.again != job.asked {
+                job.again = job.asked.take();
+            }
             match done.status {
                 Ok(()) => {
                     self.enter_around(&job, key, around);
@@ -357,6 +384,11 @@ impl Server {
         }
         if service {
             let PageFault { address, code, rip } = fault;
+            // Nobody hears of their own end.
+            if who == Endpoint::RS {
+                self.post(Endpoint::PM, pm::WatcherFaulted { address, rip });
+                return;
+            }
             let request = rs::Faulted {
                 who,
                 address,

@@ -19,7 +19,6 @@ const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
 impl Server {
     /// The caller's page at `addr`, in anonymous memory of a service.
     fn cache_page(&mut self, source: Endpoint, addr: u64) -> Result<u64, Errno> {
-        self.service(source)?;
         let (space, pool) = self.space(source)?;
         let anonymous = space
             .regions
@@ -81,7 +80,6 @@ impl Server {
         source: Endpoint,
         r: CacheSetRun,
     ) -> Result<CacheRun, Errno> {
-        self.service(source)?;
         let pages = (0..r.count).take_while(|page| {
             let at = page.checked_mul(PAGE);
             let set = at.and_then(|at| {
@@ -122,8 +120,7 @@ impl Server {
     }
 
     /// [`CacheClean`].
-    pub(crate) fn cache_clean(&mut self, source: Endpoint, r: CacheClean) -> Result<(), Errno> {
-        self.service(source)?;
+    pub(crate) fn cache_clean(&mut self, _: Endpoint, r: CacheClean) -> Result<(), Errno> {
         let key = Server::cache_key(r.dev, r.ino, r.offset)?;
         let end = r.offset.checked_add(r.len).ok_or(Errno::EINVAL)?;
         self.pool.cache.set_clean(key.file, r.offset, end);
@@ -132,7 +129,6 @@ impl Server {
 
     /// The end of a range inside one anonymous mapping of a service.
     fn anonymous(&mut self, source: Endpoint, addr: u64, len: u64) -> Result<u64, Errno> {
-        self.service(source)?;
         let end = check_range(addr, len)?;
         let (space, _) = self.space(source)?;
         match space.regions.at(addr) {
@@ -177,12 +173,7 @@ impl Server {
     }
 
     /// [`CachePages`].
-    pub(crate) fn cache_pages(
-        &mut self,
-        source: Endpoint,
-        r: CachePages,
-    ) -> Result<PagesCached, Errno> {
-        self.service(source)?;
+    pub(crate) fn cache_pages(&mut self, _: Endpoint, r: CachePages) -> Result<PagesCached, Errno> {
         let Key { file, offset } = Server::cache_key(r.dev, r.ino, r.offset)?;
         let cache = &self.pool.cache;
         let end = offset.saturating_add(64 * PAGE);

@@ -31,6 +31,7 @@ pub mod jobs;
 pub mod lab;
 mod lend;
 pub mod linux;
+mod locked;
 mod object;
 pub mod owners;
 pub mod pool;

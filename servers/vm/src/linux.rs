@@ -105,12 +105,14 @@ impl Server {
             linux::__NR_madvise => self.linux_madvise(source, words),
             linux::__NR_msync => self.linux_msync(source, words),
             linux::__NR_mincore => self.linux_mincore(source, message),
-            linux::__NR_mlock | linux::__NR_mlock2 | linux::__NR_munlock => {
-                self.linux_mlock(source, words).map(Some)
+            linux::__NR_mlock => self.linux_mlock(source, words, true).map(Some),
+            linux::__NR_mlock2 if words[2] & !u64::from(linux::MLOCK_ONFAULT) != 0 => {
+                Err(Errno::EINVAL)
             }
-            // Nothing is ever paged out but clean file pages: all memory is as good as locked.
-            linux::__NR_mlockall if words[0] == 0 || words[0] > 7 => Err(Errno::EINVAL),
-            linux::__NR_mlockall | linux::__NR_munlockall => Ok(Some(0)),
+            linux::__NR_mlock2 => self.linux_mlock(source, words, true).map(Some),
+            linux::__NR_munlock => self.linux_mlock(source, words, false).map(Some),
+            linux::__NR_mlockall => self.linux_mlockall(source, words[0]).map(Some),
+            linux::__NR_munlockall => self.linux_munlockall(source).map(Some),
             _ => Err(Errno::ENOSYS),
         };
         match result {
@@ -252,6 +254,11 @@ impl Server {
         backing: Backing,
     ) -> Result<Option<u64>, Errno> {
         let (space, pool) = self.space(who)?;
+        let mut flags = flags;
+        if map.has(linux::MAP_LOCKED) {
+            space.may_lock()?;
+            flags |= Flags::LOCKED;
+        }
         let start = if map.has(linux::MAP_FIXED_NOREPLACE) {
             let end = map.addr + map.len;
             if !space.regions.overlapping(map.addr, end).is_empty() {
@@ -261,7 +268,10 @@ impl Server {
         } else if map.has(linux::MAP_FIXED) {
             map.addr
         } else {
-            space.find(map.addr, map.len)?
+            match map.has(linux::MAP_32BIT) {
+                true => space.find_low(map.addr, map.len)?,
+                false => space.find(map.addr, map.len)?,
+            }
         };
         let region = Region {
             start,
@@ -374,6 +384,9 @@ impl Server {
         if region.prot.contains(Prot::WRITE) && region.private() {
             plausible(pool, new_len)?;
         }
+        if region.flags.contains(Flags::LOCKED) {
+            space.room_to_lock(new_len.saturating_sub(old_len))?;
+        }
         let in_place = !fixed && !keep && old_len != 0 && old_end == region.end;
         if in_place
             && let Some(end) = old.checked_add(new_len).filter(|&end| end <= USER_END)
@@ -426,6 +439,7 @@ impl Server {
             | linux::MADV_PAGEOUT
             | linux::MADV_POPULATE_READ
             | linux::MADV_POPULATE_WRITE
+            | linux::MADV_REMOVE
             | linux::MADV_DONTNEED_LOCKED => None,
             linux::MADV_DONTFORK => Some((Flags::NO_FORK, true)),
             linux::MADV_DOFORK => Some((Flags::NO_FORK, false)),
@@ -439,6 +453,9 @@ impl Server {
         }
         if end > USER_END {
             return Err(Errno::ENOMEM);
+        }
+        if advice == linux::MADV_REMOVE {
+            return self.remove_range(source, start, end);
         }
         let (space, pool) = self.space(source)?;
         if matches!(advice, linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED) {
@@ -496,20 +513,6 @@ impl Server {
         self.sync_range(source, start, end)
     }
 
-    fn linux_mlock(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
-        let start = abi::page_down(words[0]);
-        let end = words[0]
-            .checked_add(words[1])
-            .and_then(abi::page_up)
-            .ok_or(Errno::EINVAL)?;
-        let (space, _) = self.space(source)?;
-        if start == end || space.regions.covers(start, end) {
-            Ok(0)
-        } else {
-            Err(Errno::ENOMEM)
-        }
-    }
-
     fn linux_mincore(&mut self, source: Endpoint, message: &Message) -> Result<Option<u64>, Errno> {
         let [start, len, vector] = [0, 1, 2].map(|i| message.words[i]);
         let (start, end) = range(start, len, Errno::ENOMEM)?;
@@ -548,6 +551,7 @@ impl Server {
                     access: Access::Write,
                     may_ask: true,
                     asked: None,
+                    again: None,
                 });
                 return Ok(None);
             }

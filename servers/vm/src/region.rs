@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const NO_EXEC = 64;
         /// What exec made for a program's variables.
         const DATA = 128;
+        /// Counts as locked (mlock(2)): nothing is ever paged out but clean file pages.
+        const LOCKED = 256;
     }
 }
 

@@ -5,10 +5,9 @@ use crate::fault::Access;
 use crate::files::FileId;
 use crate::jobs::Origin;
 use crate::region::{Backing, Flags, Region};
-use crate::server::Server;
+use crate::server::{Effect, Server};
 use crate::space::{Limits, check_range};
 use crate::table;
-use abi::proto::vfs;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
@@ -18,24 +17,28 @@ use abi::proto::vm::{
     RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures, SpaceInfo,
     SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
-use abi::{Endpoint, Errno, Message, PAGE, Request};
+use abi::proto::{vfs, vm as protocol};
+use abi::role::Roles;
+use abi::senders::Refusal;
+use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
+use alloc::format;
 
 /// The most physically contiguous memory one request gets.
 const CONTIGUOUS_MAX: u64 = 16 << 20;
 
-fn only(source: Endpoint, allowed: &[Endpoint]) -> Result<(), Errno> {
-    if allowed.contains(&source) {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
-}
+/// Those who may do with others' memory what a message may say of memory: it is the contents
+/// of the message that need the right, not the message.
+const TRUSTED: Roles = Roles::VFS.or(Roles::RS);
 
 const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
 
 impl Server {
     /// A call: its reply.
     pub(crate) fn handle_call(&mut self, source: Endpoint, message: &Message) -> Message {
+        if let Err(refusal) = protocol::admit(source, Class::Call, message.kind) {
+            self.refuse(source, message, refusal);
+            return Message::error(refusal.errno());
+        }
         match message.kind {
             Mmap::KIND => self.typed(source, message, Server::mmap),
             Munmap::KIND => self.typed(source, message, Server::munmap),
@@ -44,22 +47,18 @@ impl Server {
             MapPhysical::KIND => self.typed(source, message, Server::map_physical),
             AllowPhysical::KIND => self.typed(source, message, Server::allow_physical),
             AllocContiguous::KIND => self.typed(source, message, Server::alloc_contiguous),
-            Fork::KIND => self.typed(source, message, |server, source, r: Fork| {
-                only(source, &[Endpoint::PM])?;
+            Fork::KIND => self.typed(source, message, |server, _, r: Fork| {
                 server.fork(r.parent, r.child, r.share)
             }),
-            Exit::KIND => self.typed(source, message, |server, source, r: Exit| {
-                only(source, &[Endpoint::PM, Endpoint::RS])?;
+            Exit::KIND => self.typed(source, message, |server, _, r: Exit| {
                 server.process(r.who).ok_or(Errno::ESRCH)?;
                 server.exit(r.who);
                 Ok(())
             }),
-            NewSpace::KIND => self.typed(source, message, |server, source, r: NewSpace| {
-                only(source, &[Endpoint::RS, Endpoint::PM])?;
+            NewSpace::KIND => self.typed(source, message, |server, _, r: NewSpace| {
                 server.new_space(r.who, r.service)
             }),
-            SetBreak::KIND => self.typed(source, message, |server, source, r: SetBreak| {
-                only(source, &[Endpoint::VFS, Endpoint::RS])?;
+            SetBreak::KIND => self.typed(source, message, |server, _, r: SetBreak| {
                 server.space(r.who)?.0.set_layout(r.start, r.mmap_top)
             }),
             CacheSet::KIND => self.typed(source, message, Server::cache_set),
@@ -71,51 +70,43 @@ impl Server {
             CacheClean::KIND => self.typed(source, message, Server::cache_clean),
             Discard::KIND => self.typed(source, message, Server::discard),
             Populate::KIND => self.typed(source, message, Server::populate),
-            DropCaches::KIND => self.typed(source, message, |server, source, _: DropCaches| {
-                only(source, &[Endpoint::VFS])?;
+            DropCaches::KIND => self.typed(source, message, |server, _, _: DropCaches| {
                 let pages = server.pool.cache.evict(server.pool.frames, usize::MAX) as u64;
                 Ok(Dropped { pages })
             }),
-            VmFrames::KIND => self.typed(source, message, |server, source, _: VmFrames| {
-                server.service(source)?;
+            VmFrames::KIND => self.typed(source, message, |server, _, _: VmFrames| {
                 let lost = server.audit().map_err(|_| Errno::EIO)?;
                 Ok(FrameFigures {
                     lost,
                     ..server.owners()
                 })
             }),
-            ServiceFrames::KIND => {
-                self.typed(source, message, |server, source, r: ServiceFrames| {
-                    server.service(source)?;
-                    server.service_frames(r.slot).ok_or(Errno::ENOENT)
-                })
-            }
+            ServiceFrames::KIND => self.typed(source, message, |server, _, r: ServiceFrames| {
+                server.service_frames(r.slot).ok_or(Errno::ENOENT)
+            }),
             Footprint::KIND => self.typed(source, message, Server::footprint_of),
             SpaceInfo::KIND => self.typed(source, message, Server::space_info),
             VmCounters::KIND => self.typed(source, message, Server::counters),
             RegionAt::KIND => self.typed(source, message, Server::region_at),
-            SetLimits::KIND => self.typed(source, message, |server, source, r: SetLimits| {
-                only(source, &[Endpoint::PM])?;
+            SetLimits::KIND => self.typed(source, message, |server, _, r: SetLimits| {
                 server.space(r.who)?.0.limits = Limits {
                     stack: r.stack,
                     data: r.data,
                     address_space: r.address_space,
+                    locked: r.locked,
                 };
                 Ok(())
             }),
-            Protect::KIND => self.typed(source, message, |server, source, r: Protect| {
-                only(source, &[Endpoint::VFS, Endpoint::RS])?;
+            Protect::KIND => self.typed(source, message, |server, _, r: Protect| {
                 let (space, pool) = server.space(r.target)?;
                 let end = check_range(r.addr, r.len)?;
                 space.protect(pool, r.addr, end, r.prot)
             }),
-            MapMax::KIND => self.typed(source, message, |server, source, _: MapMax| {
-                server.service(source)?;
+            MapMax::KIND => self.typed(source, message, |server, _, _: MapMax| {
                 let regions = server.pool.map_max as u64;
                 Ok(MapMaxNow { regions })
             }),
-            SetMapMax::KIND => self.typed(source, message, |server, source, r: SetMapMax| {
-                server.service(source)?;
+            SetMapMax::KIND => self.typed(source, message, |server, _, r: SetMapMax| {
                 server.pool.map_max = usize::try_from(r.regions).map_err(|_| Errno::EINVAL)?;
                 Ok(())
             }),
@@ -128,7 +119,6 @@ impl Server {
 
     /// Several calls.
     fn batch(&mut self, source: Endpoint, r: Batch) -> Result<BatchDone, Errno> {
-        self.service(source)?;
         if r.count > BATCH_MAX || !r.address.is_multiple_of(8) {
             return Err(Errno::EINVAL);
         }
@@ -160,34 +150,41 @@ impl Server {
         })
     }
 
+    /// A message of the protocol may not be sent by its sender, or is none.
+    fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
+        if let Some(line) = self.refused.note(source, message, refusal) {
+            self.effects.push(Effect::Log(format!("{line}")));
+        }
+    }
+
     /// A posted message. Malformed ones have nobody to complain to and are dropped.
     pub(crate) fn handle_post(&mut self, source: Endpoint, message: &Message) {
-        if source == Endpoint::PM
-            && let Some(done) = OutOfMemoryDone::decode(message)
-        {
-            return self.out_of_memory_done(done);
-        }
-        if source != Endpoint::VFS {
-            return;
+        if let Err(refusal) = protocol::admit(source, Class::Post, message.kind) {
+            return self.refuse(source, message, refusal);
         }
         match message.kind {
+            OutOfMemoryDone::KIND => {
+                if let Some(done) = OutOfMemoryDone::decode(message) {
+                    self.out_of_memory_done(done);
+                }
+            }
             HandleMemory::KIND => {
                 if let Some(r) = HandleMemory::decode(message) {
                     let origin = Origin::Vfs(r.txn);
                     self.handle_memory(origin, r.who, (r.addr, r.len), r.write, true);
                 }
             }
-            CollectWritten::KIND if source == Endpoint::VFS => {
+            CollectWritten::KIND => {
                 if let Some(r) = CollectWritten::decode(message) {
                     self.collect_written(r.dev, r.ino);
-                    // The pages first: VFS passes them on before it goes on.
-                    self.tell_written();
+                    // The pages first: VFS passes them on before it goes on; RS does when VFS died.
+                    self.tell_written_to(source);
                     let done = vfs::MemoryHandled {
                         txn: r.txn,
                         status: Ok(()),
                         good: 0,
                     };
-                    self.post(Endpoint::VFS, done);
+                    self.post(source, done);
                 }
             }
             PageInDone::KIND => {
@@ -214,27 +211,22 @@ impl Server {
         if target == Endpoint::SELF || target == source {
             return Ok(source);
         }
-        only(source, &[Endpoint::VFS, Endpoint::RS])?;
-        Ok(target)
-    }
-
-    pub(crate) fn service(&self, who: Endpoint) -> Result<(), Errno> {
-        match self.process(who) {
-            Some(process) if process.service => Ok(()),
-            _ => Err(Errno::EPERM),
+        if !TRUSTED.admits(source) {
+            return Err(Errno::EPERM);
         }
+        Ok(target)
     }
 
     fn mmap(&mut self, source: Endpoint, r: Mmap) -> Result<Mapped, Errno> {
         let target = self.target(source, r.target)?;
-        let trusted = [Endpoint::VFS, Endpoint::RS];
         if target != source && !r.flags.contains(MapFlags::THIRD_PARTY) {
             return Err(Errno::EINVAL);
         }
         if r.flags
             .intersects(MapFlags::UNINITIALIZED | MapFlags::THIRD_PARTY)
+            && !TRUSTED.admits(source)
         {
-            only(source, &trusted)?;
+            return Err(Errno::EPERM);
         }
         let (space, pool) = self.space(target)?;
         let len = check_range(0, r.len)?;
@@ -269,8 +261,7 @@ impl Server {
         space.unmap(pool, r.addr, end)
     }
 
-    fn vfs_mmap(&mut self, source: Endpoint, r: VfsMmap) -> Result<(), Errno> {
-        only(source, &[Endpoint::VFS])?;
+    fn vfs_mmap(&mut self, _: Endpoint, r: VfsMmap) -> Result<(), Errno> {
         let clear_end = r.prot_clearend >> 16;
         let end = check_range(r.addr, r.len)?;
         let valid = r.offset.is_multiple_of(PAGE)
@@ -313,16 +304,14 @@ impl Server {
         Ok(())
     }
 
-    fn proc_ctl(&mut self, source: Endpoint, r: ProcCtl) -> Result<(), Errno> {
-        only(source, &[Endpoint::VFS, Endpoint::RS])?;
+    fn proc_ctl(&mut self, _: Endpoint, r: ProcCtl) -> Result<(), Errno> {
         match r.param {
             PROCCTL_CLEAR => self.clear(r.who),
             _ => Err(Errno::EINVAL),
         }
     }
 
-    fn allow_physical(&mut self, source: Endpoint, r: AllowPhysical) -> Result<(), Errno> {
-        only(source, &[Endpoint::RS])?;
+    fn allow_physical(&mut self, _: Endpoint, r: AllowPhysical) -> Result<(), Errno> {
         let end = r.phys.checked_add(r.len).ok_or(Errno::EINVAL)?;
         let process = self.process_mut(r.target).ok_or(Errno::ESRCH)?;
         process.physical.push((r.phys, end));
@@ -368,7 +357,6 @@ impl Server {
         source: Endpoint,
         r: AllocContiguous,
     ) -> Result<Contiguous, Errno> {
-        self.service(source)?;
         let len = check_range(0, r.len)?;
         if len > CONTIGUOUS_MAX {
             return Err(Errno::ENOMEM);
@@ -400,8 +388,7 @@ impl Server {
         }
     }
 
-    fn space_info(&mut self, source: Endpoint, r: SpaceInfo) -> Result<SpaceFigures, Errno> {
-        self.service(source)?;
+    fn space_info(&mut self, _: Endpoint, r: SpaceInfo) -> Result<SpaceFigures, Errno> {
         let (space, pool) = self.space(r.who)?;
         let (resident, shared) = space.resident(pool);
         Ok(SpaceFigures {
@@ -412,8 +399,7 @@ impl Server {
         })
     }
 
-    fn counters(&mut self, source: Endpoint, _: VmCounters) -> Result<VmFigures, Errno> {
-        self.service(source)?;
+    fn counters(&mut self, _: Endpoint, _: VmCounters) -> Result<VmFigures, Errno> {
         if self.pool.lab.present()
             && let Err(reason) = self.audit()
         {
@@ -440,8 +426,7 @@ impl Server {
         })
     }
 
-    fn region_at(&mut self, source: Endpoint, r: RegionAt) -> Result<RegionInfo, Errno> {
-        self.service(source)?;
+    fn region_at(&mut self, _: Endpoint, r: RegionAt) -> Result<RegionInfo, Errno> {
         let (space, _) = self.space(r.who)?;
         let index = usize::try_from(r.index).map_err(|_| Errno::ENOENT)?;
         let region = space.regions.as_slice().get(index).ok_or(Errno::ENOENT)?;

@@ -19,6 +19,7 @@ use crate::window::Frame;
 use abi::endpoint::MAX_PROCESSES;
 use abi::message::reply_message;
 use abi::proto::vfs;
+use abi::senders::Refused;
 use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -71,6 +72,7 @@ pub struct Server {
     pub(crate) effects: Vec<Effect>,
     next_txn: u64,
     sanity: bool,
+    pub(crate) refused: Refused,
     /// Brings pages in for copies of whoever it takes to bring them in, too: what failable
     /// copies exist to avoid ([`abi::policy::CopyPolicy::Transparent`]).
     pub deadlocks: bool,
@@ -92,6 +94,7 @@ impl Server {
             effects: Vec::new(),
             next_txn: 0,
             sanity,
+            refused: Refused::new(),
             deadlocks: false,
         }
     }
@@ -141,6 +144,11 @@ impl Server {
 
     /// Tells VFS which pages shared mappings have changed, in runs.
     pub(crate) fn tell_written(&mut self) {
+        self.tell_written_to(Endpoint::VFS);
+    }
+
+    /// [`Server::tell_written`], to RS when VFS has died.
+    pub(crate) fn tell_written_to(&mut self, to: Endpoint) {
         if self.pool.written.is_empty() {
             return;
         }
@@ -159,7 +167,7 @@ impl Server {
                 offset,
                 len: run.len() as u64 * abi::PAGE,
             };
-            self.post(Endpoint::VFS, request);
+            self.post(to, request);
         }
     }
 

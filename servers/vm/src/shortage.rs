@@ -79,6 +79,7 @@ impl Server {
             access: crate::fault::Access::Read,
             may_ask: true,
             asked: None,
+            again: None,
         });
         true
     }
@@ -114,10 +115,9 @@ impl Server {
     /// [`Footprint`].
     pub(crate) fn footprint_of(
         &mut self,
-        source: Endpoint,
+        _: Endpoint,
         r: Footprint,
     ) -> Result<FootprintFigures, Errno> {
-        self.service(source)?;
         let total = self.pool.frames.total() as u64 * PAGE;
         let bytes = self.footprint(r.who)?;
         Ok(FootprintFigures { bytes, total })

@@ -27,6 +27,8 @@ pub struct Limits {
     pub data: u64,
     /// RLIMIT_AS.
     pub address_space: u64,
+    /// RLIMIT_MEMLOCK.
+    pub locked: u64,
 }
 
 impl Default for Limits {
@@ -35,9 +37,14 @@ impl Default for Limits {
             stack: 8 << 20,
             data: u64::MAX,
             address_space: u64::MAX,
+            locked: u64::MAX,
         }
     }
 }
+
+/// Where MAP_32BIT maps: behind what programs of fixed addresses have.
+const LOW_START: u64 = 0x4000_0000;
+const LOW_END: u64 = 0x8000_0000;
 
 /// An address space. [`Space::destroy`] it; dropping it alone leaks its frames.
 pub struct Space {
@@ -51,6 +58,8 @@ pub struct Space {
     pub break_end: u64,
     /// See [`Limits`].
     pub limits: Limits,
+    /// What is mapped from now on is locked (MCL_FUTURE).
+    pub lock_future: bool,
     /// Processes that use this space.
     pub users: u32,
     /// Mappings go below this address; 0 where no exec has set it.
@@ -87,6 +96,7 @@ impl Space {
             break_start: 0,
             break_end: 0,
             limits,
+            lock_future: false,
             users: 1,
             mmap_top: 0,
             hint: 0,
@@ -170,9 +180,30 @@ impl Space {
         Ok(found)
     }
 
+    /// A free range of `len` bytes below 2 GiB (MAP_32BIT), at `wanted` if that is not 0 and free.
+    pub fn find_low(&self, wanted: u64, len: u64) -> Result<u64, Errno> {
+        let wanted = abi::page_down(wanted);
+        if wanted >= USER_START
+            && let Some(end) = wanted.checked_add(len).filter(|&end| end <= LOW_END)
+            && self.regions.is_free(wanted, end)
+        {
+            return Ok(wanted);
+        }
+        self.regions
+            .find_gap(len, LOW_START, LOW_END)
+            .ok_or(Errno::ENOMEM)
+    }
+
     /// Adds a region over what is there, and enters the pages that the cache has.
     pub fn map(&mut self, pool: &mut Pool, region: Region) -> Result<(), Errno> {
         self.regions.room(pool.map_max)?;
+        let mut region = region;
+        if self.lock_future {
+            region.flags |= Flags::LOCKED;
+        }
+        if region.flags.contains(Flags::LOCKED) {
+            self.room_to_lock(region.len())?;
+        }
         self.check_limits(&region)?;
         self.unmap(pool, region.start, region.end)?;
         self.regions.insert(region, &mut pool.files);

@@ -89,8 +89,10 @@ impl Server {
                 space.withdraw(frames, &what);
             }
         }
-        // Nobody is to be told of changes to what is gone.
+        // Nobody is to be told of changes to what is gone, and who waits for a page that came and went
+        // may ask again.
         let gone = |key: &Key| what.has(key.file) && (what.from..what.to).contains(&key.offset);
+        self.page_ins.withdraw(gone);
         self.pool.written.retain(|key| !gone(key));
         match what.ino {
             None => self.pool.cache.forget_device(frames, what.dev),
@@ -103,21 +105,24 @@ impl Server {
     }
 
     /// [`CacheForget`].
-    pub(crate) fn cache_forget(&mut self, source: Endpoint, r: CacheForget) -> Result<(), Errno> {
-        self.service(source)?;
+    pub(crate) fn cache_forget(&mut self, _: Endpoint, r: CacheForget) -> Result<(), Errno> {
         if r.dev >= crate::files::SHARED_MEMORY {
             return Err(Errno::EINVAL);
         }
         let device = r.ino == u64::MAX;
+        if r.end != u64::MAX && !r.end.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
         self.withdraw(Withdrawn {
             dev: r.dev,
             ino: (!device).then_some(r.ino),
             from: abi::page_up(r.offset).ok_or(Errno::EINVAL)?,
-            to: u64::MAX,
-            private: match device {
+            to: r.end,
+            private: match (device, r.end) {
                 // Programs that run from a file system that is gone run on.
-                true => Private::Stay,
-                false => Private::Go,
+                (true, _) => Private::Stay,
+                (false, u64::MAX) => Private::Go,
+                (false, _) => Private::Follow,
             },
         });
         Ok(())

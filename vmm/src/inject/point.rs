@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn sides_of_copies() {
-        let ends = pair(40, 1);
+        let ends = pair(40, Endpoint::VM.0);
         let copy = record(Kind::Copy, [5, ends, 0x1ff8, 0x5000, 16, 1]);
         let source = range(&copy, Side::Source, &[]).unwrap();
         assert_eq!((source.who, source.pages()), (Endpoint(40), 2));

@@ -1,11 +1,11 @@
 //! Which gate the guest kernel is to use: at CPL0 where CPL0 runs natively, at CPL3 behind
 //! CPL0 stubs where KVM interprets every CPL0 instruction.
 
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{CpuId, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -22,40 +22,46 @@ pub enum Gate {
     Deprivileged,
 }
 
-/// Instructions that are timed.
-const NOPS: usize = 100;
-/// Timed runs; the fastest counts, so that a busy host does not look like an interpreter.
-const ROUNDS: usize = 5;
-/// An interpreted instruction takes around 800 ns, a native one below 1 ns. Many of them differ
-/// from an exit and re-entry (some microseconds) only when they are interpreted.
-const INTERPRETED: Duration = Duration::from_nanos(100);
-
-/// Times `nop`s at CPL0 in a scratch machine.
-pub fn measure(kvm: &Kvm) -> Result<(Gate, Duration)> {
-    let per_nop = nop_time(kvm)?;
-    let gate = if per_nop > INTERPRETED {
-        Gate::Deprivileged
-    } else {
-        Gate::Direct
-    };
-    Ok((gate, per_nop))
+/// What executes the guest's CPL0 instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cpl0 {
+    /// The processor, with VMX or SVM.
+    Native,
+    /// KVM's instruction emulator.
+    Interpreted,
 }
 
-/// Time of one `nop`: a round of them between two `out`s, less a round of nothing.
-fn nop_time(kvm: &Kvm) -> Result<Duration> {
-    const CODE: u64 = 0x1000;
-    /// out %al, $0x80
-    const OUT: [u8; 2] = [0xe6, 0x80];
-    const NOP: u8 = 0x90;
-    let ram = Ram::from_ranges(&[(GuestAddress(0), 0x2000)]).context("scratch RAM")?;
-    let mut code = Vec::new();
-    for _ in 0..ROUNDS {
-        code.extend(OUT);
-        code.extend(OUT);
-        code.extend([NOP; NOPS]);
-        code.extend(OUT);
+impl Cpl0 {
+    /// What this host does. It is asked once: a host stays what it is.
+    pub fn of_host(kvm: &Kvm) -> Result<Cpl0> {
+        static KNOWN: OnceLock<Cpl0> = OnceLock::new();
+        if let Some(known) = KNOWN.get() {
+            return Ok(*known);
+        }
+        let found = probe(kvm)?;
+        Ok(*KNOWN.get_or_init(|| found))
     }
-    ram.write_slice(&code, GuestAddress(CODE))
+
+    /// The gate that is fast there. Either works.
+    pub fn gate(self) -> Gate {
+        match self {
+            Cpl0::Native => Gate::Direct,
+            Cpl0::Interpreted => Gate::Deprivileged,
+        }
+    }
+}
+
+/// Has a scratch machine execute an instruction at CPL0 that every processor has and KVM's
+/// emulator has not: no clock decides, so no load can.
+fn probe(kvm: &Kvm) -> Result<Cpl0> {
+    const CODE: u64 = 0x1000;
+    const PROGRAM: [u8; 6] = [
+        0xd9, 0xf0, // f2xm1
+        0xe6, 0x80, // out %al, $0x80
+        0xeb, 0xfe, // jmp .
+    ];
+    let ram = Ram::from_ranges(&[(GuestAddress(0), 0x2000)]).context("scratch RAM")?;
+    ram.write_slice(&PROGRAM, GuestAddress(CODE))
         .context("scratch code")?;
     let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
     let region = kvm_userspace_memory_region {
@@ -70,46 +76,101 @@ fn nop_time(kvm: &Kvm) -> Result<Duration> {
     // SAFETY: the region is the mapping of `ram`, which is dropped after `vm`: locals are
     // dropped in reverse order.
     unsafe { vm.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")?;
-    let fd = vm.create_vcpu(0).context("KVM_CREATE_VCPU")?;
-    let setup = Vcpu::new(fd);
+    let setup = Vcpu::new(vm.create_vcpu(0).context("KVM_CREATE_VCPU")?);
     setup.enter_pvh(Entry {
         rip: CODE,
         start_info: 0,
     })?;
     let mut fd = setup.into_inner();
-    let mut step = || -> Result<Duration> {
-        let start = Instant::now();
-        loop {
-            match fd.run() {
-                Ok(VcpuExit::IoOut(..)) => return Ok(start.elapsed()),
-                Ok(VcpuExit::Intr) => {}
-                Ok(exit) => bail!("measuring CPL0: {}", super::exits::name(&exit)),
-                Err(error) if error.errno() == libc::EINTR => {}
-                Err(error) => return Err(error).context("measuring CPL0: KVM_RUN"),
-            }
+    loop {
+        match fd.run() {
+            Ok(VcpuExit::IoOut(..)) => return Ok(Cpl0::Native),
+            Ok(VcpuExit::InternalError) => return Ok(Cpl0::Interpreted),
+            Ok(VcpuExit::Intr) => {}
+            Ok(exit) => bail!(
+                "KVM cannot run an instruction at CPL0: {}",
+                super::exits::name(&exit)
+            ),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(error) => return Err(error).context("asking what runs CPL0: KVM_RUN"),
         }
-    };
-    // Each at its best before they are compared: an empty step that another program of the
-    // host interrupted would make the instructions look free.
-    let (mut empty, mut full) = (Duration::MAX, Duration::MAX);
-    for _ in 0..ROUNDS {
-        step()?;
-        empty = empty.min(step()?);
-        full = full.min(step()?);
     }
-    Ok(full.saturating_sub(empty) / NOPS as u32)
+}
+
+/// What the guest kernel needs of a processor: a name, and the CPUID leaf, register (0 EAX to 3
+/// EDX) and bit that tell of it.
+const NEEDED: [(&str, u32, usize, u32); 4] = [
+    ("XSAVE", 1, 2, 26),
+    ("FSGSBASE", 7, 1, 0),
+    ("NX", 0x8000_0001, 3, 20),
+    ("64-bit mode", 0x8000_0001, 3, 29),
+];
+
+/// Refuses a processor that lacks what the guest kernel needs. What interprets CPL0 has a table
+/// of its own and the programs the whole processor, so there the processor is asked.
+pub fn check(cpl0: Cpl0, supported: &CpuId) -> Result<()> {
+    for (name, function, register, bit) in NEEDED {
+        let leaf = supported
+            .as_slice()
+            .iter()
+            .find(|leaf| (leaf.function, leaf.index) == (function, 0));
+        let words = match cpl0 {
+            Cpl0::Native => leaf.map_or([0; 4], |l| [l.eax, l.ebx, l.ecx, l.edx]),
+            Cpl0::Interpreted => {
+                let own = std::arch::x86_64::__cpuid_count(function, 0);
+                [own.eax, own.ebx, own.ecx, own.edx]
+            }
+        };
+        if words[register] >> bit & 1 == 0 {
+            bail!("this host's virtual processors lack {name}, which the guest's kernel needs");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvm_bindings::kvm_cpuid_entry2;
 
     #[test]
-    fn the_measurement_is_quick_and_agrees_with_itself() {
+    fn the_host_answers_the_same_however_busy_it_is() {
         let kvm = Kvm::new().expect("this test needs /dev/kvm, readable and writable");
-        let start = Instant::now();
-        let first = measure(&kvm).unwrap();
-        eprintln!("gate {first:?}, measured in {:?}", start.elapsed());
-        assert_eq!(measure(&kvm).unwrap().0, first.0);
+        let busy: Vec<_> = (0..8)
+            .map(|_| std::thread::spawn(|| (0..200_000_000u64).fold(0, |a, b| a ^ b)))
+            .collect();
+        let answers: Vec<_> = (0..20).map(|_| probe(&kvm).unwrap()).collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+        for thread in busy {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_processor_that_lacks_something_is_refused_by_name() {
+        let leaf = |function, ebx, ecx, edx| kvm_cpuid_entry2 {
+            function,
+            ebx,
+            ecx,
+            edx,
+            ..Default::default()
+        };
+        let whole = [
+            leaf(1, 0, 1 << 26, 0),
+            leaf(7, 1, 0, 0),
+            leaf(0x8000_0001, 0, 0, 1 << 20 | 1 << 29),
+        ];
+        let table = |leaves: &[_]| CpuId::from_entries(leaves).unwrap();
+        check(Cpl0::Native, &table(&whole)).unwrap();
+        let refused = |without: usize| {
+            let mut leaves = whole;
+            leaves[without] = leaf(leaves[without].function, 0, 0, 0);
+            check(Cpl0::Native, &table(&leaves))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refused(0).contains("XSAVE"));
+        assert!(refused(1).contains("FSGSBASE"));
+        assert!(refused(2).contains("NX"));
     }
 }

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_cpuid_entry2,
-    kvm_userspace_memory_region,
+    kvm_userspace_memory_region, kvm_xcrs,
 };
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::memory::GuestRam;
-use gate::Gate;
+use gate::{Cpl0, Gate};
 use vcpu::Vcpu;
 
 /// Three pages KVM wants for itself on some processors, in the hole below 4 GiB.
@@ -33,6 +33,7 @@ const RAM_SLOT: u32 = 0;
 pub struct Vm {
     fd: Arc<VmFd>,
     cpuid: CpuId,
+    cpl0: Cpl0,
     ram_size: u64,
     page: Option<forget::Page>,
 }
@@ -61,9 +62,12 @@ impl Vm {
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("KVM_GET_SUPPORTED_CPUID")?;
+        let cpl0 = Cpl0::of_host(kvm)?;
+        gate::check(cpl0, &cpuid)?;
         let mut vm = Vm {
             fd: Arc::new(fd),
             cpuid,
+            cpl0,
             ram_size: ram.size,
             page: None,
         };
@@ -97,13 +101,40 @@ impl Vm {
         Ok(event)
     }
 
-    /// The vCPU, with the CPUID table that tells the guest its gate.
-    pub fn vcpu(&self, gate: Gate) -> Result<Vcpu> {
+    /// The vCPU, with the CPUID table that tells the guest its gate. `common`: programs get only
+    /// the state that nearly every processor has ([`COMMON`]), so that runs are the same elsewhere.
+    pub fn vcpu(&self, gate: Gate, common: bool) -> Result<Vcpu> {
         let fd = self.fd.create_vcpu(0).context("KVM_CREATE_VCPU")?;
-        fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate)?)
+        fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate, self.cpl0)?)
             .context("KVM_SET_CPUID2")?;
+        if self.cpl0 == Cpl0::Native {
+            let states = self.user_states() & if common { COMMON } else { u64::MAX };
+            set_xcr0(&fd, states)?;
+        }
         Ok(Vcpu::new(fd))
     }
+
+    /// Components of XCR0 that KVM offers its guests (CPUID leaf 0xd).
+    fn user_states(&self) -> u64 {
+        let leaves = self.cpuid.as_slice();
+        let leaf = leaves.iter().find(|l| (l.function, l.index) == (0xd, 0));
+        leaf.map_or(0, |l| u64::from(l.eax) | u64::from(l.edx) << 32)
+    }
+}
+
+/// x87, SSE and AVX.
+const COMMON: u64 = 7;
+
+/// Sets XCR0 before the first instruction. The kernel's XSETBV would do, but not every host that
+/// is emulated itself tells KVM of it: QEMU's SVM does not intercept it (7.2), and KVM would go
+/// on with the value it knows.
+fn set_xcr0(fd: &VcpuFd, value: u64) -> Result<()> {
+    let mut xcrs = kvm_xcrs {
+        nr_xcrs: 1,
+        ..Default::default()
+    };
+    xcrs.xcrs[0].value = value;
+    fd.set_xcrs(&xcrs).context("KVM_SET_XCRS")
 }
 
 /// An interrupt input that is pulsed at once, in the caller's thread. An eventfd's interrupt
@@ -124,11 +155,8 @@ impl Line {
     }
 }
 
-/// CPUID leaf 1, ECX: XSAVE.
-const XSAVE: u32 = 1 << 26;
-
 /// The supported CPUID with our leaf in it.
-fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
+fn cpuid_with_gate(supported: &CpuId, gate: Gate, cpl0: Cpl0) -> Result<CpuId> {
     let mut entries: Vec<kvm_cpuid_entry2> = supported
         .as_slice()
         .iter()
@@ -143,11 +171,6 @@ fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
             ..Default::default()
         }),
     }
-    // Where KVM's own table lacks XSAVE, its emulator runs CPL0 and lacks it as well, whatever
-    // the vCPU's CPUID will show.
-    let xsave = entries
-        .iter()
-        .any(|e| e.function == 1 && e.ecx & XSAVE != 0);
     entries.push(kvm_cpuid_entry2 {
         function: abi::lab::GATE_CPUID_LEAF,
         eax: if gate == Gate::Deprivileged {
@@ -155,7 +178,10 @@ fn cpuid_with_gate(supported: &CpuId, gate: Gate) -> Result<CpuId> {
         } else {
             0
         },
-        ebx: if xsave { 0 } else { abi::lab::GATE_INTERPRETED },
+        ebx: match cpl0 {
+            Cpl0::Native => 0,
+            Cpl0::Interpreted => abi::lab::GATE_INTERPRETED,
+        },
         ..Default::default()
     });
     CpuId::from_entries(&entries).context("CPUID table")

@@ -26,7 +26,7 @@ use crate::inspect::table;
 use crate::kvm::Vm;
 use crate::kvm::exits::Counts;
 use crate::kvm::forget::Forgotten;
-use crate::kvm::gate::{self, Gate};
+use crate::kvm::gate::{Cpl0, Gate};
 use crate::kvm::state::{Irqchips, VcpuState, saved_msrs};
 use crate::kvm::vcpu::Death;
 use crate::log::Log;
@@ -209,7 +209,7 @@ impl Machine {
         let kvm = Kvm::new().context("opening /dev/kvm")?;
         let gate = match setup.gate {
             Some(gate) => gate,
-            None => gate::measure(&kvm)?.0,
+            None => Cpl0::of_host(&kvm)?.gate(),
         };
         let ram = GuestRam::with_slot(setup.memory)?;
         let vm = Vm::new(&kvm, &ram)?;

@@ -169,7 +169,7 @@ const TERMINAL: [u64; 9] = [
     0x402c_542d,
 ];
 /// Its settings and size, asked only: for progress bars.
-const TERMINAL_ASKED: [u64; 3] = [0x5401, 0x5413, 0x802c_542a];
+const TERMINAL_ASKED: [u64; 3] = [libc::TCGETS, libc::TIOCGWINSZ, libc::TCGETS2];
 
 fn rule(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value)?;

@@ -13,7 +13,7 @@ use console::port::{DMA_PAGES, VirtioPort};
 use console::server::Server;
 use console::world::World;
 use rt::fsserver::Desk;
-use rt::{copy, ipc, kernel, outbox};
+use rt::{copy, gate, ipc, kernel, outbox};
 use virtio::window::{self, is_interrupt};
 use virtio::{DeviceType, dma};
 
@@ -133,6 +133,9 @@ fn main() -> ! {
         let Ok(received) = ipc::receive() else {
             continue;
         };
+        if !gate::admits(&received) {
+            continue;
+        }
         match received.class {
             Class::Post if proto::base(received.message.kind) == fs::BASE => {
                 desk.answer(&mut server.devpts(world), &received);

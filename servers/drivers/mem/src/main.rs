@@ -11,7 +11,7 @@ use alloc::vec;
 use mem::device::{Grants, answer};
 use mem::random::Random;
 use rt::mishap::Mishap;
-use rt::{copy, ipc, kernel, outbox};
+use rt::{copy, gate, ipc, kernel, outbox};
 
 rt::entry!(main);
 
@@ -63,6 +63,9 @@ fn main() -> ! {
         let Ok(received) = ipc::receive() else {
             continue;
         };
+        if !gate::admits(&received) {
+            continue;
+        }
         let source = received.source;
         match received.class {
             Class::Post => {

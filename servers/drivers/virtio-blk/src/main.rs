@@ -123,6 +123,9 @@ fn main() -> ! {
         let Ok(received) = next(answered.take(), &mut host.waiting) else {
             continue;
         };
+        if !rt::gate::admits(&received) {
+            continue;
+        }
         let (source, message) = (received.source, &received.message);
         match received.class {
             Class::Call => {
@@ -133,7 +136,7 @@ fn main() -> ! {
                 };
                 answered = Some((source, reply));
             }
-            Class::Post if source == Endpoint::VFS => {
+            Class::Post => {
                 if let Some(done) = special::answer(&mut disk, &mut host, source, message) {
                     rt::outbox::post(source, done);
                 }

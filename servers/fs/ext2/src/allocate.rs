@@ -204,7 +204,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
     /// Frees an inode without names: its data, attributes and number.
     pub(crate) fn free_inode(&mut self, ino: u32) -> Result<()> {
         let mut inode = self.raw_inode(ino)?;
-        self.pages.forget(ino, 0);
+        self.pages.forget(ino, 0, u32::MAX);
         if inode.is_mapped(self.sb.block_size) {
             self.free_blocks_from(&mut inode, 0)?;
         }

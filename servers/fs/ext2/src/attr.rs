@@ -61,6 +61,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         if mask.contains(SetMask::MODE) {
             inode.mode = inode.mode & TYPE | set.mode as u16 & !TYPE;
         }
+        inode.mode = mask.kill(inode.mode.into()) as u16;
         if mask.contains(SetMask::UID) {
             inode.uid = set.uid;
         }

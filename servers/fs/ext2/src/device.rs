@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::{Errno, PAGE, Result};
 
@@ -110,8 +111,8 @@ pub trait PageStore {
     fn supply(&mut self, _slot: usize, _count: usize) -> Result<()> {
         Ok(())
     }
-    /// The other cache drops the pages of `ino` from byte `offset` on.
-    fn forget(&mut self, _ino: u32, _offset: u64) {}
+    /// The other cache drops the pages of `ino` in these bytes; to `u64::MAX` where the file ends.
+    fn forget(&mut self, _ino: u32, _bytes: Range<u64>) {}
 }
 
 /// Pages on the heap, not shared.
@@ -176,7 +177,7 @@ impl MemoryDisk {
         self.bytes
     }
 
-    fn range(&self, sector: u64, len: usize) -> Result<core::ops::Range<usize>> {
+    fn range(&self, sector: u64, len: usize) -> Result<Range<usize>> {
         let start = sector
             .checked_mul(SECTOR as u64)
             .and_then(|s| usize::try_from(s).ok())

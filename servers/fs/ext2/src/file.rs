@@ -41,7 +41,7 @@ pub enum Piece {
 }
 
 impl<D: BlockDevice, P: PageStore> Volume<D, P> {
-    fn regular(&mut self, ino: u32) -> Result<Inode> {
+    pub(crate) fn regular(&mut self, ino: u32) -> Result<Inode> {
         let inode = self.inode(ino)?;
         match inode.kind() {
             REGULAR => Ok(inode),
@@ -265,7 +265,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         Ok(len)
     }
 
-    fn set_size(&mut self, inode: &mut Inode, size: u64) {
+    pub(crate) fn set_size(&mut self, inode: &mut Inode, size: u64) {
         inode.size = size;
         if size > i32::MAX as u64 {
             self.sb.ro_compat |= RO_LARGE_FILE;
@@ -274,7 +274,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
 
     /// Zeroes the file's last block from the end of the file on, in the cache and to be
     /// written, and the rest of its page.
-    fn zero_tail(&mut self, ino: u32, inode: &Inode) -> Result<()> {
+    pub(crate) fn zero_tail(&mut self, ino: u32, inode: &Inode) -> Result<()> {
         let size = self.sb.block_size;
         let keep = (inode.size % PAGE as u64) as usize;
         if keep == 0 {
@@ -283,7 +283,8 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let index = u32::try_from(inode.size / PAGE as u64).map_err(|_| Errno::EFBIG)?;
         self.pages.unpin();
         let mapped = self.map(inode, inode.size / size as u64)? != 0;
-        if !mapped && !self.pages.has(ino, index) {
+        // The other cache may have what was written to a hole through a mapping.
+        if !mapped && !self.pages.has(ino, index) && !self.pages.is_lent(ino) {
             return Ok(());
         }
         self.load(ino, inode, index, 1, 0, Some(index))?;
@@ -315,16 +316,12 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             {
                 let first = keep - index as u64 * self.subs() as u64;
                 let subs = self.subs();
-                let s = &mut self.pages.slots[slot];
                 for sub in first as usize..subs {
-                    s.blocks[sub] = 0;
-                    s.dirty &= !(1 << sub);
-                }
-                if s.dirty == 0 {
-                    self.pages.dirty.remove(&(ino, index));
+                    self.pages.unmap(slot, sub);
                 }
             }
-            self.pages.forget(ino, new.div_ceil(PAGE as u64) as u32);
+            let first = new.div_ceil(PAGE as u64) as u32;
+            self.pages.forget(ino, first, u32::MAX);
             self.free_blocks_from(inode, keep)?;
         } else if new > inode.size {
             self.zero_tail(ino, inode)?;

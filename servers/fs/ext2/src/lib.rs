@@ -40,6 +40,7 @@ mod device;
 mod dir;
 mod disk;
 mod file;
+mod holes;
 mod inode;
 mod layout;
 mod load;

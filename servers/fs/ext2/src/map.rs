@@ -154,27 +154,59 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         Ok(self.sb.group_start(self.group_of_inode(ino)))
     }
 
+    /// Whether block `block` of a file is mapped, and with a hole for how many blocks from it on,
+    /// at least, there is none.
+    pub(crate) fn hole(&mut self, inode: &Inode, block: u64) -> Result<Option<u64>> {
+        let path = self.path(block)?;
+        let mut at = inode.block[path.index[0]];
+        for level in 0..=path.depth {
+            if at == 0 {
+                // All that this pointer could lead to; of that what lies before is over.
+                let fan = self.fan();
+                let before = path.index[level + 1..=path.depth].iter();
+                let before = before.fold(0, |sum, &index| sum * fan + index as u64);
+                return Ok(Some(fan.pow((path.depth - level) as u32) - before));
+            }
+            if !self.is_data_block(at) {
+                return Err(self.damage());
+            }
+            if level < path.depth {
+                at = le32(self.meta(at)?, path.index[level + 1] * 4);
+            }
+        }
+        Ok(None)
+    }
+
     /// Frees all blocks of a file from block `keep` on. The caller stores the inode.
     pub(crate) fn free_blocks_from(&mut self, inode: &mut Inode, keep: u64) -> Result<()> {
+        self.free_blocks(inode, keep, u64::MAX)
+    }
+
+    /// Frees the blocks of a file from block `from` to before block `to`, and those that mapped
+    /// nothing else. The caller stores the inode.
+    pub(crate) fn free_blocks(&mut self, inode: &mut Inode, from: u64, to: u64) -> Result<()> {
         let n = self.fan();
         self.last_allocation = (0, 0, 0);
         for i in 0..DIRECT {
-            if i as u64 >= keep && inode.block[i] != 0 {
+            if (from..to).contains(&(i as u64)) && inode.block[i] != 0 {
                 let block = core::mem::take(&mut inode.block[i]);
-                self.free_tree(inode, block, 0, 0)?;
+                self.free_tree(inode, block, 0, 0, 1)?;
             }
         }
         let mut first = DIRECT as u64;
         let mut span = n;
         for depth in 1..=3 {
             let i = DIRECT + depth - 1;
-            let skip = keep.saturating_sub(first);
-            if inode.block[i] != 0 && skip < span {
+            let skip = from.saturating_sub(first);
+            let stop = to.saturating_sub(first).min(span);
+            if inode.block[i] != 0 && skip < stop {
                 let block = inode.block[i];
-                if skip == 0 {
+                if skip == 0 && stop == span {
                     inode.block[i] = 0;
                 }
-                self.free_tree(inode, block, depth, skip)?;
+                if self.free_tree(inode, block, depth, skip, stop)? {
+                    inode.block[i] = 0;
+                }
             }
             first += span;
             span *= n;
@@ -182,15 +214,22 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         Ok(())
     }
 
-    /// Frees what a pointer of `depth` leads to but its first `skip` blocks, and with `skip`
-    /// 0 the pointer's own block. A block is marked free before its pointers are followed,
-    /// so a map that contains itself ends.
-    fn free_tree(&mut self, inode: &mut Inode, block: u32, depth: usize, skip: u64) -> Result<()> {
+    /// Frees what a pointer of `depth` leads to from its block `skip` to before its block `stop`,
+    /// and the pointer's own block when nothing else is left; whether that is gone. A block that goes
+    /// whole is marked free before its pointers are followed, so a map that contains itself ends.
+    fn free_tree(
+        &mut self,
+        inode: &mut Inode,
+        block: u32,
+        depth: usize,
+        skip: u64,
+        stop: u64,
+    ) -> Result<bool> {
         let mut entries = Vec::new();
         if depth > 0 {
             if !self.is_data_block(block) {
                 self.damage();
-                return Ok(());
+                return Ok(skip == 0);
             }
             match self.meta(block) {
                 Ok(data) => entries.extend(data.chunks_exact(4).map(|c| le32(c, 0))),
@@ -200,29 +239,46 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
                 }
             }
         }
-        if skip == 0 {
-            if !self.free_block(block)? {
-                return Ok(());
-            }
-            inode.sectors = inode
-                .sectors
-                .saturating_sub((self.sb.block_size / 512) as u32);
+        let whole = skip == 0 && stop >= self.fan().pow(depth as u32);
+        if whole && !self.free_own(inode, block)? {
+            return Ok(true);
         }
         if depth == 0 {
-            return Ok(());
+            return Ok(true);
         }
         let span = self.fan().pow(depth as u32 - 1);
+        let mut left = false;
         for (i, &entry) in entries.iter().enumerate() {
             let start = i as u64 * span;
-            if entry == 0 || start + span <= skip {
+            if entry == 0 || start + span <= skip || start >= stop {
+                left |= entry != 0;
                 continue;
             }
             let inner = skip.saturating_sub(start);
-            if inner == 0 && skip != 0 {
+            let end = (stop - start).min(span);
+            if inner == 0 && end == span && !whole {
                 put32(self.meta_mut(block)?, i * 4, 0);
             }
-            self.free_tree(inode, entry, depth - 1, inner)?;
+            if !self.free_tree(inode, entry, depth - 1, inner, end)? {
+                left = true;
+            } else if !whole {
+                put32(self.meta_mut(block)?, i * 4, 0);
+            }
         }
-        Ok(())
+        if whole || left || entries.is_empty() {
+            return Ok(whole);
+        }
+        self.free_own(inode, block)?;
+        Ok(true)
+    }
+
+    /// Frees one block of a file; whether it was in use.
+    fn free_own(&mut self, inode: &mut Inode, block: u32) -> Result<bool> {
+        if !self.free_block(block)? {
+            return Ok(false);
+        }
+        let less = (self.sb.block_size / 512) as u32;
+        inode.sectors = inode.sectors.saturating_sub(less);
+        Ok(true)
     }
 }

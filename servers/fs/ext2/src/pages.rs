@@ -243,19 +243,24 @@ impl<P: PageStore> Pages<P> {
         }
     }
 
-    /// Drops the file's pages from page `first` on, here and in the other cache.
-    pub(crate) fn forget(&mut self, ino: u32, first: u32) {
+    /// Drops the file's pages from page `first` to before page `last`, here and in the other cache;
+    /// with `u32::MAX` all from `first` on, for that is where the file ends.
+    pub(crate) fn forget(&mut self, ino: u32, first: u32, last: u32) {
         let slots: Vec<usize> = self
             .index
-            .range((ino, first)..=(ino, u32::MAX))
+            .range((ino, first)..(ino, last))
             .map(|(_, &slot)| slot)
             .collect();
         for slot in slots {
             self.discard(slot);
         }
         if self.shared.contains(&ino) {
-            self.store.forget(ino, first as u64 * PAGE as u64);
-            if first == 0 {
+            let end = match last {
+                u32::MAX => u64::MAX,
+                last => last as u64 * PAGE as u64,
+            };
+            self.store.forget(ino, first as u64 * PAGE as u64..end);
+            if first == 0 && last == u32::MAX {
                 self.shared.remove(&ino);
                 self.lent.remove(&ino);
             }
@@ -316,6 +321,16 @@ impl<P: PageStore> Pages<P> {
         debug_assert_ne!(s.blocks[sub], 0);
         s.dirty |= 1 << sub;
         self.dirty.insert((s.ino, s.index));
+    }
+
+    /// Block `sub` of the page has no block on the disk any more.
+    pub(crate) fn unmap(&mut self, slot: usize, sub: usize) {
+        let s = &mut self.slots[slot];
+        s.blocks[sub] = 0;
+        s.dirty &= !(1 << sub);
+        if s.dirty == 0 {
+            self.dirty.remove(&(s.ino, s.index));
+        }
     }
 
     /// The bytes of a slot.

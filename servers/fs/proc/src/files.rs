@@ -1,9 +1,10 @@
 //! The file system: names, attributes and reads.
 
+use crate::modes::{S_IFDIR, S_IFLNK, S_IFMT, descriptor_mode, global_mode, item_mode};
 use crate::process::Strings;
 use crate::snapshots::Snapshots;
 use crate::source::{PathKind, Source};
-use crate::tree::{GLOBAL, Global, Inode, Item, OfProcess, PROCESS, ROOT, decimal};
+use crate::tree::{GLOBAL, Global, IMAGE_BITS, Inode, Item, OfProcess, PROCESS, ROOT, decimal};
 use crate::{global, process};
 use abi::fs::{Attributes, NAME_MAX, SetAttributes, SetMask, Statistics};
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
@@ -14,14 +15,6 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result, UserBuffer, Written};
 
-const S_IFDIR: u32 = 0o040000;
-const S_IFREG: u32 = 0o100000;
-const S_IFLNK: u32 = 0o120000;
-const S_IFMT: u32 = 0o170000;
-const O_ACCMODE: u64 = 3;
-const O_WRONLY: u64 = 1;
-const O_RDWR: u64 = 2;
-const O_PATH: u64 = 0o10000000;
 /// Directory positions of processes in the root: this plus the process id.
 const FIRST_PROCESS: u64 = 1 << 20;
 /// Linux's PROC_SUPER_MAGIC.
@@ -78,6 +71,9 @@ impl<S: Source> Proc<S> {
                 let (uid, gid) = match of.item {
                     // Whoever the process is: to break a program is root's business.
                     Item::ExecFault => (0, 0),
+                    Item::Directory | Item::Tasks => figures.ids,
+                    // What nobody may look at but root is root's.
+                    _ if self.source.credentials(of.pid).is_ok_and(|c| !c.dumpable) => (0, 0),
                     _ => figures.ids,
                 };
                 (mode, uid, gid)
@@ -123,7 +119,7 @@ impl<S: Source> Proc<S> {
             Inode::Process(of) => match of.item {
                 Item::Directory => entries(of)
                     .find(|entry| entry.0.as_bytes() == name)
-                    .map(|entry| Inode::Process(of.with(entry.1))),
+                    .map(|entry| Inode::Process(self.entry_of(of, entry.1))),
                 Item::Descriptors => number.map(|fd| {
                     Inode::Process(OfProcess {
                         fd,
@@ -144,6 +140,31 @@ impl<S: Source> Proc<S> {
             },
         };
         found.ok_or(Errno::ENOENT)
+    }
+
+    /// An entry of a process's directory.
+    fn entry_of(&self, of: OfProcess, item: Item) -> OfProcess {
+        let image = match item.is_of_image() {
+            true => self.source.credentials(of.pid).map_or(0, |c| c.image),
+            false => 0,
+        };
+        let image = image & ((1 << IMAGE_BITS) - 1);
+        OfProcess {
+            image,
+            ..of.with(item)
+        }
+    }
+
+    /// The number of the image that a file shows; `None` when it is gone.
+    fn image_of(&self, of: OfProcess) -> Option<u64> {
+        let image = self.source.credentials(of.pid).ok()?.image;
+        let mask = (1 << IMAGE_BITS) - 1;
+        (image != 0 && image & mask == of.image).then_some(image)
+    }
+
+    /// Whether a file shows memory that is there.
+    fn shows_memory(&self, of: OfProcess) -> bool {
+        of.item.is_of_image() && self.image_of(of).is_some()
     }
 
     /// The process of a thread.
@@ -179,15 +200,29 @@ impl<S: Source> Proc<S> {
             }
             Inode::Process(of) => of,
         };
+        if of.item.is_of_image() {
+            let before = self.image_of(of);
+            if before.is_none() {
+                return Ok(Vec::new());
+            }
+            let text = match of.item {
+                Item::Environ => process::strings(source, of.pid, Strings::Environment),
+                Item::Auxv => process::strings(source, of.pid, Strings::Auxiliary),
+                Item::Maps => process::maps(source, of.pid),
+                _ => Err(Errno::EINVAL),
+            };
+            // What was collected while the process got another program may be of that one.
+            return match self.image_of(of) == before {
+                true => text,
+                false => Ok(Vec::new()),
+            };
+        }
         match of.item {
             Item::Stat => process::stat(source, of.pid, who),
             Item::Status => process::status(source, of.pid, who),
             Item::Statm => process::statm(source, of.pid),
             Item::Comm => process::comm_text(source, of.pid),
             Item::Cmdline => process::strings(source, of.pid, Strings::Arguments),
-            Item::Environ => process::strings(source, of.pid, Strings::Environment),
-            Item::Auxv => process::strings(source, of.pid, Strings::Auxiliary),
-            Item::Maps => process::maps(source, of.pid),
             Item::Mounts => source.mounts(false),
             Item::MountInfo => source.mounts(true),
             Item::ExecFault => {
@@ -206,10 +241,14 @@ impl<S: Source> Proc<S> {
             Item::Directory | Item::Descriptors | Item::DescriptorInfos | Item::Tasks => {
                 Err(Errno::EISDIR)
             }
-            Item::Exe | Item::Cwd | Item::Root | Item::Descriptor | Item::Memory => {
-                Err(Errno::EINVAL)
-            }
+            _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// The text of the file with this number.
+    #[cfg(test)]
+    pub(crate) fn shown(&self, ino: u64, who: Endpoint) -> Result<Vec<u8>> {
+        self.text(self.inode(ino)?, who)
     }
 
     /// The text from its start, or the one that `who` is reading.
@@ -248,8 +287,9 @@ impl<S: Source> Proc<S> {
             Item::Descriptor => PathKind::Descriptor(of.fd as i32),
             _ => return Err(Errno::EINVAL),
         };
-        let who = self.source.process(of.pid).map_err(|_| Errno::ENOENT)?.who;
-        self.source.path(who, kind).map_err(|_| Errno::ENOENT)
+        let target = self.source.process(of.pid).map_err(|_| Errno::ENOENT)?.who;
+        self.source.may_look(of.pid, who)?;
+        self.source.path(target, kind).map_err(|_| Errno::ENOENT)
     }
 
     /// The entry of a directory at `position` or behind it: the position after it, its name
@@ -291,7 +331,8 @@ impl<S: Source> Proc<S> {
         match of.item {
             Item::Directory => {
                 let (name, item) = *entries(of).nth(usize::try_from(position).ok()?)?;
-                Some((position + 1, name.into(), Inode::Process(of.with(item))))
+                let inode = Inode::Process(self.entry_of(of, item));
+                Some((position + 1, name.into(), inode))
             }
             Item::Descriptors => descriptor(Item::Descriptor),
             Item::DescriptorInfos => descriptor(Item::DescriptorInfo),
@@ -334,16 +375,9 @@ fn thread(tid: u32) -> Inode {
     })
 }
 
-/// The permissions of /proc/PID/fd/N say how the file is open.
-fn descriptor_mode(flags: u64) -> u32 {
-    if flags & O_PATH != 0 {
-        return 0;
-    }
-    match flags & O_ACCMODE {
-        O_RDWR => 0o700,
-        O_WRONLY => 0o300,
-        _ => 0o500,
-    }
+/// What of descriptors only those see who may look at the process.
+fn shows_descriptors(item: Item) -> bool {
+    matches!(item, Item::DescriptorInfos | Item::DescriptorInfo)
 }
 
 /// Positions that "." and ".." take in every directory.
@@ -360,46 +394,6 @@ fn entries(of: OfProcess) -> impl Iterator<Item = &'static (&'static str, Item)>
     PROCESS
         .iter()
         .filter(move |entry| !(of.task && entry.1 == Item::Tasks))
-}
-
-fn global_mode(what: Global) -> u32 {
-    match what {
-        Global::Directory => S_IFDIR | 0o555,
-        Global::SelfLink | Global::ThreadSelf | Global::Link(_) => S_IFLNK | 0o777,
-        Global::DropCaches => S_IFREG | 0o200,
-        Global::ExecBackend
-        | Global::ExecTrace
-        | Global::Tunable(_)
-        | Global::MapMax
-        | Global::PtyMax => S_IFREG | 0o644,
-        _ => S_IFREG | 0o444,
-    }
-}
-
-fn item_mode(item: Item) -> u32 {
-    match item {
-        Item::Directory | Item::Tasks => S_IFDIR | 0o555,
-        Item::Descriptors | Item::DescriptorInfos => S_IFDIR | 0o500,
-        Item::Exe | Item::Cwd | Item::Root => S_IFLNK | 0o777,
-        Item::Descriptor => S_IFLNK | 0o700,
-        Item::Environ | Item::Auxv | Item::DescriptorInfo => S_IFREG | 0o400,
-        Item::ExecFault | Item::Memory => S_IFREG | 0o600,
-        Item::OomAdjust => S_IFREG | 0o644,
-        _ => S_IFREG | 0o444,
-    }
-}
-
-/// What is written to exec-fault: the step, and the number of an error if it is not to be
-/// ENOMEM.
-fn fault(text: &[u8]) -> Option<(u32, Errno)> {
-    let mut words = text.trim_ascii().split(|&b| b == b' ');
-    let step = decimal(words.next()?)?;
-    let errno = match words.next() {
-        Some(word) => i32::try_from(decimal(word)?).ok()?,
-        None => Errno::ENOMEM.0,
-    };
-    let valid = (1..=133).contains(&errno) && words.next().is_none();
-    valid.then_some((step, Errno(errno)))
 }
 
 /// DT_* of a mode.
@@ -424,6 +418,19 @@ impl<S: Source> FileSystem for Proc<S> {
         }
     }
 
+    fn may_open(&mut self, ino: u64, who: Endpoint) -> Result<()> {
+        match self.inode(ino)? {
+            Inode::Process(of) if self.shows_memory(of) || shows_descriptors(of.item) => {
+                match self.source.may_look(of.pid, who) {
+                    // Who is gone has nothing to hide.
+                    Err(Errno::ESRCH) => Ok(()),
+                    answer => answer,
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn put(&mut self, _: u64, _: u64) -> Result<()> {
         Ok(())
     }
@@ -439,8 +446,11 @@ impl<S: Source> FileSystem for Proc<S> {
             && of.item == Item::Memory
         {
             let source = &self.source;
+            let Some(image) = self.image_of(of) else {
+                return Ok(0);
+            };
             return by_pages(offset, to.room(), |_, at, piece| {
-                source.debug(of.pid, who, at, piece, false)?;
+                source.debug(of.pid, image, at, piece, false)?;
                 to.now(|to| to.data(piece))
             });
         }
@@ -467,10 +477,13 @@ impl<S: Source> FileSystem for Proc<S> {
             && of.item == Item::Memory
         {
             let position = offset.ok_or(Errno::EINVAL)?;
-            let bytes = by_pages(position, from.len(), |done, at, piece| {
-                from.copy_in(done, piece)?;
-                self.source.debug(of.pid, who, at, piece, true)
-            })?;
+            let write = |image| {
+                by_pages(position, from.len(), |done, at, piece| {
+                    from.copy_in(done, piece)?;
+                    self.source.debug(of.pid, image, at, piece, true)
+                })
+            };
+            let bytes = self.image_of(of).map_or(Ok(0), write)?;
             return Ok(Written {
                 bytes,
                 size: 0,
@@ -491,7 +504,7 @@ impl<S: Source> FileSystem for Proc<S> {
                 self.source.set_oom_adjust(of.pid, who, adjust)?;
             }
             Inode::Process(of) => {
-                let (step, errno) = fault(text).ok_or(Errno::EINVAL)?;
+                let (step, errno) = process::fault(text).ok_or(Errno::EINVAL)?;
                 let who = self.source.process(of.pid)?.who;
                 self.source.set_exec_fault(who, step, errno)?;
             }

@@ -55,7 +55,7 @@ pub fn text(
         Global::Counters => counters(source)?,
         Global::Frames => frames(source)?,
         // As Linux: not even root reads it.
-        Global::DropCaches => return Err(Errno::EACCES),
+        Global::DropCaches | Global::Crash => return Err(Errno::EACCES),
         Global::Work => work(source)?,
         Global::ExecBackend => format!("{}\n", source.exec_backend()?.name()),
         Global::Tunable(which) => format!("{}\n", source.tunable(which)?),
@@ -260,6 +260,7 @@ pub fn write(source: &impl Source, what: Global, text: &[u8]) -> Result<(), Errn
     let word = text.trim_ascii();
     match what {
         Global::DropCaches => drop_caches(source, word),
+        Global::Crash => source.crash(word),
         Global::ExecBackend => {
             let backend = ExecBackend::named(word).ok_or(Errno::EINVAL)?;
             source.set_exec_backend(backend)

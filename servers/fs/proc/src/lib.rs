@@ -15,6 +15,7 @@ extern crate std;
 pub mod cpu;
 pub mod files;
 pub mod global;
+mod modes;
 pub mod process;
 pub mod snapshots;
 pub mod source;

@@ -9,9 +9,10 @@ use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{PtyFigures, PtyLimits, SetPtyMax, Terminal, TerminalOf};
 use abi::proto::pm::{
-    DebugCopy, NameOf, NextPid, NextTid, OomFigures, OomScore, PidOf, PmCounters, PmFigures,
-    ProcessFigures, ProcessName, ProcessOf, SetOomAdjust,
+    Credentials, CredentialsOf, DebugCopy, MayLook, NameOf, NextPid, NextTid, OomFigures, OomScore,
+    PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf, SetOomAdjust,
 };
+use abi::proto::rs::Crash;
 use abi::proto::vfs::{
     DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MappedPath,
     MountTable, NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, SetTunable, Tunable,
@@ -33,7 +34,7 @@ use rt::clock::Clock;
 use rt::fsserver;
 use rt::grants::{self, Access};
 use rt::ipc::call;
-use rt::kernel;
+use rt::{kernel, outbox};
 
 rt::entry!(main);
 
@@ -102,6 +103,12 @@ impl Source for System {
     }
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno> {
         call(Endpoint::PM, PidOf { who }).map(|found| found.pid)
+    }
+    fn credentials(&self, pid: u32) -> Result<Credentials, Errno> {
+        call(Endpoint::PM, CredentialsOf { pid })
+    }
+    fn may_look(&self, pid: u32, who: Endpoint) -> Result<(), Errno> {
+        call(Endpoint::PM, MayLook { pid, who })
     }
     fn oom(&self, pid: u32) -> Result<OomFigures, Errno> {
         call(Endpoint::PM, OomScore { pid })
@@ -195,7 +202,7 @@ impl Source for System {
     fn debug(
         &self,
         pid: u32,
-        who: Endpoint,
+        image: u64,
         address: u64,
         buffer: &mut [u8],
         write: bool,
@@ -207,7 +214,7 @@ impl Source for System {
             Endpoint::PM,
             DebugCopy {
                 pid,
-                who,
+                image,
                 address,
                 grant: grant.id(),
                 len: len as u64,
@@ -244,6 +251,16 @@ impl Source for System {
     }
     fn set_map_max(&self, regions: u64) -> Result<(), Errno> {
         call(Endpoint::VM, SetMapMax { regions })
+    }
+    fn crash(&self, service: &[u8]) -> Result<(), Errno> {
+        let name = core::str::from_utf8(service).map_err(|_| Errno::EINVAL)?;
+        if name.is_empty() || name.len() > 16 {
+            return Err(Errno::EINVAL);
+        }
+        let (name, name2) = kernel::name_words(name);
+        let [name, name2] = [name, name2].map(u64::to_le_bytes);
+        outbox::post(Endpoint::RS, Crash { name, name2 });
+        Ok(())
     }
     fn exec_trace(&self) -> Result<Vec<u8>, Errno> {
         self.filled(TRACE_MAX, |grant, len| {

@@ -2,6 +2,7 @@
 
 use crate::global::TICK_NS;
 use crate::source::Source;
+use crate::tree::decimal;
 use abi::proto::pm::{ProcessFigures, ProcessName};
 use abi::proto::vm::{RegionInfo, SpaceFigures};
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
@@ -70,6 +71,15 @@ struct Layout {
 }
 
 impl Layout {
+    /// What a stranger sees: only whether there is a program.
+    fn hidden(program: bool) -> Layout {
+        let code = if program { (1, 1) } else { (0, 0) };
+        Layout {
+            code,
+            ..Layout::default()
+        }
+    }
+
     fn of(source: &impl Source, who: Endpoint) -> Layout {
         let mut layout = Layout::default();
         for r in regions(source, who) {
@@ -97,7 +107,13 @@ pub fn stat(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>,
     let (figures, name) = (source.process(pid)?, source.name(pid)?);
     let space = space(source, figures.who);
     let layout = Layout::of(source, figures.who);
-    let strings = source.strings(figures.who).ok();
+    // Where things lie is for those who may look at them.
+    let looks = source.may_look(pid, reader).is_ok();
+    let layout = match looks {
+        true => layout,
+        false => Layout::hidden(figures.who.is_process()),
+    };
+    let strings = source.strings(figures.who).ok().filter(|_| looks);
     let strings = strings.map_or([0; 4], |s| [s.arg_start, s.arg_end, s.env_start, s.env_end]);
     let (parent, group) = figures.parent_group;
     let session = figures.session_state.0;
@@ -141,7 +157,12 @@ pub fn stat(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>,
 /// /proc/PID/status.
 pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8>, Errno> {
     let (figures, name) = (source.process(pid)?, source.name(pid)?);
-    let (uid, gid) = figures.ids;
+    let who = source.credentials(pid)?;
+    let ([ruid, uid, suid], [rgid, gid, sgid]) = (
+        [who.users.0, who.users.1, who.saved.0],
+        [who.groups.0, who.groups.1, who.saved.1],
+    );
+    let (queued, queued_most) = who.queued;
     let (parent, group) = figures.parent_group;
     let session = figures.session_state.0;
     let tracer = name.tracer;
@@ -161,7 +182,7 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
     let _ = write!(
         rest,
         "\nUmask:\t0022\nState:\t{state}\nTgid:\t{group_id}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
-         TracerPid:\t{tracer}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n\
+         TracerPid:\t{tracer}\nUid:\t{ruid}\t{uid}\t{suid}\t{uid}\nGid:\t{rgid}\t{gid}\t{sgid}\t{gid}\n\
          FDSize:\t64\nGroups:\t \nNStgid:\t{pid}\nNSpid:\t{pid}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
     );
     if figures.who.is_process() {
@@ -188,10 +209,10 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
         }
     }
     // With user id 0 a process may do everything.
-    let capable: u64 = if uid == 0 { 0x1ff_ffff_ffff } else { 0 };
+    let capable = if uid == 0 { abi::capability::ALL } else { 0 };
     let _ = write!(
         rest,
-        "Threads:\t{}\nSigQ:\t0/1024\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\n\
+        "Threads:\t{}\nSigQ:\t{queued}/{queued_most}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\n\
          SigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{capable:016x}\n\
          CapEff:\t{capable:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t0\nSeccomp:\t0\n\
          Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
@@ -332,4 +353,17 @@ pub fn descriptor_info(source: &impl Source, pid: u32, fd: i32) -> Result<Vec<u8
         found.position, found.flags
     );
     Ok(text.into_bytes())
+}
+
+/// What is written to exec-fault: the step, and the number of an error if it is not to be
+/// ENOMEM.
+pub fn fault(text: &[u8]) -> Option<(u32, Errno)> {
+    let mut words = text.trim_ascii().split(|&b| b == b' ');
+    let step = decimal(words.next()?)?;
+    let errno = match words.next() {
+        Some(word) => i32::try_from(decimal(word)?).ok()?,
+        None => Errno::ENOMEM.0,
+    };
+    let valid = (1..=133).contains(&errno) && words.next().is_none();
+    valid.then_some((step, Errno(errno)))
 }

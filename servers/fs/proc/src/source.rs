@@ -3,7 +3,7 @@
 use abi::exec::ExecBackend;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{PtyFigures, Terminal};
-use abi::proto::pm::{OomFigures, PmFigures, ProcessFigures, ProcessName};
+use abi::proto::pm::{Credentials, OomFigures, PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
@@ -35,6 +35,10 @@ pub trait Source {
     fn next_tid(&self, pid: u32, from: u32) -> Result<u32, Errno>;
     /// PM: the process id of an endpoint.
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno>;
+    /// PM: who a process is.
+    fn credentials(&self, pid: u32) -> Result<Credentials, Errno>;
+    /// PM: whether `who` may look at a process (ptrace's rule). `EACCES`.
+    fn may_look(&self, pid: u32, who: Endpoint) -> Result<(), Errno>;
     /// PM: how a process is seen when memory is used up.
     fn oom(&self, pid: u32) -> Result<OomFigures, Errno>;
     /// PM: adjusts that for `who`. `EACCES`, `EINVAL`.
@@ -71,12 +75,12 @@ pub trait Source {
     fn vfs(&self) -> Result<VfsFigures, Errno>;
     /// Memory of a process; `EFAULT` when it is not present.
     fn memory(&self, who: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno>;
-    /// PM: reads or writes memory of process `pid` for `who`, who must be allowed to: absent pages
-    /// are repaired, and protection is no hindrance. `EPERM`, `EIO`.
+    /// PM: reads or writes memory of an image of process `pid`: absent pages are repaired, and
+    /// protection is no hindrance. `EIO`; `ESRCH` when that image is gone.
     fn debug(
         &self,
         pid: u32,
-        who: Endpoint,
+        image: u64,
         address: u64,
         buffer: &mut [u8],
         write: bool,
@@ -101,6 +105,8 @@ pub trait Source {
     fn map_max(&self) -> Result<u64, Errno>;
     /// Sets it.
     fn set_map_max(&self, regions: u64) -> Result<(), Errno>;
+    /// RS: has the service of this name die. `EINVAL` for what is no name.
+    fn crash(&self, service: &[u8]) -> Result<(), Errno>;
     /// VFS: the stages of the last traced exec.
     fn exec_trace(&self) -> Result<Vec<u8>, Errno>;
     /// Switches the trace on or off.

@@ -6,11 +6,12 @@ use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{PtyFigures, Terminal};
-use abi::proto::pm::{OomFigures, PmFigures, ProcessFigures, ProcessName};
+use abi::proto::pm::{Credentials, OomFigures, PmFigures, ProcessFigures, ProcessName};
 use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
 use rt::fsserver::{Dirents, FileSystem};
+use std::cell::Cell;
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -19,6 +20,14 @@ use std::vec::Vec;
 struct Two;
 
 const SHELL: Endpoint = Endpoint::new(20, 1);
+/// Somebody who may not look at the shell.
+const STRANGER: Endpoint = Endpoint::new(22, 1);
+
+std::thread_local! {
+    /// Which image the shell has.
+    static IMAGE: Cell<u64> = const { Cell::new(7) };
+    static DUMPABLE: Cell<bool> = const { Cell::new(true) };
+}
 
 impl Source for Two {
     fn process(&self, pid: u32) -> Result<ProcessFigures, Errno> {
@@ -64,6 +73,24 @@ impl Source for Two {
             Ok(2)
         } else {
             Err(Errno::ESRCH)
+        }
+    }
+    fn credentials(&self, pid: u32) -> Result<Credentials, Errno> {
+        self.process(pid)?;
+        Ok(Credentials {
+            users: (1000, 1000),
+            groups: (100, 100),
+            saved: (1000, 100),
+            image: if pid == 2 { IMAGE.get() } else { 0 },
+            queued: (3, 1024),
+            dumpable: DUMPABLE.get(),
+        })
+    }
+    fn may_look(&self, _: u32, who: Endpoint) -> Result<(), Errno> {
+        if who == STRANGER {
+            Err(Errno::EACCES)
+        } else {
+            Ok(())
         }
     }
     fn pm(&self) -> Result<PmFigures, Errno> {
@@ -191,11 +218,14 @@ impl Source for Two {
     fn debug(
         &self,
         pid: u32,
-        _: Endpoint,
+        image: u64,
         address: u64,
         buffer: &mut [u8],
         _: bool,
     ) -> Result<(), Errno> {
+        if image != self.credentials(pid)?.image {
+            return Err(Errno::ESRCH);
+        }
         self.memory(self.process(pid)?.who, address, buffer)
     }
     fn kernel(&self) -> Result<Counters, Errno> {
@@ -252,6 +282,12 @@ impl Source for Two {
     }
     fn set_map_max(&self, _: u64) -> Result<(), Errno> {
         Ok(())
+    }
+    fn crash(&self, service: &[u8]) -> Result<(), Errno> {
+        match service {
+            b"vm" => Err(Errno::EBUSY),
+            _ => Ok(()),
+        }
     }
     fn exec_trace(&self) -> Result<Vec<u8>, Errno> {
         Ok(b"lookup 5 vm=2 vfs=3 idle=0\n".to_vec())
@@ -360,6 +396,7 @@ fn inode_numbers_come_apart_again() {
             item: Item::Tasks,
             task,
             fd: 1023,
+            image: 0,
         };
         let inode = Inode::Process(of);
         assert_eq!(Inode::from_number(inode.number()), Some(inode));
@@ -604,4 +641,75 @@ fn exec_is_controlled_by_files() {
     assert_eq!(write(trace, b"0"), Err(Errno::EBUSY));
     assert_eq!(write(trace, b""), Err(Errno::EINVAL));
     assert_eq!(write(Global::Version, b"1"), Err(Errno::EACCES));
+}
+
+#[test]
+fn strangers_see_what_everybody_may_see() {
+    let files = &mut Proc::new(Two);
+    for name in ["maps", "environ", "auxv", "mem", "fdinfo"] {
+        let ino = walk(files, &(String::from("2/") + name)).unwrap();
+        assert_eq!(files.may_open(ino, SHELL), Ok(()), "{name}");
+        assert_eq!(files.may_open(ino, STRANGER), Err(Errno::EACCES), "{name}");
+    }
+    for name in ["2/stat", "2/status", "2/cmdline", "uptime", "300/maps"] {
+        let ino = walk(files, name).unwrap();
+        assert_eq!(files.may_open(ino, STRANGER), Ok(()), "{name}");
+    }
+    for name in ["2/exe", "2/fd/5"] {
+        let ino = walk(files, name).unwrap();
+        let answer = files.readlink(ino, &mut [0; 64], STRANGER);
+        assert_eq!(answer, Err(Errno::EACCES), "{name}");
+    }
+    // Where things lie is not told; that there is something is.
+    let stat = text(process::stat(&Two, 2, STRANGER));
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split(' ').collect();
+    assert_eq!(fields[24..27], ["1", "1", "0"]);
+    assert_eq!(fields[46..50], ["0"; 4]);
+    assert!(text(process::status(&Two, 2, STRANGER)).contains("\nSigQ:\t3/1024\n"));
+}
+
+#[test]
+fn a_file_of_memory_shows_the_image_that_it_was_opened_for() {
+    let files = &mut Proc::new(Two);
+    let read = |files: &Proc<Two>, ino| files.shown(ino, SHELL).map(|text| text.len());
+    let names = ["maps", "environ", "auxv"];
+    let inos = names.map(|name| walk(files, &(String::from("2/") + name)).unwrap());
+    assert!(inos.iter().all(|&ino| read(files, ino).unwrap() > 0));
+    IMAGE.set(8);
+    assert!(inos.iter().all(|&ino| read(files, ino) == Ok(0)));
+    let again = names.map(|name| walk(files, &(String::from("2/") + name)).unwrap());
+    assert!(again.iter().all(|&ino| read(files, ino).unwrap() > 0));
+    // While a set-id program is put in place there is none.
+    IMAGE.set(0);
+    assert!(again.iter().all(|&ino| read(files, ino) == Ok(0)));
+    IMAGE.set(7);
+}
+
+#[test]
+fn what_nobody_may_look_at_is_roots() {
+    let files = &mut Proc::new(Two);
+    let owner = |files: &mut Proc<Two>, name: &str| {
+        let ino = walk(files, name).unwrap();
+        files
+            .attributes(ino, SHELL)
+            .map(|a| (a.uid, a.gid))
+            .unwrap()
+    };
+    assert_eq!(owner(files, "2/maps"), (1000, 100));
+    DUMPABLE.set(false);
+    assert_eq!(owner(files, "2/maps"), (0, 0));
+    assert_eq!(owner(files, "2/fd"), (0, 0));
+    assert_eq!(owner(files, "2"), (1000, 100));
+    assert_eq!(owner(files, "2/task"), (1000, 100));
+    DUMPABLE.set(true);
+}
+
+#[test]
+fn a_service_dies_by_name() {
+    let write = |text: &[u8]| global::write(&Two, Global::Crash, text);
+    assert_eq!(write(b"vm\n"), Err(Errno::EBUSY));
+    assert_eq!(write(b"pm"), Ok(()));
+    let files = &mut Proc::new(Two);
+    let ino = walk(files, "absentia/crash").unwrap();
+    assert_eq!(files.attributes(ino, SHELL).unwrap().mode, 0o100200);
 }

@@ -59,6 +59,8 @@ pub enum Global {
     PtyCount,
     /// Where the last exec's time went; writing switches it.
     ExecTrace,
+    /// Written to see a service die.
+    Crash,
 }
 
 /// A global entry: its directory's index, its name, what it is.
@@ -89,6 +91,7 @@ pub const GLOBAL: &[Entry] = &[
     (ABSENTIA, "work", G::Work),
     (ABSENTIA, "exec-backend", G::ExecBackend),
     (ABSENTIA, "exec-trace", G::ExecTrace),
+    (ABSENTIA, "crash", G::Crash),
     (0, "self", G::SelfLink),
     (0, "thread-self", G::ThreadSelf),
     (0, "mounts", G::Link("self/mounts")),
@@ -155,6 +158,26 @@ pub const GLOBAL: &[Entry] = &[
         SYS_FS,
         "pipe-user-pages-hard",
         G::Tunable(tunable::PIPE_USER_PAGES_HARD),
+    ),
+    (
+        SYS_FS,
+        "protected_hardlinks",
+        G::Tunable(tunable::PROTECTED_HARDLINKS),
+    ),
+    (
+        SYS_FS,
+        "protected_symlinks",
+        G::Tunable(tunable::PROTECTED_SYMLINKS),
+    ),
+    (
+        SYS_FS,
+        "protected_fifos",
+        G::Tunable(tunable::PROTECTED_FIFOS),
+    ),
+    (
+        SYS_FS,
+        "protected_regular",
+        G::Tunable(tunable::PROTECTED_REGULAR),
     ),
     (
         SYS_EPOLL,
@@ -274,21 +297,39 @@ pub struct OfProcess {
     pub task: bool,
     /// Descriptor.
     pub fd: u32,
+    /// Which memory image it had when the file was looked up, for what shows that alone
+    /// ([`Item::is_of_image`]): the lowest [`IMAGE_BITS`] of its number. Else 0.
+    pub image: u64,
 }
 
-const ITEM_SHIFT: u32 = 24;
-const TASK: u64 = 1 << 23;
+// An inode number, from its lowest bit on: descriptor, task or not, item, process, image.
+const TASK: u64 = 1 << 13;
 const FD_MASK: u64 = TASK - 1;
+const ITEM_SHIFT: u32 = 14;
+const ITEM_MASK: u64 = 0x3f;
+const PID_SHIFT: u32 = 20;
+const PID_MASK: u64 = 0xffff;
+const IMAGE_SHIFT: u32 = 36;
+/// How much of an image's number an inode number has room for.
+pub const IMAGE_BITS: u32 = 64 - IMAGE_SHIFT;
+
+impl Item {
+    /// Whether the file shows the memory that the process had when it was looked up, and nothing
+    /// once that is gone: what was opened before an exec says nothing of the new program.
+    pub fn is_of_image(self) -> bool {
+        matches!(self, Item::Maps | Item::Environ | Item::Auxv | Item::Memory)
+    }
+}
 
 impl Inode {
     /// The inode with this number.
     pub fn from_number(ino: u64) -> Option<Inode> {
-        let pid = (ino >> 32) as u32;
+        let pid = (ino >> PID_SHIFT & PID_MASK) as u32;
         if pid == 0 {
             let index = usize::try_from(ino.checked_sub(1)?).ok()?;
             return (index < GLOBAL.len()).then_some(Inode::Global(index));
         }
-        let number = (ino >> ITEM_SHIFT) & 0xff;
+        let number = ino >> ITEM_SHIFT & ITEM_MASK;
         let item = *ITEMS.iter().find(|&&item| item as u64 == number)?;
         let (task, fd) = (ino & TASK != 0, (ino & FD_MASK) as u32);
         Some(Inode::Process(OfProcess {
@@ -296,6 +337,7 @@ impl Inode {
             item,
             task,
             fd,
+            image: ino >> IMAGE_SHIFT,
         }))
     }
 
@@ -308,9 +350,11 @@ impl Inode {
                 item,
                 task,
                 fd,
+                image,
             }) => {
                 let task = if task { TASK } else { 0 };
-                (pid as u64) << 32 | (item as u64) << ITEM_SHIFT | task | (fd as u64 & FD_MASK)
+                let of = image << IMAGE_SHIFT | (pid as u64 & PID_MASK) << PID_SHIFT;
+                of | (item as u64) << ITEM_SHIFT | task | (fd as u64 & FD_MASK)
             }
         }
     }
@@ -324,6 +368,7 @@ impl OfProcess {
             item: Item::Directory,
             task: false,
             fd: 0,
+            image: 0,
         }
     }
 

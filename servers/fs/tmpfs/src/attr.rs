@@ -68,6 +68,7 @@ impl<P: PageStore> Tmpfs<P> {
         if mask.contains(SetMask::MODE) {
             node.mode = node.mode & TYPE | set.mode & 0o7777;
         }
+        node.mode = mask.kill(node.mode);
         if mask.contains(SetMask::UID) {
             node.uid = set.uid;
         }

@@ -1,6 +1,7 @@
 //! Contents of regular files: pages where something was written, holes elsewhere.
 
 use alloc::collections::BTreeMap;
+use core::ops::Range;
 
 use crate::store::PageStore;
 use crate::tree::{Data, Tmpfs};
@@ -11,9 +12,11 @@ pub(crate) const MAX_SIZE: u64 = i64::MAX as u64 / PAGE as u64 * PAGE as u64;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Slot {
-    page: u32,
+    pub page: u32,
     /// Shared with VM's cache.
-    published: bool,
+    pub published: bool,
+    /// Reserved, and nothing written to it yet: as good as a hole.
+    pub reserved: bool,
 }
 
 /// A regular file's size and pages.
@@ -33,7 +36,7 @@ pub enum Piece<'a> {
 }
 
 impl<P: PageStore> Tmpfs<P> {
-    fn contents(&self, ino: u64) -> Result<&Contents> {
+    pub(crate) fn contents(&self, ino: u64) -> Result<&Contents> {
         match &self.node(ino)?.data {
             Data::File(contents) => Ok(contents),
             Data::Directory(_) => Err(Errno::EISDIR),
@@ -41,7 +44,7 @@ impl<P: PageStore> Tmpfs<P> {
         }
     }
 
-    fn contents_mut(&mut self, ino: u64) -> Result<&mut Contents> {
+    pub(crate) fn contents_mut(&mut self, ino: u64) -> Result<&mut Contents> {
         match &mut self.node_mut(ino)?.data {
             Data::File(contents) => Ok(contents),
             Data::Directory(_) => Err(Errno::EISDIR),
@@ -97,8 +100,9 @@ impl<P: PageStore> Tmpfs<P> {
     }
 
     /// The page at `index`, made when it is not there.
-    fn page_for(&mut self, ino: u64, index: u64) -> Result<u32> {
-        if let Some(slot) = self.contents(ino)?.pages.get(&index) {
+    pub(crate) fn page_for(&mut self, ino: u64, index: u64) -> Result<u32> {
+        if let Some(slot) = self.contents_mut(ino)?.pages.get_mut(&index) {
+            slot.reserved = false;
             return Ok(slot.page);
         }
         if self.pages_used >= self.limits.pages {
@@ -115,6 +119,7 @@ impl<P: PageStore> Tmpfs<P> {
         let slot = Slot {
             page,
             published: false,
+            reserved: false,
         };
         self.contents_mut(ino)?.pages.insert(index, slot);
         Ok(page)
@@ -167,10 +172,20 @@ impl<P: PageStore> Tmpfs<P> {
             return;
         };
         let dropped = contents.pages.split_off(&first);
+        self.free_pages(ino, first * PAGE as u64..u64::MAX, &dropped);
+    }
+
+    /// Frees pages that were of the file in these bytes.
+    pub(crate) fn free_pages(
+        &mut self,
+        ino: u64,
+        bytes: Range<u64>,
+        dropped: &BTreeMap<u64, Slot>,
+    ) {
         self.pages_used -= dropped.len() as u64;
         self.give_back(ino, dropped.len());
         if dropped.values().any(|slot| slot.published) {
-            self.store.forget(ino, first * PAGE as u64);
+            self.store.forget(ino, bytes);
         }
         for slot in dropped.values() {
             self.store.free(slot.page, slot.published);

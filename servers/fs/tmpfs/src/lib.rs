@@ -14,6 +14,7 @@ mod attr;
 pub mod dev;
 mod dir;
 mod file;
+mod holes;
 mod name;
 mod options;
 mod store;

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::{Errno, PAGE, Result};
 
@@ -20,8 +21,8 @@ pub trait PageStore {
     fn publish(&mut self, _page: u32, _ino: u64, _offset: u64) -> Result<()> {
         Err(Errno::ENOSYS)
     }
-    /// VM drops its pages of `ino` from byte `offset` on.
-    fn forget(&mut self, _ino: u64, _offset: u64) {}
+    /// VM drops its pages of `ino` in these bytes; to `u64::MAX` where the file ends.
+    fn forget(&mut self, _ino: u64, _bytes: Range<u64>) {}
 }
 
 /// Pages on the heap, not shared.

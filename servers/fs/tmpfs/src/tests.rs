@@ -303,3 +303,44 @@ fn all_file_systems_share_what_memory_there_is_and_the_last_of_it_is_root_s() {
     drop(all);
     assert_eq!((shares.pages.used(), shares.heap.used()), (0, 0));
 }
+
+#[test]
+fn holes_are_made_filled_and_found() {
+    let page = PAGE as u64;
+    let mut fs = fresh(8);
+    let ino = file(&mut fs, ROOT, b"f");
+    fs.write(ino, 0, &[7; 4 * PAGE]).unwrap();
+    fs.punch(ino, page + 10, 2 * page).unwrap();
+    assert_eq!(fs.seek(ino, 0, true), Ok(2 * page));
+    assert_eq!(fs.seek(ino, 2 * page, false), Ok(3 * page));
+    assert_eq!(fs.attributes(ino).unwrap().size, 4 * page);
+    let mut there = vec![];
+    let mut each = |piece: Piece<'_>| {
+        match piece {
+            Piece::Data(data) => there.extend_from_slice(data),
+            Piece::Zero(len) => there.resize(there.len() + len as usize, 0),
+        }
+        Ok(())
+    };
+    fs.read(ino, 0, 4 * page, &mut each).unwrap();
+    let zero = PAGE + 10..3 * PAGE + 10;
+    let right = |(at, &b): (usize, &u8)| b == if zero.contains(&at) { 0 } else { 7 };
+    assert!(there.iter().enumerate().all(right));
+    // All or nothing; and what nobody wrote to is a hole still.
+    assert_eq!(fs.reserve(ino, 0, 10 * page, false), Err(Errno::ENOSPC));
+    assert_eq!(fs.statistics().free, 5);
+    fs.reserve(ino, 4 * page, 3 * page, true).unwrap();
+    assert_eq!(fs.statistics().free, 2);
+    assert_eq!(fs.attributes(ino).unwrap().size, 4 * page);
+    fs.reserve(ino, 0, 5 * page, false).unwrap();
+    assert_eq!(fs.statistics().free, 1);
+    assert_eq!(fs.attributes(ino).unwrap().size, 5 * page);
+    assert_eq!(fs.seek(ino, 0, true), Ok(2 * page));
+    assert_eq!(fs.seek(ino, 4 * page, false), Err(Errno::ENXIO));
+    fs.write(ino, 4 * page, b"x").unwrap();
+    assert_eq!(fs.seek(ino, 4 * page, false), Ok(4 * page));
+    assert_eq!(fs.seek(ino, 5 * page, true), Err(Errno::ENXIO));
+    fs.punch(ino, 0, 100 * page).unwrap();
+    assert_eq!(fs.statistics().free, 8);
+    assert_eq!(fs.seek(ino, 0, false), Err(Errno::ENXIO));
+}

@@ -18,7 +18,8 @@ use abi::proto::vfs;
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
-/// How the Linux call that these registers are at the end of was cut short by a signal.
+/// How the Linux call that these registers are at the end of was cut short by a signal. A call's number is an `int`, as
+/// far as a tracer makes one.
 pub fn interruption(registers: &Registers) -> Option<Errno> {
     let codes = [
         Errno::ERESTARTSYS,
@@ -29,7 +30,7 @@ pub fn interruption(registers: &Registers) -> Option<Errno> {
     let is = |code: &Errno| registers.rax == code.to_word();
     codes
         .into_iter()
-        .find(|code| registers.orig_rax as i64 >= 0 && is(code))
+        .find(|code| registers.orig_rax as i32 != -1 && is(code))
 }
 
 /// Makes the thread enter its Linux call again: back over the two-byte `syscall`.

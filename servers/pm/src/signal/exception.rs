@@ -1,7 +1,7 @@
 //! Processor exceptions and unrepairable page faults become signals.
 
 use super::info::{self, Info};
-use super::set::{SIGFPE, SIGILL, SIGKILL};
+use super::set::{SIGFPE, SIGILL, SIGKILL, is_signal};
 use crate::server::Pm;
 use crate::system::System;
 use crate::table::Halt;
@@ -19,17 +19,8 @@ impl<S: System> Pm<S> {
             self.sys.reply(who, Message::error(Errno::EFAULT));
             return;
         };
-        // Another signal's handler may have been put before the instruction while this
-        // message was queued; the exception comes again when the handler returns.
-        if self
-            .sys
-            .registers(who)
-            .is_ok_and(|r| r.rip != exception.rip)
-        {
-            self.sys.reply(who, Message::new(0));
-            return;
-        }
-        // Anything but 0 leaves it stopped; resuming it is up to the delivery.
+        // No other signal's handler has been put before the instruction meanwhile: until now the
+        // thread was busy ([`StopState::Busy`]). Anything but 0 leaves it stopped; resuming it is up to the delivery.
         self.sys.reply(who, Message::error(Errno::EFAULT));
         let (signal, mut code) = info::of_exception(exception.vector);
         if matches!(exception.vector, 16 | 19)
@@ -55,6 +46,9 @@ impl<S: System> Pm<S> {
         let Some(slot) = self.table.slot_of(fault.who) else {
             return;
         };
+        if !is_signal(fault.signal) {
+            return;
+        }
         if fault.signal == SIGKILL {
             if let Some(thread) = self.table.thread(slot) {
                 let pid = thread.pid;

@@ -149,7 +149,7 @@ pub fn build(delivery: Delivery<'_>) -> Option<Frame> {
     if !action.has(flags::RESTORER) {
         return None;
     }
-    let mut sp = registers.rsp.checked_sub(RED_ZONE)?;
+    let mut sp = registers.rsp.wrapping_sub(RED_ZONE);
     let was_on = on_altstack(altstack, registers.rsp);
     let entering = action.has(flags::ONSTACK) && altstack.size != 0 && !on_altstack(altstack, sp);
     if entering {
@@ -230,7 +230,7 @@ pub struct Restored {
 }
 
 /// Reads a ucontext. `current` supplies what it does not hold. `None` when the address to
-/// go on at is none of a program's.
+/// go on at is none at all: in the kernel's half it faults there.
 pub fn restore(uc: &[u64; UCONTEXT_WORDS], current: &Registers) -> Option<Restored> {
     let mut r = *current;
     let [
@@ -256,7 +256,7 @@ pub fn restore(uc: &[u64; UCONTEXT_WORDS], current: &Registers) -> Option<Restor
     (r.r12, r.r13, r.r14, r.r15) = (r12, r13, r14, r15);
     (r.rdi, r.rsi, r.rbp, r.rbx) = (rdi, rsi, rbp, rbx);
     (r.rdx, r.rax, r.rcx, r.rsp, r.rip) = (rdx, rax, rcx, rsp, rip);
-    if r.rip >= USER_END {
+    if (r.rip as i64) << 16 >> 16 != r.rip as i64 {
         return None;
     }
     r.rflags = current.rflags & !RESTORABLE_FLAGS | uc[at::EFLAGS] & RESTORABLE_FLAGS;

@@ -111,6 +111,7 @@ pub fn of_exception(vector: u64) -> (i32, i32) {
         3 => (SIGTRAP, SI_KERNEL),
         4 | 5 => (SIGSEGV, SI_KERNEL),
         6 => (SIGILL, linux::ILL_ILLOPN as i32),
+        11 | 12 => (SIGBUS, SI_KERNEL),
         17 => (SIGBUS, 1),
         16 | 19 => (SIGFPE, 0),
         _ => (SIGSEGV, SI_KERNEL),

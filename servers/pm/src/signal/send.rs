@@ -1,7 +1,7 @@
 //! Raising signals: to a thread, a process, a group; stopping and continuing.
 
 use super::action::flags;
-use super::info::{ChildReport, Info};
+use super::info::{ChildReport, Info, SI_TIMER, SI_USER};
 use super::pending::queued_most;
 use super::set::{SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGRTMIN, STOPS, SigSet};
 use crate::server::Pm;
@@ -113,13 +113,26 @@ impl<S: System> Pm<S> {
                 return Ok(None);
             }
         }
-        if signal >= SIGRTMIN && !self.may_queue(pid) {
+        let mut info = info;
+        // Standard signals of the system, of timers and of kill(2) are never too many.
+        let room = match signal >= SIGRTMIN {
+            true => self.may_queue_more(pid) && self.may_queue(pid),
+            false => info.code() >= 0 || info.code() == SI_TIMER || self.may_queue_more(pid),
+        };
+        if !room && signal >= SIGRTMIN && info.code() != SI_USER {
             return Err(Errno::EAGAIN);
         }
         let queue = match only {
             Some(slot) => self.table.thread_mut(slot).map(|t| &mut t.pending),
             None => self.table.process_mut(pid).map(|p| &mut p.pending),
         };
+        if !room {
+            // It is pending, once, and nothing is known of its sender.
+            if queue.as_ref().is_some_and(|queue| queue.set().has(signal)) {
+                return Ok(candidates.iter().copied().find(|&slot| !blocks(self, slot)));
+            }
+            info = Info::new(signal, SI_USER);
+        }
         if !queue.is_some_and(|queue| queue.add(info)) {
             return Err(Errno::EAGAIN);
         }

@@ -60,6 +60,11 @@ impl<S: System> Pm<S> {
             return Some(Vec::new());
         }
         let ours = self.sys.fpu(who).ok()?.len();
+        // What XRSTOR and FXRSTOR want.
+        let alignment = if ours > LEGACY_BYTES { 64 } else { 16 };
+        if !address.is_multiple_of(alignment) {
+            return None;
+        }
         let mut area = vec![0; LEGACY_BYTES];
         self.read_bytes(who, address, &mut area).ok()?;
         let mut extended = false;

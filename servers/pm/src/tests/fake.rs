@@ -5,6 +5,7 @@ use crate::system::System;
 use abi::errno::result_to_word;
 use abi::kernel::{KernelNotify, ProcessInfo, Registers, StopState};
 use abi::proto::{device, pm, vfs, vm};
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -286,7 +287,7 @@ impl World {
             epoch_ns: 1_000_000_000_000_000_000,
             verbose: true,
             program: "/bin/true".into(),
-            console: Some(Endpoint::new(6, 0)),
+            console: Some(Endpoint::service(Role::Console, 6, 0)),
             ..Boot::default()
         };
         let fake = Fake {

@@ -160,8 +160,12 @@ fn what_goes_in_comes_out() {
     };
     assert_eq!(restored.registers, expected);
     assert_eq!(restored.mask, SigSet(0x55));
+    let mut elsewhere = uc;
+    elsewhere[21] = 0xffff_8000_0000_0000;
+    let restored = frame::restore(&elsewhere, &current).expect("a good frame");
+    assert_eq!(restored.registers.rip, elsewhere[21], "it faults there");
     let mut bad = uc;
-    bad[21] = 0xffff_8000_0000_0000;
+    bad[21] = 0x8000_0000_0000;
     assert!(frame::restore(&bad, &current).is_none());
     let mut flags = uc;
     flags[22] = u64::MAX;

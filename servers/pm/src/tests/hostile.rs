@@ -5,17 +5,17 @@ use abi::errno::result_from_word;
 use abi::{Class, Endpoint, Message};
 
 /// xorshift64*.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn argument(&mut self) -> u64 {
+    pub fn argument(&mut self) -> u64 {
         let roll = self.roll();
         match roll % 8 {
             0 => 0,

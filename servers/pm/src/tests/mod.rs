@@ -4,6 +4,7 @@ mod fake;
 mod frames;
 mod hostile;
 mod processes;
+mod rights;
 mod senders;
 mod signals;
 mod threads;

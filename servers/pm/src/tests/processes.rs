@@ -273,3 +273,33 @@ fn many_forks_leave_nothing() {
     assert_eq!(w.pm.sys.bodies.len(), 1);
     assert!(w.pm.timers.is_empty() && w.pm.futexes.is_empty());
 }
+
+#[test]
+fn who_ended_keeps_a_place_until_somebody_has_waited() {
+    let (mut w, init) = World::new();
+    let (user, _) = w.fork(init);
+    assert_eq!(w.now(user, nr::__NR_setuid, &[1000]), Ok(0));
+    let mut ended = 0;
+    let error = loop {
+        match w.now(user, nr::__NR_fork, &[]) {
+            Ok(pid) => {
+                let child = w.endpoint(pid as u32);
+                w.call(child, nr::__NR_exit, &[0]);
+                ended += 1;
+            }
+            Err(error) => break error,
+        }
+        assert!(ended < 1000, "zombies without a limit");
+    };
+    assert_eq!(error, Errno::EAGAIN);
+    // Root has places left, and one that is waited for is free again.
+    let (_, pid) = w.fork(init);
+    let child = w.endpoint(pid);
+    w.call(child, nr::__NR_exit, &[0]);
+    assert_eq!(
+        w.now(init, nr::__NR_wait4, &[pid.into(), 0, 0, 0]),
+        Ok(pid.into())
+    );
+    assert!(w.now(user, nr::__NR_wait4, &[u64::MAX, 0, 0, 0]).is_ok());
+    assert!(w.now(user, nr::__NR_fork, &[]).is_ok());
+}

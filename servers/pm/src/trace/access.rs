@@ -4,7 +4,10 @@ use crate::calls::Caller;
 use crate::ids::{Ids, Triple};
 use crate::server::Pm;
 use crate::system::System;
+use crate::table::Process;
+use abi::proto::pm::{Credentials, CredentialsOf, MayLook};
 use abi::{Endpoint, Errno};
+use linux_raw_sys::general as linux;
 
 impl Triple {
     fn all(&self, id: u32) -> bool {
@@ -12,26 +15,60 @@ impl Triple {
     }
 }
 
-/// Whether a process with these ids may trace one with those of `target`: all of the target's ids
-/// are its own, or it is root.
-pub fn may_trace(ids: &Ids, target: &Ids) -> bool {
-    ids.is_root() || target.user.all(ids.user.real) && target.group.all(ids.group.real)
+/// Whether a process with these ids, which acts as this user and group, may look at `target`: root
+/// may; others when all of the target's ids are those, and it is dumpable.
+fn may_trace(ids: &Ids, (user, group): (u32, u32), target: &Process) -> bool {
+    let open = target.dumpable && !target.set_id_exec;
+    ids.is_root() || open && target.ids.user.all(user) && target.ids.group.all(group)
 }
 
 impl<S: System> Pm<S> {
-    /// `EPERM` unless `caller` may read and change process `pid`.
+    /// `EPERM` unless `caller` may read and change process `pid`: by its real ids, as who a set-id
+    /// program works for.
     pub fn may_access(&self, caller: Caller, pid: u32) -> Result<(), Errno> {
-        if caller.pid == pid {
-            return Ok(());
-        }
         let ids = self.ids(caller.pid)?;
         let target = self.table.process(pid).ok_or(Errno::ESRCH)?;
-        let open = target.dumpable && !target.set_id_exec;
-        if may_trace(ids, &target.ids) && (open || ids.is_root()) {
+        let real = (ids.user.real, ids.group.real);
+        if caller.pid == pid || may_trace(ids, real, target) {
             Ok(())
         } else {
             Err(Errno::EPERM)
         }
+    }
+
+    /// See [`MayLook`].
+    pub fn may_look(&self, request: MayLook) -> Result<(), Errno> {
+        let slot = self.table.slot_of(request.who).ok_or(Errno::ESRCH)?;
+        let pid = self.table.thread(slot).ok_or(Errno::ESRCH)?.pid;
+        let ids = self.ids(pid)?;
+        let target = self.by_any_id(request.pid)?.0;
+        let effective = (ids.user.effective, ids.group.effective);
+        if pid == target.pid || may_trace(ids, effective, target) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
+    /// See [`CredentialsOf`].
+    pub fn credentials_of(&self, request: CredentialsOf) -> Result<Credentials, Errno> {
+        let process = self.by_any_id(request.pid)?.0;
+        let (user, group) = (process.ids.user, process.ids.group);
+        let most = process.limits.soft(linux::RLIMIT_SIGPENDING);
+        let queued = self.queued_of(user.real);
+        let word = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(Credentials {
+            users: (user.real, user.effective),
+            groups: (group.real, group.effective),
+            saved: (user.saved, group.saved),
+            // While a set-id program is put in place there is neither the old image nor the new.
+            image: match process.threads.is_empty() || process.set_id_exec {
+                true => 0,
+                false => process.space,
+            },
+            queued: (word(queued as u64), word(most)),
+            dumpable: process.dumpable,
+        })
     }
 
     /// Whether an exec of the process may give it other ids: not if somebody traces it who could

@@ -5,7 +5,6 @@
 //! VM is asked to look at, or change, the process's own page in spite of its protection
 //! ([`vm::Force`]): a breakpoint in text gets a copy of the page that is nobody else's.
 
-use crate::calls::Caller;
 use crate::server::Pm;
 use crate::system::System;
 use abi::kernel::USER_END;
@@ -39,17 +38,12 @@ impl<S: System> Pm<S> {
         if r.len > PAGE {
             return Err(Errno::EINVAL);
         }
-        let slot = self.table.slot_of(r.who).ok_or(Errno::ESRCH)?;
-        let pid = self.table.thread(slot).map_or(0, |thread| thread.pid);
-        let caller = Caller {
-            slot,
-            pid,
-            who: r.who,
-        };
         let (process, thread) = self.by_any_id(r.pid)?;
         // A zombie has no memory any more.
-        let who = thread.ok_or(Errno::EIO)?.endpoint;
-        self.may_access(caller, process.pid)?;
+        let who = thread.ok_or(Errno::ESRCH)?.endpoint;
+        if process.space != r.image || process.set_id_exec {
+            return Err(Errno::ESRCH);
+        }
         let mut bytes = vec![0; r.len as usize];
         if r.write {
             self.sys.fetch(granter, r.grant, &mut bytes)?;

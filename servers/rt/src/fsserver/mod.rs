@@ -93,6 +93,10 @@ pub trait FileSystem {
     }
     /// One name in a directory.
     fn lookup(&mut self, dir: u64, name: &[u8], who: Endpoint) -> Result<Node>;
+    /// Whether `who` may open a file that its mode lets it open.
+    fn may_open(&mut self, ino: u64, who: Endpoint) -> Result<()> {
+        Ok(())
+    }
     /// Gives references back.
     fn put(&mut self, ino: u64, count: u64) -> Result<()>;
     /// Gives `to` the file's bytes from `offset` on, no more than it has room for; returns how many.
@@ -177,6 +181,15 @@ pub trait FileSystem {
     /// Pages of a file were changed through a mapping.
     fn pages_written(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
         Ok(())
+    }
+    /// fallocate(2) with Linux's FALLOC_FL_* in `mode`: how many bytes from `offset` on were dealt with,
+    /// and the file's size then.
+    fn allocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Result<(u64, u64)> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Where from `offset` on the next hole is, or the next data; `ENXIO` when there is none.
+    fn seek(&mut self, ino: u64, offset: u64, hole: bool) -> Result<u64> {
+        Err(Errno::EOPNOTSUPP)
     }
     /// Forgets what is on the disk as well: file pages, or what is known of inodes and names;
     /// returns how many pages.

@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 
 use crate::ipc::{self, Received};
 use crate::mishap::Mishap;
-use crate::{copy, heap, outbox};
+use crate::{copy, gate, heap, outbox};
 
 /// The requests that [`Mishap`] can name.
-const REQUESTS: [(&str, u64); 16] = [
+const REQUESTS: [(&str, u64); 18] = [
     ("super", fs::ReadSuper::KIND),
     ("lookup", fs::Lookup::KIND),
     ("read", fs::Read::KIND),
@@ -30,6 +30,8 @@ const REQUESTS: [(&str, u64); 16] = [
     ("statfs", fs::Statfs::KIND),
     ("sync", fs::Sync::KIND),
     ("peek", fs::Peek::KIND),
+    ("allocate", fs::Allocate::KIND),
+    ("seek", fs::Seek::KIND),
 ];
 
 /// Announces to RS what became of the start, and serves VFS for ever.
@@ -90,18 +92,21 @@ fn accept<'a>(
     scratch: &'a mut Scratch,
     received: &Received,
 ) -> Option<(u64, Result<Answer<'a>>)> {
+    if !gate::admits(received) {
+        return None;
+    }
     match received.class {
-        // VFS is gone, and RS ends the machine: what was written is not to be lost with it.
-        Class::Post
-            if received.source == Endpoint::RS && received.message.kind == fs::Sync::KIND =>
-        {
+        // VFS or VM is gone, and RS ends the machine: what was written is not to be lost with it.
+        Class::Post if received.source == Endpoint::RS => {
             let txn = received.message.words[0];
             let synced = scratch.dispatch(files, received.source, &received.message);
             let result = synced.map(|answer| answer.words);
-            outbox::post(Endpoint::RS, done(txn, result));
+            if txn != 0 {
+                outbox::post(Endpoint::RS, done(txn, result));
+            }
             None
         }
-        Class::Post if received.source == Endpoint::VFS => {
+        Class::Post => {
             let message = &received.message;
             // Every request starts with its transaction; 0 wants no answer.
             let txn = message.words[0];
@@ -347,6 +352,10 @@ impl Scratch {
                 let w = files.write(r.ino, offset, &buffer(from, r.grant, r.len), r.who)?;
                 Ok([w.bytes, w.size, w.position, 0, 0])
             }
+            fs::MayOpen::KIND => {
+                let r: fs::MayOpen = decode(message)?;
+                files.may_open(r.ino, r.who).map(nothing)
+            }
             fs::Sync::KIND => {
                 let r: fs::Sync = decode(message)?;
                 files.sync((r.ino != 0).then_some(r.ino)).map(nothing)
@@ -360,6 +369,16 @@ impl Scratch {
             fs::PagesWritten::KIND => {
                 let r: fs::PagesWritten = decode(message)?;
                 files.pages_written(r.ino, r.offset, r.len).map(nothing)
+            }
+            fs::Allocate::KIND => {
+                let r: fs::Allocate = decode(message)?;
+                let (done, size) = files.allocate(r.ino, r.offset, r.len, r.mode)?;
+                Ok([done, size, 0, 0, 0])
+            }
+            fs::Seek::KIND => {
+                let r: fs::Seek = decode(message)?;
+                let position = files.seek(r.ino, r.offset, r.hole)?;
+                Ok([position, 0, 0, 0, 0])
             }
             fs::DropCaches::KIND => {
                 let r: fs::DropCaches = decode(message)?;

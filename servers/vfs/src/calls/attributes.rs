@@ -1,9 +1,10 @@
 //! Calls that change a file's attributes or size.
 
-use super::Args;
-use crate::access::{Credentials, WRITE};
+use super::{Args, fd};
+use crate::access::WRITE;
 use crate::file::Kind;
 use crate::namei::{Follow, Node};
+use crate::rights;
 use crate::state::Caller;
 use crate::user::bytes_of;
 use crate::vnode::{Brief, Vnode};
@@ -42,13 +43,20 @@ impl Caller {
 async fn set_size(c: &Caller, vnode: &Vnode, size: u64) -> Result<u64, Errno> {
     vnode.mount.check_writable()?;
     vnode.check_size_unsealed(size)?;
+    c.check_file_size(vnode, size).await?;
+    resize(c, vnode, size).await?;
+    Ok(0)
+}
+
+/// Gives a file another size, or the same, and takes its set-id bits (`do_truncate`).
+pub async fn resize(c: &Caller, vnode: &Vnode, size: u64) -> Result<(), Errno> {
+    let kill = rights::should_drop_suidgid(&c.credentials(), vnode);
     let change = SetAttributes {
-        mask: SetMask::SIZE.bits(),
+        mask: (SetMask::SIZE | kill).bits(),
         size,
         ..SetAttributes::default()
     };
-    c.set_attributes(vnode, change).await?;
-    Ok(0)
+    c.set_attributes(vnode, change).await
 }
 
 fn size_argument(arg: u64) -> Result<u64, Errno> {
@@ -71,7 +79,7 @@ pub async fn truncate(c: &Caller, a: Args) -> Result<u64, Errno> {
     if !vnode.is_regular() {
         return Err(Errno::EINVAL);
     }
-    Credentials::effective(&c.process).check(&vnode, WRITE)?;
+    c.credentials().check(&vnode, WRITE)?;
     vnode.check_not_executed()?;
     set_size(c, &vnode, size).await
 }
@@ -88,49 +96,17 @@ pub async fn ftruncate(c: &Caller, a: Args) -> Result<u64, Errno> {
     set_size(c, &vnode, size).await
 }
 
-/// fallocate(2): only its effect on the size.
-pub async fn fallocate(c: &Caller, a: Args) -> Result<u64, Errno> {
-    let (offset, len) = (a[2] as i64, a[3] as i64);
-    if offset < 0 || len <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    let file = c.file(a[0])?;
-    file.check_writable()?;
-    let vnode = match (&file.kind, &file.vnode) {
-        (Kind::File, Some(vnode)) => vnode.clone(),
-        (Kind::Pipe(_) | Kind::Socket(_), _) => return Err(Errno::ESPIPE),
-        _ => return Err(Errno::ENODEV),
-    };
-    let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
-    match a[1] as u32 {
-        0 => {
-            if c.attributes(&vnode).await?.size < end {
-                set_size(c, &vnode, end).await?;
-            }
-            Ok(0)
-        }
-        _ => Err(Errno::EOPNOTSUPP),
-    }
-}
-
 async fn change_mode(c: &Caller, vnode: &Vnode, mode: u64) -> Result<u64, Errno> {
     if vnode.is_link() {
         return Err(Errno::EOPNOTSUPP);
     }
     vnode.mount.check_writable()?;
-    let credentials = Credentials::effective(&c.process);
-    credentials.check_owner(vnode)?;
-    let mut mode = mode as u32 & 0o7777;
-    let group = vnode.owner().1;
-    // Nobody may give a program a group that he is not in.
-    if !credentials.is_root() && !c.process.in_group(c.process.ids.get().egid, group) {
-        mode &= !linux::S_ISGID;
-    }
-    let change = SetAttributes {
+    let mut change = SetAttributes {
         mask: SetMask::MODE.bits(),
-        mode,
+        mode: mode as u32 & 0o7777,
         ..SetAttributes::default()
     };
+    rights::setattr_prepare(&c.credentials(), vnode, &mut change)?;
     c.set_attributes(vnode, change).await?;
     Ok(0)
 }
@@ -154,39 +130,17 @@ pub async fn fchmod(c: &Caller, a: Args) -> Result<u64, Errno> {
 async fn change_owner(c: &Caller, vnode: &Vnode, uid: u64, gid: u64) -> Result<u64, Errno> {
     vnode.mount.check_writable()?;
     let (uid, gid) = (uid as u32, gid as u32);
-    let (set_uid, set_gid) = (uid != u32::MAX, gid != u32::MAX);
-    let (owner, group) = vnode.owner();
-    let credentials = Credentials::effective(&c.process);
-    if !credentials.is_root() {
-        credentials.check_owner(vnode)?;
-        if set_uid && uid != owner {
-            return Err(Errno::EPERM);
-        }
-        let egid = c.process.ids.get().egid;
-        if set_gid && gid != group && !c.process.in_group(egid, gid) {
-            return Err(Errno::EPERM);
-        }
-    }
-    let mut mask = SetMask::empty();
-    mask.set(SetMask::UID, set_uid);
-    mask.set(SetMask::GID, set_gid);
-    // A program does not keep its set-id bits for a new owner.
-    let mut mode = vnode.mode() & 0o7777;
-    if !vnode.is_directory() && (set_uid || set_gid) {
-        let mut cleared = mode & !linux::S_ISUID;
-        if mode & linux::S_IXGRP != 0 {
-            cleared &= !linux::S_ISGID;
-        }
-        mask.set(SetMask::MODE, cleared != mode);
-        mode = cleared;
-    }
-    let change = SetAttributes {
+    let credentials = c.credentials();
+    let mut mask = rights::chown_drops(&credentials, vnode);
+    mask.set(SetMask::UID, uid != u32::MAX);
+    mask.set(SetMask::GID, gid != u32::MAX);
+    let mut change = SetAttributes {
         mask: mask.bits(),
-        mode,
         uid,
         gid,
         ..SetAttributes::default()
     };
+    rights::setattr_prepare(&credentials, vnode, &mut change)?;
     c.set_attributes(vnode, change).await?;
     Ok(0)
 }
@@ -226,11 +180,8 @@ async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u
     {
         return Err(Errno::EINVAL);
     }
-    if times.iter().all(|(_, ns)| *ns == linux::UTIME_OMIT as i64) {
-        return Ok(0);
-    }
     vnode.mount.check_writable()?;
-    let credentials = Credentials::effective(&c.process);
+    let credentials = c.credentials();
     if times.iter().all(|(_, ns)| *ns == linux::UTIME_NOW as i64) {
         // Who may write may say that he did.
         if credentials.check_owner(vnode).is_err() {
@@ -263,10 +214,6 @@ async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u
 /// utimensat(2)
 pub async fn utimensat(c: &Caller, a: Args) -> Result<u64, Errno> {
     let [dirfd, path, times, flags, ..] = a;
-    let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
-    if flags & !u64::from(known) != 0 {
-        return Err(Errno::EINVAL);
-    }
     let times = if times == 0 {
         [NOW, NOW]
     } else {
@@ -274,12 +221,23 @@ pub async fn utimensat(c: &Caller, a: Args) -> Result<u64, Errno> {
         let more: [i64; 2] = c.memory().get(times.wrapping_add(16)).await?;
         [(words[0], words[1]), (more[0], more[1])]
     };
+    // Not even the path is looked at.
+    if times.iter().all(|(_, ns)| *ns == linux::UTIME_OMIT as i64) {
+        return Ok(0);
+    }
     // futimens(3) is a null path.
-    let node = if path == 0 {
+    let node = if path == 0 && fd(dirfd) != linux::AT_FDCWD {
+        if flags != 0 {
+            return Err(Errno::EINVAL);
+        }
         let file = c.file(dirfd)?;
         file.check_not_path()?;
         Node::Open(file)
     } else {
+        let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
+        if flags & !u64::from(known) != 0 {
+            return Err(Errno::EINVAL);
+        }
         c.node_at(dirfd, path, flags).await?
     };
     match node.vnode() {
@@ -304,8 +262,10 @@ pub async fn utimes(c: &Caller, dirfd: u64, path: u64, times: u64) -> Result<u64
         };
         [(words[0], micro(words[1])?), (more[0], micro(more[1])?)]
     };
-    let node = if path == 0 {
-        Node::Open(c.file(dirfd)?)
+    let node = if path == 0 && fd(dirfd) != linux::AT_FDCWD {
+        let file = c.file(dirfd)?;
+        file.check_not_path()?;
+        Node::Open(file)
     } else {
         c.node_at(dirfd, path, 0).await?
     };

@@ -44,6 +44,10 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
             .map(|()| 0),
         linux::F_GETFL => Ok(u64::from(file.flags())),
         linux::F_SETFL => {
+            let begins = a[2] as u32 & !file.flags() & linux::O_NOATIME != 0;
+            if begins && let Some(vnode) = &file.vnode {
+                c.credentials().check_owner(vnode)?;
+            }
             file.set_flags(a[2] as u32);
             Ok(0)
         }

@@ -9,10 +9,10 @@ use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use crate::user::zeroed;
 use crate::vnode::Vnode;
-use abi::Errno;
 use abi::fs::PATH_MAX;
 use abi::kernel::user_range;
 use abi::proto::fs;
+use abi::{Errno, capability};
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
@@ -140,7 +140,7 @@ pub fn fchdir(c: &Caller, a: Args) -> Result<u64, Errno> {
 /// chroot(2)
 pub async fn chroot(c: &Caller, a: Args) -> Result<u64, Errno> {
     let vnode = directory(c, a[0]).await?;
-    if c.process.ids.get().euid != 0 {
+    if !c.credentials().capable(capability::SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     c.process.change(|d| d.root = vnode);

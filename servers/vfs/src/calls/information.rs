@@ -49,7 +49,7 @@ impl Caller {
 
     /// What stat says of an object without a file.
     fn anonymous(&self, file: &OpenFile) -> Attributes {
-        let ids = self.process.ids.get();
+        let (uid, gid) = file.owner.get();
         let now = time(self.vfs.machine.wall_clock());
         let (mode, rdev) = match &file.kind {
             Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
@@ -70,8 +70,8 @@ impl Caller {
             ino,
             mode,
             nlink: 1,
-            uid: ids.euid,
-            gid: ids.egid,
+            uid,
+            gid,
             rdev,
             block_size: 4096,
             atime: now,
@@ -297,10 +297,10 @@ pub async fn access(
         return Err(Errno::EINVAL);
     }
     let real = flags & u64::from(linux::AT_EACCESS) == 0;
-    let node = if flags & u64::from(linux::AT_EMPTY_PATH) != 0 {
-        c.node_at(dirfd, path, flags).await?
+    let path = c.path_at(path, flags).await?;
+    let node = if path.is_empty() {
+        c.node_of(dirfd, &path, flags).await?
     } else {
-        let path = c.path(path).await?;
         let start = c.start(dirfd, &path)?;
         let follow = if flags & u64::from(linux::AT_SYMLINK_NOFOLLOW) != 0 {
             Follow::No
@@ -309,13 +309,18 @@ pub async fn access(
         };
         c.walk_as(&start, &path, follow, real).await?.existing()?
     };
-    let Ok(vnode) = node.vnode() else {
-        return Ok(0);
-    };
     let credentials = if real {
         Credentials::real(&c.process)
     } else {
         Credentials::effective(&c.process)
+    };
+    let vnode = match node {
+        Node::Open(file) if file.vnode.is_none() => {
+            let kind = c.anonymous(&file).mode;
+            credentials.check_mode(kind, file.owner.get(), mode)?;
+            return Ok(0);
+        }
+        node => node.vnode()?,
     };
     let on_disk = matches!(
         vnode.kind(),

@@ -2,9 +2,11 @@
 
 pub mod attributes;
 pub mod control;
+pub mod copying;
 pub mod descriptors;
 pub mod directories;
 pub mod epoll;
+pub mod holes;
 pub mod information;
 pub mod memory_file;
 pub mod messages;
@@ -112,8 +114,8 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
         nr::__NR_pwritev => Box::pin(readwrite::writev(c, a, Some(a[3]), 0)),
         nr::__NR_preadv2 => Box::pin(readwrite::readv(c, a, position2(a[3]), a[5])),
         nr::__NR_pwritev2 => Box::pin(readwrite::writev(c, a, position2(a[3]), a[5])),
-        nr::__NR_sendfile => Box::pin(readwrite::sendfile(c, a)),
-        nr::__NR_copy_file_range => Box::pin(readwrite::copy_file_range(c, a)),
+        nr::__NR_sendfile => Box::pin(copying::sendfile(c, a)),
+        nr::__NR_copy_file_range => Box::pin(copying::copy_file_range(c, a)),
         nr::__NR_splice => Box::pin(splice::splice(c, a)),
         nr::__NR_tee => Box::pin(splice::tee(c, a)),
         nr::__NR_vmsplice => Box::pin(splice::vmsplice(c, a)),
@@ -151,7 +153,7 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
 
         nr::__NR_truncate => Box::pin(attributes::truncate(c, a)),
         nr::__NR_ftruncate => Box::pin(attributes::ftruncate(c, a)),
-        nr::__NR_fallocate => Box::pin(attributes::fallocate(c, a)),
+        nr::__NR_fallocate => Box::pin(holes::fallocate(c, a)),
         nr::__NR_chmod => Box::pin(attributes::chmod(c, cwd, a[0], a[1], 0)),
         nr::__NR_fchmod => Box::pin(attributes::fchmod(c, a)),
         nr::__NR_fchmodat => Box::pin(attributes::chmod(c, a[0], a[1], a[2], 0)),
@@ -262,17 +264,26 @@ impl Caller {
         }
     }
 
+    /// A path argument, which may be empty with AT_EMPTY_PATH among `flags`.
+    pub async fn path_at(&self, address: u64, flags: u64) -> Result<Vec<u8>, Errno> {
+        // Linux takes a null pointer for the empty path there.
+        if flags & u64::from(nr::AT_EMPTY_PATH) != 0 && address == 0 {
+            Ok(Vec::new())
+        } else {
+            self.path(address).await
+        }
+    }
+
     /// What `dirfd` and a path argument name, with AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW
     /// among `flags`.
     pub async fn node_at(&self, dirfd: u64, address: u64, flags: u64) -> Result<Node, Errno> {
-        let empty_allowed = flags & u64::from(nr::AT_EMPTY_PATH) != 0;
-        // Linux takes a null pointer for the empty path here.
-        let path = if empty_allowed && address == 0 {
-            Vec::new()
-        } else {
-            self.path(address).await?
-        };
-        if path.is_empty() && empty_allowed {
+        let path = self.path_at(address, flags).await?;
+        self.node_of(dirfd, &path, flags).await
+    }
+
+    /// [`Caller::node_at`] of a path that has been read.
+    pub async fn node_of(&self, dirfd: u64, path: &[u8], flags: u64) -> Result<Node, Errno> {
+        if path.is_empty() && flags & u64::from(nr::AT_EMPTY_PATH) != 0 {
             return if fd(dirfd) == nr::AT_FDCWD {
                 Ok(Node::File(self.process.cwd()))
             } else {
@@ -284,7 +295,7 @@ impl Caller {
         } else {
             Follow::Yes
         };
-        let start = self.start(dirfd, &path)?;
-        self.walk(&start, &path, follow).await?.existing()
+        let start = self.start(dirfd, path)?;
+        self.walk(&start, path, follow).await?.existing()
     }
 }

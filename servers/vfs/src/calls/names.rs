@@ -1,13 +1,13 @@
 //! Calls that change names: mkdir, unlink, link, symlink, rename.
 
 use super::open::make;
-use crate::access::{Credentials, EXECUTE, WRITE};
-use crate::namei::{Follow, Found, Last, is_mount_point, place};
+use crate::namei::{Follow, Found, Last, Node, is_mount_point, place};
+use crate::rights;
 use crate::state::Caller;
 use crate::vnode::{Cached, Vnode};
-use abi::Errno;
 use abi::fs::PATH_MAX;
 use abi::proto::fs;
+use abi::{Errno, capability};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
@@ -16,11 +16,6 @@ async fn found(c: &Caller, dirfd: u64, path: u64, follow: Follow) -> Result<Foun
     let path = c.path(path).await?;
     let start = c.start(dirfd, &path)?;
     c.walk(&start, &path, follow).await
-}
-
-/// Whether the caller may change names in `directory`.
-fn check_directory(c: &Caller, directory: &Vnode) -> Result<(), Errno> {
-    Credentials::effective(&c.process).check(directory, WRITE | EXECUTE)
 }
 
 /// mkdirat(2)
@@ -47,20 +42,18 @@ pub async fn unlink(c: &Caller, dirfd: u64, path: u64, flags: u64) -> Result<u64
         (_, false) => return Err(Errno::EISDIR),
     }
     let vnode = found.existing()?.vnode()?;
-    if found.trailing_slash && !vnode.is_directory() {
-        return Err(Errno::ENOTDIR);
-    }
-    if is_mount_point(&found).is_some() {
-        return Err(Errno::EBUSY);
+    if found.trailing_slash && !directory {
+        return Err(if vnode.is_directory() {
+            Errno::EISDIR
+        } else {
+            Errno::ENOTDIR
+        });
     }
     let parent = &found.directory;
     parent.mount.check_writable()?;
-    check_directory(c, parent)?;
-    Credentials::effective(&c.process).check_sticky(parent, &vnode)?;
-    match (vnode.is_directory(), directory) {
-        (true, false) => return Err(Errno::EISDIR),
-        (false, true) => return Err(Errno::ENOTDIR),
-        _ => {}
+    rights::may_delete(&c.credentials(), parent, &vnode, directory)?;
+    if is_mount_point(&found).is_some() {
+        return Err(Errno::EBUSY);
     }
     let peer = &parent.mount.peer;
     parent.names_change(&found.name);
@@ -116,7 +109,17 @@ pub async fn link(
     if flags & u64::from(linux::AT_SYMLINK_FOLLOW) == 0 {
         node_flags |= u64::from(linux::AT_SYMLINK_NOFOLLOW);
     }
-    let vnode = c.node_at(old_dirfd, old, node_flags).await?.vnode()?;
+    let path = c.path_at(old, node_flags).await?;
+    let node = c.node_of(old_dirfd, &path, node_flags).await?;
+    if let Node::Open(file) = &node
+        && path.is_empty()
+        && file.credential != c.process.credential.get()
+        && !c.credentials().capable(capability::DAC_READ_SEARCH)
+    {
+        // A descriptor that somebody else has opened makes no names.
+        return Err(Errno::ENOENT);
+    }
+    let vnode = node.vnode()?;
     let found = found(c, new_dirfd, new, Follow::Never).await?;
     if found.node.is_some() || found.last != Last::Name {
         return Err(Errno::EEXIST);
@@ -129,7 +132,9 @@ pub async fn link(
         return Err(Errno::EXDEV);
     }
     parent.mount.check_writable()?;
-    check_directory(c, parent)?;
+    let credentials = c.credentials();
+    c.vfs.protections.may_link(&credentials, &vnode)?;
+    rights::may_create(&credentials, parent)?;
     if vnode.is_directory() {
         return Err(Errno::EPERM);
     }
@@ -174,13 +179,10 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
     }
     let parent = &found.directory;
     parent.mount.check_writable()?;
-    check_directory(c, parent)?;
-    let ids = c.process.ids.get();
-    let group = if parent.mode() & linux::S_ISGID != 0 {
-        parent.owner().1
-    } else {
-        ids.egid
-    };
+    let credentials = c.credentials();
+    rights::may_create(&credentials, parent)?;
+    let (group, _) = rights::init_owner(&credentials, parent, linux::S_IFLNK);
+    let owner = credentials.uid();
     let peer = &parent.mount.peer;
     parent.names_change(&found.name);
     let grants = (peer.lend(&found.name)?, peer.lend(&target)?);
@@ -190,7 +192,7 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
             dir: parent.ino,
             grants: (grants.0.id() as u32, grants.1.id() as u32),
             lens: (found.name.len() as u32, target.len() as u32),
-            ids: (ids.euid, group),
+            ids: (owner, group),
         })
         .await;
     drop(grants);
@@ -228,9 +230,6 @@ pub async fn rename(
         Some(node) => Some(node.clone().vnode()?),
         None => None,
     };
-    if is_mount_point(&from).is_some() || is_mount_point(&to).is_some() {
-        return Err(Errno::EBUSY);
-    }
     if no_replace && target.is_some() {
         return Err(Errno::EEXIST);
     }
@@ -240,26 +239,11 @@ pub async fn rename(
     if !vnode.is_directory() && (from.trailing_slash || to.trailing_slash && !exchange) {
         return Err(Errno::ENOTDIR);
     }
+    if exchange && to.trailing_slash && target.as_ref().is_some_and(|t| !t.is_directory()) {
+        return Err(Errno::ENOTDIR);
+    }
     let mount = from.directory.mount.clone();
     mount.check_writable()?;
-    check_directory(c, &from.directory)?;
-    check_directory(c, &to.directory)?;
-    let credentials = Credentials::effective(&c.process);
-    credentials.check_sticky(&from.directory, &vnode)?;
-    if let Some(target) = &target {
-        credentials.check_sticky(&to.directory, target)?;
-        if Rc::ptr_eq(target, &vnode) {
-            // Two names of one file: nothing is done.
-            return Ok(0);
-        }
-        if !exchange {
-            match (vnode.is_directory(), target.is_directory()) {
-                (true, false) => return Err(Errno::ENOTDIR),
-                (false, true) => return Err(Errno::EISDIR),
-                _ => {}
-            }
-        }
-    }
     // A directory cannot go below itself.
     if vnode.is_directory() && is_below(&to.directory, &vnode) {
         return Err(Errno::EINVAL);
@@ -273,6 +257,26 @@ pub async fn rename(
         } else {
             Errno::ENOTEMPTY
         });
+    }
+    let credentials = c.credentials();
+    if target.as_ref().is_some_and(|t| Rc::ptr_eq(t, &vnode)) {
+        // Two names of one file: nothing is done, which everybody may.
+        return Ok(0);
+    }
+    rights::may_delete(&credentials, &from.directory, &vnode, vnode.is_directory())?;
+    match &target {
+        None => rights::may_create(&credentials, &to.directory)?,
+        Some(target) => {
+            let as_directory = if exchange { target } else { &vnode }.is_directory();
+            rights::may_delete(&credentials, &to.directory, target, as_directory)?;
+        }
+    }
+    rights::may_move(&credentials, &from.directory, &to.directory, &vnode)?;
+    if exchange && let Some(target) = &target {
+        rights::may_move(&credentials, &from.directory, &to.directory, target)?;
+    }
+    if is_mount_point(&from).is_some() || is_mount_point(&to).is_some() {
+        return Err(Errno::EBUSY);
     }
 
     let mut names: Vec<u8> = Vec::with_capacity(from.name.len() + to.name.len());

@@ -1,17 +1,18 @@
 //! open(2) and mknod(2): finding, making and opening files.
 
 use super::Args;
-use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use super::attributes::resize;
+use crate::access::{READ, WRITE};
 use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::mount::{major, minor};
 use crate::namei::{Follow, Found, Last, Node, place};
 use crate::pipe::open_fifo;
+use crate::rights;
 use crate::state::Caller;
 use crate::vnode::{Cached, Place, Vnode, Writing};
-use abi::Errno;
-use abi::fs::{SetAttributes, SetMask};
 use abi::proto::fs;
+use abi::{Errno, capability};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
@@ -106,6 +107,12 @@ pub async fn open_path(
         if create && found.trailing_slash {
             return Err(Errno::EISDIR);
         }
+        if create && let Node::File(vnode) = &node {
+            if vnode.is_directory() {
+                return Err(Errno::EISDIR);
+            }
+            c.may_create_at(&found, vnode)?;
+        }
         return open_node(c, &node, found.place(), flags).await;
     }
     Err(Errno::EEXIST)
@@ -137,6 +144,9 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
     let kind = match &file.kind {
         _ if flags & linux::O_PATH != 0 => Kind::Path,
         Kind::Pipe(end) => {
+            let mode = linux::S_IFIFO | 0o600;
+            let credentials = c.credentials();
+            credentials.check_mode(mode, file.owner.get(), wanted(access))?;
             Kind::Pipe(end.again(access != linux::O_WRONLY, access != linux::O_RDONLY))
         }
         Kind::Device(driver, minor) => {
@@ -150,7 +160,18 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
         // A socket is reached by connect(2).
         Kind::Socket(_) | Kind::File | Kind::Path => return Err(Errno::ENXIO),
     };
-    OpenFile::new(c, kind, None, None, flags)
+    let new = OpenFile::new(c, kind, None, None, flags)?;
+    new.owner.set(file.owner.get());
+    Ok(new)
+}
+
+/// What an access mode of open(2) asks for.
+fn wanted(access: u32) -> u32 {
+    match access {
+        linux::O_RDONLY => READ,
+        linux::O_WRONLY => WRITE,
+        _ => READ | WRITE,
+    }
 }
 
 /// Opens a file that exists.
@@ -172,19 +193,25 @@ async fn open_vnode(
     if kind == linux::S_IFLNK {
         return Err(Errno::ELOOP);
     }
-    let access = flags & linux::O_ACCMODE;
-    let mut wanted = match access {
-        linux::O_RDONLY => READ,
-        linux::O_WRONLY => WRITE,
-        _ => READ | WRITE,
-    };
+    let mut wanted = wanted(flags & linux::O_ACCMODE);
     if flags & linux::O_TRUNC != 0 {
         wanted |= WRITE;
     }
     if kind == linux::S_IFDIR && (wanted & WRITE != 0 || flags & linux::O_CREAT != 0) {
         return Err(Errno::EISDIR);
     }
-    Credentials::effective(&c.process).check(&vnode, wanted)?;
+    let credentials = c.credentials();
+    if !c.own_descriptors(&vnode) {
+        credentials.check(&vnode, wanted)?;
+    }
+    if vnode.mount.is_proc() {
+        let (ino, who) = (vnode.ino, c.who());
+        let peer = &vnode.mount.peer;
+        peer.ask(|txn| fs::MayOpen { txn, ino, who }).await?;
+    }
+    if flags & linux::O_NOATIME != 0 {
+        credentials.check_owner(&vnode)?;
+    }
     let _writing;
     let opened = match kind {
         linux::S_IFREG | linux::S_IFDIR => {
@@ -197,11 +224,7 @@ async fn open_vnode(
             };
             // Even an empty file: its times change.
             if flags & linux::O_TRUNC != 0 && kind == linux::S_IFREG {
-                let change = SetAttributes {
-                    mask: SetMask::SIZE.bits(),
-                    ..SetAttributes::default()
-                };
-                c.set_attributes(&vnode, change).await?;
+                resize(c, &vnode, 0).await?;
             }
             Kind::File
         }
@@ -234,19 +257,15 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
         return Err(Errno::EEXIST);
     }
     directory.mount.check_writable()?;
-    Credentials::effective(&c.process).check(directory, WRITE | EXECUTE)?;
-    if directory.is_removed() {
-        return Err(Errno::ENOENT);
+    let credentials = c.credentials();
+    rights::may_create(&credentials, directory)?;
+    let kind = mode & linux::S_IFMT;
+    if matches!(kind, linux::S_IFCHR | linux::S_IFBLK) && !credentials.capable(capability::MKNOD) {
+        return Err(Errno::EPERM);
     }
-    let ids = c.process.ids.get();
-    let mut mode = mode & !c.process.umask();
-    let mut group = ids.egid;
-    if directory.mode() & linux::S_ISGID != 0 {
-        group = directory.owner().1;
-        if mode & linux::S_IFMT == linux::S_IFDIR {
-            mode |= linux::S_ISGID;
-        }
-    }
+    let mode = rights::prepare_mode(&credentials, directory, mode, c.process.umask());
+    let (group, mode) = rights::init_owner(&credentials, directory, mode);
+    let owner = credentials.uid();
     let peer = &directory.mount.peer;
     directory.names_change(&found.name);
     let grant = peer.lend(&found.name)?;
@@ -257,7 +276,7 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
             grant: grant.id(),
             len: found.name.len() as u64,
             mode,
-            ids: (ids.euid, group),
+            ids: (owner, group),
             rdev,
         })
         .await;
@@ -275,12 +294,7 @@ pub async fn mknod(c: &Caller, dirfd: u64, path: u64, mode: u64, dev: u64) -> Re
     let kind = match mode & linux::S_IFMT {
         0 => linux::S_IFREG,
         kind @ (linux::S_IFREG | linux::S_IFIFO | linux::S_IFSOCK) => kind,
-        kind @ (linux::S_IFCHR | linux::S_IFBLK) => {
-            if c.process.ids.get().euid != 0 {
-                return Err(Errno::EPERM);
-            }
-            kind
-        }
+        kind @ (linux::S_IFCHR | linux::S_IFBLK) => kind,
         linux::S_IFDIR => return Err(Errno::EPERM),
         _ => return Err(Errno::EINVAL),
     };

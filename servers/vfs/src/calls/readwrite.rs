@@ -1,13 +1,12 @@
 //! read(2), write(2) and their relatives.
 
-use super::{Args, sockets};
+use super::{Args, holes, sockets};
 use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::machine::Access;
 use crate::sabotage;
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
-use crate::user::zeroed;
 use crate::vnode::Vnode;
 use abi::kernel::user_range;
 use abi::proto::fs;
@@ -20,7 +19,7 @@ use linux_raw_sys::general as linux;
 /// Linux's limit of one transfer.
 pub const COUNT_MAX: u64 = 0x7fff_f000;
 /// One request to a file system: others want their turn there.
-const CHUNK: u64 = 256 << 10;
+pub(super) const CHUNK: u64 = 256 << 10;
 /// Elements of a vector (UIO_MAXIOV).
 const VECTOR_MAX: u64 = 1024;
 
@@ -269,10 +268,13 @@ pub async fn write_vnode(
         }
     }
     vnode.mount.peer.check_alive()?;
+    let room = c.room_in_file(vnode, position, append, memory.len());
+    let memory = memory.first(room.await?);
     while done < memory.len() {
         let piece = memory.after(done).first(CHUNK);
         let at = end;
         let attempt = async |grant, len| {
+            c.remove_privs(vnode).await?;
             vnode
                 .mount
                 .peer
@@ -398,11 +400,13 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     }
     let mut done = 0;
     let mut gathered = Vec::new();
+    let all = segments.iter().fold(0u64, |all, s| all.saturating_add(s.1));
+    let (size, _charge) = c.piece(all.min(CHUNK));
     let mut segments = segments.into_iter().peekable();
     while let Some((address, len)) = segments.next() {
         let mut taken = 0;
         while taken < len {
-            let n = (len - taken).min(CHUNK - gathered.len() as u64);
+            let n = (len - taken).min(size - gathered.len() as u64);
             let start = gathered.len();
             gathered
                 .try_reserve(n as usize)
@@ -432,7 +436,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
                 };
             }
             taken += n;
-            let full = gathered.len() as u64 == CHUNK;
+            let full = gathered.len() as u64 == size;
             if full || taken == len && segments.peek().is_none() {
                 let at = position.map(|p| p + done);
                 match write_file(c, &file, Memory::own(&gathered), at).await {
@@ -481,15 +485,16 @@ pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
         linux::SEEK_SET => 0,
         linux::SEEK_CUR => file.position(),
         linux::SEEK_END => size,
-        // A file without holes, as far as anybody can tell.
         linux::SEEK_DATA | linux::SEEK_HOLE => {
             if by < 0 || by as u64 >= size {
                 return Err(Errno::ENXIO);
             }
-            let position = if a[2] as u32 == linux::SEEK_DATA {
-                by as u64
-            } else {
-                size
+            let hole = a[2] as u32 == linux::SEEK_HOLE;
+            let position = match vnode.filter(|v| v.is_regular()) {
+                Some(vnode) => holes::seek(c, vnode, by as u64, hole).await?,
+                // Without holes.
+                None if hole => size,
+                None => by as u64,
             };
             file.set_position(position);
             return Ok(position);
@@ -502,99 +507,4 @@ pub async fn lseek(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
     file.set_position(position);
     Ok(position)
-}
-
-/// One file's data into another through VFS's own memory.
-async fn copy(
-    c: &Caller,
-    from: (&Rc<OpenFile>, Option<u64>),
-    to: (&Rc<OpenFile>, Option<u64>),
-    len: u64,
-) -> Result<u64, Errno> {
-    from.0.check_readable()?;
-    to.0.check_writable()?;
-    let mut done = 0;
-    let (size, _charge) = c.piece(len.min(CHUNK));
-    let mut buffer = zeroed(size as usize)?;
-    while done < len {
-        let n = (len - done).min(buffer.len() as u64) as usize;
-        let before = from.0.position();
-        let at = from.1.map(|p| p + done);
-        let read = read_file(c, from.0, Memory::own_mut(&mut buffer[..n]), at).await;
-        let got = match read {
-            Ok(0) => break,
-            Ok(got) => got,
-            Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
-        };
-        let at = to.1.map(|p| p + done);
-        let written = write_file(c, to.0, Memory::own(&buffer[..got as usize]), at).await;
-        let put = match &written {
-            Ok(put) => *put,
-            Err(_) => 0,
-        };
-        if from.1.is_none() && put < got {
-            // What was not written has not been read.
-            from.0.set_position(before + put);
-        }
-        done += put;
-        match written {
-            Err(errno) if done == 0 => return Err(errno),
-            _ if put < got => break,
-            _ => {}
-        }
-        if got < n as u64 {
-            break;
-        }
-    }
-    Ok(done)
-}
-
-/// sendfile(2)
-pub async fn sendfile(c: &Caller, a: Args) -> Result<u64, Errno> {
-    let (to, from) = (c.file(a[0])?, c.file(a[1])?);
-    if !matches!(from.kind, Kind::File) {
-        return Err(Errno::EINVAL);
-    }
-    let position = match a[2] {
-        0 => None,
-        address => Some(offset(c.memory().get(address).await?)?),
-    };
-    let done = copy(c, (&from, position), (&to, None), a[3].min(COUNT_MAX)).await?;
-    if let Some(position) = position {
-        c.memory().put(a[2], &(position + done)).await?;
-    }
-    Ok(done)
-}
-
-/// copy_file_range(2)
-pub async fn copy_file_range(c: &Caller, a: Args) -> Result<u64, Errno> {
-    if a[5] != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let (from, to) = (c.file(a[0])?, c.file(a[2])?);
-    let regular = |file: &OpenFile| file.vnode.as_ref().is_some_and(|v| v.is_regular());
-    if !regular(&from) || !regular(&to) {
-        return Err(Errno::EINVAL);
-    }
-    if to.flags() & linux::O_APPEND != 0 {
-        return Err(Errno::EBADF);
-    }
-    let memory = c.memory();
-    let from_at = match a[1] {
-        0 => None,
-        address => Some(offset(memory.get(address).await?)?),
-    };
-    let to_at = match a[3] {
-        0 => None,
-        address => Some(offset(memory.get(address).await?)?),
-    };
-    let done = copy(c, (&from, from_at), (&to, to_at), a[4].min(COUNT_MAX)).await?;
-    if let Some(at) = from_at {
-        memory.put(a[1], &(at + done)).await?;
-    }
-    if let Some(at) = to_at {
-        memory.put(a[3], &(at + done)).await?;
-    }
-    Ok(done)
 }

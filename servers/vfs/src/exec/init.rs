@@ -34,12 +34,7 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
     let bytes = vfs.machine.run_specification()?;
     let spec = RunSpec::parse(&bytes)?;
     let root = vfs.root_mount()?.root()?;
-    let ids = Ids {
-        uid: spec.header.uid,
-        euid: spec.header.uid,
-        gid: spec.header.gid,
-        egid: spec.header.gid,
-    };
+    let ids = Ids::of(spec.header.uid, spec.header.gid);
     let at = Directories {
         cwd: root.clone(),
         root: root.clone(),
@@ -74,6 +69,8 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
         vnode: found.existing()?.vnode()?,
         place: found.place(),
         path,
+        by_descriptor: false,
+        path_closes: false,
         arguments: Strings::new(spec.args()),
         environment: Strings::new(spec.env()),
     };

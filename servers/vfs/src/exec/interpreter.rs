@@ -1,6 +1,6 @@
 //! The dynamic linker that a program names (PT_INTERP).
 
-use super::{check, header};
+use super::{check, header, plan as plan_of};
 use crate::namei::Follow;
 use crate::state::Caller;
 use crate::transfer::Memory;
@@ -57,7 +57,8 @@ pub async fn find(
     c.exec_step()?;
     let first = header(c, &vnode, attributes.size).await?;
     c.exec_step()?;
-    let plan = Plan::parse(&first, attributes.size).map_err(|_| Errno::ELIBBAD)?;
+    let plan = plan_of(c, &vnode, &first, attributes.size).await;
+    let plan = plan.map_err(|_| Errno::ELIBBAD)?;
     Ok(Some(Interpreter { vnode, plan }))
 }
 

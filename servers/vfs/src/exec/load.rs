@@ -121,6 +121,18 @@ async fn alone(c: &Caller) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// `EAGAIN` while the caller's user has more processes than the caller may have, when that was so
+/// as it became that user's.
+pub async fn check_crowd(c: &Caller) -> Result<(), Errno> {
+    if c.process.crowded.get() {
+        let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+        let who = c.who();
+        pm.ask(|txn| pm::MayExec { txn, who }).await?;
+        c.process.crowded.set(false);
+    }
+    Ok(())
+}
+
 /// Whether the program's set-id bits count for the caller: PM knows who looks at it.
 pub async fn may_set_id(c: &Caller) -> bool {
     let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
@@ -302,8 +314,9 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
     });
     let mut ids = c.process.ids.get();
     let set_id = adopted != (ids.euid, ids.egid);
-    (ids.euid, ids.egid) = adopted;
+    ids.adopt(adopted);
     c.process.ids.set(ids);
+    c.process.credential.set(c.vfs.counters.unique());
     if set_id {
         c.process.fixed_layout.set(false);
     }
@@ -324,7 +337,7 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
 /// What ps calls the process: the last component of its path, fifteen bytes.
 fn name(program: &Program) -> ([u8; 8], [u8; 8]) {
     let last = match &program.place {
-        Some(place) if program.path.is_empty() => &*place.name,
+        Some(place) if program.by_descriptor => &*place.name,
         _ => program.path.rsplit(|&b| b == b'/').next().unwrap_or(b""),
     };
     let mut bytes = [0; 16];

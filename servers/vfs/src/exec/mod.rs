@@ -19,7 +19,7 @@ pub use fault::Fault;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE, READ};
-use crate::calls::{Args, readwrite};
+use crate::calls::{Args, fd, readwrite};
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
 use crate::transfer::Memory;
@@ -28,6 +28,7 @@ use crate::vnode::{Executing, Place, Vnode};
 use abi::Errno;
 use abi::exec::ExecBackend;
 use abi::fs::Attributes;
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use arguments::Strings;
@@ -44,8 +45,12 @@ const SCRIPTS_MAX: usize = 5;
 pub struct Program {
     vnode: Rc<Vnode>,
     place: Option<Place>,
-    /// As the caller named it (AT_EXECFN).
+    /// As the caller named it (AT_EXECFN), or how a program gets at what it named by descriptor.
     path: Vec<u8>,
+    /// It was named by a descriptor alone.
+    by_descriptor: bool,
+    /// That descriptor closes with the exec: no interpreter will find the file.
+    path_closes: bool,
     arguments: Strings,
     environment: Strings,
 }
@@ -74,6 +79,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     let trace = &c.vfs.exec.trace;
     trace.begin(&*c.vfs.machine);
     c.exec_step()?;
+    load::check_crowd(c).await?;
     let path = c.path(path).await?;
     let mut pages = Pages::new(c.memory());
     let mut budget = stack::Budget::new(STACK_SIZE);
@@ -87,9 +93,12 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     drop(pages);
     c.exec_step()?;
 
-    let (vnode, place) = if path.is_empty() && flags & u64::from(linux::AT_EMPTY_PATH) != 0 {
+    let by_descriptor = path.is_empty() && flags & u64::from(linux::AT_EMPTY_PATH) != 0;
+    let (vnode, place) = if by_descriptor && fd(dirfd) != linux::AT_FDCWD {
         let file = c.file(dirfd)?;
         (file.vnode.clone().ok_or(Errno::EACCES)?, file.place.clone())
+    } else if by_descriptor {
+        return Err(Errno::EACCES);
     } else {
         let follow = if flags & u64::from(linux::AT_SYMLINK_NOFOLLOW) != 0 {
             Follow::No
@@ -108,10 +117,22 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         }
         (vnode, place)
     };
+    let mut path_closes = false;
+    let path = if fd(dirfd) == linux::AT_FDCWD || path.starts_with(b"/") {
+        path
+    } else {
+        let descriptor = c.process.files().descriptor(fd(dirfd))?;
+        path_closes = descriptor.close_on_exec;
+        let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        let directory = format!("/dev/fd/{}", fd(dirfd));
+        [directory.as_bytes(), separator, &path].concat()
+    };
     let program = Program {
         vnode,
         place,
         path,
+        by_descriptor,
+        path_closes,
         arguments,
         environment,
     };
@@ -137,6 +158,9 @@ pub async fn run(c: &Caller, mut program: Program) -> Result<(), Errno> {
         };
         c.exec_step()?;
         let line = line?;
+        if program.path_closes {
+            return Err(Errno::ENOENT);
+        }
         // The interpreter gets its argument and the script's path instead of argv[0].
         let mut front: Vec<&[u8]> = Vec::with_capacity(3);
         front.push(line.interpreter);
@@ -184,6 +208,19 @@ async fn header(c: &Caller, vnode: &Vnode, size: u64) -> Result<Vec<u8>, Errno> 
     Ok(header)
 }
 
+/// The program in a file, of which `header` is the beginning. `ENOEXEC`.
+async fn plan(c: &Caller, vnode: &Vnode, header: &[u8], size: u64) -> Result<Plan, Errno> {
+    let Some(range) = Plan::far_table(header)? else {
+        return Plan::parse(header, size);
+    };
+    // At most 64 KiB.
+    let mut table = zeroed(range.len as usize)?;
+    let memory = Memory::own_mut(&mut table);
+    let n = readwrite::read_vnode(c, vnode, memory, range.offset).await?;
+    table.truncate(n as usize);
+    Plan::parse_with(header, &table, size)
+}
+
 async fn run_image(
     c: &Caller,
     program: Program,
@@ -193,7 +230,7 @@ async fn run_image(
     executing: Executing,
 ) -> Result<(), Errno> {
     c.exec_step()?;
-    let plan = Plan::parse(header, attributes.size)?;
+    let plan = plan(c, &program.vnode, header, attributes.size).await?;
     c.exec_step()?;
     let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
     let ids = c.process.ids.get();

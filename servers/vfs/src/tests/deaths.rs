@@ -2,6 +2,7 @@
 
 use super::world::*;
 use abi::proto::{fs, rs, vfs, vm};
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message, Request};
 use linux_raw_sys::general as linux;
 use std::vec::Vec;
@@ -119,7 +120,7 @@ fn no_file_system_makes_a_program_call_again() {
 #[test]
 fn a_file_system_that_dies_while_it_is_mounted_is_no_mount() {
     let mut w = World::new();
-    let second = Endpoint(12);
+    let second = Endpoint::service(Role::FileSystem, 12, 0);
     let mount = vfs::Mount {
         fs: second,
         path: *b"/other\0\0",
@@ -136,7 +137,8 @@ fn a_file_system_that_dies_while_it_is_mounted_is_no_mount() {
     assert_eq!(answer(&w), None);
     die(&mut w, Endpoint::RS, second);
     let status = Err(Errno::EIO);
-    let expected = rs::Mounted { fs: second, status };
+    let (fs, dev) = (second, 0);
+    let expected = rs::Mounted { fs, status, dev };
     assert_eq!(answer(&w), Some(expected.encode()));
     // Likewise when it was dead before.
     w.others.clear();

@@ -49,6 +49,7 @@ fn the_limit_holds_for_every_new_descriptor() {
         let request = SetFileLimit {
             who: PROGRAM,
             files,
+            size: u64::MAX,
         };
         w.deliver(Endpoint::PM, Class::Call, request.encode());
         assert_eq!(w.reply_of(Endpoint::PM), Some(Ok(0)));

@@ -173,11 +173,12 @@ fn a_file_that_cannot_be_mapped_is_copied() {
 fn every_backend_makes_the_same_image() {
     for backend in [ExecBackend::Copy, ExecBackend::Buffer] {
         let mut w = world();
-        // What is the whole machine's proc sets, for root; here there is none, and nobody else may.
+        // What is the whole machine's proc sets, for root, and nobody else may.
         let set = vfs::SetExecBackend { backend };
-        w.deliver(Endpoint(9), Class::Call, set.encode());
+        w.deliver(DRIVER, Class::Call, set.encode());
         assert_ne!(w.vfs.exec.backend.get(), backend);
-        w.vfs.exec.backend.set(backend);
+        w.deliver(PROC, Class::Call, set.encode());
+        assert_eq!(w.vfs.exec.backend.get(), backend);
         assert_eq!(exec(&mut w, "/prog", &["p"]), None);
         done(&mut w);
         let text = w.fake.peek(PROGRAM, 0x400000, PAGE as usize);
@@ -221,7 +222,7 @@ fn a_mapping_that_vm_refuses_is_copied_instead() {
 fn a_trace_has_every_stage_and_not_the_looking() {
     let mut w = world();
     let on = vfs::SetExecTrace { on: true };
-    w.deliver(Endpoint(9), Class::Call, on.encode());
+    w.deliver(PROC, Class::Call, on.encode());
     w.fake.time.set(1000);
     assert_eq!(exec(&mut w, "/prog", &["p"]), None);
     done(&mut w);
@@ -232,7 +233,7 @@ fn a_trace_has_every_stage_and_not_the_looking() {
     // Only looking takes time here.
     assert!(text.lines().all(|line| line.contains(" 0 ")), "{text}");
     let off = vfs::SetExecTrace { on: false };
-    w.deliver(Endpoint(9), Class::Call, off.encode());
+    w.deliver(PROC, Class::Call, off.encode());
     let before = w.fake.time.get();
     w.fake.map(PROGRAM, PATHS, 0x4000, true, true);
     assert_eq!(exec(&mut w, "/prog", &["p"]), None);
@@ -363,12 +364,7 @@ fn a_dynamic_program_starts_in_its_linker() {
     for (offset, mappable) in [(0x200, true), (0x1fff, true), (0x2ff0, false)] {
         let mut w = dynamic_world(&dynamic(b"/lib/ld.so\0", offset));
         w.fs.mappable = mappable;
-        let ids = crate::process::Ids {
-            uid: 7,
-            euid: 7,
-            gid: 7,
-            egid: 7,
-        };
+        let ids = crate::process::Ids::of(7, 7);
         w.vfs.process(PROGRAM).unwrap().ids.set(ids);
         assert_eq!(exec(&mut w, "/prog", &["prog"]), None);
         let done = done(&mut w);
@@ -417,12 +413,7 @@ fn a_linker_that_cannot_run_leaves_the_caller_alone() {
 
 #[test]
 fn set_id_programs_change_ids_where_they_may() {
-    let user = crate::process::Ids {
-        uid: 7,
-        euid: 7,
-        gid: 7,
-        egid: 7,
-    };
+    let user = crate::process::Ids::of(7, 7);
     // Mode, mount flags, path; what is adopted, and AT_SECURE.
     let nosuid = u64::from(linux::MS_NOSUID);
     let cases = [

@@ -11,5 +11,6 @@ mod mapping;
 mod paths;
 mod pipes;
 mod repair;
+mod senders;
 mod sockets;
 mod world;

@@ -121,16 +121,7 @@ fn directories_know_where_they_are_after_a_rename() {
 #[test]
 fn permissions_are_checked_with_the_right_ids() {
     let mut w = world();
-    w.add_process(
-        OTHER,
-        2,
-        Ids {
-            uid: 5,
-            euid: 5,
-            gid: 5,
-            egid: 5,
-        },
-    );
+    w.add_process(OTHER, 2, Ids::of(5, 5));
     let other = |w: &mut World, path: &str, flags: u32| {
         w.fake.poke(OTHER, PATHS, path.as_bytes());
         w.fake.poke(OTHER, PATHS + path.len() as u64, &[0]);

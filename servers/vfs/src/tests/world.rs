@@ -7,6 +7,7 @@ use crate::state::Vfs;
 use abi::errno::result_from_word;
 use abi::grant::GRANT_INVALID;
 use abi::proto::{rs, vfs, vm};
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request, page_down};
 use rt::task::Executor;
 use std::cell::{Cell, RefCell};
@@ -15,10 +16,11 @@ use std::fmt::Arguments;
 use std::rc::Rc;
 use std::vec::Vec;
 
-pub const FS: Endpoint = Endpoint(8);
-pub const DRIVER: Endpoint = Endpoint(9);
-pub const PROGRAM: Endpoint = Endpoint(20);
-pub const OTHER: Endpoint = Endpoint(21);
+pub const FS: Endpoint = Endpoint::service(Role::FileSystem, 8, 0);
+pub const DRIVER: Endpoint = Endpoint::service(Role::Console, 9, 0);
+pub const PROGRAM: Endpoint = Endpoint::new(20, 0);
+pub const OTHER: Endpoint = Endpoint::new(21, 0);
+pub const PROC: Endpoint = Endpoint::service(Role::Proc, 10, 0);
 
 /// A page of a process.
 #[derive(Clone)]
@@ -398,8 +400,10 @@ impl World {
         };
         world.deliver(Endpoint::RS, Class::Post, mount.encode());
         let (fs, status) = (FS, Ok(()));
-        let mounted = rs::Mounted { fs, status };
-        assert_eq!(world.others.pop(), Some((Endpoint::RS, mounted.encode())));
+        let (to, answer) = world.others.pop().unwrap();
+        let mounted = rs::Mounted::decode(&answer).unwrap();
+        assert_eq!((to, mounted.fs, mounted.status), (Endpoint::RS, fs, status));
+        assert_ne!(mounted.dev, 0);
         world.add_process(PROGRAM, 1, Ids::default());
         world
     }

@@ -188,6 +188,7 @@ fn a_stack_grows_to_its_limit_and_keeps_its_gap() {
         stack: 16 << 20,
         data: u64::MAX,
         address_space: u64::MAX,
+        locked: u64::MAX,
     };
     m.call(Endpoint::PM, limits).unwrap();
     let below = top - (12 << 20);
@@ -223,6 +224,7 @@ fn limits_are_enforced() {
         stack: 8 << 20,
         data: 8 * PAGE,
         address_space: 16 * PAGE,
+        locked: u64::MAX,
     };
     assert_eq!(m.call(Endpoint::VFS, limits), Err(Errno::EPERM));
     m.call(Endpoint::PM, limits).unwrap();

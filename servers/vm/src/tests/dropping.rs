@@ -154,6 +154,7 @@ fn every_frame_has_one_owner() {
         dev: DEV,
         ino: 7,
         offset: 0,
+        end: u64::MAX,
     };
     m.call(FS, forget).unwrap();
     let forgotten = owners(m);

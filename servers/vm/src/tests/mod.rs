@@ -6,6 +6,7 @@ mod machine;
 mod model;
 mod msync;
 mod program;
+mod senders;
 mod shortage;
 mod waiting;
 mod withdrawing;

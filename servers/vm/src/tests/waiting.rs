@@ -389,20 +389,26 @@ fn third_parties_need_the_right() {
     assert_eq!(machine.call(Endpoint::VFS, map), Err(Errno::ENOMEM));
     let exit = proto::Exit { who: INIT };
     assert_eq!(machine.call(FS, exit), Err(Errno::EPERM));
+    // Only drivers have devices, and only those that RS gave them.
+    const DISK: Endpoint = Endpoint::service(abi::role::Role::Disk, 6, 0);
+    let (who, service) = (DISK, true);
+    machine
+        .call(Endpoint::RS, proto::NewSpace { who, service })
+        .unwrap();
     let physical = proto::MapPhysical {
         phys: 0xfeb0_0000,
         len: PAGE,
     };
-    assert_eq!(machine.call(FS, physical), Err(Errno::EPERM));
+    assert_eq!(machine.call(DISK, physical), Err(Errno::EPERM));
     let allow = proto::AllowPhysical {
-        target: FS,
+        target: DISK,
         phys: 0xfeb0_0000,
         len: 0x200,
     };
-    assert_eq!(machine.call(FS, allow), Err(Errno::EPERM));
+    assert_eq!(machine.call(DISK, allow), Err(Errno::EPERM));
     machine.call(Endpoint::RS, allow).unwrap();
-    let at = machine.call(FS, physical).unwrap().addr;
-    let entry = machine.entry(FS, at);
+    let at = machine.call(DISK, physical).unwrap().addr;
+    let entry = machine.entry(DISK, at);
     assert_eq!(entry & crate::table::ADDRESS, 0xfeb0_0000);
     assert_eq!(
         entry & crate::table::UNCACHED,
@@ -419,7 +425,7 @@ fn third_parties_need_the_right() {
         phys: 0x10_0000,
         len: PAGE,
     };
-    assert_eq!(machine.call(FS, steal), Err(Errno::EPERM));
+    assert_eq!(machine.call(DISK, steal), Err(Errno::EPERM));
 }
 
 #[test]
@@ -472,6 +478,7 @@ fn cache_pages_are_the_file_systems_own() {
         dev: DEV,
         ino: 8,
         offset: 0,
+        end: u64::MAX,
     };
     machine.call(FS, forget).unwrap();
     assert_eq!(machine.call(FS, map), Err(Errno::ENOENT));
@@ -540,6 +547,7 @@ fn a_forgotten_page_stays_with_those_who_map_it() {
         dev: DEV,
         ino: u64::MAX,
         offset: 0,
+        end: u64::MAX,
     };
     machine.call(FS, forget).unwrap();
     assert_eq!(machine.read(INIT, at), Ok(byte(1, 0)));

@@ -1,8 +1,10 @@
 //! What is taken from a file is taken from all who map it.
 
 use super::machine::{DEV, FS, INIT, Machine, byte};
+use crate::server::Effect;
+use abi::proto::vfs;
 use abi::proto::vm::{self as proto, CacheForget, ObjectAt, PRIVATE_OBJECT};
-use abi::{Endpoint, Errno, PAGE};
+use abi::{Endpoint, Errno, PAGE, Request};
 use linux_raw_sys::general as linux;
 
 const CHILD: Endpoint = Endpoint::new(40, 0);
@@ -25,7 +27,16 @@ fn fork(m: &mut Machine) {
 
 fn forget(m: &mut Machine, ino: u64, offset: u64) {
     let dev = DEV;
-    m.call(FS, CacheForget { dev, ino, offset }).unwrap();
+    m.call(
+        FS,
+        CacheForget {
+            dev,
+            ino,
+            offset,
+            end: u64::MAX,
+        },
+    )
+    .unwrap();
 }
 
 #[test]
@@ -131,4 +142,99 @@ fn an_object_is_named_by_regions_alone() {
         m.call(FS, ObjectAt { who: INIT, address }),
         Err(Errno::EPERM)
     );
+}
+
+fn hole(m: &mut Machine, ino: u64, offset: u64, end: u64) {
+    let dev = DEV;
+    let forget = CacheForget {
+        dev,
+        ino,
+        offset,
+        end,
+    };
+    m.call(FS, forget).unwrap();
+}
+
+#[test]
+fn a_hole_takes_what_was_not_copied_and_no_more() {
+    let m = &mut Machine::new(24);
+    (0..3).for_each(|page| m.cache(7, page * PAGE));
+    let shared = map(m, INIT, linux::MAP_SHARED, 3, 7, 0);
+    let clean = map(m, INIT, linux::MAP_PRIVATE, 3, 7, 0);
+    let copy = map(m, INIT, linux::MAP_PRIVATE, 3, 7, 0);
+    for page in 0..3 {
+        m.write(INIT, shared + page * PAGE, 50).unwrap();
+        assert_eq!(m.read(INIT, clean + page * PAGE), Ok(50));
+        m.write(INIT, copy + page * PAGE, 60).unwrap();
+    }
+    fork(m);
+    hole(m, 7, PAGE, 2 * PAGE);
+    for who in [INIT, CHILD] {
+        for at in [shared, clean] {
+            assert_eq!(m.read(who, at), Ok(50));
+            assert_eq!(m.entry(who, at + PAGE), 0);
+            assert_eq!(m.read(who, at + 2 * PAGE), Ok(50));
+        }
+        assert_eq!(m.read(who, copy + PAGE), Ok(60));
+    }
+    for (who, at) in [(INIT, shared), (CHILD, shared), (INIT, clean)] {
+        assert_eq!(m.read(who, at + PAGE), Ok(byte(7, PAGE)));
+    }
+    // Half a page is none.
+    let (dev, ino, offset, end) = (DEV, 7, 0, 10);
+    let half = CacheForget {
+        dev,
+        ino,
+        offset,
+        end,
+    };
+    assert_eq!(m.call(FS, half), Err(Errno::EINVAL));
+    m.vm().check().unwrap();
+}
+
+#[test]
+fn a_page_that_comes_into_a_hole_is_asked_for_again() {
+    let m = &mut Machine::new(24);
+    let shared = map(m, INIT, linux::MAP_SHARED, 1, 7, 0);
+    m.hold = true;
+    let before = m.page_ins;
+    assert_eq!(m.read(INIT, shared), Err(0));
+    let request = m.held.pop_front().unwrap();
+    // It came, and went again before VM heard of it.
+    m.empty = true;
+    hole(m, 7, 0, PAGE);
+    m.answer(request);
+    (m.empty, m.hold) = (false, false);
+    hole(m, 8, 0, PAGE);
+    assert_eq!(m.page_ins, before + 2);
+    assert_eq!(m.read(INIT, shared), Ok(byte(7, 0)));
+    assert_eq!(m.page_ins, before + 2);
+}
+
+#[test]
+fn removed_memory_is_a_hole() {
+    let m = &mut Machine::new(24);
+    let memory = map(m, INIT, linux::MAP_SHARED | linux::MAP_ANONYMOUS, 2, 0, 0);
+    m.write(INIT, memory, 1).unwrap();
+    m.write(INIT, memory + PAGE, 2).unwrap();
+    fork(m);
+    let remove = |m: &mut Machine, at: u64, pages: u64| {
+        let advice = u64::from(linux::MADV_REMOVE);
+        m.linux(INIT, linux::__NR_madvise, &[at, pages * PAGE, advice])
+    };
+    assert_eq!(remove(m, memory, 1), Some(Ok(0)));
+    assert_eq!(m.read(CHILD, memory), Ok(0));
+    assert_eq!(m.read(CHILD, memory + PAGE), Ok(2));
+    let private = map(m, INIT, linux::MAP_PRIVATE, 1, 7, 0);
+    assert_eq!(remove(m, private, 1), Some(Err(Errno::EACCES)));
+    assert_eq!(remove(m, 0x10_0000, 1), Some(Err(Errno::ENOMEM)));
+    let shared = map(m, INIT, linux::MAP_SHARED, 2, 7, PAGE);
+    m.seen.clear();
+    assert_eq!(remove(m, shared + PAGE, 1), None);
+    let punch = m.seen.iter().find_map(|effect| match effect {
+        Effect::Post(Endpoint::VFS, message) => vfs::PunchFile::decode(message),
+        _ => None,
+    });
+    let punch = punch.unwrap();
+    assert_eq!((punch.ino, punch.offset, punch.len), (7, 2 * PAGE, PAGE));
 }

@@ -19,7 +19,8 @@ use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
 use abi::kernel::{
     Ipc, Kcall, PRIV_COPY_ANY, PRIV_LINUX, PRIV_MAGIC, PRIV_PHYSICAL, Privileges, SafeCopy,
 };
-use abi::{Class, Endpoint};
+use abi::role::Role;
+use abi::{Class, Endpoint, Errno};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 use loops::{Registers, Target};
@@ -108,23 +109,23 @@ fn second_table(first: u64) -> u64 {
 }
 
 /// Another process in this address space.
-fn spawn(name: &str, linux: bool, stack: usize, entry: extern "C" fn() -> !) -> Endpoint {
-    let who = check("create", kernel::proc_create(name, linux));
+fn spawn(name: &str, role: Role, stack: usize, entry: extern "C" fn() -> !) -> Endpoint {
+    let who = check("create", kernel::proc_create(name, role));
     let own = check("info", kernel::proc_info(Endpoint::VM.slot()));
-    let privileges = if linux {
-        Privileges::default()
-    } else {
-        Privileges {
-            kcalls: !0,
-            peers: [!0; 4],
-            irqs: 0,
-            flags: PRIV_LINUX | PRIV_COPY_ANY,
-        }
+    let privileges = Privileges {
+        kcalls: !0,
+        peers: [!0; 4],
+        irqs: 0,
+        flags: PRIV_LINUX | PRIV_COPY_ANY,
     };
-    check("privileges", kernel::proc_priv(who, &privileges));
-    let table = match linux {
-        true => second_table(own.cr3),
-        false => own.cr3,
+    let given = kernel::proc_priv(who, &privileges);
+    match role {
+        Role::Program => assert_eq!(given, Err(Errno::EPERM), "a program has no privileges"),
+        _ => check("privileges", given),
+    }
+    let table = match role {
+        Role::Program => second_table(own.cr3),
+        _ => own.cr3,
     };
     check("address space", kernel::set_address_space(who, table));
     let top = &raw const STACKS as u64 + (stack * STACK) as u64;
@@ -175,11 +176,11 @@ fn main() -> ! {
         kernel::proc_priv(Endpoint::VM, &everything),
     );
     if rows::wanted() {
-        let helper = spawn("helper", false, 1, rows::helper);
-        rows::page_for_ever(helper, spawn("second", false, 2, rows::second));
+        let helper = spawn("helper", Role::Rs, 1, rows::helper);
+        rows::page_for_ever(helper, spawn("second", Role::Pm, 2, rows::second));
     }
-    let peer = spawn("echo", false, 1, echo);
-    let server = spawn("pm", false, 2, answer);
+    let peer = spawn("echo", Role::Rs, 1, echo);
+    let server = spawn("pm", Role::Pm, 2, answer);
     assert!(
         peer == Endpoint::RS && server == Endpoint::PM,
         "the first slots are the core servers'"
@@ -243,7 +244,7 @@ fn main() -> ! {
 
     let user = serving() + fastest(|| loops::linux_user(OPERATIONS));
     let before = visits();
-    spawn("linux", true, 3, linux);
+    spawn("linux", Role::Program, 3, linux);
     let ended = check("receive", ipc::receive());
     assert!(
         ended.class == Class::Notify && ended.source == server,

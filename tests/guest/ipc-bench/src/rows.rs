@@ -8,7 +8,7 @@
 
 use crate::check;
 use abi::grant::{self, Cpf, GRANT_INVALID, GrantEntry};
-use abi::kernel::{CP_FLAG_TRY, Kcall, KernelNotify, PageFault, SafeCopy, VM_WINDOW, VirCopy};
+use abi::kernel::{Kcall, KernelNotify, PageFault, SafeCopy, VM_WINDOW};
 use abi::policy::CopyPolicy;
 use abi::{Class, Endpoint, Errno, Message, PAGE};
 use core::cell::UnsafeCell;
@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::{grants, ipc, kernel, log};
 
 mod along;
+mod ungranted;
 
 const ENTRIES: usize = 8;
 const PAGES: u64 = 8;
@@ -131,7 +132,7 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
     }
     let args = [GRANTER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
     check("grants", kernel::kcall(Kcall::SetGrants, args));
-    physical();
+    ungranted::physical();
     check("go", ipc::notify(helper));
     loop {
         let received = check("receive", ipc::receive());
@@ -174,43 +175,6 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
             );
         }
     }
-}
-
-/// The part of K1 and K2 that only VM may do: copies from and to physical memory, and filling it.
-fn physical() {
-    reset();
-    let frame = |n| window(n) as u64 - VM_WINDOW;
-    let end = 1 << 40;
-    let vircopy = |source: Endpoint, from, target: Endpoint, to| {
-        let request = VirCopy {
-            source: source.0,
-            target: target.0,
-            source_address: from,
-            target_address: to,
-            len: PAGE,
-            flags: 0,
-        };
-        kernel::kcall(Kcall::VirCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
-    };
-    let (us, memory) = (Endpoint::SELF, Endpoint::NONE);
-    assert_eq!(vircopy(memory, frame(0), us, page(4)), Ok(()));
-    assert_eq!(vircopy(us, page(1), memory, frame(5)), Ok(()));
-    assert_eq!(vircopy(memory, frame(2), memory, frame(6)), Ok(()));
-    assert!(holds(4, 1) && holds(5, 2) && holds(6, 3));
-    let fill = |at| rt::copy::memset(memory, at, PAGE, 9, false);
-    assert_eq!(fill(frame(7)), Ok(()));
-    assert!(holds(7, 9));
-    // What is not RAM is refused before anything moves.
-    let absent = Err(Errno::EFAULT);
-    assert_eq!(vircopy(memory, end, us, page(4)), absent);
-    assert_eq!(vircopy(us, page(1), memory, end), absent);
-    assert_eq!(fill(end), absent);
-    assert_eq!(fill(u64::MAX - 1), absent);
-    // VM cannot ask itself: what it has not is an error.
-    change(0, PRESENT, 0);
-    check("flush", kernel::kcall(Kcall::FlushSelf, [0; 5]));
-    assert_eq!(vircopy(us, page(0), memory, frame(4)), absent);
-    reset();
 }
 
 /// G12, with the grants of the library that every server uses: a copy through a grant is
@@ -356,7 +320,8 @@ pub extern "C" fn helper() -> ! {
     valid(me);
     invalid(me);
     absent(me);
-    others(me);
+    others();
+    ungranted::ungranted(me);
     together(Endpoint(SECOND_IS.load(Ordering::Relaxed)));
     kernel::power_off(0)
 }
@@ -561,7 +526,7 @@ fn absent(me: Endpoint) {
     row("G11");
 }
 
-fn others(me: Endpoint) {
+fn others() {
     let fault = Err(Errno::EFAULT);
     let vector = |flags| {
         change(1, PRESENT, 0);
@@ -594,55 +559,4 @@ fn others(me: Endpoint) {
     assert_eq!(memset(direct(ALL, 0, 1)), Ok(()));
     assert!(holds(0, 9));
     row("G14");
-
-    let vircopy = |target: Endpoint, flags| {
-        let request = VirCopy {
-            source: Endpoint::SELF.0,
-            target: target.0,
-            source_address: page(4),
-            target_address: page(0),
-            len: PAGE,
-            flags,
-        };
-        kernel::kcall(Kcall::VirCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
-    };
-    change(0, PRESENT, 0);
-    assert_eq!(vircopy(Endpoint::VM, CP_FLAG_TRY), fault);
-    assert_eq!(vircopy(Endpoint::VM, 2), Err(Errno::EINVAL));
-    assert_eq!(requests(), 0);
-    assert_eq!(vircopy(Endpoint::VM, 0), Ok(()));
-    assert!(holds(0, 5));
-    // TRY is about the memory of others: the copier's own is repaired for it.
-    change(0, PRESENT, 0);
-    assert_eq!(vircopy(me, CP_FLAG_TRY), Ok(()));
-    assert_eq!(requests(), 2);
-    // Physical memory is VM's alone ([`physical`]).
-    assert_eq!(vircopy(Endpoint::NONE, 0), Err(Errno::EPERM));
-    row("K1");
-
-    let memset = |who: Endpoint, tries| rt::copy::memset(who, page(0), PAGE, 3, tries);
-    change(0, PRESENT, 0);
-    assert_eq!(memset(Endpoint::VM, true), fault);
-    assert_eq!(requests(), 0);
-    assert!(holds(0, 1));
-    assert_eq!(memset(Endpoint::VM, false), Ok(()));
-    assert_eq!((requests(), WRITE.load(Ordering::Relaxed)), (1, 1));
-    assert!(holds(0, 3));
-    // The copier's own, with TRY and without.
-    for tries in [true, false] {
-        fill(0, 1);
-        change(0, PRESENT, 0);
-        assert_eq!(memset(Endpoint::SELF, tries), Ok(()));
-        assert!(holds(0, 3));
-    }
-    assert_eq!(requests(), 3);
-    fill(0, 1);
-    for flags in [CP_FLAG_TRY << 1, CP_FLAG_TRY | 1 << 63] {
-        let args = [Endpoint::VM.0 as u64, page(0), PAGE, 3, flags];
-        let filled = kernel::kcall(Kcall::Memset, args);
-        assert_eq!(filled.map(|_| ()), Err(Errno::EINVAL));
-    }
-    assert_eq!(memset(Endpoint::NONE, false), Err(Errno::EPERM));
-    assert!(holds(0, 1));
-    row("K2");
 }

@@ -6,7 +6,9 @@
 extern crate alloc;
 
 use abi::Endpoint;
-use abi::fs::{Attributes, SetAttributes, Statistics};
+use abi::fs::{
+    Attributes, KEEP_SIZE, MS_NOATIME, MS_RDONLY, PUNCH_HOLE, SetAttributes, Statistics,
+};
 use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
 use rt::clock::Clock;
@@ -26,10 +28,6 @@ rt::entry!(main);
 const DEFAULT_CACHE: u64 = 1024;
 /// Changes reach the disk at the latest after this time.
 const WRITE_BACK_NS: u64 = 5_000_000_000;
-
-/// Linux's mount flags.
-const MS_RDONLY: u64 = 1;
-const MS_NOATIME: u64 = 1024;
 
 /// A mounted disk.
 struct Server {
@@ -151,7 +149,15 @@ impl FileSystem for Server {
             Err(Errno::EROFS) => {}
             other => other?,
         }
-        self.node(ext2::ROOT)
+        let root = self.node(ext2::ROOT)?;
+        let flags = match self.volume.is_read_only() {
+            true => MS_RDONLY,
+            false => 0,
+        };
+        Ok(Node {
+            rdev: flags,
+            ..root
+        })
     }
 
     fn remount(&mut self, _root: u64, flags: u64, options: &[u8]) -> Result<()> {
@@ -362,6 +368,25 @@ impl FileSystem for Server {
         // What could not be taken over is lost: VM cannot keep it for ever.
         self.volume.store_mut().taken_over(ino, offset, len);
         result
+    }
+
+    fn allocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Result<(u64, u64)> {
+        self.change();
+        let ino = inode(ino)?;
+        let done = match mode {
+            0 => self.volume.reserve(ino, offset, len, false)?,
+            KEEP_SIZE => self.volume.reserve(ino, offset, len, true)?,
+            PUNCH_HOLE => {
+                self.volume.punch(ino, offset, len)?;
+                len
+            }
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        Ok((done, self.volume.attributes(ino)?.size))
+    }
+
+    fn seek(&mut self, ino: u64, offset: u64, hole: bool) -> Result<u64> {
+        self.volume.seek(inode(ino)?, offset, hole)
     }
 
     fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {

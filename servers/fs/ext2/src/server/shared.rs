@@ -5,6 +5,7 @@ use abi::proto::vm::{
     Populate,
 };
 use abi::{Endpoint, Errno};
+use core::ops::Range;
 use ext2::{Elsewhere, PAGE, PageStore};
 use rt::ipc;
 
@@ -47,6 +48,7 @@ impl SharedPages {
                 dev,
                 ino: u64::MAX,
                 offset: 0,
+                end: u64::MAX,
             };
             // VM knows no such pages: just as well.
             let _ = ipc::call(Endpoint::VM, all);
@@ -191,10 +193,15 @@ impl PageStore for SharedPages {
         ipc::call(Endpoint::VM, Populate { addr, len })
     }
 
-    fn forget(&mut self, ino: u32, offset: u64) {
+    fn forget(&mut self, ino: u32, bytes: Range<u64>) {
         let Some(dev) = self.device else { return };
-        let ino = ino as u64;
+        let forget = CacheForget {
+            dev,
+            ino: ino as u64,
+            offset: bytes.start,
+            end: bytes.end,
+        };
         // VM has nothing of it: just as well.
-        let _ = ipc::call(Endpoint::VM, CacheForget { dev, ino, offset });
+        let _ = ipc::call(Endpoint::VM, forget);
     }
 }

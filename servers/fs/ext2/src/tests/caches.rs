@@ -117,8 +117,9 @@ impl PageStore for Shared {
         self.slots[slot] = self.frame();
         Ok(())
     }
-    fn forget(&mut self, ino: u32, offset: u64) {
-        self.other.retain(|&(i, o), _| i != ino || o < offset);
+    fn forget(&mut self, ino: u32, bytes: core::ops::Range<u64>) {
+        self.other
+            .retain(|&(i, o), _| i != ino || !bytes.contains(&o));
     }
 }
 

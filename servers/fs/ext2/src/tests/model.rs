@@ -17,6 +17,8 @@ enum Op {
     Symlink(u8, u8, usize),
     Write(u8, u8, u32, u16),
     Truncate(u8, u8, u32),
+    Punch(u8, u8, u32, u32),
+    Reserve(u8, u8, u32, u16),
     Link((u8, u8), (u8, u8)),
     Unlink(u8, u8),
     Rmdir(u8, u8),
@@ -33,6 +35,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (at(), 1usize..200).prop_map(|((d, n), len)| Op::Symlink(d, n, len)),
         8 => (at(), 0u32..400_000, 1u16..20_000).prop_map(|((d, n), o, l)| Op::Write(d, n, o, l)),
         3 => (at(), 0u32..400_000).prop_map(|((d, n), s)| Op::Truncate(d, n, s)),
+        3 => (at(), 0u32..400_000, 1u32..100_000).prop_map(|((d, n), o, l)| Op::Punch(d, n, o, l)),
+        2 => (at(), 0u32..400_000, 1u16..20_000).prop_map(|((d, n), o, l)| Op::Reserve(d, n, o, l)),
         2 => (at(), at()).prop_map(|(a, b)| Op::Link(a, b)),
         3 => at().prop_map(|(d, n)| Op::Unlink(d, n)),
         2 => at().prop_map(|(d, n)| Op::Rmdir(d, n)),
@@ -265,6 +269,50 @@ fn run(block_size: usize, ops: &[Op]) {
                     Node::File(old) => {
                         done.unwrap();
                         old.resize(size as usize, 0);
+                    }
+                    _ => assert!(done.is_err()),
+                }
+            }
+            Op::Punch(d, n, offset, len) => {
+                let d = m.dir(d);
+                let Some(f) = m.get(d, &name(n)) else {
+                    continue;
+                };
+                let (ino, offset, len) = (m.ino(f), u64::from(offset), u64::from(len));
+                let done = v.punch(ino, offset, len);
+                let Node::File(old) = &mut m.nodes[f].1 else {
+                    assert!(done.is_err());
+                    continue;
+                };
+                done.unwrap();
+                let size = old.len();
+                old[size.min(offset as usize)..size.min((offset + len) as usize)].fill(0);
+                // What is a hole reads as zero, and what is not one is not said to be.
+                let mut at = 0;
+                while let Ok(data) = v.seek(ino, at, false) {
+                    assert!(old[at as usize..data as usize].iter().all(|&b| b == 0));
+                    at = v.seek(ino, data, true).unwrap();
+                    assert!(data < at && at <= size as u64);
+                    if at == size as u64 {
+                        break;
+                    }
+                }
+            }
+            Op::Reserve(d, n, offset, len) => {
+                let d = m.dir(d);
+                let Some(f) = m.get(d, &name(n)) else {
+                    continue;
+                };
+                let (ino, offset, len) = (m.ino(f), u64::from(offset), u64::from(len));
+                let done = v.reserve(ino, offset, len, false);
+                match &mut m.nodes[f].1 {
+                    Node::File(old) => {
+                        let end = (offset + done.unwrap()) as usize;
+                        if old.len() < end {
+                            old.resize(end, 0);
+                        }
+                        let hole = v.seek(ino, offset, true).unwrap();
+                        assert!(hole >= end as u64, "{hole} {end}");
                     }
                     _ => assert!(done.is_err()),
                 }

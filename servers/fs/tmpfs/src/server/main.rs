@@ -7,7 +7,9 @@
 extern crate alloc;
 
 use abi::Endpoint;
-use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
+use abi::fs::{
+    Attributes, KEEP_SIZE, MS_NOATIME, MS_RDONLY, PUNCH_HOLE, SetAttributes, SetMask, Statistics,
+};
 use alloc::collections::BTreeMap;
 use rt::clock::Clock;
 use rt::fsserver::{
@@ -25,10 +27,6 @@ rt::entry!(main);
 const DEV_SIZE: u64 = 1 << 20;
 /// Size when the memory's is unknown.
 const DEFAULT_SIZE: u64 = 16 << 20;
-
-/// Linux's mount flags.
-const MS_RDONLY: u64 = 1;
-const MS_NOATIME: u64 = 1024;
 
 /// Each file system's inode numbers have its own number from this bit on.
 const NUMBER: u32 = 40;
@@ -320,6 +318,21 @@ impl FileSystem for Server {
 
     fn peek(&mut self, ino: u64, offset: u64, _around: (u64, u64)) -> Result<()> {
         self.files(ino)?.publish(ino, offset)
+    }
+
+    fn allocate(&mut self, ino: u64, offset: u64, len: u64, mode: u32) -> Result<(u64, u64)> {
+        let files = self.stamped(ino)?;
+        match mode {
+            0 => files.reserve(ino, offset, len, false)?,
+            KEEP_SIZE => files.reserve(ino, offset, len, true)?,
+            PUNCH_HOLE => files.punch(ino, offset, len)?,
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        Ok((len, files.attributes(ino)?.size))
+    }
+
+    fn seek(&mut self, ino: u64, offset: u64, hole: bool) -> Result<u64> {
+        self.files(ino)?.seek(ino, offset, hole)
     }
 
     fn drop_caches(&mut self, data: bool, _names: bool) -> Result<u64> {

@@ -4,6 +4,7 @@ use abi::proto::vm::{CacheForget, CacheRelease, CacheSet, Discard, Munmap, Popul
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::ops::Range;
 use rt::ipc;
 use tmpfs::{PAGE, PageStore};
 
@@ -37,6 +38,7 @@ impl Memory {
             dev,
             ino: u64::MAX,
             offset: 0,
+            end: u64::MAX,
         };
         // VM knows no such pages: just as well.
         let _ = ipc::call(Endpoint::VM, all);
@@ -180,9 +182,15 @@ impl PageStore for Memory {
         }
     }
 
-    fn forget(&mut self, ino: u64, offset: u64) {
+    fn forget(&mut self, ino: u64, bytes: Range<u64>) {
         let Some(dev) = self.device else { return };
+        let forget = CacheForget {
+            dev,
+            ino,
+            offset: bytes.start,
+            end: bytes.end,
+        };
         // VM has nothing of it: just as well.
-        let _ = ipc::call(Endpoint::VM, CacheForget { dev, ino, offset });
+        let _ = ipc::call(Endpoint::VM, forget);
     }
 }

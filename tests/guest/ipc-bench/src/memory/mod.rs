@@ -15,6 +15,7 @@ mod vfs;
 use crate::{STACK, STACKS, check};
 use abi::kernel::{Kcall, PRIV_COPY_ANY, Privileges};
 use abi::proto::vm::{CacheRelease, CacheSet, Exit, MapFlags, Mmap, NewSpace, Prot};
+use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use core::cell::UnsafeCell;
 use proto::{Ask, Cast, Copied, Copy, Create, Created, End, Publish, Tell};
@@ -29,21 +30,29 @@ mod proto {
         base = 0x7f00;
 
         /// RS posts VFS who plays.
-        Cast = 1 { file_system: Endpoint, program: Endpoint, dead: Endpoint };
+        #[from(SERVICES)]
+        post Cast = 1 { file_system: Endpoint, program: Endpoint, dead: Endpoint };
         /// Call VM: a request of one to five words. The reply is VM's.
-        Ask = 2 { kind: u64, a: u64, b: u64, c: u64, d: u64, e: u64 };
+        #[from(SERVICES)]
+        call Ask = 2 { kind: u64, a: u64, b: u64, c: u64, d: u64, e: u64 };
         /// Post VM the like.
-        Tell = 3 { kind: u64, a: u64, b: u64, c: u64, d: u64, e: u64 };
+        #[from(SERVICES)]
+        call Tell = 3 { kind: u64, a: u64, b: u64, c: u64, d: u64, e: u64 };
         /// Fill a page with [`super::byte`]s and put it into VM's cache.
-        Publish = 4 { dev: u64, ino: u64, offset: u64, seed: u64 };
+        #[from(SERVICES)]
+        call Publish = 4 { dev: u64, ino: u64, offset: u64, seed: u64 };
         /// Posted: copy a byte of a program's, without TRY; answered by [`Copied`].
-        Copy = 5 { who: Endpoint, address: u64 };
+        #[from(SERVICES)]
+        post Copy = 5 { who: Endpoint, address: u64 };
         /// Posted to VFS.
-        Copied = 6 { status: Result<(), Errno>, byte: u64 };
+        #[from(SERVICES)]
+        post Copied = 6 { status: Result<(), Errno>, byte: u64 };
         /// RS makes a service like the file system, or a program.
-        Create = 7 { service: bool } -> Created { who: Endpoint };
+        #[from(SERVICES)]
+        call Create = 7 { service: bool } -> Created { who: Endpoint };
         /// RS ends a process as it does when one dies.
-        End = 8 { who: Endpoint };
+        #[from(SERVICES)]
+        call End = 8 { who: Endpoint };
     }
 }
 
@@ -71,8 +80,8 @@ pub fn wanted() -> bool {
 
 /// RS.
 pub fn direct() -> ! {
-    let pm = check("pm", create(true));
-    let vfs = check("vfs", create_at(vfs::vfs));
+    let pm = check("pm", create_at(Role::Pm, service_main));
+    let vfs = check("vfs", create_at(Role::Vfs, vfs::vfs));
     assert_eq!((pm, vfs), (Endpoint::PM, Endpoint::VFS));
     let cast = Cast {
         file_system: check("file system", create(true)),
@@ -87,16 +96,16 @@ pub fn direct() -> ! {
 /// A service, or a program without code.
 fn create(service: bool) -> Result<Endpoint, Errno> {
     if service {
-        return create_at(service_main);
+        return create_at(Role::FileSystem, service_main);
     }
-    let who = kernel::proc_create("program", false)?;
+    let who = kernel::proc_create("program", Role::Program)?;
     ipc::call(Endpoint::VM, NewSpace { who, service })?;
     Ok(who)
 }
 
 /// A process that runs a copy of this image.
-fn create_at(entry: extern "C" fn() -> !) -> Result<Endpoint, Errno> {
-    let who = kernel::proc_create("service", false)?;
+fn create_at(role: Role, entry: extern "C" fn() -> !) -> Result<Endpoint, Errno> {
+    let who = kernel::proc_create("service", role)?;
     let calls = [Kcall::VirCopy, Kcall::Log, Kcall::PowerOff];
     let privileges = Privileges {
         kcalls: calls.iter().fold(0, |all, call| all | call.bit()),

@@ -174,6 +174,7 @@ impl Vfs {
             dev: DEV,
             ino,
             offset: 0,
+            end: u64::MAX,
         };
         check("forget", ask(self.cast.file_system, forget));
     }
