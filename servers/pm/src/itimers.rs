@@ -99,7 +99,8 @@ impl<S: System> Pm<S> {
         if let Some(key) = timer.key.take() {
             self.timers.cancel(key);
         }
-        timer.period = if period == 0 {
+        // A timer of real time that does not run has no period; those of CPU time keep it (Linux).
+        timer.period = if period == 0 || value == 0 && which == 0 {
             0
         } else {
             period.max(SHORTEST_PERIOD)

@@ -115,6 +115,28 @@ impl UserMemory {
         Err(Errno::EFAULT)
     }
 
+    /// Writes the beginning of `data` to `address`, as far as there is memory: how many bytes. An error
+    /// when the first is not there.
+    pub async fn write_some(&self, address: u64, data: &[u8]) -> Result<usize, Errno> {
+        let mut good = data.len();
+        if good == 0 {
+            return Ok(0);
+        }
+        user_range(address, good as u64)?;
+        for _ in 0..ATTEMPTS {
+            let machine = self.vm.machine();
+            match machine.try_write(self.who, address, &data[..good]) {
+                Err(errno) if repairable(errno) => {
+                    let len = good as u64;
+                    let (now, _) = make_present(&self.vm, self.who, address, len, true).await?;
+                    good = now as usize;
+                }
+                result => return result.map(|()| good),
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
     /// Reads `len` bytes.
     pub async fn read_vec(&self, address: u64, len: usize) -> Result<Vec<u8>, Errno> {
         let mut buffer = zeroed(len)?;
