@@ -87,7 +87,7 @@ fn protections_that_are_on() {
             "1 EACCES",
             "0",
             "-1 EACCES",
-            "8",
+            "9",
             "0",
         ];
         assert_eq!(link[..8], expected, "{user}: {text}");
