@@ -414,7 +414,7 @@ impl Server {
             cached: cached * PAGE,
             spaces: self.spaces().count() as u64,
             regions: self
-                .spaces()
+                .spaces_of(false)
                 .map(|s| s.regions.as_slice().len() as u64)
                 .sum(),
             waiting: (self.page_ins.len()
