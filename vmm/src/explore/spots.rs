@@ -100,6 +100,11 @@ fn chosen(name: &crate::inject::PointName, known: &Known) -> bool {
 /// Who cannot live without their own memory: there is nothing to learn from its loss.
 const CORE: [Endpoint; 3] = [Endpoint::RS, Endpoint::PM, Endpoint::VFS];
 
+/// Whether a page may not come back in time for who needs it.
+fn stays(options: &Options) -> bool {
+    matches!(options.give, Give::After(_) | Give::Never)
+}
+
 /// The faults that a point allows; `records` end with it.
 pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<Fault> {
     let Some((record, before)) = records.split_last() else {
@@ -108,12 +113,11 @@ pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<F
     let mut faults = Vec::new();
     let sides = record.kind().map_or(&[][..], point::sides);
     let wanted = &stage.scenario.explore.sides;
-    let stays = matches!(options.give, Give::After(_) | Give::Never);
     for &side in sides.iter().filter(|side| wanted.contains(side)) {
         let Some(range) = point::range(record, side, before) else {
             continue;
         };
-        if stays && (side == Side::Grant || CORE.contains(&range.who)) {
+        if stays(options) && (side == Side::Grant || CORE.contains(&range.who)) {
             continue;
         }
         let pages = range.pages();
@@ -153,7 +157,7 @@ pub(super) fn page_faults(
     };
     let program = programs(player.records());
     let pages = pages(player.machine(), |process| match wanted {
-        Pages::All => true,
+        Pages::All => !(stays(options) && CORE.contains(&process.endpoint)),
         Pages::Programs => program(process.endpoint),
         Pages::Of(name) => process.name == *name,
     })?;
