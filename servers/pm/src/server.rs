@@ -184,6 +184,8 @@ impl<S: System> Pm<S> {
             pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
             pm::MayLook::KIND => answer(message, |m| self.may_look(m)),
             pm::CredentialsOf::KIND => answer(message, |m| self.credentials_of(m)),
+            pm::PrivilegesOf::KIND => answer(message, |m| self.privileges_of(m)),
+            pm::GroupOf::KIND => answer(message, |m| self.supplementary_group(m)),
             pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
             _ => Message::error(Errno::ENOSYS),
         }

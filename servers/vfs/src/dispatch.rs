@@ -154,6 +154,13 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
+            vfs::FilesOf::KIND => answer(message, |r: vfs::FilesOf| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                Ok(vfs::FilesFigures {
+                    umask: process.umask(),
+                    descriptors: process.files().places() as u32,
+                })
+            }),
             vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
                 self.exec.backend.set(r.backend);
                 Ok(())
