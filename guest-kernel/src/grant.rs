@@ -1,10 +1,13 @@
 //! Grants: from an id to the memory it stands for (seed-semantics, section 2).
 
 use crate::copy;
-use crate::lab;
+use crate::lab::{self, sabotaged};
 use crate::process::{self, Process};
 use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
 use abi::kernel::PRIV_MAGIC;
+use abi::sabotage::{
+    ACCESS_IGNORED, GRANTEE_IGNORED, MARK_AT_FIRST, SEQUENCE_IGNORED, UNUSED_GRANTS,
+};
 use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno};
 use core::mem::offset_of;
@@ -71,6 +74,7 @@ pub fn resolve(
 ) -> Result<Resolved, Refusal> {
     let user = grantee;
     let (mut grantee, mut granter, mut id) = (grantee, granter, id);
+    let mut first = None;
     for _ in 0..=MAX_INDIRECT {
         let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
         let (address, sequence) = table_entry(owner, id)?;
@@ -81,12 +85,16 @@ pub fn resolve(
         let absent = |_| Refusal::Absent(granter, address);
         let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(absent)?;
         let flags = Cpf::from_bits_retain(entry.flags);
-        if !flags.contains(Cpf::USED | Cpf::VALID) || entry.sequence != sequence {
+        let used = flags.contains(Cpf::USED | Cpf::VALID);
+        let current = entry.sequence == sequence;
+        let meant = entry.grantee == Endpoint::ANY.0 || entry.grantee == grantee.0;
+        if !(used || sabotaged(UNUSED_GRANTS))
+            || !(current || sabotaged(SEQUENCE_IGNORED))
+            || !(meant || sabotaged(GRANTEE_IGNORED))
+        {
             return Err(Errno::EPERM.into());
         }
-        if entry.grantee != Endpoint::ANY.0 && entry.grantee != grantee.0 {
-            return Err(Errno::EPERM.into());
-        }
+        let named = *first.get_or_insert((granter, id));
         if flags.contains(Cpf::INDIRECT) {
             (grantee, granter, id) = (granter, Endpoint(entry.subject), entry.start as i32);
             continue;
@@ -100,10 +108,15 @@ pub fn resolve(
         };
         let inside = offset.checked_add(len).is_some_and(|end| end <= entry.len);
         let start = entry.start.checked_add(offset).ok_or(Errno::EPERM)?;
-        if !flags.contains(access) || !inside || start.checked_add(len).is_none() {
+        let allowed = flags.contains(access) && inside && start.checked_add(len).is_some();
+        if !allowed && !sabotaged(ACCESS_IGNORED) {
             return Err(Errno::EPERM.into());
         }
         let soft = flags.contains(Cpf::TRY);
+        let (granter, id) = match sabotaged(MARK_AT_FIRST) {
+            true => named,
+            false => (granter, id),
+        };
         return Ok(Resolved {
             subject,
             address: start,
