@@ -5,9 +5,7 @@ use crate::lab::{self, sabotaged};
 use crate::process::{self, Process};
 use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
 use abi::kernel::PRIV_MAGIC;
-use abi::sabotage::{
-    ACCESS_IGNORED, GRANTEE_IGNORED, MARK_AT_FIRST, SEQUENCE_IGNORED, UNUSED_GRANTS,
-};
+use abi::sabotage::{ACCESS_IGNORED, GRANTEE_IGNORED, SEQUENCE_IGNORED, UNUSED_GRANTS};
 use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno};
 use core::mem::offset_of;
@@ -45,8 +43,10 @@ impl From<Errno> for Refusal {
 /// returns it.
 #[derive(Clone, Copy)]
 pub struct Mark {
-    granter: Endpoint,
-    id: i32,
+    /// Whose table the entry is in.
+    pub granter: Endpoint,
+    /// The grant's id there.
+    pub id: i32,
 }
 
 fn table_entry(granter: &Process, id: i32) -> Result<(u64, u32), Errno> {
@@ -74,7 +74,6 @@ pub fn resolve(
 ) -> Result<Resolved, Refusal> {
     let user = grantee;
     let (mut grantee, mut granter, mut id) = (grantee, granter, id);
-    let mut first = None;
     for _ in 0..=MAX_INDIRECT {
         let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
         let (address, sequence) = table_entry(owner, id)?;
@@ -94,7 +93,6 @@ pub fn resolve(
         {
             return Err(Errno::EPERM.into());
         }
-        let named = *first.get_or_insert((granter, id));
         if flags.contains(Cpf::INDIRECT) {
             (grantee, granter, id) = (granter, Endpoint(entry.subject), entry.start as i32);
             continue;
@@ -108,15 +106,11 @@ pub fn resolve(
         };
         let inside = offset.checked_add(len).is_some_and(|end| end <= entry.len);
         let start = entry.start.checked_add(offset).ok_or(Errno::EPERM)?;
-        let allowed = flags.contains(access) && inside && start.checked_add(len).is_some();
-        if !allowed && !sabotaged(ACCESS_IGNORED) {
+        let outside = !inside || start.checked_add(len).is_none();
+        if (!flags.contains(access) || outside) && !sabotaged(ACCESS_IGNORED) {
             return Err(Errno::EPERM.into());
         }
         let soft = flags.contains(Cpf::TRY);
-        let (granter, id) = match sabotaged(MARK_AT_FIRST) {
-            true => named,
-            false => (granter, id),
-        };
         return Ok(Resolved {
             subject,
             address: start,

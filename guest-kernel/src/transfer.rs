@@ -92,6 +92,20 @@ impl Failure {
             Failure::Repaired
         }
     }
+
+    /// As it is: the mark is at the entry that grants the memory. With a deliberate defect it is at
+    /// the one that the copier named.
+    fn marked_at(self, request: &SafeCopy) -> Failure {
+        match self {
+            Failure::Marked(_) if lab::sabotaged(sabotage::MARK_AT_FIRST) => {
+                Failure::Marked(Mark {
+                    granter: Endpoint(request.granter),
+                    id: request.grant,
+                })
+            }
+            failure => failure,
+        }
+    }
 }
 
 /// Parks `caller` until VM has answered.
@@ -356,7 +370,7 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
         Ok(()) => Ok(0),
         Err(absent) => Err(settle_copy(
             caller,
-            failure,
+            failure.marked_at(request),
             absent,
             (&source, &target),
             request.len,
