@@ -33,7 +33,7 @@ fn stage<'a>(scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Sta
         scenario,
         policy,
         gate: None,
-        sabotage: String::new(),
+        sabotage: common::sabotage(),
         cache,
         emulated: false,
     }
@@ -193,7 +193,9 @@ const DEFECTS: [(&str, &str, u64); 10] = [
 
 #[test]
 fn every_defect_is_found() {
-    let known: BTreeSet<_> = abi::sabotage::NAMES.iter().map(|(name, _)| *name).collect();
+    // The first ten are the explorer's; the others turn other tests red (tests/sabotage.rs).
+    let known = abi::sabotage::NAMES[..DEFECTS.len()].iter();
+    let known: BTreeSet<_> = known.map(|(name, _)| *name).collect();
     let here: BTreeSet<_> = DEFECTS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(known, here);
     let cache = cache();

@@ -169,6 +169,9 @@ pub async fn make_present(
     len: u64,
     write: bool,
 ) -> Result<(u64, Result<(), Errno>), Errno> {
+    if sabotage::repairs_nothing(vm) {
+        return Err(Errno::EFAULT);
+    }
     vm.repairs.set(vm.repairs.get() + 1);
     let answer = vm.ask(|txn| vm::HandleMemory {
         txn,

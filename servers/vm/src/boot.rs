@@ -73,6 +73,9 @@ pub fn boot() -> Result<Server, Errno> {
             .cast::<Control>()
     });
     server.pool.lab = Lab::new(control, info.sabotage);
+    if info.sabotage & abi::sabotage::CLAIM_IGNORED != 0 {
+        server.pool.frames.ignore_claims();
+    }
     start_rs(&mut server, &info)?;
     Ok(server)
 }

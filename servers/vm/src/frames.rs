@@ -59,6 +59,8 @@ pub struct Frames {
     free: Cell<u32>,
     total: u32,
     claim: Cell<Claim>,
+    /// See [`Frames::ignore_claims`].
+    unclaimed: Cell<bool>,
     /// Frames that belong to VM itself: heap, and the table of `Info`s is not counted.
     own: Cell<u32>,
 }
@@ -99,6 +101,7 @@ impl Frames {
             free: Cell::new(total),
             total,
             claim: Cell::new(Claim::Own),
+            unclaimed: Cell::new(false),
             own: Cell::new(0),
         })
     }
@@ -124,6 +127,11 @@ impl Frames {
         self.claim.set(claim);
     }
 
+    /// Gives frames to whoever asks ([`abi::sabotage::CLAIM_IGNORED`]).
+    pub fn ignore_claims(&self) {
+        self.unclaimed.set(true);
+    }
+
     /// For whom frames are taken.
     #[inline]
     pub fn claim(&self) -> Claim {
@@ -133,6 +141,9 @@ impl Frames {
     /// Frames that must stay free when others are taken for `claim`.
     #[inline]
     pub fn kept_from(&self, claim: Claim) -> u32 {
+        if self.unclaimed.get() {
+            return 0;
+        }
         let own = (self.total / 256).clamp(OWN.0, OWN.1);
         match claim {
             Claim::Program => own + (self.total / 64).clamp(SERVICES.0, SERVICES.1),
