@@ -125,7 +125,7 @@ fn explored(policy: CopyPolicy) -> Vec<Verdict> {
     };
     let options = Options {
         layers: vec![Layer::Pte],
-        kinds: PointKind::ALL.to_vec(),
+        kinds: PointKind::PAGES.to_vec(),
         at: Vec::new(),
         pages: None,
         give: Give::Asked,

@@ -42,7 +42,7 @@ fn stage<'a>(scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Sta
 fn options(layers: &[Layer]) -> Options {
     Options {
         layers: layers.to_vec(),
-        kinds: PointKind::ALL.to_vec(),
+        kinds: PointKind::PAGES.to_vec(),
         at: Vec::new(),
         pages: None,
         give: Give::Asked,
@@ -119,7 +119,7 @@ fn d1_read_deadlocks_without_try() {
 
 #[test]
 fn a_cold_exec_is_well_whatever_page_is_absent() {
-    all_is_well("exec-cold", &options(Layer::ALL), 30);
+    all_is_well("exec-cold", &options(&Layer::PAGES), 30);
 }
 
 #[test]
@@ -177,7 +177,9 @@ const DEFECTS: [(&str, &str, u64); 10] = [
 
 #[test]
 fn every_defect_is_found() {
-    let known: BTreeSet<_> = abi::sabotage::NAMES.iter().map(|(name, _)| *name).collect();
+    let known = abi::sabotage::NAMES.iter().map(|(name, _)| *name);
+    // Nothing but refused memory shows it (tests/refusals.rs).
+    let known: BTreeSet<_> = known.filter(|name| *name != "refused-frame-kept").collect();
     let here: BTreeSet<_> = DEFECTS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(known, here);
     let cache = cache();
@@ -218,7 +220,7 @@ fn what_leaks_is_named() {
 fn a_token_is_one_run() {
     let (scenario, cache) = (find("d1-read"), cache());
     let stage = stage(&scenario, CopyPolicy::Try, &cache);
-    let (_, rows) = explore(&stage, &options(Layer::ALL));
+    let (_, rows) = explore(&stage, &options(&Layer::PAGES));
     for row in rows.iter().step_by(7) {
         let plan: Plan = row.token.parse().expect("a token");
         assert_eq!(plan.to_string(), row.token);
@@ -408,7 +410,7 @@ fn the_page_of_a_grant_table_is_repaired() {
 
 #[test]
 fn any_page_of_any_process_may_be_absent() {
-    let mut options = options(Layer::ALL);
+    let mut options = options(&Layer::PAGES);
     (options.pages, options.limit) = (Some(Pages::All), Some(300));
     for name in ["d1-read", "d2-path", "exec-cold", "pipe"] {
         all_is_well(name, &options, 200);

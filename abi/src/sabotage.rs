@@ -35,6 +35,8 @@ defects! {
     FRAME_LEAKED = 8, "frame-leaked";
     /// A read that was repaired twice keeps the file's position locked.
     LOCK_KEPT = 9, "lock-kept";
+    /// A fork that finds no memory keeps a frame.
+    REFUSED_FRAME_KEPT = 20, "refused-frame-kept";
 }
 
 /// The bits that a kernel command line names.
@@ -58,6 +60,6 @@ mod tests {
             NO_MARK | DOUBLE_RESTART
         );
         assert_eq!(of_command_line(b"absentia.sabotage=nothing"), 0);
-        assert_eq!(NAMES.len(), 10);
+        assert_eq!(NAMES.len(), 11);
     }
 }

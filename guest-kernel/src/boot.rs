@@ -375,6 +375,7 @@ fn vm_privileges() -> Privileges {
         Kcall::Counters,
         Kcall::CommandLine,
         Kcall::FrameRestore,
+        Kcall::Lab,
     ];
     Privileges {
         kcalls: calls.iter().fold(0, |bits, call| bits | call.bit()),

@@ -73,6 +73,11 @@ pub fn boot() -> Result<Server, Errno> {
             .cast::<Control>()
     });
     server.pool.lab = Lab::new(control, info.sabotage);
+    if control.is_some() {
+        frames.set_watch(Some(|wanted, bytes| {
+            kernel::allocation(wanted, bytes as u64)
+        }));
+    }
     start_rs(&mut server, &info)?;
     Ok(server)
 }

@@ -31,10 +31,11 @@ pub struct Explore {
     /// Copy policies [default: the scenario's]
     #[arg(long = "policy", value_name = "POLICY", value_parser = super::run::parse_policy)]
     pub policies: Vec<CopyPolicy>,
-    /// Where pages are made absent: pte, slot, read-only [default: the scenario's]
+    /// Where pages are made absent: pte, slot, read-only [default: the scenario's]; how
+    /// allocations are refused: refused, exhausted [default: both]
     #[arg(long = "layer", value_name = "LAYER", value_parser = Layer::named)]
     pub layers: Vec<Layer>,
-    /// Kinds of points: copy, fill, fault, request, grant, exec
+    /// Kinds of points: copy, fill, fault, request, grant, exec [default: these], alloc
     #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_parser = PointKind::named)]
     pub kinds: Vec<PointKind>,
     /// Only points of this name: KIND/PROCESS/CALL/FILE/ORDINAL; empty parts match anything
@@ -204,7 +205,7 @@ fn list(stage: &Stage<'_>, options: &Options) -> Result<()> {
 pub fn defaults(scenario: &Scenario) -> Options {
     Options {
         layers: scenario.explore.layers.clone(),
-        kinds: PointKind::ALL.to_vec(),
+        kinds: PointKind::PAGES.to_vec(),
         at: Vec::new(),
         pages: None,
         give: Give::Asked,

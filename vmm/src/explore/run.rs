@@ -12,7 +12,9 @@ use abi::trace::{Control, Kind, NEVER, Record};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::expect::Observed;
+use super::row::Surfaced;
 use super::scenario::Scenario;
+use super::told::told;
 use crate::devices::disk::Overlay;
 use crate::images::{GuestImages, RunSpecification};
 use crate::inject::withdrawn::Withdrawals;
@@ -134,12 +136,21 @@ pub struct Ended {
     pub accounts: String,
     /// The last lines of its log.
     pub log: Vec<String>,
+    /// What programs were told of refused memory.
+    pub told: Vec<Surfaced>,
     /// Copies that failed softly or parked their copier.
     pub retries: u64,
     /// Hash of the whole trace.
     pub hash: u64,
     /// Wall time of the part that was run.
     pub took: Duration,
+}
+
+/// A moment of a run, to return to.
+pub struct Moment {
+    machine: Snapshot,
+    /// What the guest has said since the program's start.
+    log: Vec<String>,
 }
 
 /// A machine that plays a scenario.
@@ -226,16 +237,19 @@ impl Player {
     }
 
     /// Everything as it is now.
-    pub fn snapshot(&mut self) -> Result<Snapshot> {
-        self.machine.snapshot()
+    pub fn snapshot(&mut self) -> Result<Moment> {
+        Ok(Moment {
+            machine: self.machine.snapshot()?,
+            log: self.log.kept(),
+        })
     }
 
     /// Back to a snapshot.
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+    pub fn restore(&mut self, moment: &Moment) -> Result<()> {
         self.withdrawals.clear();
         self.early = None;
-        self.log.clear();
-        self.machine.restore(snapshot).map(|_| ())
+        self.log.rewind(&moment.log);
+        self.machine.restore(&moment.machine).map(|_| ())
     }
 
     /// Makes a page absent. The machine stands at the fault's point.
@@ -265,6 +279,7 @@ impl Player {
             accounts: accounts.map_or_else(String::new, |(_, held)| held.trim().into()),
             retries: self.records().iter().filter(failed).count() as u64,
             hash: self.machine.control().map_or(0, |control| control.hash),
+            told: told(self.records(), &log),
             log,
             took: begun.elapsed(),
         })

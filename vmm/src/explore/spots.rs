@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::engine::{Base, Options, names};
 use super::filter::{Filter, actor_of, kind_of, spread};
 use super::points::{Known, known, programs};
-use super::row::{self, Give, Layer};
+use super::row::{self, Give, Layer, PointKind};
 use super::run::{Player, Stage};
 use crate::inject::apply::pages;
 use crate::inject::point::{self, Range};
@@ -77,7 +77,12 @@ pub fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
             });
         }
     }
-    let mut spots = spread(spots, explore.limit);
+    // The scenario's limit is one of pages.
+    let is_alloc = |spot: &Spot| spot.point.kind == PointKind::Alloc;
+    let (allocations, pages): (Vec<_>, Vec<_>) = spots.into_iter().partition(is_alloc);
+    let mut spots = spread(pages, explore.limit);
+    spots.extend(allocations);
+    spots.sort_by_key(|spot| spot.at);
     let (shard, shards) = options.shard;
     let mut index = 0;
     spots.retain(|_| {
@@ -110,15 +115,30 @@ pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<F
             // A core service cannot live without its own memory: there is nothing to learn.
             continue;
         }
+        if side == Side::Allocation {
+            let target = Target::Side(side, 0);
+            // Not unless asked for: its errors are another matter than pages.
+            let wanted = options.kinds.contains(&PointKind::Alloc);
+            let layers = refusals(&options.layers).filter(|_| wanted);
+            faults.extend(layers.map(|layer| fault(options, record.number(), target, layer)));
+            continue;
+        }
         let pages = point::range(record, side, before).map_or(0, |range: Range| range.pages());
         for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
-            for &layer in &options.layers {
+            for &layer in options.layers.iter().filter(|layer| !layer.refuses()) {
                 let target = Target::Side(side, page);
                 faults.push(fault(options, record.number(), target, layer));
             }
         }
     }
     faults
+}
+
+/// How allocations are refused: as the options say, in both ways if they say nothing of it.
+fn refusals(layers: &[Layer]) -> impl Iterator<Item = Layer> {
+    let said = layers.iter().any(|layer| layer.refuses());
+    let wanted = move |layer: &Layer| !said || layers.contains(layer);
+    Layer::REFUSALS.into_iter().filter(wanted)
 }
 
 fn fault(options: &Options, point: u64, target: Target, layer: Layer) -> Fault {
@@ -153,7 +173,7 @@ pub(super) fn page_faults(
     })?;
     let mut faults = Vec::new();
     for page in pages {
-        for &layer in &options.layers {
+        for &layer in options.layers.iter().filter(|layer| !layer.refuses()) {
             if page.writable || layer != Layer::ReadOnly {
                 faults.push(fault(options, point, page.target, layer));
             }
