@@ -8,7 +8,7 @@ use abi::policy::CopyPolicy;
 use absentia_vmm::deterministic::{self, Trail};
 use absentia_vmm::explore::engine::{Event, Options};
 use absentia_vmm::explore::qemu;
-use absentia_vmm::explore::row::{Give, Layer, Named, PointKind, Verdict};
+use absentia_vmm::explore::row::{Give, Layer, PointKind, Verdict};
 use absentia_vmm::explore::run::Stage;
 use absentia_vmm::explore::scenario::{self, Scenario};
 use absentia_vmm::hostlink::input::Source;
@@ -122,6 +122,7 @@ fn explored(policy: CopyPolicy) -> Vec<Verdict> {
         sabotage: String::new(),
         cache: &cache,
         emulated: true,
+        allocations: false,
     };
     let options = Options {
         layers: vec![Layer::Pte],

@@ -34,6 +34,7 @@ fn stage<'a>(scenario: &'a Scenario, cache: &'a Path, sabotage: &str) -> Stage<'
         sabotage: sabotage.into(),
         cache,
         emulated: false,
+        allocations: true,
     }
 }
 

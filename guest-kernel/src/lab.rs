@@ -29,6 +29,8 @@ static ON: Global<bool> = Global::new(false);
 static PRESENT: Global<bool> = Global::new(false);
 /// Records are logged, where no VMM reads them.
 static TOLD: Global<bool> = Global::new(false);
+/// Servers' allocations are points.
+static ALLOCATIONS: Global<bool> = Global::new(false);
 static MODE: Global<u64> = Global::new(Mode::First as u64);
 static SABOTAGE: Global<u64> = Global::new(0);
 /// Moments at which [`Mode::Priorities`] changes a priority: one decision in this many.
@@ -54,8 +56,9 @@ macro_rules! field {
 }
 
 /// Announces the laboratory to the VMM, which may turn it on; without a VMM the kernel command
-/// line does (`trace`: to hash what happens, and how much to say of it).
-pub fn init(trace: Option<&[u8]>, sabotage: u64) {
+/// line does (`trace`: to hash what happens, and how much to say of it). `allocations`: those of
+/// servers are points.
+pub fn init(trace: Option<&[u8]>, sabotage: u64, allocations: bool) {
     field!(ring = (&raw const TRACE) as u64 - KERNEL_BASE);
     field!(guarded = guard::range());
     field!(on = trace.is_some() as u64);
@@ -63,6 +66,7 @@ pub fn init(trace: Option<&[u8]>, sabotage: u64) {
     field!(sabotage = sabotage);
     machine::announce_control(control() as u64 - KERNEL_BASE);
     ON.set(field!(on) != 0);
+    ALLOCATIONS.set(on() && allocations);
     PRESENT.set(on() || clock::is_virtual());
     MODE.set(field!(mode));
     SABOTAGE.set(field!(sabotage) | sabotage);
@@ -151,8 +155,8 @@ pub fn hear(caller: &mut Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, E
             let who = caller.endpoint.0 as u64;
             note(Kind::Exec, || [who, pair(a as u32, 0), b, c, d, 0]);
         }
-        LAB_ALLOCATES => return Ok(on() as u64),
-        LAB_ALLOCATION => {
+        LAB_ALLOCATES => return Ok(ALLOCATIONS.get() as u64),
+        LAB_ALLOCATION if ALLOCATIONS.get() => {
             let who = caller.endpoint.0 as u64;
             note(Kind::Allocation, || {
                 [who, pair(Endpoint::NONE.0, 0), a, b, 0, 0]

@@ -73,7 +73,7 @@ pub fn boot() -> Result<Server, Errno> {
             .cast::<Control>()
     });
     server.pool.lab = Lab::new(control, info.sabotage);
-    if control.is_some() {
+    if kernel::allocations_are_watched() {
         frames.set_watch(Some(|wanted, bytes| {
             kernel::allocation(wanted, bytes as u64)
         }));

@@ -152,6 +152,7 @@ fn stage<'a>(
         sabotage,
         cache,
         emulated: false,
+        allocations: token.faults.iter().any(|fault| fault.layer.refuses()),
     })
 }
 

@@ -161,8 +161,11 @@ pub fn campaign(
             && options.pages.is_none(),
         "under QEMU there are neither pairs nor schedules, deviations or pages of processes"
     );
+    let mut layers = options.layers.clone();
+    layers.retain(|layer| layer.refuses());
+    layers.push(Layer::Pte);
     let options = &Options {
-        layers: vec![Layer::Pte],
+        layers,
         ..options.clone()
     };
     let plain = play(stage, &[], false)?;

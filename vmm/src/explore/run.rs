@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use abi::boot::{CMDLINE_COPY, CMDLINE_DETERMINISTIC, run_flags};
+use abi::boot::{CMDLINE_ALLOCATIONS, CMDLINE_COPY, CMDLINE_DETERMINISTIC, run_flags};
 use abi::policy::CopyPolicy;
 use abi::sabotage::CMDLINE_SABOTAGE;
 use abi::trace::{Control, Kind, NEVER, Record};
@@ -48,6 +48,8 @@ pub struct Stage<'a> {
     pub cache: &'a Path,
     /// Under QEMU ([`super::qemu`]) and not on KVM.
     pub emulated: bool,
+    /// Servers' allocations are points, and change the numbers of all others.
+    pub allocations: bool,
 }
 
 impl Stage<'_> {
@@ -77,6 +79,9 @@ impl Stage<'_> {
             "{CMDLINE_COPY}{} {CMDLINE_DETERMINISTIC}",
             self.policy.name()
         );
+        if self.allocations {
+            cmdline += &format!(" {CMDLINE_ALLOCATIONS}");
+        }
         if !self.sabotage.is_empty() {
             cmdline += &format!(" {CMDLINE_SABOTAGE}{}", self.sabotage);
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use abi::Endpoint;
-use abi::trace::{Record, random};
+use abi::trace::{Kind, Record, random};
 use anyhow::Result;
 
 use super::engine::{Base, Options, names};
@@ -64,7 +64,10 @@ pub fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
             continue;
         };
         let at = |at: &[_]| at.is_empty() || at.iter().any(|name| chosen(name, &known));
-        if at(&options.at) && at(&explore.at) && options.kinds.contains(&known.about.kind) {
+        // What a scenario says of its points is about pages.
+        let kind = known.about.kind;
+        let here = at(&options.at) && (kind == PointKind::Alloc || at(&explore.at));
+        if here && options.kinds.contains(&kind) {
             spots.push(Spot {
                 number: record.number(),
                 at: known.at,
@@ -78,12 +81,8 @@ pub fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
             });
         }
     }
-    // The scenario's limit is one of pages.
-    let is_alloc = |spot: &Spot| spot.point.kind == PointKind::Alloc;
-    let (allocations, pages): (Vec<_>, Vec<_>) = spots.into_iter().partition(is_alloc);
-    let mut spots = spread(pages, explore.limit);
-    spots.extend(allocations);
-    spots.sort_by_key(|spot| spot.at);
+    let limit = explore.limit.filter(|_| !stage.allocations);
+    let mut spots = spread(spots, limit);
     let (shard, shards) = options.shard;
     let mut index = 0;
     spots.retain(|_| {
@@ -115,18 +114,15 @@ pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<F
     let Some((record, before)) = records.split_last() else {
         return Vec::new();
     };
+    if record.kind() == Some(Kind::Allocation) {
+        let target = Target::Side(Side::Allocation, 0);
+        let refused = |layer| fault(options, record.number(), target, layer);
+        return refusals(&options.layers).map(refused).collect();
+    }
     let mut faults = Vec::new();
     let sides = record.kind().map_or(&[][..], point::sides);
     let wanted = &stage.scenario.explore.sides;
     for &side in sides.iter().filter(|side| wanted.contains(side)) {
-        if side == Side::Allocation {
-            let target = Target::Side(side, 0);
-            // Not unless asked for: its errors are another matter than pages.
-            let wanted = options.kinds.contains(&PointKind::Alloc);
-            let layers = refusals(&options.layers).filter(|_| wanted);
-            faults.extend(layers.map(|layer| fault(options, record.number(), target, layer)));
-            continue;
-        }
         let Some(range) = point::range(record, side, before) else {
             continue;
         };
