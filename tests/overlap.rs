@@ -141,6 +141,7 @@ fn in_many_orders(case: &str, wanted: impl Fn(&Overlap) -> bool) {
         sabotage: common::sabotage(),
         cache: &cache,
         emulated: false,
+        allocations: false,
     };
     let base = engine::base(&stage, &Schedule::First, false).expect("a run");
     let mut reference = match base.reference {

@@ -51,6 +51,12 @@ const TABLE: &[(&str, &str, &str, bool)] = &[
     ("double-restart", "deadlocks", V, false),
     ("frame-leaked", "explore", D1, false),
     ("lock-kept", "explore", D1, false),
+    (
+        "refused-frame-kept",
+        "refusals",
+        "a_frame_that_a_refusal_leaves_behind_is_found",
+        false,
+    ),
     ("try-ignored", "rows", G, false),
     ("mark-at-first", "rows", G, true),
     ("source-for-writing", "rows", G, false),

@@ -76,6 +76,8 @@ defects! {
     VFS_TRUSTS_ALL = 28, "vfs-trusts-all";
     /// VFS's limits are those of a machine that has all the memory there could be.
     UNCHARGED = 29, "uncharged";
+    /// A fork that finds no memory keeps a frame.
+    REFUSED_FRAME_KEPT = 30, "refused-frame-kept";
 }
 
 /// Environment variable with the names of defects that tests have their machines started with, and
@@ -109,8 +111,8 @@ mod tests {
             NO_MARK | DOUBLE_RESTART
         );
         assert_eq!(of_command_line(b"absentia.sabotage=nothing"), 0);
-        assert_eq!(NAMES.len(), 30);
+        assert_eq!(NAMES.len(), 31);
         let bits = NAMES.iter().fold(0, |bits, (_, bit)| bits | bit);
-        assert_eq!(bits.count_ones(), 30);
+        assert_eq!(bits.count_ones(), 31);
     }
 }

@@ -302,8 +302,16 @@ impl Server {
                     self.enter_around(&job, key, around);
                     self.run(job);
                 }
+                // As where VM itself has none: whoever can wait does.
+                Err(Errno::ENOMEM) if self.can_starve(&job) => {
+                    (job.asked, job.again) = (None, None);
+                    self.starve(job);
+                }
                 Err(errno) => {
-                    let trouble = Trouble::Unreadable(errno);
+                    let trouble = match errno {
+                        Errno::ENOMEM => Trouble::NoMemory,
+                        errno => Trouble::Unreadable(errno),
+                    };
                     self.finish(job, Err(Failure::Trouble(trouble)));
                 }
             }
