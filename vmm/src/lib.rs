@@ -16,6 +16,7 @@ pub mod control;
 pub mod counters;
 pub mod deterministic;
 pub mod devices;
+pub mod ending;
 pub mod explore;
 pub mod gdb;
 pub mod hostlink;

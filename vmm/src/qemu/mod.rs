@@ -18,13 +18,14 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::control::{Reason, Stop};
 use crate::devices::serial::Lines;
+use crate::ending::{Ended, conclude, supervise};
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
 use crate::inspect::watch::{Asked, attend};
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::Gate;
 use crate::log::complain;
-use crate::machine::{Config, Ended, Outcome, conclude, spawn, supervise};
+use crate::machine::{Config, Outcome, spawn};
 use crate::sandbox::{self, Role, Sandbox};
 
 pub mod watch;
