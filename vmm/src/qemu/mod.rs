@@ -27,6 +27,7 @@ use crate::log::complain;
 use crate::machine::{Config, Ended, Outcome, conclude, spawn, supervise};
 use crate::sandbox::{self, Role, Sandbox};
 
+pub mod attach;
 pub mod watch;
 
 use watch::Watch;
