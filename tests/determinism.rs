@@ -8,7 +8,7 @@ use abi::policy::CopyPolicy;
 use absentia_vmm::deterministic::{self, Trail};
 use absentia_vmm::explore::engine::{Event, Options};
 use absentia_vmm::explore::qemu;
-use absentia_vmm::explore::row::{Give, Layer, Named, PointKind, Verdict};
+use absentia_vmm::explore::row::{Give, Layer, PointKind, Verdict};
 use absentia_vmm::explore::run::Stage;
 use absentia_vmm::explore::scenario::{self, Scenario};
 use absentia_vmm::hostlink::input::Source;
@@ -122,10 +122,11 @@ fn explored(policy: CopyPolicy) -> Vec<Verdict> {
         sabotage: String::new(),
         cache: &cache,
         emulated: true,
+        allocations: false,
     };
     let options = Options {
         layers: vec![Layer::Pte],
-        kinds: PointKind::ALL.to_vec(),
+        kinds: PointKind::PAGES.to_vec(),
         at: Vec::new(),
         pages: None,
         give: Give::Asked,

@@ -10,7 +10,7 @@ use abi::policy::CopyPolicy;
 use absentia_vmm::explore::engine::{self, Event, Options};
 use absentia_vmm::explore::minimize::minimize;
 use absentia_vmm::explore::points;
-use absentia_vmm::explore::row::{Give, Header, Layer, Named, PointKind, Row, Verdict};
+use absentia_vmm::explore::row::{Give, Header, Layer, PointKind, Row, Verdict};
 use absentia_vmm::explore::run::{Stage, play};
 use absentia_vmm::explore::scenario::{self, Scenario};
 use absentia_vmm::explore::spots::{self, Pages};
@@ -33,16 +33,17 @@ fn stage<'a>(scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Sta
         scenario,
         policy,
         gate: None,
-        sabotage: String::new(),
+        sabotage: common::sabotage(),
         cache,
         emulated: false,
+        allocations: false,
     }
 }
 
 fn options(layers: &[Layer]) -> Options {
     Options {
         layers: layers.to_vec(),
-        kinds: PointKind::ALL.to_vec(),
+        kinds: PointKind::PAGES.to_vec(),
         at: Vec::new(),
         pages: None,
         give: Give::Asked,
@@ -119,7 +120,7 @@ fn d1_read_deadlocks_without_try() {
 
 #[test]
 fn a_cold_exec_is_well_whatever_page_is_absent() {
-    all_is_well("exec-cold", &options(Layer::ALL), 30);
+    all_is_well("exec-cold", &options(&Layer::PAGES), 30);
 }
 
 /// Truncation, holes, futexes and splices, whose pages belong to files and to several processes.
@@ -131,7 +132,7 @@ fn what_is_shared_or_taken_away_is_well_whatever_page_is_absent() {
         ("futex", 30),
         ("splice", 80),
     ] {
-        all_is_well(name, &options(Layer::ALL), least);
+        all_is_well(name, &options(&Layer::PAGES), least);
     }
 }
 
@@ -193,7 +194,9 @@ const DEFECTS: [(&str, &str, u64); 10] = [
 
 #[test]
 fn every_defect_is_found() {
-    let known: BTreeSet<_> = abi::sabotage::NAMES.iter().map(|(name, _)| *name).collect();
+    // The first ten are the explorer's; the others turn other tests red (tests/sabotage.rs).
+    let known = abi::sabotage::NAMES[..DEFECTS.len()].iter();
+    let known: BTreeSet<_> = known.map(|(name, _)| *name).collect();
     let here: BTreeSet<_> = DEFECTS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(known, here);
     let cache = cache();
@@ -234,7 +237,7 @@ fn what_leaks_is_named() {
 fn a_token_is_one_run() {
     let (scenario, cache) = (find("d1-read"), cache());
     let stage = stage(&scenario, CopyPolicy::Try, &cache);
-    let (_, rows) = explore(&stage, &options(Layer::ALL));
+    let (_, rows) = explore(&stage, &options(&Layer::PAGES));
     for row in rows.iter().step_by(7) {
         let plan: Plan = row.token.parse().expect("a token");
         assert_eq!(plan.to_string(), row.token);
@@ -424,7 +427,7 @@ fn the_page_of_a_grant_table_is_repaired() {
 
 #[test]
 fn any_page_of_any_process_may_be_absent() {
-    let mut options = options(Layer::ALL);
+    let mut options = options(&Layer::PAGES);
     (options.pages, options.limit) = (Some(Pages::All), Some(300));
     for name in ["d1-read", "d2-path", "exec-cold", "pipe"] {
         all_is_well(name, &options, 200);

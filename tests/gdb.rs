@@ -33,6 +33,7 @@ fn started<'a>(scenario: &'a Scenario, cache: &'a Path) -> (Player, u64) {
         sabotage: String::new(),
         cache,
         emulated: false,
+        allocations: false,
     };
     let mut player = Player::new(&stage, &Default::default(), false).expect("a machine");
     let first = player.start().expect("the program");

@@ -115,6 +115,8 @@ fn what_is_missing_there_is_said_in_a_line() {
     let empty = Empty::new();
     let said = empty.works(&["explore", "--export", "d1-read", "/mine"]);
     assert_eq!(said, "/mine/d1-read.toml\n");
+    // Where --root DIRECTORY makes its image.
+    fs::create_dir(empty.path().join("tmp")).expect("a directory");
     for (arguments, package) in [
         (&["explore", "/mine/d1-read.toml"][..], "gcc"),
         (&["explore", "shell-script"], "busybox-static"),

@@ -201,9 +201,13 @@ pub const CMDLINE_DETERMINISTIC: &str = "absentia.deterministic";
 pub const CMDLINE_TRACE: &str = "absentia.trace";
 /// See [`CMDLINE_TRACE`].
 pub const TRACE_RECORDS: &str = "=records";
-/// `absentia.plan=POINT.SIDEPAGE.pte[+...]`: pages that the kernel makes absent where no VMM
-/// does. Points ascend; the side is [`crate::point::Side::letter`].
+/// `absentia.plan=POINT.SIDEPAGE.LAYER[+...]`: faults that the kernel carries out where no VMM does.
+/// Pages go from page tables (`pte`), allocations are `refused` or find memory `exhausted`. Points
+/// ascend; the side is [`crate::point::Side::letter`].
 pub const CMDLINE_PLAN: &str = "absentia.plan=";
+/// `absentia.allocations`: servers' allocations are points of the trace, too
+/// ([`crate::trace::Kind::Allocation`]).
+pub const CMDLINE_ALLOCATIONS: &str = "absentia.allocations";
 /// `absentia.copy=<name>`: the [`crate::policy::CopyPolicy`].
 pub const CMDLINE_COPY: &str = "absentia.copy=";
 /// `absentia.fail=<service>:<request>:<N>:<how>`, for tests: at its `N`th request of that name

@@ -276,7 +276,8 @@ pub enum Kcall {
     /// there afterwards, 0 when it stays away, 2 when it will come, but is not there yet.
     FrameRestore = 0x13e,
     /// `(what, ...)`: for the laboratory's eyes only ([`crate::trace::LAB_SERVING`],
-    /// [`crate::trace::LAB_STAGE`]).
+    /// [`crate::trace::LAB_STAGE`], [`crate::trace::LAB_ALLOCATES`],
+    /// [`crate::trace::LAB_ALLOCATION`]).
     Lab = 0x13f,
 }
 

@@ -21,17 +21,20 @@ pub enum Side {
     Data,
     /// The page of a grant table whose entry is read.
     Grant,
+    /// The allocation itself: no page, but what is refused.
+    Allocation,
 }
 
 impl Side {
     /// All of them.
-    pub const ALL: [Side; 6] = [
+    pub const ALL: [Side; 7] = [
         Side::Source,
         Side::Target,
         Side::Range,
         Side::Instruction,
         Side::Data,
         Side::Grant,
+        Side::Allocation,
     ];
 
     /// Its letter in a plan.
@@ -43,6 +46,7 @@ impl Side {
             Side::Instruction => b'i',
             Side::Data => b'd',
             Side::Grant => b'g',
+            Side::Allocation => b'a',
         }
     }
 }

@@ -54,6 +54,9 @@ pub struct Control {
     /// Physical addresses of frames that are not there, whatever page tables say;
     /// [`WITHDRAWN_COMES`] is added where a frame will come by itself.
     pub withdrawn: [u64; WITHDRAWN],
+    /// At a point of the kind [`Kind::Allocation`]: what becomes of it, a [`Refusal`]. The kernel
+    /// takes it.
+    pub refuse: u64,
 
     // -- the kernel's half
     /// Points passed: the number of the next one.
@@ -87,6 +90,7 @@ impl Control {
         choices: [0; CHOICES],
         withdrawn_count: 0,
         withdrawn: [0; WITHDRAWN],
+        refuse: 0,
         points: 0,
         decisions: 0,
         records: 0,
@@ -169,6 +173,9 @@ pub enum Kind {
     /// A server does something for somebody else than before: it, pair (client, call), file and
     /// name as in [`Serving`].
     Serves = 16,
+    /// Point. A server is about to allocate memory that may be refused: it, pair (`NONE`, 0), a
+    /// [`Wanted`], bytes, 0, 0.
+    Allocation = 17,
 }
 
 impl Kind {
@@ -191,6 +198,7 @@ impl Kind {
             14 => Kind::Grant,
             15 => Kind::Exec,
             16 => Kind::Serves,
+            17 => Kind::Allocation,
             _ => return None,
         })
     }
@@ -199,7 +207,13 @@ impl Kind {
     pub const fn is_point(self) -> bool {
         matches!(
             self,
-            Kind::Copy | Kind::Fill | Kind::Fault | Kind::Request | Kind::Grant | Kind::Exec
+            Kind::Copy
+                | Kind::Fill
+                | Kind::Fault
+                | Kind::Request
+                | Kind::Grant
+                | Kind::Exec
+                | Kind::Allocation
         )
     }
 }
@@ -244,6 +258,68 @@ impl Serving {
 pub const LAB_SERVING: u64 = 0;
 /// Likewise: a step of an exec begins; target, [`Stage`], address, bytes.
 pub const LAB_STAGE: u64 = 1;
+
+/// Likewise: whether a laboratory wants to know of the caller's allocations; 1 if it does.
+pub const LAB_ALLOCATES: u64 = 2;
+/// Likewise: memory is about to be allocated; [`Wanted`], bytes. A [`Refusal`].
+pub const LAB_ALLOCATION: u64 = 3;
+
+/// What is about to be allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Wanted {
+    /// A small block of a heap, which the reserve serves when VM has nothing.
+    Small = 1,
+    /// A large block of a heap: whole pages.
+    Large = 2,
+    /// What a heap's reserve may lack, before a message is looked at.
+    Reserve = 3,
+    /// Frames of VM for a program.
+    Program = 4,
+    /// Frames of VM for a service, and for what must go on.
+    Service = 5,
+}
+
+impl Wanted {
+    /// All of them.
+    pub const ALL: [Wanted; 5] = [
+        Wanted::Small,
+        Wanted::Large,
+        Wanted::Reserve,
+        Wanted::Program,
+        Wanted::Service,
+    ];
+
+    /// The one of this number.
+    pub fn of(number: u64) -> Option<Wanted> {
+        Wanted::ALL.into_iter().find(|&one| one as u64 == number)
+    }
+}
+
+/// What becomes of an allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u64)]
+pub enum Refusal {
+    /// It is made.
+    #[default]
+    No = 0,
+    /// There is nothing for it.
+    Once = 1,
+    /// Memory is used up: there is nothing for it, nor for any later one that needs more than what
+    /// is given back meanwhile.
+    Exhausted = 2,
+}
+
+impl Refusal {
+    /// The one of this number; [`Refusal::No`] of others.
+    pub const fn of(number: u64) -> Refusal {
+        match number {
+            1 => Refusal::Once,
+            2 => Refusal::Exhausted,
+            _ => Refusal::No,
+        }
+    }
+}
 
 /// Steps of an exec.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

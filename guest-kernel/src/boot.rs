@@ -7,8 +7,8 @@ use crate::global::Global;
 use crate::process::Process;
 use crate::{clock, copy, inspect, ipc, lab, memory, plan, process, sched, transfer};
 use abi::boot::{
-    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_DETERMINISTIC, CMDLINE_LAB, CMDLINE_PLAN,
-    CMDLINE_TRACE, CMDLINE_TSC, KIND_FLAT,
+    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_ALLOCATIONS, CMDLINE_DETERMINISTIC,
+    CMDLINE_LAB, CMDLINE_PLAN, CMDLINE_TRACE, CMDLINE_TSC, KIND_FLAT,
 };
 use abi::kernel::{
     BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, VM_WINDOW,
@@ -142,7 +142,12 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         .filter(|&khz| khz > 0);
     let hz = khz.map_or_else(apic::calibrate, |khz| khz * 1000);
     let hz = clock::init(hz, option(CMDLINE_DETERMINISTIC).is_some());
-    lab::init(option(CMDLINE_TRACE), of_command_line(command_line()));
+    let allocations = option(CMDLINE_ALLOCATIONS).is_some();
+    lab::init(
+        option(CMDLINE_TRACE),
+        of_command_line(command_line()),
+        allocations,
+    );
     plan::init(option(CMDLINE_PLAN).unwrap_or_default());
     let interpreted = gate == Gate::Direct
         && core::arch::x86_64::__cpuid(abi::lab::GATE_CPUID_LEAF).ebx & abi::lab::GATE_INTERPRETED
@@ -375,6 +380,7 @@ fn vm_privileges() -> Privileges {
         Kcall::Counters,
         Kcall::CommandLine,
         Kcall::FrameRestore,
+        Kcall::Lab,
     ];
     Privileges {
         kcalls: calls.iter().fold(0, |bits, call| bits | call.bit()),

@@ -13,8 +13,8 @@ use crate::sched;
 use abi::boot::TRACE_RECORDS;
 use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::{
-    CHOICES, Control, Decision, Kind, LAB_SERVING, LAB_STAGE, Mode, RING, Record, WITHDRAWN_COMES,
-    mix, pair, random,
+    CHOICES, Control, Decision, Kind, LAB_ALLOCATES, LAB_ALLOCATION, LAB_SERVING, LAB_STAGE, Mode,
+    RING, Record, Refusal, WITHDRAWN_COMES, mix, pair, random,
 };
 use abi::{Class, Endpoint, Errno, Message};
 
@@ -29,6 +29,8 @@ static ON: Global<bool> = Global::new(false);
 static PRESENT: Global<bool> = Global::new(false);
 /// Records are logged, where no VMM reads them.
 static TOLD: Global<bool> = Global::new(false);
+/// Servers' allocations are points.
+static ALLOCATIONS: Global<bool> = Global::new(false);
 static MODE: Global<u64> = Global::new(Mode::First as u64);
 static SABOTAGE: Global<u64> = Global::new(0);
 /// Moments at which [`Mode::Priorities`] changes a priority: one decision in this many.
@@ -54,8 +56,9 @@ macro_rules! field {
 }
 
 /// Announces the laboratory to the VMM, which may turn it on; without a VMM the kernel command
-/// line does (`trace`: to hash what happens, and how much to say of it).
-pub fn init(trace: Option<&[u8]>, sabotage: u64) {
+/// line does (`trace`: to hash what happens, and how much to say of it). `allocations`: those of
+/// servers are points.
+pub fn init(trace: Option<&[u8]>, sabotage: u64, allocations: bool) {
     field!(ring = (&raw const TRACE) as u64 - KERNEL_BASE);
     field!(guarded = guard::range());
     field!(on = trace.is_some() as u64);
@@ -63,6 +66,7 @@ pub fn init(trace: Option<&[u8]>, sabotage: u64) {
     field!(sabotage = sabotage);
     machine::announce_control(control() as u64 - KERNEL_BASE);
     ON.set(field!(on) != 0);
+    ALLOCATIONS.set(on() && allocations);
     PRESENT.set(on() || clock::is_virtual());
     MODE.set(field!(mode));
     SABOTAGE.set(field!(sabotage) | sabotage);
@@ -121,7 +125,7 @@ static SERVING: Global<[u64; 6]> = Global::new([0; 6]);
 /// Records what the acting server does and for whom, when that is news.
 fn serving(kind: Kind, words: &[u64; 6]) {
     let who = match kind {
-        Kind::Copy | Kind::Fill | Kind::Grant | Kind::Exec => words[0] as u32,
+        Kind::Copy | Kind::Fill | Kind::Grant | Kind::Exec | Kind::Allocation => words[0] as u32,
         Kind::Message | Kind::Request => words[1] as u32,
         _ => return,
     };
@@ -151,9 +155,25 @@ pub fn hear(caller: &mut Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, E
             let who = caller.endpoint.0 as u64;
             note(Kind::Exec, || [who, pair(a as u32, 0), b, c, d, 0]);
         }
+        LAB_ALLOCATES => return Ok(ALLOCATIONS.get() as u64),
+        LAB_ALLOCATION if ALLOCATIONS.get() => {
+            let who = caller.endpoint.0 as u64;
+            note(Kind::Allocation, || {
+                [who, pair(Endpoint::NONE.0, 0), a, b, 0, 0]
+            });
+            // Whoever was asked at the point has said it by now.
+            let refusal = field!(refuse);
+            field!(refuse = Refusal::No as u64);
+            return Ok(refusal);
+        }
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
+}
+
+/// The allocation at whose point the kernel stands is refused.
+pub fn refuse(how: Refusal) {
+    field!(refuse = how as u64);
 }
 
 fn put(kind: Kind, words: [u64; 6]) {

@@ -9,7 +9,7 @@ use crate::process;
 use crate::{lab, say};
 use abi::lab::{PLAN_DONE, PLAN_LINE, PTE_EVICTED};
 use abi::point::{Side, range};
-use abi::trace::{NEVER, Record};
+use abi::trace::{Kind, NEVER, Record, Refusal};
 
 /// What is left of the plan.
 static REST: Global<&[u8]> = Global::new(&[]);
@@ -19,6 +19,8 @@ struct Fault {
     point: u64,
     side: Side,
     page: u32,
+    /// How an allocation is refused; of a page, that it goes.
+    refusal: Refusal,
 }
 
 /// Takes the plan, and stops at its first point.
@@ -40,7 +42,7 @@ fn next() -> Option<(Fault, &'static [u8])> {
     let fault = parse(&text[..end]);
     if fault.is_none() {
         say(format_args!(
-            "{PLAN_LINE} no fault of the form POINT.SIDEPAGE.pte, {} bytes before the end",
+            "{PLAN_LINE} no fault of the form POINT.SIDEPAGE.LAYER, {} bytes before the end",
             text.len()
         ));
     }
@@ -52,10 +54,17 @@ fn parse(text: &[u8]) -> Option<Fault> {
     let (point, page, layer) = (parts.next()?, parts.next()?, parts.next()?);
     let letter = *page.as_bytes().first()?;
     let side = Side::ALL.into_iter().find(|side| side.letter() == letter)?;
-    (layer == "pte" && parts.next().is_none()).then_some(Fault {
+    let refusal = match layer {
+        "pte" => Refusal::No,
+        "refused" => Refusal::Once,
+        "exhausted" => Refusal::Exhausted,
+        _ => return None,
+    };
+    parts.next().is_none().then_some(Fault {
         point: point.parse().ok()?,
         side,
         page: page.get(1..)?.parse().ok()?,
+        refusal,
     })
 }
 
@@ -63,7 +72,7 @@ fn parse(text: &[u8]) -> Option<Fault> {
 pub fn carry_out(number: u64, record: &Record) {
     while let Some((fault, rest)) = next().filter(|(fault, _)| fault.point == number) {
         REST.set(rest);
-        match evict(&fault, record) {
+        match undo(&fault, record) {
             Ok((address, frame)) => say(format_args!(
                 "{PLAN_LINE} {number} {PLAN_DONE} {address:x} {frame:x}"
             )),
@@ -71,6 +80,18 @@ pub fn carry_out(number: u64, record: &Record) {
         }
     }
     lab::ask(next().map_or(NEVER, |(fault, _)| fault.point));
+}
+
+/// Takes the page away: its address and frame. Of an allocation that is refused: how many bytes.
+fn undo(fault: &Fault, record: &Record) -> Result<(u64, u64), &'static str> {
+    if fault.refusal == Refusal::No {
+        return evict(fault, record);
+    }
+    if record.kind() != Some(Kind::Allocation) {
+        return Err("nothing is allocated there");
+    }
+    lab::refuse(fault.refusal);
+    Ok((record.words[3], 0))
 }
 
 /// Takes the page away: its address and frame.

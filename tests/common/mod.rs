@@ -64,6 +64,19 @@ impl Platform {
     }
 }
 
+/// What `tests/sabotage.rs` has machines of tests started with: deliberate defects.
+pub fn sabotage() -> String {
+    std::env::var(abi::sabotage::VARIABLE).unwrap_or_default()
+}
+
+/// [`sabotage`] as a word of the kernel's command line.
+pub fn sabotage_word() -> String {
+    match sabotage() {
+        names if names.is_empty() => names,
+        names => format!(" {}{names}", abi::sabotage::CMDLINE_SABOTAGE),
+    }
+}
+
 /// Starts a program with no signal ignored, as guests do: a shell ignores some for what it runs in the
 /// background, and that is inherited.
 pub fn usual_signals(command: &mut Command) {
@@ -380,7 +393,12 @@ impl Run {
         let outcome = machine::run(Config {
             kernel,
             archive,
-            cmdline: format!("{CMDLINE_COPY}{} {}", self.policy.name(), self.words),
+            cmdline: format!(
+                "{CMDLINE_COPY}{} {}{}",
+                self.policy.name(),
+                self.words,
+                sabotage_word()
+            ),
             memory: self.memory,
             disk: Some(disk),
             accelerator: platform.accelerator(),

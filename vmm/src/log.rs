@@ -73,6 +73,16 @@ impl Log {
         lines.clear();
     }
 
+    /// Keeps these lines instead.
+    pub fn rewind(&self, kept: &[String]) {
+        let mut lines = self
+            .lines
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        lines.clear();
+        lines.extend(kept.iter().cloned());
+    }
+
     /// The kept lines.
     pub fn kept(&self) -> Vec<String> {
         let lines = self

@@ -248,6 +248,17 @@ protocol! {
         /// Linux open flags, O_CLOEXEC for the descriptor's own among them.
         flags: u64,
     };
+    /// What VFS keeps for `who` that /proc/PID/status shows.
+    #[from(PROC)]
+    call FilesOf = 47 {
+        /// The process.
+        who: Endpoint,
+    } -> FilesFigures {
+        /// umask(2).
+        umask: u32,
+        /// Places of its table of descriptors.
+        descriptors: u32,
+    };
     /// Writes the text of /proc/PID/mounts into `grant`, or with `long` of mountinfo.
     #[from(PROC)]
     call MountTable = 18 {

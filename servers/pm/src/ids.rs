@@ -127,7 +127,7 @@ impl Ids {
             groups: Vec::new(),
             file_user: user,
             file_group: group,
-            capabilities: Capabilities::of_program(Triple::new(user)),
+            capabilities: Capabilities::of_program(Triple::new(user), 0),
         }
     }
 
@@ -136,7 +136,7 @@ impl Ids {
         self.user.adopt(user);
         self.group.adopt(group);
         (self.file_user, self.file_group) = (user, group);
-        self.capabilities = Capabilities::of_program(self.user);
+        self.capabilities = Capabilities::of_program(self.user, self.capabilities.inheritable);
     }
 
     /// Whether it has a capability of [`abi::capability`].

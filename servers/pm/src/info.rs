@@ -209,8 +209,16 @@ impl<S: System> Pm<S> {
                 process.dumpable = a[1] == 1;
                 Ok(0)
             }
-            prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
-            prctl::PR_SET_NO_NEW_PRIVS if a[1] == 1 => Ok(0),
+            prctl::PR_SET_NO_NEW_PRIVS if a[1..5] == [1, 0, 0, 0] => {
+                let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+                process.no_new_privileges = true;
+                Ok(0)
+            }
+            prctl::PR_GET_NO_NEW_PRIVS if a[1..5] == [0; 4] => {
+                let process = self.table.process(caller.pid).ok_or(Errno::ESRCH)?;
+                Ok(process.no_new_privileges as u64)
+            }
+            prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
             prctl::PR_SET_TIMERSLACK => Ok(0),
             prctl::PR_GET_TIMERSLACK => Ok(50_000),
             prctl::PR_CAPBSET_READ if a[1] <= 40 => Ok(1),

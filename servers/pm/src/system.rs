@@ -44,6 +44,10 @@ pub trait System {
     fn fpu(&mut self, who: Endpoint) -> Result<Vec<u8>, Errno>;
     /// Replaces it; an empty slice resets the FPU.
     fn set_fpu(&mut self, who: Endpoint, area: &[u8]) -> Result<(), Errno>;
+    /// Whether a deliberate defect is switched on ([`abi::sabotage`]).
+    fn sabotaged(&self, _defect: u64) -> bool {
+        false
+    }
     /// The state components that the area can hold (XCR0).
     fn xfeatures(&mut self) -> u64;
     /// The kernel's view of a slot.

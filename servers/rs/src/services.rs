@@ -95,8 +95,8 @@ pub enum Device {
     Console,
 }
 
-/// Kernel calls of every service: time, a timer, the log, and reading the boot archive (the
-/// wall clock at boot stands in the run specification).
+/// Kernel calls of every service: time, a timer, the log, reading the boot archive (the
+/// wall clock at boot stands in the run specification), and the laboratory.
 const EVERY: &[Kcall] = &[
     Kcall::Time,
     Kcall::SetTimer,
@@ -104,6 +104,8 @@ const EVERY: &[Kcall] = &[
     Kcall::ModuleRead,
     Kcall::ModuleInfo,
     Kcall::BootInfo,
+    // What it does, and what it allocates: a laboratory looks.
+    Kcall::Lab,
 ];
 
 /// Priorities. VM runs at 0 and programs at 6. A driver only moves data that others wait
@@ -193,9 +195,8 @@ pub const SERVICES: [Service; 9] = [
             Kcall::SetInbox,
             Kcall::ProcInfo,
             Kcall::Counters,
-            // Which task goes on, and for whom, in explored runs.
+            // Which task goes on, in explored runs.
             Kcall::Decide,
-            Kcall::Lab,
         ],
         peers: &[
             Peer::Service(Id::Pm),

@@ -11,6 +11,7 @@
 
 use crate::cell::Single;
 use abi::PAGE_SIZE;
+use abi::trace::{Refusal, Wanted};
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
@@ -47,9 +48,25 @@ fn shrink(base: usize, bytes: usize) {
 /// The server's heap, once it runs.
 static CURRENT: Single<Option<&'static Heap>> = Single::new(None);
 
+/// Says whether an allocation of so many bytes is refused, although there may be memory: the
+/// laboratory's part in it.
+pub type WatchFn = fn(Wanted, usize) -> Refusal;
+
 /// Makes `heap`, the global allocator, the one that [`ready`] speaks of.
 pub fn install(heap: &'static Heap) {
     *CURRENT.borrow() = Some(heap);
+    if crate::kernel::allocations_are_watched() {
+        let watch: WatchFn = |wanted, bytes| crate::kernel::allocation(wanted, bytes as u64);
+        heap.watch.set(Some(watch));
+    }
+}
+
+/// Fills the reserve up, before a message is looked at.
+#[inline]
+pub fn refill() {
+    if let Some(heap) = *CURRENT.borrow() {
+        heap.refill();
+    }
 }
 
 /// Fills the reserve up. Whether it is full: otherwise a server refuses (`ENOMEM`) what it may
@@ -58,6 +75,17 @@ pub fn install(heap: &'static Heap) {
 pub fn ready() -> bool {
     let current = *CURRENT.borrow();
     current.is_none_or(Heap::ready)
+}
+
+/// Does something that needs memory even after a laboratory has used it up: counts what is held.
+pub fn with_memory<T>(what: impl FnOnce() -> T) -> T {
+    let current = *CURRENT.borrow();
+    let dry = current.is_some_and(|heap| heap.set_dry(false));
+    let result = what();
+    if let Some(heap) = current {
+        heap.set_dry(dry);
+    }
+    result
 }
 
 /// Lies at the beginning of each piece.
@@ -77,11 +105,16 @@ pub struct ServerSource {
     pieces: *mut Piece,
     /// Bytes of all pieces.
     held: usize,
+    /// VM gives no more.
+    dry: bool,
 }
 
 // SAFETY: `acquire` uses only the `Talc` it is given and allocates nothing.
 unsafe impl Source for ServerSource {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
+        if talc.source.dry {
+            return Err(());
+        }
         // Talc keeps metadata, less than a page, in the first piece and a tag beside each chunk.
         let least = layout
             .size()
@@ -158,6 +191,10 @@ pub struct Heap {
     reserved: Cell<usize>,
     /// Addresses and bytes of large blocks that were freed, the last one first.
     kept: [Cell<(usize, usize)>; KEPT],
+    /// Asked before each allocation that may find no memory; where a laboratory watches.
+    watch: Cell<Option<WatchFn>>,
+    /// The reserve counts as not full while the current message is dealt with.
+    short: Cell<bool>,
 }
 
 // SAFETY: a server has one thread and takes no signals.
@@ -169,6 +206,7 @@ pub const fn new() -> Heap {
         talc: TalcCell::new(ServerSource {
             pieces: ptr::null_mut(),
             held: 0,
+            dry: false,
         }),
         waiting: [const { Cell::new(ptr::null_mut()) }; LARGEST / GRAIN + 1],
         live: Cell::new(0),
@@ -176,6 +214,8 @@ pub const fn new() -> Heap {
         reserve: [const { Cell::new(ptr::null_mut()) }; RESERVE],
         reserved: Cell::new(0),
         kept: [const { Cell::new((0, 0)) }; KEPT],
+        watch: Cell::new(None),
+        short: Cell::new(false),
     }
 }
 
@@ -203,7 +243,65 @@ fn pages(layout: &Layout) -> Option<usize> {
 impl Heap {
     #[inline]
     fn ready(&self) -> bool {
-        self.reserved.get() == RESERVE || self.fill_reserve()
+        !self.short.get() && (self.reserved.get() == RESERVE || self.fill_reserve())
+    }
+
+    #[inline]
+    fn refill(&self) {
+        if let Some(watch) = self.watch.get() {
+            self.watched_refill(watch);
+        }
+        self.ready();
+    }
+
+    #[cold]
+    fn watched_refill(&self, watch: WatchFn) {
+        let lacks = (RESERVE - self.reserved.get()) * RESERVED.size();
+        let refusal = watch(Wanted::Reserve, lacks);
+        // Where everything is used up the reserve is still what it is.
+        self.short.set(refusal == Refusal::Once);
+        if refusal == Refusal::Exhausted {
+            self.use_up();
+        }
+    }
+
+    /// Whether a laboratory refuses an allocation.
+    #[inline]
+    fn refused(&self, wanted: Wanted, bytes: usize) -> bool {
+        self.watch
+            .get()
+            .is_some_and(|watch| self.watched(watch, wanted, bytes))
+    }
+
+    #[cold]
+    fn watched(&self, watch: WatchFn, wanted: Wanted, bytes: usize) -> bool {
+        let refusal = watch(wanted, bytes);
+        if refusal == Refusal::Exhausted {
+            self.use_up();
+        }
+        refusal != Refusal::No
+    }
+
+    /// Says whether VM gives no more; what was so before.
+    fn set_dry(&self, dry: bool) -> bool {
+        let mut source = self.talc.clone_source();
+        let before = core::mem::replace(&mut source.dry, dry);
+        self.talc.replace_source(source);
+        before
+    }
+
+    /// As if memory had been used up: VM gives no more, and everything but the reserve is taken.
+    #[cold]
+    fn use_up(&self) {
+        self.give_up();
+        self.set_dry(true);
+        let mut size = PIECE;
+        while size >= GRAIN {
+            let layout = block(size / GRAIN);
+            // SAFETY: the layout is not empty. What is allocated is nobody's for ever.
+            while !unsafe { self.talc.alloc(layout) }.is_null() {}
+            size /= 2;
+        }
     }
 
     #[cold]
@@ -222,7 +320,10 @@ impl Heap {
     /// A small block: from talc, then from the reserve.
     #[inline]
     fn fresh(&self, layout: Layout) -> *mut u8 {
-        let mut memory = self.take(layout);
+        let mut memory = match self.refused(Wanted::Small, layout.size()) {
+            true => ptr::null_mut(),
+            false => self.take(layout),
+        };
         if memory.is_null() {
             memory = self.take_reserved(layout);
         }
@@ -268,6 +369,9 @@ impl Heap {
     fn large(&self, bytes: usize) -> *mut u8 {
         if let Some(kept) = self.kept.iter().find(|kept| kept.get().1 == bytes) {
             return kept.replace((0, 0)).0 as *mut u8;
+        }
+        if self.refused(Wanted::Large, bytes) || self.talc.clone_source().dry {
+            return ptr::null_mut();
         }
         let address = grow(bytes, true).or_else(|| {
             self.give_up();
@@ -564,6 +668,92 @@ mod tests {
             }
             let left = pieces::OUT.get();
             assert!(left <= 1 << 20, "{left} bytes after blocks of {size}");
+        }
+        pieces::OUT.set(0);
+    }
+
+    /// Refuses the allocation of this number, and says what it was.
+    mod refusing {
+        use super::*;
+        use std::thread_local;
+
+        thread_local! {
+            pub static AT: Cell<(u32, Refusal)> = const { Cell::new((0, Refusal::No)) };
+            pub static REFUSED: Cell<Option<Wanted>> = const { Cell::new(None) };
+        }
+
+        pub fn watch(wanted: Wanted, _: usize) -> Refusal {
+            let (left, refusal) = AT.get();
+            if left == 0 {
+                return Refusal::No;
+            }
+            AT.set((left - 1, refusal));
+            if left > 1 {
+                return Refusal::No;
+            }
+            REFUSED.set(Some(wanted));
+            refusal
+        }
+    }
+
+    /// What a server does with two messages, each allocation refused in turn: small blocks are
+    /// there nevertheless, large ones are not, and a server that cannot fill its reserve up says
+    /// so; when memory is used up for good as well as for once.
+    #[test]
+    fn every_allocation_may_be_refused() {
+        let _alone = alone();
+        set_source(pieces::grow, pieces::shrink);
+        let small = |bytes| Layout::from_size_align(bytes, 8).unwrap();
+        let large = small(100_000);
+        for refusal in [Refusal::Once, Refusal::Exhausted] {
+            let mut kinds = Vec::new();
+            for number in 1.. {
+                let heap = new();
+                assert!(heap.ready());
+                heap.watch.set(Some(refusing::watch));
+                refusing::REFUSED.set(None);
+                refusing::AT.set((number, refusal));
+                // SAFETY: every block is used within its layout and freed once.
+                unsafe {
+                    for _ in 0..2 {
+                        let before = refusing::REFUSED.get();
+                        let now = || refusing::REFUSED.get().filter(|_| before.is_none());
+                        heap.refill();
+                        let once = refusal == Refusal::Once;
+                        if once {
+                            assert_eq!(heap.ready(), now() != Some(Wanted::Reserve));
+                        }
+                        for bytes in [40, 3000, 12_000] {
+                            let block = heap.alloc(small(bytes));
+                            assert!(!block.is_null(), "{bytes} bytes at {number}");
+                            block.write_bytes(1, bytes);
+                            heap.dealloc(block, small(bytes));
+                        }
+                        let block = heap.alloc(large);
+                        let denied = match once {
+                            true => now() == Some(Wanted::Large),
+                            false => refusing::REFUSED.get().is_some(),
+                        };
+                        assert_eq!(block.is_null(), denied, "{number}");
+                        if !block.is_null() {
+                            heap.dealloc(block, large);
+                        }
+                    }
+                }
+                match refusing::REFUSED.get() {
+                    Some(wanted) => kinds.push(wanted),
+                    None => break,
+                }
+            }
+            for wanted in [Wanted::Reserve, Wanted::Small, Wanted::Large] {
+                assert!(kinds.contains(&wanted), "{kinds:?}");
+            }
+            // With memory again the reserve is full again.
+            let heap = new();
+            heap.use_up();
+            assert!(!heap.ready());
+            heap.set_dry(false);
+            assert!(heap.ready());
         }
         pieces::OUT.set(0);
     }

@@ -53,7 +53,7 @@ fn trap_word(op: Ipc, peer: Endpoint, rsi: u64, message: &mut Message) -> (u64, 
 
 /// What arrived. Before anybody looks at it the heap's reserve is full, or is known not to be.
 fn received(status: u64, source: u64, class: u64, message: Message) -> Result<Received, Errno> {
-    crate::heap::ready();
+    crate::heap::refill();
     errno::result_from_word(status)?;
     let class = Class::from_word(class).ok_or(Errno::EIO)?;
     Ok(Received {

@@ -6,7 +6,7 @@ use abi::kernel::{
     TRAMPOLINE_TRAP,
 };
 use abi::role::Role;
-use abi::trace::{LAB_STAGE, Stage};
+use abi::trace::{LAB_ALLOCATES, LAB_ALLOCATION, LAB_STAGE, Refusal, Stage, Wanted};
 use abi::{Endpoint, Errno, errno};
 use core::arch::asm;
 
@@ -320,6 +320,18 @@ pub fn exec_stage(target: Endpoint, stage: Stage, address: u64, len: u64) {
     let args = [LAB_STAGE, target, stage as u64, address, len];
     // Where nobody looks nothing is lost.
     let _ = kcall(Kcall::Lab, args);
+}
+
+/// Whether a laboratory wants to know of allocations ([`abi::trace::LAB_ALLOCATES`]).
+pub fn allocations_are_watched() -> bool {
+    kcall(Kcall::Lab, [LAB_ALLOCATES, 0, 0, 0, 0]) == Ok(1)
+}
+
+/// Memory is about to be allocated, and a laboratory watches: whether it is refused
+/// ([`abi::trace::LAB_ALLOCATION`]).
+pub fn allocation(wanted: Wanted, bytes: u64) -> Refusal {
+    let said = kcall(Kcall::Lab, [LAB_ALLOCATION, wanted as u64, bytes, 0, 0]);
+    said.map_or(Refusal::No, Refusal::of)
 }
 
 /// See [`Kcall::Yield`].

@@ -84,7 +84,8 @@ impl Vfs {
 
     /// A call: the reply, unless a task will give it.
     fn call(self: &Rc<Self>, source: Endpoint, message: &Message) -> Option<Message> {
-        if let Err(refusal) = vfs::admit(source, Class::Call, message.kind) {
+        let admitted = vfs::admit(source, Class::Call, message.kind);
+        if let Err(refusal) = sabotage::admitted(&*self.machine, admitted) {
             self.refuse(source, message, refusal);
             return Some(Message::error(refusal.errno()));
         }
@@ -154,6 +155,13 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
+            vfs::FilesOf::KIND => answer(message, |r: vfs::FilesOf| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                Ok(vfs::FilesFigures {
+                    umask: process.umask(),
+                    descriptors: process.files().places() as u32,
+                })
+            }),
             vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
                 self.exec.backend.set(r.backend);
                 Ok(())
@@ -189,7 +197,8 @@ impl Vfs {
 
     /// A one-way message.
     fn posted(self: &Rc<Self>, source: Endpoint, message: &Message) {
-        if let Err(refusal) = vfs::admit(source, Class::Post, message.kind) {
+        let admitted = vfs::admit(source, Class::Post, message.kind);
+        if let Err(refusal) = sabotage::admitted(&*self.machine, admitted) {
             return self.refuse(source, message, refusal);
         }
         match message.kind {

@@ -7,11 +7,11 @@
 use crate::poll::Changes;
 use crate::sabotage;
 use crate::state::{Caller, Counters};
-use crate::transfer::{Memory, copy_out, repair, repairable};
+use crate::transfer::{Memory, copy_out, repair, repairable, whole};
 use crate::user::{UserMemory, zeroed};
 use crate::vnode::Vnode;
 use abi::proto::pm;
-use abi::{Endpoint, Errno, PAGE_SIZE};
+use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -25,16 +25,9 @@ const PIECE: usize = 64 << 10;
 pub const PIPE_BUF: usize = 4096;
 
 /// How much of `wanted` bytes goes through a pipe when only the first `good` are in memory that is
-/// there. As on Linux data comes and goes by the page: a piece of one is transferred whole or not
-/// at all. `EFAULT` when that leaves none.
-pub fn whole_pages(good: u64, wanted: u64) -> Result<u64, Errno> {
-    if good >= wanted {
-        return Ok(wanted);
-    }
-    match abi::page_down(good) {
-        0 => Err(Errno::EFAULT),
-        whole => Ok(whole),
-    }
+/// there: as on Linux data comes and goes by the page.
+fn whole_pages(good: u64, wanted: u64) -> Result<u64, Errno> {
+    whole(good, wanted, PAGE)
 }
 
 /// A pipe.

@@ -86,12 +86,15 @@ impl Changes {
         }
     }
 
-    /// [`Changes::wait`] until `deadline`, ns since boot: `EAGAIN` when it has passed.
+    /// [`Changes::wait`] until `deadline`, ns since boot: `EAGAIN` when it has passed. After a signal
+    /// a call with a deadline is not made again: that would wait for the whole time anew
+    /// (`sock_intr_errno`).
     pub async fn wait_until(&self, c: &Caller, deadline: Option<u64>) -> Result<(), Errno> {
         let Some(deadline) = deadline else {
             return self.wait(c, false).await;
         };
         match either(self.wait(c, false), c.vfs.timers.until(deadline)).await {
+            Either::First(Err(Errno::ERESTARTSYS)) => Err(Errno::EINTR),
             Either::First(result) => result,
             Either::Second(()) => Err(Errno::EAGAIN),
         }

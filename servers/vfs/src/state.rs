@@ -11,6 +11,7 @@ use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
 use crate::random::Random;
 use crate::rights::Protections;
+use crate::sabotage;
 use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
@@ -125,7 +126,7 @@ impl Vfs {
             exec: Control::default(),
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
-            accounts: Accounts::new(machine.memory()),
+            accounts: Accounts::new(sabotage::charged(&*machine, machine.memory())),
             protections: Protections::default(),
             counters: Rc::default(),
             refused: Cell::default(),

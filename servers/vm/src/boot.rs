@@ -73,6 +73,14 @@ pub fn boot() -> Result<Server, Errno> {
             .cast::<Control>()
     });
     server.pool.lab = Lab::new(control, info.sabotage);
+    if info.sabotage & abi::sabotage::CLAIM_IGNORED != 0 {
+        server.pool.frames.ignore_claims();
+    }
+    if kernel::allocations_are_watched() {
+        server.pool.frames.set_watch(Some(|wanted, bytes| {
+            kernel::allocation(wanted, bytes as u64)
+        }));
+    }
     start_rs(&mut server, &info)?;
     Ok(server)
 }

@@ -4,6 +4,7 @@ use crate::pool::Pool;
 use crate::region::{Backing, Flags};
 use crate::space::Space;
 use crate::table::{self, Cursor, FOREIGN, NoMemory, WRITE};
+use abi::sabotage;
 
 impl Space {
     /// A copy of this space. Costs time for the pages that are present.
@@ -53,7 +54,8 @@ impl Space {
                     result = pool
                         .make_room()
                         .and_then(|()| cursor.set(frames, address, new));
-                    if result.is_err() && entry & FOREIGN == 0 {
+                    let kept = pool.lab.sabotage & sabotage::REFUSED_FRAME_KEPT != 0;
+                    if result.is_err() && entry & FOREIGN == 0 && !kept {
                         frames.release(table::frame(entry));
                     }
                     new

@@ -7,7 +7,9 @@
 
 use crate::window::{Frame, Window};
 use abi::PAGE;
+use abi::trace::{Refusal, Wanted};
 use core::cell::Cell;
+use rt::heap::WatchFn;
 
 /// No frame, in the free list.
 const NIL: u32 = u32::MAX;
@@ -59,8 +61,16 @@ pub struct Frames {
     free: Cell<u32>,
     total: u32,
     claim: Cell<Claim>,
+    /// See [`Frames::ignore_claims`].
+    unclaimed: Cell<bool>,
     /// Frames that belong to VM itself: heap, and the table of `Info`s is not counted.
     own: Cell<u32>,
+    /// Asked before frames are taken; where a laboratory watches.
+    watch: Cell<Option<WatchFn>>,
+    /// Free frames that count as used up.
+    hidden: Cell<u32>,
+    /// It refused the frames that were asked for last.
+    denied: Cell<bool>,
 }
 
 impl Frames {
@@ -99,7 +109,11 @@ impl Frames {
             free: Cell::new(total),
             total,
             claim: Cell::new(Claim::Own),
+            unclaimed: Cell::new(false),
             own: Cell::new(0),
+            watch: Cell::new(None),
+            hidden: Cell::new(0),
+            denied: Cell::new(false),
         })
     }
 
@@ -115,13 +129,53 @@ impl Frames {
 
     /// Free frames.
     pub fn free(&self) -> u32 {
+        self.free.get().saturating_sub(self.hidden.get())
+    }
+
+    /// Frames that nobody has, those that only count as used up included.
+    pub fn unused(&self) -> u32 {
         self.free.get()
+    }
+
+    /// Has `watch` asked before frames are taken for others than VM.
+    pub fn set_watch(&self, watch: Option<WatchFn>) {
+        self.watch.set(watch);
+    }
+
+    /// Whether a laboratory refuses `count` frames.
+    #[inline]
+    fn refused(&self, count: u32) -> bool {
+        self.watch
+            .get()
+            .is_some_and(|watch| self.watched(watch, count))
+    }
+
+    #[cold]
+    fn watched(&self, watch: WatchFn, count: u32) -> bool {
+        let claim = self.claim.get();
+        let wanted = match claim {
+            Claim::Program => Wanted::Program,
+            Claim::Service | Claim::Own => Wanted::Service,
+        };
+        let refusal = watch(wanted, count as usize * abi::PAGE_SIZE);
+        if refusal == Refusal::Exhausted {
+            // As if others had taken all that this claim does not leave to others.
+            let used_up = self.free().saturating_sub(self.kept_from(claim));
+            self.hidden.set(self.hidden.get() + used_up);
+        }
+        self.denied.set(refusal != Refusal::No);
+        self.denied.get()
     }
 
     /// Says for whom frames are taken from now on.
     #[inline]
     pub fn set_claim(&self, claim: Claim) {
         self.claim.set(claim);
+    }
+
+    /// Gives frames to whoever asks ([`abi::sabotage::CLAIM_IGNORED`]).
+    pub fn ignore_claims(&self) {
+        self.unclaimed.set(true);
     }
 
     /// For whom frames are taken.
@@ -133,6 +187,9 @@ impl Frames {
     /// Frames that must stay free when others are taken for `claim`.
     #[inline]
     pub fn kept_from(&self, claim: Claim) -> u32 {
+        if self.unclaimed.get() {
+            return 0;
+        }
         let own = (self.total / 256).clamp(OWN.0, OWN.1);
         match claim {
             Claim::Program => own + (self.total / 64).clamp(SERVICES.0, SERVICES.1),
@@ -145,7 +202,7 @@ impl Frames {
     #[inline]
     pub fn spare(&self) -> u32 {
         let kept = self.kept_from(self.claim.get());
-        self.free.get().saturating_sub(kept)
+        self.free().saturating_sub(kept)
     }
 
     /// Whether services have used up half of what programs leave to them: programs have to make
@@ -153,7 +210,7 @@ impl Frames {
     #[inline]
     pub fn low(&self) -> bool {
         let kept = self.kept_from(Claim::Program) + self.kept_from(Claim::Service);
-        self.free.get() < kept / 2
+        self.free() < kept / 2
     }
 
     /// Frames that VM's heap took.
@@ -192,6 +249,22 @@ impl Frames {
     /// leaves the rest to others.
     #[inline]
     pub fn take(&self) -> Option<Frame> {
+        if self.refused(1) {
+            return None;
+        }
+        self.take_spare()
+    }
+
+    /// [`Frames::take`] for somebody who has made room since it found none.
+    pub fn take_again(&self) -> Option<Frame> {
+        match self.denied.replace(false) {
+            true => None,
+            false => self.take_spare(),
+        }
+    }
+
+    #[inline]
+    fn take_spare(&self) -> Option<Frame> {
         if self.spare() == 0 {
             return None;
         }
@@ -253,6 +326,21 @@ impl Frames {
 
     /// `count` frames in a row, each with one reference.
     pub fn take_run(&self, count: u32) -> Option<Frame> {
+        match self.refused(count) {
+            true => None,
+            false => self.take_spare_run(count),
+        }
+    }
+
+    /// [`Frames::take_run`] for somebody who has made room since it found none.
+    pub fn take_run_again(&self, count: u32) -> Option<Frame> {
+        match self.denied.get() {
+            true => None,
+            false => self.take_spare_run(count),
+        }
+    }
+
+    fn take_spare_run(&self, count: u32) -> Option<Frame> {
         if count == 0 || self.spare() < count {
             return None;
         }
@@ -303,7 +391,7 @@ impl Frames {
 
     /// Memory for VM's heap.
     pub fn take_own(&self, count: u32) -> Option<Frame> {
-        let first = self.take_run(count)?;
+        let first = self.take_spare_run(count)?;
         self.own.set(self.own.get() + count);
         Some(first)
     }

@@ -190,6 +190,11 @@ fn set_entry(
     address: u64,
     entry: u64,
 ) -> Result<(), Errno> {
+    if let Some(leaf) = table::leaf(pool.frames, space.top, address) {
+        // It needs no memory, and so cannot fail: who has changed something else can rely on it.
+        table::set_in(pool.frames, leaf, address, entry);
+        return Ok(());
+    }
     pool.make_room()?;
     table::Cursor::new(space.top).set(pool.frames, address, entry)?;
     Ok(())

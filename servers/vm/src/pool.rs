@@ -69,7 +69,7 @@ impl Pool {
     #[cold]
     fn take_evicting(&mut self) -> Result<Frame, NoMemory> {
         self.evict();
-        self.frames.take().ok_or(NoMemory)
+        self.frames.take_again().ok_or(NoMemory)
     }
 
     /// Makes room for page tables, which cannot evict themselves: at least three levels.
@@ -149,7 +149,7 @@ impl Pool {
     pub fn take_run(&mut self, count: u32) -> Result<Frame, NoMemory> {
         let mut first = self.frames.take_run(count);
         while first.is_none() && self.cache.evict(self.frames, EVICT.max(count as usize)) > 0 {
-            first = self.frames.take_run(count);
+            first = self.frames.take_run_again(count);
         }
         let first = first.ok_or(NoMemory)?;
         for n in 0..count {

@@ -32,10 +32,12 @@ pub struct Explore {
     /// Copy policies [default: the scenario's]
     #[arg(long = "policy", value_name = "POLICY", value_parser = super::run::parse_policy)]
     pub policies: Vec<CopyPolicy>,
-    /// Where pages are made absent: pte, slot, read-only [default: the scenario's]
+    /// Where pages are made absent: pte, slot, read-only [default: the scenario's]; how
+    /// allocations are refused: refused, exhausted [default: both]
     #[arg(long = "layer", value_name = "LAYER", value_parser = Layer::named)]
     pub layers: Vec<Layer>,
-    /// Kinds of points: copy, fill, fault, request, grant, exec
+    /// Kinds of points: copy, fill, fault, request, grant, exec [default: these], or alloc alone:
+    /// servers' allocations
     #[arg(long, value_name = "KIND,...", value_delimiter = ',', value_parser = PointKind::named)]
     pub kinds: Vec<PointKind>,
     /// Only points of this name: KIND/PROCESS/CALL/FILE/ORDINAL; empty parts match anything
@@ -154,6 +156,7 @@ impl Explore {
             return self.conclude(&Campaign::read(&self.merge)?);
         }
         check_sabotage(&self.sabotage)?;
+        self.check_kinds()?;
         ensure!(self.jobs != Some(0), "at least one job is needed");
         let cache = scenario::root::cache();
         let mut campaigner = Campaigner::new(self.out.as_deref())?;
@@ -185,7 +188,8 @@ impl Explore {
             options.deviations = self.deviations;
             for policy in policies {
                 if self.list {
-                    list(&campaigner.stage(scenario, policy, &cache), &options)?;
+                    let stage = campaigner.stage(scenario, policy, &cache, &options);
+                    list(&stage, &options)?;
                 } else {
                     campaigner.explore(scenario, policy, &options)?;
                 }
@@ -195,6 +199,23 @@ impl Explore {
             return Ok(0);
         }
         self.conclude(&campaigner.finish())
+    }
+
+    /// Allocations that are points change the numbers of all others, and a token says that they
+    /// are by a fault of theirs.
+    fn check_kinds(&self) -> Result<()> {
+        if !self.kinds.contains(&PointKind::Alloc) {
+            return Ok(());
+        }
+        ensure!(
+            self.kinds.len() == 1,
+            "alloc is a campaign of its own: its points are counted with those of pages, which then have other numbers"
+        );
+        ensure!(
+            self.schedules == 0 && self.deviations == 0 && self.pages.is_none(),
+            "allocations are refused in one order of things, and without pages of processes"
+        );
+        Ok(())
     }
 
     fn conclude(&self, campaign: &Campaign) -> Result<u8> {
@@ -220,7 +241,7 @@ fn list(stage: &Stage<'_>, options: &Options) -> Result<()> {
 pub fn defaults(scenario: &Scenario) -> Options {
     Options {
         layers: scenario.explore.layers.clone(),
-        kinds: PointKind::ALL.to_vec(),
+        kinds: PointKind::PAGES.to_vec(),
         at: Vec::new(),
         pages: None,
         give: Give::Asked,
@@ -257,7 +278,13 @@ impl Campaigner {
         })
     }
 
-    fn stage<'a>(&self, scenario: &'a Scenario, policy: CopyPolicy, cache: &'a Path) -> Stage<'a> {
+    fn stage<'a>(
+        &self,
+        scenario: &'a Scenario,
+        policy: CopyPolicy,
+        cache: &'a Path,
+        options: &Options,
+    ) -> Stage<'a> {
         Stage {
             scenario,
             policy,
@@ -265,6 +292,7 @@ impl Campaigner {
             sabotage: self.sabotage.clone(),
             cache,
             emulated: self.emulated,
+            allocations: options.kinds.contains(&PointKind::Alloc),
         }
     }
 
@@ -276,7 +304,7 @@ impl Campaigner {
         options: &Options,
     ) -> Result<()> {
         let cache = scenario::root::cache();
-        let stage = self.stage(scenario, policy, &cache);
+        let stage = self.stage(scenario, policy, &cache, options);
         let mut progress = None;
         engine::campaign(&stage, options, |event| {
             let line = match event {

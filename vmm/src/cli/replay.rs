@@ -103,6 +103,7 @@ impl Replay {
                     address,
                     frame,
                 } => format!("page {address:#x} of {who}, frame {frame:#x}, is absent"),
+                Applied::Refused { who, bytes } => format!("{who} gets none of {bytes} bytes"),
                 Applied::Nothing(why) => format!("nothing happened: {why}"),
             };
             text += &format!("fault {fault}: {}\n  {effect}\n", point.what);
@@ -173,6 +174,7 @@ fn stage<'a>(
         sabotage,
         cache,
         emulated: false,
+        allocations: token.faults.iter().any(|fault| fault.layer.refuses()),
     })
 }
 

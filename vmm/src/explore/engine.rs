@@ -391,8 +391,8 @@ impl Shared<'_> {
         let (last, _) = faults.split_last().context("a fault")?;
         let event = match player.apply(last)? {
             Applied::Nothing(_) => Event::Nothing,
-            Applied::Done { .. } if !self.may_run() => return Ok(()),
-            Applied::Done { .. } => {
+            Applied::Done { .. } | Applied::Refused { .. } if !self.may_run() => return Ok(()),
+            Applied::Done { .. } | Applied::Refused { .. } => {
                 let told: Vec<_> =
                     std::iter::zip(faults.iter().copied(), points.iter().cloned()).collect();
                 let ended = player.finish()?;
@@ -473,7 +473,7 @@ impl Shared<'_> {
                 let all = faults(self.stage, self.options, &records);
                 let fault = all.get((random(seed, 2) % all.len().max(1) as u64) as usize);
                 if let Some(fault) = fault
-                    && matches!(player.apply(fault)?, Applied::Done { .. })
+                    && !matches!(player.apply(fault)?, Applied::Nothing(_))
                 {
                     with = told(&records, start, &[*fault]);
                 }

@@ -113,12 +113,13 @@ const fn signal(name: &'static str, number: u8, text: &'static str) -> Known {
 }
 
 /// What absent memory can come to.
-const KNOWN: [Known; 8] = [
+const KNOWN: [Known; 9] = [
     errno("EINTR", 4, "Interrupted system call"),
     errno("EIO", 5, "Input/output error"),
     errno("EAGAIN", 11, "Resource temporarily unavailable"),
     errno("ENOMEM", 12, "Cannot allocate memory"),
     errno("EFAULT", 14, "Bad address"),
+    errno("ENOSPC", 28, "No space left on device"),
     signal("SIGBUS", 7, "Bus error"),
     signal("SIGKILL", 9, "Killed"),
     signal("SIGSEGV", 11, "Segmentation fault"),

@@ -29,6 +29,7 @@ pub fn kind_of(record: &Record) -> Option<PointKind> {
         Kind::Request => Some(PointKind::Request),
         Kind::Grant => Some(PointKind::Grant),
         Kind::Exec => Some(PointKind::Exec),
+        Kind::Allocation => Some(PointKind::Alloc),
         _ => None,
     }
 }
@@ -69,7 +70,7 @@ impl<'a> Filter<'a> {
         &self.names
     }
 
-    /// Takes the next record: whether it is a point that is wanted.
+    /// Takes the next record: whether it is a point that is wanted. All allocations are.
     pub fn wants(&mut self, record: &Record) -> bool {
         let (first, second) = record.pair();
         match record.kind() {
@@ -92,6 +93,10 @@ impl<'a> Filter<'a> {
         let Some(kind) = kind_of(record) else {
             return false;
         };
+        // What a scenario says of its points is about pages.
+        if kind == PointKind::Alloc {
+            return true;
+        }
         self.begun
             && !self.ended
             && self.explore.kinds.contains(&kind)

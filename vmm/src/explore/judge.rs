@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::accounts;
+use super::accounts::{self, Run};
 use super::expect::{Expect, Observed};
 use super::row::{Give, Surfaced, Verdict};
 use super::run::{Ended, Finish};
@@ -19,6 +19,8 @@ pub struct Reference {
     pub tree: BTreeMap<String, Node>,
     /// What the system still held.
     pub accounts: String,
+    /// How often programs were told of refused memory.
+    pub told: usize,
 }
 
 /// A verdict with its words.
@@ -54,6 +56,7 @@ pub fn reference(expect: &Expect, ended: &Ended) -> Result<Reference, Box<Judged
             observed: observed.clone(),
             tree: tree.clone(),
             accounts: ended.accounts.clone(),
+            told: ended.told.len(),
         }),
         _ => Err(Box::new(judged)),
     }
@@ -99,10 +102,35 @@ fn off(
     faults: &[Fault],
     (observed, tree): (&Observed, &BTreeMap<String, Node>),
 ) -> Judged {
+    if let Some(line) = ended.log.iter().find(|line| line.contains(": panic: ")) {
+        // Of a server that the machine can do without.
+        return Judged::new(Verdict::ServerCrash, line.clone());
+    }
     let judgement = expect.judge(observed, reference.map(|r| &r.observed));
     // An error is an answer only to a page that does not come back.
     let stays = |fault: &Fault| matches!(fault.give, Give::After(_) | Give::Never);
     let allowed = faults.iter().any(stays);
+    let refused = faults.iter().any(|fault| fault.layer.refuses());
+    let told = match refused {
+        true => ended.told.get(reference.map_or(0, |r| r.told)),
+        false => None,
+    };
+    if let Some(told) = told {
+        // What the program made of it is its own affair, what is left over is not.
+        let before = reference.map_or("", |reference| &reference.accounts);
+        let run = match judgement.verdict {
+            Verdict::Ok => Run::Refusal,
+            _ => Run::CutShort,
+        };
+        return match unsound(ended, before, run) {
+            Some(judged) => judged,
+            None if judgement.verdict == Verdict::Ok => Judged::new(Verdict::Ok, ""),
+            None => Judged {
+                surfaced: Some(told.clone()),
+                ..Judged::new(Verdict::ErrorSurfaced, judgement.detail)
+            },
+        };
+    }
     if judgement.verdict == Verdict::ErrorSurfaced && allowed {
         return Judged {
             surfaced: judgement.surfaced,
@@ -118,13 +146,17 @@ fn off(
     if let Some(what) = difference(&reference.tree, tree) {
         return Judged::new(Verdict::WrongData, format!("the disk: {what}"));
     }
+    let run = if refused { Run::Refusal } else { Run::Absence };
+    unsound(ended, &reference.accounts, run).unwrap_or_else(|| Judged::new(Verdict::Ok, ""))
+}
+
+/// What is wrong with how the machine ended, whatever its program did.
+fn unsound(ended: &Ended, before: &str, run: Run) -> Option<Judged> {
     if let Some(line) = ended.log.iter().find(|line| line.contains("did not sync")) {
-        return Judged::new(Verdict::Deadlock, line.clone());
+        return Some(Judged::new(Verdict::Deadlock, line.clone()));
     }
-    if let Some(leaked) = accounts::leaks(&ended.accounts, &reference.accounts) {
-        return Judged::new(Verdict::Leak, leaked);
-    }
-    Judged::new(Verdict::Ok, "")
+    let leaked = accounts::leaks(&ended.accounts, before, run)?;
+    Some(Judged::new(Verdict::Leak, leaked))
 }
 
 /// The first name for which two disks differ.

@@ -16,3 +16,4 @@ pub mod row;
 pub mod run;
 pub mod scenario;
 pub mod spots;
+pub mod told;

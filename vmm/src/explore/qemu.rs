@@ -14,6 +14,7 @@ use super::judge;
 use super::row::Layer;
 use super::run::{Ended, Finish, Stage};
 use super::spots::{faults, spots};
+use super::told::told;
 use crate::control::Reason;
 use crate::deterministic::{Qemu, under_qemu};
 use crate::hostlink::input::Source;
@@ -45,8 +46,9 @@ pub fn play(stage: &Stage<'_>, faults: &[Fault], verbose: bool) -> Result<Played
     ensure!(
         faults
             .iter()
-            .all(|f| f.layer == Layer::Pte && matches!(f.target, Target::Side(..))),
-        "under QEMU only sides of points and only the layer pte can be played"
+            .all(|f| (f.layer == Layer::Pte || f.layer.refuses())
+                && matches!(f.target, Target::Side(..))),
+        "under QEMU only sides of points, and no other layer of pages than pte, can be played"
     );
     let setup = stage.setup(&Schedule::First, verbose)?;
     let plan: Vec<String> = faults.iter().map(Fault::to_string).collect();
@@ -113,6 +115,7 @@ pub fn play(stage: &Stage<'_>, faults: &[Fault], verbose: bool) -> Result<Played
             retries: records.iter().filter(absent).count() as u64,
             hash: watch.trail.map_or(0, |trail| trail.hash),
             took: played.outcome.elapsed,
+            told: told(&records, &log),
             log,
         },
         records,
@@ -158,8 +161,11 @@ pub fn campaign(
             && options.pages.is_none(),
         "under QEMU there are neither pairs nor schedules, deviations or pages of processes"
     );
+    let mut layers = options.layers.clone();
+    layers.retain(|layer| layer.refuses());
+    layers.push(Layer::Pte);
     let options = &Options {
-        layers: vec![Layer::Pte],
+        layers,
         ..options.clone()
     };
     let plain = play(stage, &[], false)?;

@@ -79,7 +79,21 @@ named! { "kind of point",
         Grant = "grant",
         /// A step of an exec.
         Exec = "exec",
+        /// A server allocates memory.
+        Alloc = "alloc",
     }
+}
+
+impl PointKind {
+    /// Those at which pages are made absent: what is explored unless something else is said.
+    pub const PAGES: [PointKind; 6] = [
+        PointKind::Copy,
+        PointKind::Fill,
+        PointKind::Fault,
+        PointKind::Request,
+        PointKind::Grant,
+        PointKind::Exec,
+    ];
 }
 
 impl Named for Side {
@@ -93,12 +107,13 @@ impl Named for Side {
             Side::Instruction => "instruction",
             Side::Data => "data",
             Side::Grant => "grant",
+            Side::Allocation => "allocation",
         }
     }
 }
 
 named! { "layer",
-    /// Where the page is made absent.
+    /// Where the page is made absent, or for how long an allocation is refused.
     Layer {
         /// In the guest's page table.
         Pte = "pte",
@@ -106,6 +121,22 @@ named! { "layer",
         Slot = "slot",
         /// It stays and cannot be written.
         ReadOnly = "read-only",
+        /// This allocation alone is refused.
+        Refused = "refused",
+        /// Memory is used up from this allocation on.
+        Exhausted = "exhausted",
+    }
+}
+
+impl Layer {
+    /// Those of pages.
+    pub const PAGES: [Layer; 3] = [Layer::Pte, Layer::Slot, Layer::ReadOnly];
+    /// Those of allocations.
+    pub const REFUSALS: [Layer; 2] = [Layer::Refused, Layer::Exhausted];
+
+    /// Whether it is about allocations, not about pages.
+    pub fn refuses(self) -> bool {
+        Layer::REFUSALS.contains(&self)
     }
 }
 
@@ -292,6 +323,7 @@ impl Fault {
                     Side::Instruction => "the page of the faulting instruction".into(),
                     Side::Data => "the page of the faulting access".into(),
                     Side::Grant => "the page of the grant table".into(),
+                    Side::Allocation => "the allocation".into(),
                 }
             }
         };
@@ -299,6 +331,8 @@ impl Fault {
             Layer::Pte => "is taken out of the page table",
             Layer::Slot => "leaves the machine's memory",
             Layer::ReadOnly => "becomes read-only",
+            Layer::Refused => "is refused",
+            Layer::Exhausted => "is refused, and memory is used up from there on",
         };
         let back = match self.give {
             Give::Asked => String::new(),

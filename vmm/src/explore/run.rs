@@ -5,14 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use abi::boot::{CMDLINE_COPY, CMDLINE_DETERMINISTIC, run_flags};
+use abi::boot::{CMDLINE_ALLOCATIONS, CMDLINE_COPY, CMDLINE_DETERMINISTIC, run_flags};
 use abi::policy::CopyPolicy;
 use abi::sabotage::CMDLINE_SABOTAGE;
 use abi::trace::{Control, Kind, NEVER, Record};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::expect::Observed;
+use super::row::Surfaced;
 use super::scenario::Scenario;
+use super::told::told;
 use crate::devices::disk::Overlay;
 use crate::images::{GuestImages, RunSpecification};
 use crate::inject::withdrawn::Withdrawals;
@@ -46,6 +48,8 @@ pub struct Stage<'a> {
     pub cache: &'a Path,
     /// Under QEMU ([`super::qemu`]) and not on KVM.
     pub emulated: bool,
+    /// Servers' allocations are points, and change the numbers of all others.
+    pub allocations: bool,
 }
 
 impl Stage<'_> {
@@ -75,6 +79,9 @@ impl Stage<'_> {
             "{CMDLINE_COPY}{} {CMDLINE_DETERMINISTIC}",
             self.policy.name()
         );
+        if self.allocations {
+            cmdline += &format!(" {CMDLINE_ALLOCATIONS}");
+        }
         if !self.sabotage.is_empty() {
             cmdline += &format!(" {CMDLINE_SABOTAGE}{}", self.sabotage);
         }
@@ -134,12 +141,21 @@ pub struct Ended {
     pub accounts: String,
     /// The last lines of its log.
     pub log: Vec<String>,
+    /// What programs were told of refused memory.
+    pub told: Vec<Surfaced>,
     /// Copies that failed softly or parked their copier.
     pub retries: u64,
     /// Hash of the whole trace.
     pub hash: u64,
     /// Wall time of the part that was run.
     pub took: Duration,
+}
+
+/// A moment of a run, to return to.
+pub struct Moment {
+    machine: Snapshot,
+    /// What the guest has said since the program's start.
+    log: Vec<String>,
 }
 
 /// A machine that plays a scenario.
@@ -226,16 +242,19 @@ impl Player {
     }
 
     /// Everything as it is now.
-    pub fn snapshot(&mut self) -> Result<Snapshot> {
-        self.machine.snapshot()
+    pub fn snapshot(&mut self) -> Result<Moment> {
+        Ok(Moment {
+            machine: self.machine.snapshot()?,
+            log: self.log.kept(),
+        })
     }
 
     /// Back to a snapshot.
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+    pub fn restore(&mut self, moment: &Moment) -> Result<()> {
         self.withdrawals.clear();
         self.early = None;
-        self.log.clear();
-        self.machine.restore(snapshot).map(|_| ())
+        self.log.rewind(&moment.log);
+        self.machine.restore(&moment.machine).map(|_| ())
     }
 
     /// Makes a page absent. The machine stands at the fault's point.
@@ -265,6 +284,7 @@ impl Player {
             accounts: accounts.map_or_else(String::new, |(_, held)| held.trim().into()),
             retries: self.records().iter().filter(failed).count() as u64,
             hash: self.machine.control().map_or(0, |control| control.hash),
+            told: told(self.records(), &log),
             log,
             took: begun.elapsed(),
         })

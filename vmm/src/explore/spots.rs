@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use abi::Endpoint;
-use abi::trace::{Record, random};
+use abi::trace::{Kind, Record, random};
 use anyhow::Result;
 
 use super::engine::{Base, Options, names};
 use super::filter::{Filter, actor_of, kind_of, spread};
 use super::points::{Known, known, programs};
-use super::row::{self, Give, Layer};
+use super::row::{self, Give, Layer, PointKind};
 use super::run::{Player, Stage};
 use crate::inject::apply::pages;
 use crate::inject::point;
@@ -64,7 +64,10 @@ pub fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
             continue;
         };
         let at = |at: &[_]| at.is_empty() || at.iter().any(|name| chosen(name, &known));
-        if at(&options.at) && at(&explore.at) && options.kinds.contains(&known.about.kind) {
+        // What a scenario says of its points is about pages.
+        let kind = known.about.kind;
+        let here = at(&options.at) && (kind == PointKind::Alloc || at(&explore.at));
+        if here && options.kinds.contains(&kind) {
             spots.push(Spot {
                 number: record.number(),
                 at: known.at,
@@ -78,7 +81,8 @@ pub fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {
             });
         }
     }
-    let mut spots = spread(spots, explore.limit);
+    let limit = explore.limit.filter(|_| !stage.allocations);
+    let mut spots = spread(spots, limit);
     let (shard, shards) = options.shard;
     let mut index = 0;
     spots.retain(|_| {
@@ -110,6 +114,11 @@ pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<F
     let Some((record, before)) = records.split_last() else {
         return Vec::new();
     };
+    if record.kind() == Some(Kind::Allocation) {
+        let target = Target::Side(Side::Allocation, 0);
+        let refused = |layer| fault(options, record.number(), target, layer);
+        return refusals(&options.layers).map(refused).collect();
+    }
     let mut faults = Vec::new();
     let sides = record.kind().map_or(&[][..], point::sides);
     let wanted = &stage.scenario.explore.sides;
@@ -122,13 +131,20 @@ pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<F
         }
         let pages = range.pages();
         for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
-            for &layer in &options.layers {
+            for &layer in options.layers.iter().filter(|layer| !layer.refuses()) {
                 let target = Target::Side(side, page);
                 faults.push(fault(options, record.number(), target, layer));
             }
         }
     }
     faults
+}
+
+/// How allocations are refused: as the options say, in both ways if they say nothing of it.
+fn refusals(layers: &[Layer]) -> impl Iterator<Item = Layer> {
+    let said = layers.iter().any(|layer| layer.refuses());
+    let wanted = move |layer: &Layer| !said || layers.contains(layer);
+    Layer::REFUSALS.into_iter().filter(wanted)
 }
 
 fn fault(options: &Options, point: u64, target: Target, layer: Layer) -> Fault {
@@ -163,7 +179,7 @@ pub(super) fn page_faults(
     })?;
     let mut faults = Vec::new();
     for page in pages {
-        for &layer in &options.layers {
+        for &layer in options.layers.iter().filter(|layer| !layer.refuses()) {
             if page.writable || layer != Layer::ReadOnly {
                 faults.push(fault(options, point, page.target, layer));
             }

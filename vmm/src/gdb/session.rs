@@ -6,12 +6,13 @@ use super::Served;
 use crate::explore::engine;
 use crate::explore::filter::kind_of;
 use crate::explore::row::PointKind;
+use crate::explore::run;
 use crate::explore::run::{Ended, Finish, Player};
 use crate::inject::apply::newest;
 use crate::inject::withdrawn::Saved;
 use crate::inject::{Applied, Fault, Plan};
 use crate::inspect::table;
-use crate::lab::{Snapshot, Stop};
+use crate::lab::Stop;
 use crate::trace::words;
 
 /// A stay in the guest for so long without a stop is one without end.
@@ -45,7 +46,7 @@ pub enum Moved {
 }
 
 struct Moment {
-    snapshot: Snapshot,
+    snapshot: run::Moment,
     missing: Saved,
     applied: usize,
     at: Option<u64>,

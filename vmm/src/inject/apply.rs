@@ -1,11 +1,11 @@
 //! Carries out one fault of a plan on a machine that stopped at its point.
 
 use abi::Endpoint;
-use abi::trace::{Kind, Record, WITHDRAWN, WITHDRAWN_COMES};
+use abi::trace::{Kind, Record, Refusal, WITHDRAWN, WITHDRAWN_COMES};
 use anyhow::{Context, Result, bail};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::plan::{Fault, Give, Layer};
+use super::plan::{Fault, Give, Layer, Side};
 use super::point;
 use super::tables::{self, Entry, Leaf};
 use super::target::{Target, Who};
@@ -24,6 +24,13 @@ pub enum Applied {
         address: u64,
         /// Its frame.
         frame: u64,
+    },
+    /// The allocation is refused.
+    Refused {
+        /// Whose.
+        who: String,
+        /// How many bytes were wanted.
+        bytes: u64,
     },
     /// There was nothing to take away: why.
     Nothing(&'static str),
@@ -186,6 +193,9 @@ pub fn pages(machine: &mut Machine, wanted: impl Fn(&Process) -> bool) -> Result
 pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) -> Result<Applied> {
     machine.settle()?;
     let table = machine.inspect().context("the guest's process table")?;
+    if let Some(refusal) = refusal(fault.layer) {
+        return refuse(machine, &table, fault, refusal);
+    }
     let mappings = match mappings(machine, &table, fault)? {
         Ok(mappings) => mappings,
         Err(nothing) => return Ok(nothing),
@@ -199,6 +209,8 @@ pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) ->
     }
     let leaves = mappings.iter().map(|mapping| &mapping.leaf);
     match fault.layer {
+        // Done above.
+        Layer::Refused | Layer::Exhausted => {}
         Layer::Pte => {
             for leaf in leaves {
                 edit(machine, leaf, leaf.evicted())?;
@@ -247,6 +259,41 @@ pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) ->
         who,
         address,
         frame,
+    })
+}
+
+/// What a layer does to allocations; `None` where it is about pages.
+fn refusal(layer: Layer) -> Option<Refusal> {
+    match layer {
+        Layer::Refused => Some(Refusal::Once),
+        Layer::Exhausted => Some(Refusal::Exhausted),
+        Layer::Pte | Layer::Slot | Layer::ReadOnly => None,
+    }
+}
+
+/// Refuses the allocation at whose point the machine stands.
+fn refuse(
+    machine: &mut Machine,
+    table: &Snapshot,
+    fault: &Fault,
+    refusal: Refusal,
+) -> Result<Applied> {
+    let here = newest(machine.records()).map(|(record, _)| *record);
+    let here = here.filter(|record| {
+        record.number() == fault.point
+            && record.kind() == Some(Kind::Allocation)
+            && fault.target == Target::Side(Side::Allocation, 0)
+    });
+    let Some(record) = here else {
+        return Ok(Applied::Nothing("nothing is allocated there"));
+    };
+    let mut control = machine.control().context("the kernel's control")?;
+    control.refuse = refusal as u64;
+    machine.set_control(&control)?;
+    let who = table.find(Endpoint(record.words[0] as u32));
+    Ok(Applied::Refused {
+        who: who.map_or_else(String::new, |process| process.name.clone()),
+        bytes: record.words[3],
     })
 }
 

@@ -21,6 +21,7 @@ pub fn sides(kind: Kind) -> &'static [Side] {
         Kind::Fault => &[Side::Instruction, Side::Data],
         Kind::Request | Kind::Exec => &[Side::Range],
         Kind::Grant => &[Side::Grant],
+        Kind::Allocation => &[Side::Allocation],
         _ => &[],
     }
 }

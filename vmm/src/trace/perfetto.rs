@@ -301,7 +301,8 @@ impl Drawing {
                 ];
                 self.instant(actor, "exec", &name, &arguments);
             }
-            Some(Kind::Process | Kind::Serves) | None => {}
+            // Too many to be seen, and nothing comes of them.
+            Some(Kind::Process | Kind::Serves | Kind::Allocation) | None => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use abi::routes::{PM_CALLS, VFS_CALLS, VM_CALLS};
-use abi::trace::{Kind, Record, Stage};
+use abi::trace::{Kind, Record, Stage, Wanted};
 use abi::{Class, Endpoint, Errno};
 
 /// Processes' names, by endpoint.
@@ -113,6 +113,18 @@ pub fn answer(record: &Record) -> String {
     }
 }
 
+/// What is allocated, after the name of who does.
+fn allocation(wanted: u64, bytes: u64) -> String {
+    match Wanted::of(wanted) {
+        Some(Wanted::Small) => format!("allocates {bytes} bytes"),
+        Some(Wanted::Large) => format!("allocates {bytes} bytes of whole pages"),
+        Some(Wanted::Reserve) => format!("fills its reserve up, which lacks {bytes} bytes"),
+        Some(Wanted::Program) => format!("takes {bytes} bytes of frames for a program"),
+        Some(Wanted::Service) => format!("takes {bytes} bytes of frames for a service"),
+        None => format!("allocates {bytes} bytes for it is not known what"),
+    }
+}
+
 /// What a record tells, in one sentence.
 pub fn describe(record: &Record, names: &Names) -> String {
     let w = &record.words;
@@ -160,6 +172,7 @@ pub fn describe(record: &Record, names: &Names) -> String {
                 ),
             }
         }
+        Some(Kind::Allocation) => format!("{} {}", who(w[0]), allocation(w[2], w[3])),
         Some(Kind::Serves) => format!("{} works for {one}", who(w[0])),
         Some(Kind::Message | Kind::Request) => {
             format!("{one} sends {} to {other}", message(record))

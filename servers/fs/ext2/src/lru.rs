@@ -1,6 +1,9 @@
 //! Slots in the order of their last use.
 
+use abi::Errno;
 use alloc::vec::Vec;
+
+use crate::Result;
 
 const NONE: u32 = u32::MAX;
 
@@ -24,6 +27,17 @@ impl Lru {
             newest: NONE,
             oldest: NONE,
         }
+    }
+
+    /// Forgets all slots; there is room for as many.
+    pub(crate) fn clear(&mut self) {
+        self.links.clear();
+        (self.newest, self.oldest) = (NONE, NONE);
+    }
+
+    /// Makes room for `more` slots. `ENOMEM`.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result<()> {
+        self.links.try_reserve(more).map_err(|_| Errno::ENOMEM)
     }
 
     /// Appends slot `slot` (which must be the next unused number) as the newest.

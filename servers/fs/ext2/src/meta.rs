@@ -87,15 +87,13 @@ impl Meta {
     /// Forgets every block that is not to be written.
     pub(crate) fn drop_clean(&mut self) {
         self.index.clear();
-        self.lru = Lru::new();
-        let all = core::mem::take(&mut self.slots);
-        for slot in all {
-            if let Some(at) = self.dirty.get_mut(&slot.block) {
-                *at = self.slots.len();
-                self.index.insert(slot.block, *at);
-                self.lru.add(*at);
-                self.slots.push(slot);
-            }
+        self.lru.clear();
+        let dirty = &mut self.dirty;
+        self.slots.retain(|slot| dirty.contains_key(&slot.block));
+        for (at, slot) in self.slots.iter().enumerate() {
+            dirty.insert(slot.block, at);
+            self.index.insert(slot.block, at);
+            self.lru.add(at);
         }
     }
 
@@ -121,7 +119,11 @@ impl Meta {
 
     /// A slot without contents.
     fn take<D: BlockDevice>(&mut self, disk: &mut Disk<D>) -> Result<usize> {
-        if self.slots.len() < LIMIT / self.block_size {
+        // Without memory for another one it goes on with those that it has.
+        if self.slots.len() < LIMIT / self.block_size
+            && self.slots.try_reserve(1).is_ok()
+            && self.lru.reserve(1).is_ok()
+        {
             let slot = self.slots.len();
             self.slots.push(Slot {
                 block: EMPTY,

@@ -126,8 +126,8 @@ impl<P: PageStore> Pages<P> {
         let fresh = self.slots.len();
         let oldest = self.lru.oldest().next();
         let reusable = oldest.is_some_and(|slot| self.slots[slot].ino == 0);
-        if fresh < self.store.capacity() && !reusable {
-            self.store.prepare(fresh)?;
+        // Without memory for another one it goes on with those that it has.
+        if fresh < self.store.capacity() && !reusable && self.grow(fresh).is_ok() {
             self.slots.push(EMPTY);
             self.lru.add(fresh);
             return Ok(fresh);
@@ -156,6 +156,13 @@ impl<P: PageStore> Pages<P> {
         Ok(slot)
     }
 
+    /// Makes room for the slot `fresh`, the next one.
+    fn grow(&mut self, fresh: usize) -> Result<()> {
+        self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.lru.reserve(1)?;
+        self.store.prepare(fresh)
+    }
+
     /// Gets memory for the slot and for others around it that have none.
     fn supply(&mut self, slot: usize) -> Result<()> {
         let first = slot - slot % SUPPLY;
@@ -174,7 +181,11 @@ impl<P: PageStore> Pages<P> {
     pub(crate) fn drop_clean(&mut self) -> usize {
         self.unpin();
         let fresh = self.slots.len()..self.store.capacity();
-        if fresh.start >= KEPT && !fresh.is_empty() && self.store.discard(fresh.start, fresh.len())
+        if fresh.start >= KEPT
+            && !fresh.is_empty()
+            && self.slots.try_reserve(fresh.len()).is_ok()
+            && self.lru.reserve(fresh.len()).is_ok()
+            && self.store.discard(fresh.start, fresh.len())
         {
             for slot in fresh {
                 self.slots.push(Slot {

@@ -355,7 +355,7 @@ pub async fn receive(c: &Caller, a: Args) -> Result<u64, Errno> {
 
 /// recvmmsg(2): like Linux, the time is looked at between messages only.
 pub async fn receive_many(c: &Caller, a: Args) -> Result<u64, Errno> {
-    c.socket(a[0])?;
+    let (_, socket) = c.socket(a[0])?;
     let deadline = match a[4] {
         0 => None,
         address => {
@@ -376,7 +376,13 @@ pub async fn receive_many(c: &Caller, a: Args) -> Result<u64, Errno> {
         match received.await {
             Ok(()) => done += 1,
             Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
+            // The next call tells it.
+            Err(errno) => {
+                if errno != Errno::EAGAIN {
+                    socket.error.set(Some(errno));
+                }
+                break;
+            }
         }
         if wait_for_one {
             flags |= net::MSG_DONTWAIT;

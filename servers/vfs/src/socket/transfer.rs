@@ -355,6 +355,10 @@ impl Socket {
             let unix = self.domain == net::AF_UNIX && stream;
             return Err(if unix { Errno::EINVAL } else { Errno::ENOTCONN });
         }
+        // A stream tells its error when nothing is left to receive, the others at once.
+        if !stream && let Some(errno) = self.take_error() {
+            return Err(errno);
+        }
         let mut bad = false;
         loop {
             let room = total(segments) as usize;

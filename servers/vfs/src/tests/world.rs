@@ -210,6 +210,10 @@ impl Fake {
 }
 
 impl Machine for Fake {
+    fn sabotaged(&self, defect: u64) -> bool {
+        let names = std::env::var(abi::sabotage::VARIABLE).unwrap_or_default();
+        abi::sabotage::of_names(names.as_bytes()) & defect != 0
+    }
     fn post(&self, to: Endpoint, message: Message) {
         self.posts.borrow_mut().push_back((to, message));
     }

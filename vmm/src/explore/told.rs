@@ -1,0 +1,110 @@
+//! What programs were told of memory that was refused: answers of Linux calls, and ends of
+//! processes that make room. A program that was told may do what it likes; one that was not
+//! must get everything right.
+
+use std::collections::HashMap;
+
+use abi::proto::pm;
+use abi::trace::{Kind, Record};
+use abi::{Class, Errno, Request};
+
+use super::engine::names;
+use super::row::Surfaced;
+use crate::trace::words::{self, Names, class_and_kind};
+
+/// The errors that a call is answered with; the second where memory is the disk of a file system.
+const ERRORS: [&str; 2] = ["ENOMEM", "ENOSPC"];
+
+/// Lines of the log that tell of a process's end for want of memory, and the signal.
+const ENDS: [(&str, &str); 2] = [
+    ("out of memory: killed process", "SIGKILL"),
+    ("no memory, and nobody who may be ended", "SIGBUS"),
+];
+
+/// All of it in a run, in order: first answers, then ends.
+pub fn told(records: &[Record], log: &[String]) -> Vec<Surfaced> {
+    let names = names(records);
+    let mut calls = HashMap::new();
+    let mut told = Vec::new();
+    for record in records {
+        let (first, second) = record.pair();
+        if let Some(call) = words::linux_call(record) {
+            calls.insert(first, call);
+        }
+        told.extend(killed(record, &names));
+        let answers =
+            record.kind() == Some(Kind::Reply) && class_and_kind(record).0 == Some(Class::Linux);
+        let answer = words::answer(record);
+        if answers && ERRORS.contains(&answer.as_str()) {
+            let call = calls.get(&second).map(|&call| words::call_name(call));
+            let (who, call) = (names.of(second), call.unwrap_or_default());
+            told.push(Surfaced {
+                who: format!("{call} of {who} is answered {answer}"),
+                error: answer,
+            });
+        }
+    }
+    let ends = log.iter().filter_map(|line| {
+        let (_, signal) = ENDS.iter().find(|(text, _)| line.contains(text))?;
+        Some(Surfaced {
+            error: (*signal).into(),
+            who: line.clone(),
+        })
+    });
+    told.extend(ends);
+    told
+}
+
+/// Servers have PM kill a process that has no call to be answered.
+fn killed(record: &Record, names: &Names) -> Option<Surfaced> {
+    if record.kind() != Some(Kind::Message) && record.kind() != Some(Kind::Request) {
+        return None;
+    }
+    let [_, _, who, second, ..] = record.words;
+    let why = match class_and_kind(record) {
+        (Some(Class::Post), pm::ExecFailed::KIND) if second == Errno::ENOMEM.to_word() => {
+            "exec has no memory, and the old program is gone"
+        }
+        (Some(Class::Post), pm::FaultSignal::KIND) if second as i32 == libc::SIGKILL => {
+            "a page fault finds no memory"
+        }
+        _ => return None,
+    };
+    Some(Surfaced {
+        error: "SIGKILL".into(),
+        who: format!("{}: {why}", names.of(who as u32)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use abi::Errno;
+    use abi::trace::pair;
+
+    use super::*;
+
+    #[test]
+    fn answers_and_ends_tell() {
+        let record = |kind: Kind, class: Class, word: u64, ends: (u32, u32)| Record {
+            time: 0,
+            what: kind as u64,
+            words: [class as u64 | word << 8, pair(ends.0, ends.1), 0, 0, 0, 0],
+        };
+        let (program, vfs) = (40, 3);
+        let open = libc::SYS_openat as u64;
+        let (no_memory, no_file) = (Errno::ENOMEM.to_word(), Errno::ENOENT.to_word());
+        let asks = record(Kind::Message, Class::Linux, open, (program, vfs));
+        let answer = |class, word| record(Kind::Reply, class, word, (vfs, program));
+        let of = |records: &[Record], log: &[String]| {
+            let told = told(records, log).into_iter();
+            told.map(|told| told.error).collect::<Vec<_>>()
+        };
+        let quiet = [asks, answer(Class::Linux, no_file)];
+        assert!(of(&quiet, &["accounts: files 0".into()]).is_empty());
+        // Between servers it is nobody's business.
+        assert!(of(&[asks, answer(Class::Call, no_memory)], &[]).is_empty());
+        let loud = [asks, answer(Class::Linux, no_memory)];
+        let log = ["pm: out of memory: killed process 7 (sh) of user 0, 400 KiB".into()];
+        assert_eq!(of(&loud, &log), ["ENOMEM", "SIGKILL"]);
+    }
+}
