@@ -29,6 +29,7 @@ pub mod last_words;
 pub mod log;
 pub mod machine;
 pub mod memory;
+mod packed;
 pub mod program;
 pub mod qemu;
 pub mod report;

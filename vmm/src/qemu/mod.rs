@@ -28,6 +28,7 @@ use crate::log::complain;
 use crate::machine::{Config, Outcome, spawn};
 use crate::sandbox::{self, Role, Sandbox};
 
+pub mod attach;
 pub mod watch;
 
 use watch::Watch;
@@ -328,7 +329,8 @@ fn has_sandbox() -> bool {
             .stdin(Stdio::null())
             .output();
         // Without the program at all, starting it says so.
-        let has = asked.is_ok_and(|output| output.status.success());
+        let Ok(output) = asked else { return false };
+        let has = output.status.success();
         if !has {
             complain("absentia: sandbox: this QEMU has no -sandbox of its own");
         }
