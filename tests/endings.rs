@@ -17,6 +17,7 @@ const ACCELERATORS: [&str; 2] = ["kvm", "qemu"];
 fn absentia(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_absentia"));
     command.args(args);
+    common::usual_signals(&mut command);
     command
 }
 
@@ -244,6 +245,7 @@ fn the_terminal_is_as_it_was() {
             .stdin(slave.try_clone().expect("the terminal"))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        common::usual_signals(&mut command);
         let terminal = slave.as_raw_fd();
         // SAFETY: system calls on plain numbers.
         unsafe {

@@ -63,3 +63,20 @@ fn no_test_leaves_itself_out() {
     assert!(leaves_out("    #[ignore = \"slow\"]"));
     assert!(!leaves_out("    let skipped = start - self.start;"));
 }
+
+/// A file of tests that the manifest does not name never runs.
+#[test]
+fn every_file_of_tests_is_a_target() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = fs::read_to_string(root.join("vmm/Cargo.toml")).expect("the manifest");
+    let missing: Vec<_> = fs::read_dir(root.join("tests"))
+        .expect("tests")
+        .map(|entry| entry.expect("an entry").file_name())
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.ends_with(".rs") && !manifest.contains(&format!("\"../tests/{name}\"")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no target in vmm/Cargo.toml: {missing:?}"
+    );
+}

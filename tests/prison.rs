@@ -358,7 +358,7 @@ fn a_core_server_dies_and_files_are_saved() {
 }
 
 /// A token of a point in `d1-read`.
-const TOKEN: &str = "d1-read@try+310.g0.pte~first";
+const TOKEN: &str = "d1-read@try+grant/ext2/read/source/1.g0.pte~first";
 
 fn lines(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

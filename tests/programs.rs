@@ -275,6 +275,16 @@ fn holes_on_tmpfs() {
 }
 
 #[test]
+fn exact_under_kvm() {
+    compare_program(Platform::Kvm, "exact", &[]);
+}
+
+#[test]
+fn exact_under_qemu() {
+    compare_program(Platform::Qemu, "exact", &[]);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");

@@ -64,6 +64,20 @@ impl Platform {
     }
 }
 
+/// Starts a program with no signal ignored, as guests do: a shell ignores some for what it runs in the
+/// background, and that is inherited.
+pub fn usual_signals(command: &mut Command) {
+    // SAFETY: system calls on plain numbers.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
+}
+
 /// Where a program of the host is.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -409,6 +423,7 @@ impl Run {
         if self.args[0].ends_with("busybox") {
             command.env("PATH", root.path("/bin"));
         }
+        usual_signals(&mut command);
         let mut child = command.spawn().expect("host program");
         let mut stdin = child.stdin.take().expect("pipe");
         let bytes = self.stdin.clone();

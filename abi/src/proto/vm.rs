@@ -316,7 +316,7 @@ protocol! {
         cached: u64,
         /// Address spaces.
         spaces: u64,
-        /// Regions.
+        /// Regions of programs: those of services' heaps come and go, and their frames are counted.
         regions: u64,
         /// Requests that wait for VFS.
         waiting: u64,

@@ -164,9 +164,11 @@ impl<S: System> Pm<S> {
         let mut chunk = vec![0; len.min(4096) as usize];
         let mut done = 0;
         while done < len {
-            let n = (len - done).min(chunk.len() as u64) as usize;
+            // Page by page: each is good or bad as a whole.
+            let at = a[0].wrapping_add(done);
+            let n = (len - done).min(PAGE - at % PAGE) as usize;
             self.random.fill(&mut chunk[..n]);
-            match self.write_bytes(caller.who, a[0].wrapping_add(done), &chunk[..n]) {
+            match self.write_bytes(caller.who, at, &chunk[..n]) {
                 Ok(()) => done += n as u64,
                 Err(_) if done > 0 => break,
                 Err(errno) => return Err(errno),

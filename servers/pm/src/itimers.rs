@@ -12,6 +12,9 @@ use abi::message::WORDS;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
+/// The interval timer that follows the clock; the others follow CPU time (setitimer(2)).
+const REAL: usize = linux::ITIMER_REAL as usize;
+
 /// Most POSIX timers of a process.
 const POSIX_MAX: usize = 64;
 /// The shortest period of a repeating timer: bounds what a program can make PM do. Raising a
@@ -63,7 +66,7 @@ pub fn next_period(due: u64, period: u64, now: u64) -> (u64, u64) {
 
 impl<S: System> Pm<S> {
     fn interval_now(&mut self, pid: u32, which: usize) -> u64 {
-        if which == 0 {
+        if which == REAL {
             self.sys.now()
         } else {
             self.cpu_ns(pid)
@@ -99,7 +102,8 @@ impl<S: System> Pm<S> {
         if let Some(key) = timer.key.take() {
             self.timers.cancel(key);
         }
-        timer.period = if period == 0 {
+        // A timer of real time that does not run has no period; those of CPU time keep it (Linux).
+        timer.period = if period == 0 || value == 0 && which == REAL {
             0
         } else {
             period.max(SHORTEST_PERIOD)

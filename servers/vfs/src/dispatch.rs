@@ -465,7 +465,17 @@ impl Vfs {
             return Err(Errno::EACCES);
         }
         if !vnode.is_regular() || !vnode.mount.mappable(vnode).await {
-            return Err(Errno::ENODEV);
+            // Linux's two kinds of files in /proc: those that the kernel's parts register know of
+            // mappings and have none.
+            let registered = vnode.mount.is_proc()
+                && file.place.as_ref().is_some_and(|place| {
+                    let root = vnode.mount.root();
+                    root.is_ok_and(|root| Rc::ptr_eq(&root, &place.parent))
+                });
+            return Err(match registered && vnode.is_regular() {
+                true => Errno::EIO,
+                false => Errno::ENODEV,
+            });
         }
         let no_exec = u64::from(!vnode.mount.may_execute()) << 2;
         vnode.mount.map(vnode);

@@ -78,23 +78,9 @@ impl UserMemory {
     /// Fills the beginning of `buffer` from `address`, as far as there is memory: how many bytes.
     /// An error when the first is not there.
     pub async fn read_some(&self, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let mut good = buffer.len();
-        if good == 0 {
-            return Ok(0);
-        }
-        user_range(address, good as u64)?;
-        for _ in 0..ATTEMPTS {
-            let machine = self.vm.machine();
-            match machine.try_read(self.who, address, &mut buffer[..good]) {
-                Err(errno) if repairable(errno) => {
-                    let len = good as u64;
-                    let (now, _) = make_present(&self.vm, self.who, address, len, false).await?;
-                    good = now as usize;
-                }
-                result => return result.map(|()| good),
-            }
-        }
-        Err(Errno::EFAULT)
+        let len = buffer.len();
+        let read = |good| (self.vm.machine()).try_read(self.who, address, &mut buffer[..good]);
+        self.as_far(address, len, false, read).await
     }
 
     /// Writes `data` to `address`.
@@ -110,6 +96,40 @@ impl UserMemory {
                     handle_memory(&self.vm, self.who, address, len, true).await?;
                 }
                 result => return result,
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    /// Writes the beginning of `data` to `address`, as far as there is memory: how many bytes. An error
+    /// when the first is not there.
+    pub async fn write_some(&self, address: u64, data: &[u8]) -> Result<usize, Errno> {
+        let write = |good| (self.vm.machine()).try_write(self.who, address, &data[..good]);
+        self.as_far(address, data.len(), true, write).await
+    }
+
+    /// Copies by `copy`, which is told how many bytes, as much of `len` bytes at `address` as is there
+    /// or can be brought: how many.
+    async fn as_far(
+        &self,
+        address: u64,
+        len: usize,
+        write: bool,
+        mut copy: impl FnMut(usize) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        let mut good = len;
+        if good == 0 {
+            return Ok(0);
+        }
+        user_range(address, good as u64)?;
+        for _ in 0..ATTEMPTS {
+            match copy(good) {
+                Err(errno) if repairable(errno) => {
+                    let wanted = good as u64;
+                    let (now, _) = make_present(&self.vm, self.who, address, wanted, write).await?;
+                    good = now as usize;
+                }
+                result => return result.map(|()| good),
             }
         }
         Err(Errno::EFAULT)

@@ -132,9 +132,9 @@ impl Pool {
     /// Notes that a page was changed, if this entry says so of a shared file page.
     #[inline]
     pub fn note_written(&mut self, entry: u64) {
-        const CHANGED: u64 = table::WRITE | table::DIRTY;
+        // Not the right to write, which can be taken from a page that was changed before.
         // A file system knows what it writes itself.
-        if entry & (CHANGED | table::FOREIGN | table::OWNER) != CHANGED {
+        if entry & (table::DIRTY | table::FOREIGN | table::OWNER) != table::DIRTY {
             return;
         }
         let frame = table::frame(entry);

@@ -413,10 +413,7 @@ impl Server {
             free: frames.free() as u64 * PAGE,
             cached: cached * PAGE,
             spaces: self.spaces().count() as u64,
-            regions: self
-                .spaces()
-                .map(|s| s.regions.as_slice().len() as u64)
-                .sum(),
+            regions: self.program_regions(),
             waiting: (self.page_ins.len()
                 + self.later.len()
                 + self.shortage.starved.len()

@@ -291,6 +291,14 @@ impl Server {
         })
     }
 
+    /// Regions of programs: all but those of services, each of which has a space to itself.
+    pub(crate) fn program_regions(&self) -> u64 {
+        let count = |space: &Space| space.regions.as_slice().len() as u64;
+        let services = self.processes.iter().flatten().filter(|p| p.service);
+        let services = services.filter_map(|p| self.spaces.get(p.space)?.as_ref());
+        self.spaces().map(count).sum::<u64>() - services.map(count).sum::<u64>()
+    }
+
     /// The first service from this slot on, and its space.
     pub(crate) fn next_service(&self, slot: usize) -> Option<(usize, &Space)> {
         let mut slots = self.processes.iter().enumerate().skip(slot);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use abi::Endpoint;
 use abi::trace::{Record, random};
 use anyhow::Result;
 
@@ -11,7 +12,7 @@ use super::points::{Known, known, programs};
 use super::row::{self, Give, Layer};
 use super::run::{Player, Stage};
 use crate::inject::apply::pages;
-use crate::inject::point::{self, Range};
+use crate::inject::point;
 use crate::inject::{Fault, Side, Target};
 use crate::trace::words::describe;
 
@@ -96,6 +97,14 @@ fn chosen(name: &crate::inject::PointName, known: &Known) -> bool {
     name.matches(&known.about) && name.ordinal.is_none_or(|ordinal| ordinal == known.ordinal)
 }
 
+/// Who cannot live without their own memory: there is nothing to learn from its loss.
+const CORE: [Endpoint; 3] = [Endpoint::RS, Endpoint::PM, Endpoint::VFS];
+
+/// Whether a page may not come back in time for who needs it.
+fn stays(options: &Options) -> bool {
+    matches!(options.give, Give::After(_) | Give::Never)
+}
+
 /// The faults that a point allows; `records` end with it.
 pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<Fault> {
     let Some((record, before)) = records.split_last() else {
@@ -104,13 +113,14 @@ pub fn faults(stage: &Stage<'_>, options: &Options, records: &[Record]) -> Vec<F
     let mut faults = Vec::new();
     let sides = record.kind().map_or(&[][..], point::sides);
     let wanted = &stage.scenario.explore.sides;
-    let stays = matches!(options.give, Give::After(_) | Give::Never);
     for &side in sides.iter().filter(|side| wanted.contains(side)) {
-        if side == Side::Grant && stays {
-            // A core service cannot live without its own memory: there is nothing to learn.
+        let Some(range) = point::range(record, side, before) else {
+            continue;
+        };
+        if stays(options) && (side == Side::Grant || CORE.contains(&range.who)) {
             continue;
         }
-        let pages = point::range(record, side, before).map_or(0, |range: Range| range.pages());
+        let pages = range.pages();
         for page in 0..u32::try_from(pages).unwrap_or(u32::MAX) {
             for &layer in &options.layers {
                 let target = Target::Side(side, page);
@@ -147,7 +157,7 @@ pub(super) fn page_faults(
     };
     let program = programs(player.records());
     let pages = pages(player.machine(), |process| match wanted {
-        Pages::All => true,
+        Pages::All => !(stays(options) && CORE.contains(&process.endpoint)),
         Pages::Programs => program(process.endpoint),
         Pages::Of(name) => process.name == *name,
     })?;

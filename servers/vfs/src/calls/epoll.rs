@@ -115,7 +115,7 @@ async fn wait_masked(
     .await;
     restore_mask(c, swapped);
     // Never restarted, as on Linux.
-    let count = result.map_err(|errno| match errno {
+    result.map_err(|errno| match errno {
         Errno::ERESTARTNOHAND => Errno::EINTR,
         errno => errno,
     })?;
@@ -124,8 +124,12 @@ async fn wait_masked(
         bytes.extend_from_slice(&events.to_le_bytes());
         bytes.extend_from_slice(&data.to_le_bytes());
     }
-    c.memory().write(a[1], &bytes).await?;
-    Ok(count)
+    // What fits is told of.
+    let told = c.memory().write_some(a[1], &bytes).await? / EVENT;
+    match bytes.is_empty() || told > 0 {
+        true => Ok(told as u64),
+        false => Err(Errno::EFAULT),
+    }
 }
 
 /// timerfd_create(2)

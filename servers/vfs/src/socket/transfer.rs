@@ -355,6 +355,7 @@ impl Socket {
             let unix = self.domain == net::AF_UNIX && stream;
             return Err(if unix { Errno::EINVAL } else { Errno::ENOTCONN });
         }
+        let mut bad = false;
         loop {
             let room = total(segments) as usize;
             if stream && room == 0 {
@@ -393,12 +394,21 @@ impl Socket {
                     }
                     return Ok(Some(offer));
                 }
+                // As on Linux what has no room is lost, the message and all that came with it.
+                Err((_, errno)) if repairable(errno) && bad => {
+                    if !peek && !stream {
+                        self.inbox.borrow_mut().take(offer.data.len(), stream);
+                        if let Some(peer) = self.peer.borrow().upgrade() {
+                            peer.changes.output();
+                        }
+                        self.changes.output();
+                    }
+                    return Err(Errno::EFAULT);
+                }
                 // While VM works another reader may take the data: look again.
                 Err((memory, errno)) if repairable(errno) => {
-                    let good = repair(&c.vfs.vm, memory, true).await?;
-                    if good.len() < memory.len() {
-                        return Err(Errno::EFAULT);
-                    }
+                    let good = repair(&c.vfs.vm, memory, true).await;
+                    bad = !good.is_ok_and(|good| good.len() == memory.len());
                 }
                 Err((_, errno)) => return Err(errno),
             }

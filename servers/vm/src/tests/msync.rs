@@ -2,6 +2,7 @@
 
 use super::machine::{INIT, Machine};
 use crate::server::Effect;
+use crate::table;
 use abi::proto::{vfs, vm as proto};
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use linux_raw_sys::general as linux;
@@ -64,6 +65,28 @@ fn msync_waits_for_each_file_that_it_shares_and_tells_the_first_failure() {
         proto::SyncDone { txn, status }.encode(),
     );
     assert!(m.seen.is_empty());
+}
+
+/// The right to write may be taken from a page (the laboratory's layer `read-only`) after the change.
+#[test]
+fn a_changed_page_that_may_not_be_written_any_more_is_told_of() {
+    let mut machine = Machine::new(8);
+    let m = &mut machine;
+    let shared = u64::from(linux::MAP_SHARED | linux::MAP_FIXED);
+    linux(m, linux::__NR_mmap, &[AT, PAGE, 3, shared, 1, 0]).unwrap();
+    m.write(INIT, AT, 1).unwrap();
+    let entry = m.entry(INIT, AT) & !table::WRITE;
+    let leaf = table::leaf(m.frames(), m.bound[&INIT], AT).unwrap();
+    table::set_in(m.frames(), leaf, AT, entry);
+    m.seen.clear();
+    linux(
+        m,
+        linux::__NR_msync,
+        &[AT, PAGE, u64::from(linux::MS_ASYNC)],
+    )
+    .unwrap();
+    let told: Vec<u64> = m.seen.iter().filter_map(kind_to_vfs).collect();
+    assert_eq!(told, [vfs::PagesWritten::KIND]);
 }
 
 /// The file that VFS was asked to write back.

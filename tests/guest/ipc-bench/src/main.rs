@@ -37,6 +37,12 @@ struct Stacks([u8; 3 * STACK]);
 static mut STACKS: Stacks = Stacks([0; 3 * STACK]);
 #[repr(C, align(4096))]
 struct Buffer([u8; 8192]);
+/// The heap of an image that is VM itself.
+#[repr(C, align(4096))]
+struct Heap([u8; 128 << 10]);
+static mut HEAP: Heap = Heap([0; 128 << 10]);
+/// Bytes of it that are taken.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
 static mut SOURCE: Buffer = Buffer([1; 8192]);
 static mut TARGET: Buffer = Buffer([0; 8192]);
 static mut GRANTS: [GrantEntry; 1] = [GrantEntry::FREE; 1];
@@ -161,10 +167,21 @@ extern "C" fn linux() -> ! {
     }
 }
 
+/// Memory for the heap ([`rt::heap::GrowFn`]).
+fn grow_heap(bytes: usize, _least: bool) -> Option<usize> {
+    let taken = TAKEN.fetch_add(bytes as u64, Ordering::Relaxed) as usize;
+    let fits = taken + bytes <= size_of::<Heap>();
+    fits.then(|| &raw const HEAP as usize + taken)
+}
+
 fn main() -> ! {
     if memory::wanted() {
         memory::direct();
     }
+    // The processes of this image share its memory: what the heap sets aside it has before there
+    // are others, who could only ask VM, which is this one.
+    rt::heap::set_source(grow_heap, |_, _| ());
+    assert!(rt::heap::ready(), "the reserve fits");
     let everything = Privileges {
         kcalls: !0,
         peers: [!0; 4],
