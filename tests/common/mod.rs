@@ -148,8 +148,13 @@ pub fn guest_program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("no source of the guest program {name}"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    let shared = ["scenarios/cold.h", "guest/check.h", "guest/show.h"]
-        .map(|header| changed(&tests.join(header)));
+    let shared = [
+        "scenarios/cold.h",
+        "guest/check.h",
+        "guest/show.h",
+        "guest/ways.h",
+    ]
+    .map(|header| changed(&tests.join(header)));
     if changed(&target) > shared.into_iter().fold(changed(&source), Option::max) {
         return target;
     }

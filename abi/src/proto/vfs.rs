@@ -124,10 +124,10 @@ protocol! {
         /// [`crate::proto::pm::MayExec`] says so.
         crowded: bool,
     };
-    /// Supplementary groups changed: `count` u32 at `grant` of PM.
+    /// Supplementary groups of a process changed, those of all its threads: `count` u32 at `grant` of PM.
     #[from(PM)]
     call SetGroups = 9 {
-        /// The process.
+        /// A thread of the process.
         who: Endpoint,
         /// PM's grant.
         grant: i32,

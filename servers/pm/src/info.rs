@@ -112,7 +112,7 @@ impl<S: System> Pm<S> {
     pub fn sysinfo(&mut self, caller: Caller, place: u64) -> Result<u64, Errno> {
         let uptime = self.sys.now() / SECOND;
         let memory = self.sys.call(Endpoint::VM, vm::VmCounters {});
-        let (total, free) = memory.map_or((self.boot.ram_bytes, 0), |m| (m.total, m.free));
+        let (total, free) = memory.map_or((self.boot.memory, 0), |m| (m.total, m.free));
         let processes = self.table.processes().count() as u64;
         // uptime, three loads, total, free, shared and buffer memory, total and free swap,
         // processes, total and free high memory, unit of memory.

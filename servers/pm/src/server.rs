@@ -32,8 +32,8 @@ pub struct Boot {
     pub program: alloc::string::String,
     /// User and group PROGRAM runs as.
     pub ids: (u32, u32),
-    /// Bytes of RAM.
-    pub ram_bytes: u64,
+    /// Bytes of memory that programs can have.
+    pub memory: u64,
     /// The console driver, which tells the host how PROGRAM ended.
     pub console: Option<Endpoint>,
 }
@@ -58,6 +58,8 @@ pub struct Pm<S> {
     pub current: Option<usize>,
     /// Set once PROGRAM has ended.
     pub ending: Option<Ending>,
+    /// When a process was last ended for lack of memory, ns since boot.
+    pub(crate) ended_for_memory: Option<u64>,
     /// Forks since boot.
     pub forks: u64,
     /// The next address space's number.
@@ -80,6 +82,7 @@ impl<S: System> Pm<S> {
             uname: Uname::default(),
             current: None,
             ending: None,
+            ended_for_memory: None,
             forks: 0,
             // 0 stands for no image.
             next_space: 1,
@@ -267,6 +270,7 @@ impl<S: System> Pm<S> {
                 Event::Interval(pid, which) => self.interval_expired(pid, which),
                 Event::Posix(pid, id) => self.posix_expired(pid, id),
                 Event::CpuLimit(pid) => self.cpu_limit_due(pid),
+                Event::MemoryReleased => self.memory_released(),
                 Event::SyncOverdue => self.sync_overdue(),
             }
         }

@@ -13,7 +13,7 @@ pub trait System {
     fn post<R: Request>(&mut self, to: Endpoint, request: R);
     /// Answers a process that waits for PM. A process that no longer waits is no error.
     fn reply(&mut self, to: Endpoint, message: Message);
-    /// Tells VFS the supplementary groups of `who`.
+    /// Tells VFS the supplementary groups of the process of `who`.
     fn set_groups(&mut self, who: Endpoint, groups: &[u32]) -> Result<(), Errno>;
 
     /// Ns since boot.

@@ -14,6 +14,7 @@ use crate::peer::Peer;
 use crate::process::Ids;
 use crate::sabotage;
 use crate::state::{Caller, Vfs};
+use crate::user::zeroed;
 use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
@@ -24,8 +25,6 @@ use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -406,16 +405,19 @@ impl Vfs {
         if r.count > GROUPS_MAX {
             return Err(Errno::EINVAL);
         }
-        let mut bytes = vec![0; r.count as usize * 4];
+        let mut bytes = zeroed(r.count as usize * 4)?;
         if !bytes.is_empty() {
             self.machine.read_grant(source, r.grant, &mut bytes)?;
         }
-        let groups: Vec<u32> = bytes
-            .chunks_exact(4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        *process.groups.borrow_mut() = groups.into();
-        process.credential.set(self.counters.unique());
+        let words = bytes.chunks_exact(4);
+        let words = words.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let groups = Rc::new(rt::room::collect(words)?);
+        // All threads have the same ones.
+        let credential = self.counters.unique();
+        for thread in self.processes.borrow().threads(process.pid) {
+            *thread.groups.borrow_mut() = groups.clone();
+            thread.credential.set(credential);
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use rt::room;
 
 /// Most bytes of a write that are read from the writer at once.
 const PIECE: usize = 64 << 10;
@@ -141,30 +142,42 @@ impl Pipe {
         self.writers.get() > 0
     }
 
-    /// A copy of the first `n` bytes, or what there is.
-    pub fn look(&self, n: usize) -> Vec<u8> {
-        self.data.borrow().iter().take(n).copied().collect()
-    }
-
-    /// Takes out the first `n` bytes, or what there is.
-    pub fn take(&self, n: usize) -> Vec<u8> {
-        let mut data = self.data.borrow_mut();
+    /// A copy of the first `n` bytes, or what there is. `ENOMEM`.
+    pub fn look(&self, n: usize) -> Result<Vec<u8>, Errno> {
+        let data = self.data.borrow();
         let n = n.min(data.len());
-        let taken = data.drain(..n).collect();
-        drop(data);
-        self.changes.output();
-        taken
+        let (front, back) = data.as_slices();
+        let mut copy = room::vector(n)?;
+        copy.extend_from_slice(&front[..n.min(front.len())]);
+        copy.extend_from_slice(&back[..n - copy.len()]);
+        Ok(copy)
     }
 
-    /// Puts back what [`Pipe::take`] took, in front.
-    pub fn give_back(&self, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return;
+    /// Takes out the first `n` bytes, which there are.
+    pub fn skip(&self, n: usize) {
+        self.data.borrow_mut().drain(..n);
+        self.changes.output();
+    }
+
+    /// Takes out the first `n` bytes, or what there is; their place is kept for what comes back. `ENOMEM`.
+    pub fn take(&self, n: usize) -> Result<(Vec<u8>, Room<'_>), Errno> {
+        let taken = self.look(n)?;
+        self.data.borrow_mut().drain(..taken.len());
+        let place = self.promise(taken.len());
+        self.changes.output();
+        Ok((taken, place))
+    }
+
+    /// Puts back what [`Pipe::take`] took, in front of what came meanwhile.
+    pub fn give_back(&self, bytes: &[u8], place: Room<'_>) {
+        if !bytes.is_empty() {
+            let mut data = self.data.borrow_mut();
+            // `append` leaves memory for what is promised.
+            bytes.iter().rev().for_each(|&b| data.push_front(b));
+            drop(data);
+            self.changes.input();
         }
-        let mut data = self.data.borrow_mut();
-        bytes.into_iter().rev().for_each(|b| data.push_front(b));
-        drop(data);
-        self.changes.input();
+        drop(place);
     }
 
     /// F_GETPIPE_SZ.
@@ -322,7 +335,8 @@ impl Pipe {
         let mut queue = self.data.borrow_mut();
         let len = queue.len() + data.len();
         // Never more than is charged.
-        let wanted = (2 * queue.capacity()).min(self.capacity()).max(len);
+        let wanted = (2 * queue.capacity()).max(len + self.promised.get());
+        let wanted = wanted.min(self.capacity()).max(len);
         let more = wanted - queue.len();
         queue.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
         queue.extend(data);

@@ -106,7 +106,7 @@ impl Vfs {
                 let more = own_options(mount);
                 format!("{device} {on} {kind} {flags}{more} 0 0\n")
             };
-            text.extend_from_slice(line.as_bytes());
+            rt::room::extend(&mut text, line.as_bytes())?;
         }
         let bytes = &text[..text.len().min(r.len as usize)];
         if !bytes.is_empty() {
@@ -126,11 +126,11 @@ impl Vfs {
             executing: 0,
         };
         for mount in self.mounts.borrow().iter() {
-            for vnode in mount.vnodes() {
+            mount.each_vnode(|vnode| {
                 figures.ranges += vnode.locks.count() as u64;
                 figures.writing += u64::from(vnode.writers());
                 figures.executing += u64::from(vnode.executions());
-            }
+            });
         }
         figures
     }

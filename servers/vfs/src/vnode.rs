@@ -5,7 +5,7 @@
 //! of a directory that is gone and whose inode number was given out again.
 
 use crate::locks::Locks;
-use crate::mount::Mount;
+use crate::mount::{Mount, Remains};
 use crate::pipe::Pipe;
 use crate::socket::Socket;
 use abi::Errno;
@@ -396,15 +396,8 @@ impl Drop for Vnode {
         });
         // What this vnode holds goes by a list, not by recursion: directories can be nested
         // deeper than the stack is.
-        let mut held: Vec<Rc<Vnode>> = Vec::new();
-        if let Some(place) = self.place.get_mut().take() {
-            held.push(place.parent);
-        }
-        for (_, cached) in core::mem::take(self.names.get_mut()) {
-            if let Cached::Present(vnode) = cached {
-                held.push(vnode);
-            }
-        }
-        mount.bury(held);
+        let parent = self.place.get_mut().take().map(|place| place.parent);
+        let names = core::mem::take(self.names.get_mut());
+        mount.bury(Remains { parent, names });
     }
 }

@@ -227,7 +227,9 @@ impl Server {
                     return self.effects.push(Effect::TryLater);
                 }
                 Step::Fail(Trouble::NoMemory) if self.can_starve(&job) => {
-                    return self.starve(job);
+                    if !self.reclaim() {
+                        return self.starve(job);
+                    }
                 }
                 // A copy that does not wait: as if the page were merely absent.
                 Step::Fail(Trouble::NoMemory)

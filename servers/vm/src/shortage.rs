@@ -27,6 +27,8 @@ pub(crate) struct Shortage {
     pub starved: Vec<Job>,
     /// For whom PM is choosing just now; `NONE` is nobody who waits.
     asked: Option<Endpoint>,
+    /// All clean file pages that programs map have gone in this shortage ([`crate::reclaim`]).
+    pub reclaimed: bool,
     /// PM found nobody whose end would help services: not asked again before memory has come free.
     hopeless: bool,
 }
@@ -64,7 +66,7 @@ impl Server {
 
     /// A Linux call that makes VM keep something waits while memory is short; whether it does.
     pub(crate) fn starve_call(&mut self, who: Endpoint, message: &Message) -> bool {
-        if !self.pool.exhausted() {
+        if !self.is_short() {
             return false;
         }
         self.starve(Job {
@@ -98,9 +100,9 @@ impl Server {
         let enough = frames.kept_from(Claim::Program) + 64;
         if frames.free() >= enough {
             self.shortage.hopeless = false;
+            self.shortage.reclaimed = false;
             self.feed();
-        } else if self.shortage.asked.is_none() && !self.shortage.hopeless && self.pool.exhausted()
-        {
+        } else if self.shortage.asked.is_none() && !self.shortage.hopeless && self.is_short() {
             self.ask_for_memory(Endpoint::NONE);
         }
     }

@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use rt::room;
 
 const KIB: u64 = 1024;
 /// Longest argument or environment text that is copied.
@@ -299,7 +300,7 @@ pub fn strings(source: &impl Source, pid: u32, what: Strings) -> Result<Vec<u8>,
         if source.memory(who, at, &mut piece).is_err() {
             break;
         }
-        text.extend(piece);
+        room::extend(&mut text, &piece)?;
         at += len as u64;
     }
     Ok(text)
@@ -348,7 +349,7 @@ pub fn maps(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
             line.extend(name);
         }
         line.push(b'\n');
-        out.extend(line);
+        room::extend(&mut out, &line)?;
     }
     Ok(out)
 }

@@ -31,7 +31,7 @@ impl Pending {
         self.queue.iter()
     }
 
-    /// Adds a signal. `false`: a real-time signal found the queue full.
+    /// Adds a signal. `false`: a real-time signal found the queue full, or there is no memory for a longer one.
     pub fn add(&mut self, info: Info) -> bool {
         let signal = info.signal();
         if signal < SIGRTMIN {
@@ -39,6 +39,9 @@ impl Pending {
                 return true;
             }
         } else if self.queue.len() >= QUEUE_MAX {
+            return false;
+        }
+        if self.queue.try_reserve(1).is_err() {
             return false;
         }
         self.set = self.set.with(signal);
