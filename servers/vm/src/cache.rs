@@ -154,7 +154,7 @@ impl Cache {
     /// [`Server::withdraw`](crate::server::Server) leaves nobody who does.
     pub fn forget(&mut self, frames: &Frames, file: FileId, from: u64, to: u64) {
         let key = |offset| Key { file, offset };
-        self.forget_range(frames, key(from), key(to));
+        self.forget_range(frames, key(from), Some(key(to)));
     }
 
     /// Drops all pages of a device.
@@ -163,13 +163,13 @@ impl Cache {
             file: FileId { dev, ino: 0 },
             offset: 0,
         };
-        self.forget_range(frames, first(dev), first(dev.wrapping_add(1)));
+        self.forget_range(frames, first(dev), dev.checked_add(1).map(first));
     }
 
-    fn forget_range(&mut self, frames: &Frames, from: Key, to: Key) {
+    /// Drops the pages from `from` to before `to`, if that is a limit.
+    fn forget_range(&mut self, frames: &Frames, from: Key, to: Option<Key>) {
         while let Some((&key, &number)) = self.index.range(from..).next() {
-            // A `to` that wrapped around is no limit.
-            if key >= to && to > from {
+            if to.is_some_and(|to| key >= to) {
                 break;
             }
             self.index.remove(&key);
