@@ -7,9 +7,10 @@ use crate::system::System;
 use abi::message::WORDS;
 use abi::proto::vfs;
 use abi::{Endpoint, Errno, capability};
-use alloc::vec;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as nr;
+use rt::fallible;
 
 /// Most supplementary groups (Linux: NGROUPS_MAX).
 const GROUPS_MAX: u64 = 65536;
@@ -109,7 +110,7 @@ pub struct Ids {
     /// Group.
     pub group: Triple,
     /// Supplementary groups.
-    pub groups: Vec<u32>,
+    pub groups: Rc<Vec<u32>>,
     /// User in whose name files are looked at: the effective one but for setfsuid(2).
     pub file_user: u32,
     /// Group likewise.
@@ -124,7 +125,7 @@ impl Ids {
         Ids {
             user: Triple::new(user),
             group: Triple::new(group),
-            groups: Vec::new(),
+            groups: Rc::default(),
             file_user: user,
             file_group: group,
             capabilities: Capabilities::of_program(Triple::new(user)),
@@ -293,7 +294,8 @@ impl<S: System> Pm<S> {
             if groups.len() > size as usize {
                 return Err(Errno::EINVAL);
             }
-            let bytes: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+            let mut bytes = fallible::list(4 * groups.len())?;
+            bytes.extend(groups.iter().flat_map(|id| id.to_le_bytes()));
             self.write_bytes(caller.who, address, &bytes)?;
         }
         Ok(groups.len() as u64)
@@ -306,10 +308,10 @@ impl<S: System> Pm<S> {
         if a[0] > GROUPS_MAX {
             return Err(Errno::EINVAL);
         }
-        let mut bytes = vec![0; a[0] as usize * 4];
+        let mut bytes = fallible::zeroed(a[0] as usize * 4)?;
         self.read_bytes(caller.who, a[1], &mut bytes)?;
         let (words, _) = bytes.as_chunks::<4>();
-        let groups: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        let groups = fallible::collect(words.iter().map(|word| u32::from_le_bytes(*word)))?;
         let slots = match self.table.process(caller.pid) {
             Some(process) => process.threads.clone(),
             None => return Err(Errno::ESRCH),
@@ -320,7 +322,7 @@ impl<S: System> Pm<S> {
             }
         }
         if let Some(process) = self.table.process_mut(caller.pid) {
-            process.ids.groups = groups;
+            process.ids.groups = Rc::new(groups);
         }
         Ok(0)
     }

@@ -19,6 +19,7 @@ pub mod charge;
 pub mod clock;
 pub mod copy;
 pub mod entry;
+pub mod fallible;
 pub mod fsserver;
 pub mod gate;
 pub mod grants;

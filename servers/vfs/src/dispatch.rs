@@ -24,8 +24,7 @@ use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
+use rt::fallible;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -397,15 +396,13 @@ impl Vfs {
         if r.count > GROUPS_MAX {
             return Err(Errno::EINVAL);
         }
-        let mut bytes = vec![0; r.count as usize * 4];
+        let mut bytes = fallible::zeroed(r.count as usize * 4)?;
         if !bytes.is_empty() {
             self.machine.read_grant(source, r.grant, &mut bytes)?;
         }
-        let groups: Vec<u32> = bytes
-            .chunks_exact(4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        *process.groups.borrow_mut() = groups.into();
+        let words = bytes.as_chunks::<4>().0.iter();
+        let groups = fallible::collect(words.map(|word| u32::from_le_bytes(*word)))?;
+        *process.groups.borrow_mut() = Rc::new(groups);
         process.credential.set(self.counters.unique());
         Ok(())
     }

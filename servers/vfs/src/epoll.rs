@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use rt::fallible;
 
 /// Sets within sets.
 const NESTED_MAX: usize = 5;
@@ -170,20 +171,21 @@ impl Epoll {
     }
 
     /// The watches, those after the one last told of first.
-    fn in_turn(&self) -> Vec<Rc<Watch>> {
+    fn in_turn(&self) -> Result<Vec<Rc<Watch>>, Errno> {
         let watches = self.watches.borrow();
         let last = self.last.get();
-        let (first, then): (Vec<_>, Vec<_>) = watches
-            .values()
-            .cloned()
-            .partition(|watch| last.is_none_or(|last| watch.key > last));
-        first.into_iter().chain(then).collect()
+        let late = |watch: &&Rc<Watch>| last.is_none_or(|last| watch.key > last);
+        let mut all = fallible::list(watches.len())?;
+        all.extend(watches.values().filter(late).cloned());
+        all.extend(watches.values().filter(|watch| !late(watch)).cloned());
+        Ok(all)
     }
 
-    /// At most `max` of the files that are ready: events and data of each.
-    pub async fn take(&self, max: usize) -> Vec<(u32, u64)> {
-        let mut found = Vec::new();
-        for watch in self.in_turn() {
+    /// At most `max` of the files that are ready: events and data of each. `ENOMEM`.
+    pub async fn take(&self, max: usize) -> Result<Vec<(u32, u64)>, Errno> {
+        let watches = self.in_turn()?;
+        let mut found = fallible::list(max.min(watches.len()))?;
+        for watch in watches {
             if found.len() == max {
                 break;
             }
@@ -194,12 +196,16 @@ impl Epoll {
                 found.push((ready, watch.data.get()));
             }
         }
-        found
+        Ok(found)
     }
 
     /// POLL* bits: readable when a file in it is ready.
     pub async fn poll(&self) -> u32 {
-        for watch in self.in_turn() {
+        // Without memory to go through them: who reads it finds out.
+        let Ok(watches) = self.in_turn() else {
+            return READABLE;
+        };
+        for watch in watches {
             if watch.look().await.0 != 0 {
                 return READABLE;
             }

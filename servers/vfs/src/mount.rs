@@ -4,7 +4,7 @@
 
 use crate::machine::Machine;
 use crate::peer::{Peer, Questions};
-use crate::vnode::{Brief, Place, Vnode};
+use crate::vnode::{Brief, Cached, Place, Vnode};
 use abi::proto::fs;
 use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
@@ -12,6 +12,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::ops::Bound;
 use linux_raw_sys::general as linux;
 
 /// Names the cache holds at most.
@@ -74,7 +75,7 @@ pub struct Mount {
     /// Vnodes that VM maps, with the number of mappings.
     mapped: RefCell<BTreeMap<u64, (Rc<Vnode>, u64)>>,
     mappable: Cell<Option<bool>>,
-    graves: RefCell<Vec<Rc<Vnode>>>,
+    graves: RefCell<Vec<Held>>,
     burying: Cell<bool>,
 }
 
@@ -95,6 +96,9 @@ pub struct MountOptions {
     /// Mount point; `None` for "/".
     pub on: Option<Place>,
 }
+
+/// What a vnode held: the directory above it, and what it knew of names.
+pub type Held = (Option<Rc<Vnode>>, BTreeMap<Box<[u8]>, Cached>);
 
 impl Mount {
     /// Asks the file system for its root.
@@ -172,11 +176,7 @@ impl Mount {
 
     /// Forgets cached names, which keep vnodes that nobody uses.
     pub fn forget_names(&self) {
-        let vnodes: Vec<Rc<Vnode>> = {
-            let vnodes = self.vnodes.borrow();
-            vnodes.values().filter_map(Weak::upgrade).collect()
-        };
-        vnodes.iter().for_each(|vnode| vnode.forget_all());
+        self.each_vnode(|vnode| vnode.forget_all());
     }
 
     /// Whether anybody uses a file of it. Cached names count.
@@ -223,26 +223,41 @@ impl Mount {
         }
     }
 
-    /// Drops vnodes one after the other, those that their destructors bring too.
-    pub fn bury(&self, held: Vec<Rc<Vnode>>) {
-        self.graves.borrow_mut().extend(held);
+    /// Drops what a vnode held, one after the other, and what that brings too.
+    pub fn bury(&self, held: Held) {
+        self.graves.borrow_mut().push(held);
         if self.burying.replace(true) {
             return;
         }
-        loop {
-            let next = self.graves.borrow_mut().pop();
-            match next {
-                Some(vnode) => drop(vnode),
-                None => break,
-            }
+        while let Some(next) = self.next_buried() {
+            drop(next);
         }
         self.burying.set(false);
     }
 
-    /// The vnodes in memory.
-    pub fn vnodes(&self) -> Vec<Rc<Vnode>> {
-        let vnodes = self.vnodes.borrow();
-        vnodes.values().filter_map(Weak::upgrade).collect()
+    fn next_buried(&self) -> Option<(Option<Rc<Vnode>>, Option<Cached>)> {
+        let mut graves = self.graves.borrow_mut();
+        let (parent, names) = graves.last_mut()?;
+        let next = (parent.take(), names.pop_first().map(|(_, cached)| cached));
+        if names.is_empty() {
+            graves.pop();
+        }
+        Some(next)
+    }
+
+    /// Calls `f` with each vnode in memory, which may be the last to see it. Needs no memory.
+    pub fn each_vnode(&self, mut f: impl FnMut(&Rc<Vnode>)) {
+        let mut from = Bound::Unbounded;
+        loop {
+            let next = {
+                let vnodes = self.vnodes.borrow();
+                let mut rest = vnodes.range((from, Bound::Unbounded));
+                rest.find_map(|(&ino, vnode)| Some((ino, vnode.upgrade()?)))
+            };
+            let Some((ino, vnode)) = next else { return };
+            f(&vnode);
+            from = Bound::Excluded(ino);
+        }
     }
 
     /// Vnodes in memory.

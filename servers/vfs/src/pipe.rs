@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use rt::fallible;
 
 /// Most bytes of a write that are read from the writer at once.
 const PIECE: usize = 64 << 10;
@@ -44,6 +45,8 @@ pub struct Pipe {
     data: RefCell<VecDeque<u8>>,
     /// Bytes of room that are promised to [`Room`]s.
     promised: Cell<usize>,
+    /// Bytes that were taken out and may come back ([`Taken`]).
+    taken: Cell<usize>,
     /// The pages it may fill.
     pages: RefCell<Charge>,
     readers: Cell<u64>,
@@ -119,6 +122,7 @@ impl Pipe {
             id: vfs.counters.unique(),
             data: RefCell::default(),
             promised: Cell::new(0),
+            taken: Cell::new(0),
             pages: RefCell::new(pages),
             readers: Cell::new(0),
             writers: Cell::new(0),
@@ -148,30 +152,22 @@ impl Pipe {
         self.writers.get() > 0
     }
 
-    /// A copy of the first `n` bytes, or what there is.
-    pub fn look(&self, n: usize) -> Vec<u8> {
-        self.data.borrow().iter().take(n).copied().collect()
+    /// A copy of the first `n` bytes, or what there is. `ENOMEM`.
+    pub fn look(&self, n: usize) -> Result<Vec<u8>, Errno> {
+        fallible::collect(self.data.borrow().iter().take(n).copied())
     }
 
-    /// Takes out the first `n` bytes, or what there is.
-    pub fn take(&self, n: usize) -> Vec<u8> {
-        let mut data = self.data.borrow_mut();
-        let n = n.min(data.len());
-        let taken = data.drain(..n).collect();
-        drop(data);
+    /// Takes out the first `n` bytes, or what there is. `ENOMEM`.
+    pub fn take(&self, n: usize) -> Result<Taken<'_>, Errno> {
+        let bytes = self.look(n)?;
+        self.data.borrow_mut().drain(..bytes.len());
+        self.taken.set(self.taken.get() + bytes.len());
         self.changes.output();
-        taken
-    }
-
-    /// Puts back what [`Pipe::take`] took, in front.
-    pub fn give_back(&self, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return;
-        }
-        let mut data = self.data.borrow_mut();
-        bytes.into_iter().rev().for_each(|b| data.push_front(b));
-        drop(data);
-        self.changes.input();
+        Ok(Taken {
+            pipe: self,
+            bytes,
+            used: 0,
+        })
     }
 
     /// F_GETPIPE_SZ.
@@ -327,7 +323,8 @@ impl Pipe {
     /// Puts in data that fits.
     fn append(&self, data: &[u8]) -> Result<(), Errno> {
         let mut queue = self.data.borrow_mut();
-        let len = queue.len() + data.len();
+        // What was taken may come back, and finds its place.
+        let len = queue.len() + data.len() + self.taken.get();
         // Never more than is charged.
         let wanted = (2 * queue.capacity()).min(self.capacity()).max(len);
         let more = wanted - queue.len();
@@ -415,6 +412,41 @@ impl Drop for Room<'_> {
             self.give_up(self.len);
             self.pipe.changes.output();
         }
+    }
+}
+
+/// Bytes that were taken out of a pipe: those that nobody has a use for go back, in front.
+pub struct Taken<'a> {
+    pipe: &'a Pipe,
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Taken<'_> {
+    /// They.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// So many of them do not go back.
+    pub fn used(mut self, count: u64) {
+        self.used = self.bytes.len().min(count as usize);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let taken = &self.pipe.taken;
+        taken.set(taken.get() - self.bytes.len());
+        let rest = &self.bytes[self.used..];
+        if rest.is_empty() || !self.pipe.is_read() && !self.pipe.is_written() {
+            return;
+        }
+        // There is room: it was kept by `append`.
+        let mut data = self.pipe.data.borrow_mut();
+        rest.iter().rev().for_each(|&byte| data.push_front(byte));
+        drop(data);
+        self.pipe.changes.input();
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Process {
     /// PM is to be asked before it executes a program: its user has many processes.
     pub crowded: Cell<bool>,
     /// Supplementary groups.
-    pub groups: RefCell<Rc<[u32]>>,
+    pub groups: RefCell<Rc<Vec<u32>>>,
     /// Ends the current call.
     pub interrupt: Interrupt,
     /// The executable.
@@ -129,7 +129,7 @@ impl Process {
             job: Cell::new((pid, pid)),
             file_size: Cell::new(u64::MAX),
             crowded: Cell::new(false),
-            groups: RefCell::new(Rc::from([])),
+            groups: RefCell::default(),
             interrupt: Interrupt::default(),
             program: RefCell::new(None),
             executing: RefCell::new(None),

@@ -396,15 +396,7 @@ impl Drop for Vnode {
         });
         // What this vnode holds goes by a list, not by recursion: directories can be nested
         // deeper than the stack is.
-        let mut held: Vec<Rc<Vnode>> = Vec::new();
-        if let Some(place) = self.place.get_mut().take() {
-            held.push(place.parent);
-        }
-        for (_, cached) in core::mem::take(self.names.get_mut()) {
-            if let Cached::Present(vnode) = cached {
-                held.push(vnode);
-            }
-        }
-        mount.bury(held);
+        let parent = self.place.get_mut().take().map(|place| place.parent);
+        mount.bury((parent, core::mem::take(self.names.get_mut())));
     }
 }

@@ -56,10 +56,9 @@ impl Server {
             && (again || matches!(job.origin, Origin::Fault(_) | Origin::Vfs(_)))
     }
 
-    /// The job waits for memory.
+    /// The job waits for memory: for what comes free with this message, or for PM's choice.
     pub(crate) fn starve(&mut self, job: Job) {
         self.shortage.starved.push(job);
-        self.ask_for_memory(job.who);
     }
 
     /// A Linux call that makes VM keep something waits while memory is short; whether it does.
@@ -85,10 +84,8 @@ impl Server {
     }
 
     fn ask_for_memory(&mut self, who: Endpoint) {
-        if self.shortage.asked.is_none() {
-            self.shortage.asked = Some(who);
-            self.post(Endpoint::PM, OutOfMemory { who });
-        }
+        self.shortage.asked = Some(who);
+        self.post(Endpoint::PM, OutOfMemory { who });
     }
 
     /// After each message: who waits goes on when there is memory again, and programs make room
@@ -99,8 +96,13 @@ impl Server {
         if frames.free() >= enough {
             self.shortage.hopeless = false;
             self.feed();
-        } else if self.shortage.asked.is_none() && !self.shortage.hopeless && self.pool.exhausted()
-        {
+        }
+        if self.shortage.asked.is_some() {
+            return;
+        }
+        if let Some(first) = self.shortage.starved.first() {
+            self.ask_for_memory(first.who);
+        } else if !self.shortage.hopeless && self.pool.exhausted() {
             self.ask_for_memory(Endpoint::NONE);
         }
     }
@@ -137,11 +139,8 @@ impl Server {
             return self.feed();
         }
         if asked == Endpoint::NONE {
-            // Nobody who waits was spoken of.
+            // Nobody who waits was spoken of: for whoever does PM is asked again.
             self.shortage.hopeless = true;
-            if let Some(first) = self.shortage.starved.first() {
-                self.ask_for_memory(first.who);
-            }
             return;
         }
         // Nobody may be ended: who waits cannot go on.

@@ -78,7 +78,7 @@ impl System {
         capacity: usize,
         ask: impl FnOnce(i32, u64) -> Result<u64, Errno>,
     ) -> Result<Vec<u8>, Errno> {
-        let mut buffer = vec![0u8; capacity];
+        let mut buffer = rt::fallible::zeroed(capacity)?;
         let address = buffer.as_mut_ptr();
         let grant = grants::direct(Endpoint::VFS, address, capacity, Access::Write)?;
         let len = ask(grant.id(), capacity as u64);

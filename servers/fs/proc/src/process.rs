@@ -8,9 +8,9 @@ use abi::proto::vm::{RegionInfo, SpaceFigures};
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use rt::fallible;
 
 const KIB: u64 = 1024;
 /// Longest argument or environment text that is copied.
@@ -283,11 +283,13 @@ pub fn strings(source: &impl Source, pid: u32, what: Strings) -> Result<Vec<u8>,
     let mut at = start;
     while at < end {
         let len = (PAGE_SIZE - (at % PAGE) as usize).min((end - at) as usize);
-        let mut piece = vec![0; len];
-        if source.memory(who, at, &mut piece).is_err() {
+        let before = text.len();
+        text.try_reserve(len).map_err(|_| Errno::ENOMEM)?;
+        text.resize(before + len, 0);
+        if source.memory(who, at, &mut text[before..]).is_err() {
+            text.truncate(before);
             break;
         }
-        text.extend(piece);
         at += len as u64;
     }
     Ok(text)
@@ -336,7 +338,7 @@ pub fn maps(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
             line.extend(name);
         }
         line.push(b'\n');
-        out.extend(line);
+        fallible::append(&mut out, &line)?;
     }
     Ok(out)
 }

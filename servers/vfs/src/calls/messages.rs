@@ -223,7 +223,7 @@ fn length(socket: &Socket, offer: &Offer, flags: u32) -> u64 {
     if flags & net::MSG_TRUNC != 0 && !socket.is_stream() {
         offer.whole as u64
     } else {
-        offer.data.len() as u64
+        offer.received()
     }
 }
 

@@ -11,6 +11,7 @@ use abi::proto::pm;
 use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
+use rt::fallible;
 
 /// Files that a call may wait for without being charged.
 const FEW: u64 = 64;
@@ -108,8 +109,8 @@ async fn poll_until(
     // struct pollfd: an int, two shorts.
     let mut entries = c.memory().read_vec(address, count as usize * 8).await?;
     let files = c.process.files();
-    let mut items = Vec::with_capacity(count as usize);
-    let mut indices = Vec::with_capacity(count as usize);
+    let mut items = fallible::list(count as usize)?;
+    let mut indices = fallible::list(count as usize)?;
     for (i, entry) in entries.chunks_exact_mut(8).enumerate() {
         let fd = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
         let events = u16::from_le_bytes([entry[4], entry[5]]);
@@ -201,8 +202,9 @@ async fn select_until(c: &Caller, a: Args, deadline: Option<u64>) -> Result<u64,
             }
         }
         if events != 0 {
-            items.push(Item::new(Some(files.get(fd as i32)?), events));
-            fds.push(fd);
+            let item = Item::new(Some(files.get(fd as i32)?), events);
+            fallible::push(&mut items, item)?;
+            fallible::push(&mut fds, fd)?;
         }
     }
     wait(c, &mut items, deadline).await?;

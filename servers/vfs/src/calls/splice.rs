@@ -70,7 +70,10 @@ pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
         (Some(source), Some(sink)) if Rc::ptr_eq(source, sink) => return Err(Errno::EINVAL),
         (Some(source), Some(sink)) => {
             let (bytes, room) = move_along(c, source, sink, len, hurry).await?;
-            room.put(&source.take(bytes))?
+            let taken = source.take(bytes)?;
+            let done = room.put(taken.bytes())?;
+            taken.used(done);
+            done
         }
         (Some(source), None) => {
             // Before any wait: what cannot be had is said at once.
@@ -154,13 +157,12 @@ async fn take(
     hurry: bool,
 ) -> Result<u64, Errno> {
     let there = data(c, source, hurry).await?;
-    let mut bytes = source.take(there.min(len) as usize);
-    if bytes.is_empty() {
+    let taken = source.take(there.min(len) as usize)?;
+    if taken.bytes().is_empty() {
         return Ok(0);
     }
-    let written = write_file(c, to.0, Memory::own(&bytes), to.1).await;
-    let done = *written.as_ref().unwrap_or(&0);
-    source.give_back(bytes.split_off(done as usize));
+    let written = write_file(c, to.0, Memory::own(taken.bytes()), to.1).await;
+    taken.used(*written.as_ref().unwrap_or(&0));
     written
 }
 
@@ -195,7 +197,7 @@ pub async fn tee(c: &Caller, a: Args) -> Result<u64, Errno> {
     };
     let hurry = hurries(&[&from, &to], flags);
     let (bytes, room) = move_along(c, source, sink, len, hurry).await?;
-    room.put(&source.look(bytes))
+    room.put(&source.look(bytes)?)
 }
 
 /// vmsplice(2): pages are copied, which no program can tell. As on Linux only the flag says not to

@@ -61,6 +61,8 @@ impl Packet {
 pub struct Offer {
     /// The data, as much as was asked for.
     pub data: Vec<u8>,
+    /// Bytes that were received after it.
+    pub more: usize,
     /// Bytes of a packet, however many were asked for.
     pub whole: usize,
     /// Files that come with it.
@@ -69,6 +71,13 @@ pub struct Offer {
     pub sender: Sender,
     /// From where.
     pub from: Option<Rc<Address>>,
+}
+
+impl Offer {
+    /// Bytes that the receiver has.
+    pub fn received(&self) -> u64 {
+        (self.data.len() + self.more) as u64
+    }
 }
 
 /// The queue.

@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use rt::{fallible, heap};
 
 /// Files that may be under way at once.
 const UNDER_WAY_MAX: usize = 4096;
@@ -85,17 +86,17 @@ impl Network {
     /// A socket's file all of whose references are under way is alive only if it is under way
     /// to one that is.
     pub fn collect(&self) {
-        let sockets: Vec<_> = self
-            .sockets
-            .borrow()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
+        // Without memory to look for them they are found another time.
+        let sockets = fallible::collect(self.sockets.borrow().iter().filter_map(Weak::upgrade));
+        let Ok(sockets) = sockets else { return };
         // By file: references under way, and the socket it is.
         let mut under_way: BTreeMap<u64, (Rc<OpenFile>, usize)> = BTreeMap::new();
         for socket in &sockets {
             for file in socket.inbox.borrow().rights() {
                 if let Kind::Socket(_) = file.kind {
+                    if !heap::ready() {
+                        return;
+                    }
                     under_way
                         .entry(file.id)
                         .or_insert_with(|| (file.clone(), 0))

@@ -328,9 +328,9 @@ impl Socket {
                 (Err(errno), None) => return Err(errno),
                 (Ok(None) | Err(_), Some(_)) => return Ok(received.unwrap_or_default()),
                 (Ok(Some(offer)), None) => received = Some(offer),
-                (Ok(Some(offer)), Some(received)) => received.data.extend(offer.data),
+                (Ok(Some(offer)), Some(received)) => received.more += offer.data.len(),
             }
-            let done = received.as_ref().map_or(0, |r| r.data.len() as u64);
+            let done = received.as_ref().map_or(0, Offer::received);
             let files = received.as_ref().is_some_and(|r| !r.rights.is_empty());
             if !all || done == total || files {
                 return Ok(received.unwrap_or_default());
