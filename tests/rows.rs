@@ -14,7 +14,7 @@ use absentia_vmm::hostlink::output::Sink;
 use absentia_vmm::images::{GuestImages, RunSpecification};
 use absentia_vmm::log::{KEPT, Log};
 use absentia_vmm::machine::{self, Accelerator, Config};
-use common::Platform;
+use common::{Platform, sabotage_word};
 
 const ROWS: [&str; 18] = [
     "G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "G13", "G14", "K1", "K2",
@@ -58,7 +58,7 @@ fn rows(accelerator: Accelerator, images: GuestImages, policy: CopyPolicy, rows:
     let outcome = machine::run(Config {
         kernel,
         archive,
-        cmdline: format!("rows {CMDLINE_COPY}{}", policy.name()),
+        cmdline: format!("rows {CMDLINE_COPY}{}{}", policy.name(), sabotage_word()),
         memory: 64 << 20,
         disk: None,
         accelerator,

@@ -1,8 +1,9 @@
-//! Builds what the `absentia` binary carries: the guest's kernel and servers, and the program
-//! of the embedded root.
+//! Builds what the `absentia` binary carries: the guest's kernel and servers, the program of the
+//! embedded root, the scenarios and the benchmark's programs.
 //!
 //! `ABSENTIA_SKIP_IMAGES` leaves images out: `all`, or names separated by commas. A binary
-//! without them boots only what `ABSENTIA_IMAGES` names at run time.
+//! without them boots only what `ABSENTIA_IMAGES` names at run time; `all` leaves the programs of
+//! scenarios and benchmark out, too.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,14 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 
+#[path = "build/bench.rs"]
+mod bench;
 #[path = "src/images/flatten.rs"]
 mod flatten;
 #[path = "src/images/gate_check.rs"]
 mod gate_check;
+#[path = "build/scenarios.rs"]
+mod scenarios;
 
 const KERNEL: &str = "guest-kernel";
 /// The servers' packages, whose binaries have the packages' names.
@@ -91,6 +96,9 @@ fn build() -> Result<()> {
     for path in [
         "src/images/flatten.rs",
         "src/images/gate_check.rs",
+        "src/explore/scenario/compiler.rs",
+        "src/bench/exec/guest",
+        "build",
         "server.ld",
         "programs",
     ] {
@@ -102,6 +110,7 @@ fn build() -> Result<()> {
         "libexec",
         "servers",
         "tests/guest/ipc-bench",
+        "tests/scenarios",
         "Cargo.toml",
         "Cargo.lock",
     ] {
@@ -109,6 +118,9 @@ fn build() -> Result<()> {
     }
 
     let skip = env::var("ABSENTIA_SKIP_IMAGES").unwrap_or_default();
+    let programs = skip != "all";
+    scenarios::generate(&root.join("tests/scenarios"), &out, programs)?;
+    bench::generate(&manifest.join("src/bench/exec/guest"), &out, programs)?;
     let wanted = |name: &str| skip != "all" && !skip.split(',').any(|s| s.trim() == name);
     let target = Target::choose()?;
     let mut images = Vec::new();
@@ -348,6 +360,11 @@ fn generate(out: &Path, images: &[Built], program: Option<&Path>) -> Result<()> 
     }
     source += "];\n";
     fs::write(out.join("images.rs"), source).context("images.rs")
+}
+
+/// Deflated, as `packed::unpack` reads it.
+fn pack(content: &[u8]) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec(content, 8)
 }
 
 fn variable(name: &str) -> Result<String> {

@@ -572,7 +572,28 @@ pub struct BootInfo {
     pub sabotage: u64,
 }
 
+/// Bytes that services take of the free memory whatever programs do: their programs and heaps, VM's tables and
+/// what programs leave to them. `tests/exhaust.rs` compares it with what they have taken.
+pub const SERVICES_MEMORY: u64 = 8 << 20;
+/// Bytes that a server's heap grows by, at least.
+pub const HEAP_PIECE: usize = 64 << 10;
+/// Bytes that programs have to have at least for a machine to be of use.
+pub const PROGRAMS_MEMORY_MIN: u64 = 2 << 20;
+
 impl BootInfo {
+    /// Bytes of free memory, with which VM begins.
+    pub fn free_bytes(&self) -> u64 {
+        let lengths = self.free.iter();
+        lengths.map(|(start, end)| end.saturating_sub(*start)).sum()
+    }
+
+    /// Bytes that programs can have, which limits are parts of (docs/limits.md).
+    pub fn for_programs(&self) -> u64 {
+        let free = self.free_bytes();
+        free.saturating_sub(SERVICES_MEMORY)
+            .max(PROGRAMS_MEMORY_MIN)
+    }
+
     /// Of no machine.
     pub const NONE: BootInfo = BootInfo {
         free: [(0, 0); 8],

@@ -18,6 +18,8 @@ extern crate std;
 pub mod boot;
 pub mod capability;
 pub mod clock;
+#[cfg(test)]
+mod decoders;
 pub mod endpoint;
 pub mod errno;
 pub mod exec;

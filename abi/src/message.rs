@@ -330,6 +330,18 @@ macro_rules! protocol {
             GATES.admit(source, class, kind)
         }
 
+        /// What is read from a message of this protocol, written again.
+        #[cfg(test)]
+        pub fn again(message: &$crate::message::Message) -> Option<$crate::message::Message> {
+            $(
+                if message.kind == <$name as $crate::message::Request>::KIND {
+                    let read = <$name as $crate::message::Request>::decode(message)?;
+                    return Some($crate::message::Request::encode(read));
+                }
+            )*
+            None
+        }
+
         /// The request's name, for traces.
         pub const fn name(kind: u64) -> Option<&'static str> {
             match kind.wrapping_sub(BASE) {

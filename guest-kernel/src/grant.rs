@@ -1,10 +1,11 @@
 //! Grants: from an id to the memory it stands for (seed-semantics, section 2).
 
 use crate::copy;
-use crate::lab;
+use crate::lab::{self, sabotaged};
 use crate::process::{self, Process};
 use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
 use abi::kernel::PRIV_MAGIC;
+use abi::sabotage::{ACCESS_IGNORED, GRANTEE_IGNORED, SEQUENCE_IGNORED, UNUSED_GRANTS};
 use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno};
 use core::mem::offset_of;
@@ -42,8 +43,10 @@ impl From<Errno> for Refusal {
 /// returns it.
 #[derive(Clone, Copy)]
 pub struct Mark {
-    granter: Endpoint,
-    id: i32,
+    /// Whose table the entry is in.
+    pub granter: Endpoint,
+    /// The grant's id there.
+    pub id: i32,
 }
 
 fn table_entry(granter: &Process, id: i32) -> Result<(u64, u32), Errno> {
@@ -81,10 +84,13 @@ pub fn resolve(
         let absent = |_| Refusal::Absent(granter, address);
         let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(absent)?;
         let flags = Cpf::from_bits_retain(entry.flags);
-        if !flags.contains(Cpf::USED | Cpf::VALID) || entry.sequence != sequence {
-            return Err(Errno::EPERM.into());
-        }
-        if entry.grantee != Endpoint::ANY.0 && entry.grantee != grantee.0 {
+        let used = flags.contains(Cpf::USED | Cpf::VALID);
+        let current = entry.sequence == sequence;
+        let meant = entry.grantee == Endpoint::ANY.0 || entry.grantee == grantee.0;
+        if !(used || sabotaged(UNUSED_GRANTS))
+            || !(current || sabotaged(SEQUENCE_IGNORED))
+            || !(meant || sabotaged(GRANTEE_IGNORED))
+        {
             return Err(Errno::EPERM.into());
         }
         if flags.contains(Cpf::INDIRECT) {
@@ -100,7 +106,8 @@ pub fn resolve(
         };
         let inside = offset.checked_add(len).is_some_and(|end| end <= entry.len);
         let start = entry.start.checked_add(offset).ok_or(Errno::EPERM)?;
-        if !flags.contains(access) || !inside || start.checked_add(len).is_none() {
+        let outside = !inside || start.checked_add(len).is_none();
+        if (!flags.contains(access) || outside) && !sabotaged(ACCESS_IGNORED) {
             return Err(Errno::EPERM.into());
         }
         let soft = flags.contains(Cpf::TRY);

@@ -92,6 +92,20 @@ impl Failure {
             Failure::Repaired
         }
     }
+
+    /// As it is: the mark is at the entry that grants the memory. With a deliberate defect it is at
+    /// the one that the copier named.
+    fn marked_at(self, request: &SafeCopy) -> Failure {
+        match self {
+            Failure::Marked(_) if lab::sabotaged(sabotage::MARK_AT_FIRST) => {
+                Failure::Marked(Mark {
+                    granter: Endpoint(request.granter),
+                    id: request.grant,
+                })
+            }
+            failure => failure,
+        }
+    }
 }
 
 /// Parks `caller` until VM has answered.
@@ -220,7 +234,10 @@ fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bo
         Failure::Marked(mark) => Some(mark),
         _ => None,
     };
-    let soft = failure.may() && policy != CopyPolicy::Transparent && end.who != caller.endpoint;
+    let soft = failure.may()
+        && policy != CopyPolicy::Transparent
+        && end.who != caller.endpoint
+        && !lab::sabotaged(sabotage::TRY_IGNORED);
     if soft && policy == CopyPolicy::Try {
         sched::counters().soft_faults += 1;
         let mark = mark.filter(|_| !lab::sabotaged(sabotage::NO_MARK));
@@ -234,6 +251,7 @@ fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bo
     if end.operand.cr3.is_none() || caller.endpoint == Endpoint::VM {
         return Stop::Failed(Errno::EFAULT);
     }
+    let write = write || lab::sabotaged(sabotage::SOURCE_FOR_WRITING);
     let mut parked = wait_for(end, len, write);
     (parked.soft, parked.mark) = (soft, mark);
     park(caller, parked)
@@ -288,6 +306,10 @@ fn before_copy(caller: &Process, source: &End, target: &End, len: u64, failure: 
 /// [`copy::fill`] with its fault point and its policy.
 fn fill(caller: &mut Process, target: &End, len: u64, pattern: u8, failure: Failure) -> Outcome {
     copy::check(&target.operand, len)?;
+    let failure = match lab::sabotaged(sabotage::FILL_IGNORES_TRY) {
+        true => Failure::Repaired,
+        false => failure,
+    };
     lab::note(Kind::Fill, || {
         let ends = pair(Endpoint::NONE.0, target.who.0);
         let to = target.operand.address;
@@ -348,7 +370,7 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
         Ok(()) => Ok(0),
         Err(absent) => Err(settle_copy(
             caller,
-            failure,
+            failure.marked_at(request),
             absent,
             (&source, &target),
             request.len,
@@ -390,12 +412,7 @@ pub fn safe_memset(
     }
     let grant = resolve(caller, granter, id, (offset, len), Cpf::WRITE)?;
     let target = end_of(grant.subject, grant.address)?;
-    let failure = if lab::sabotaged(sabotage::FILL_IGNORES_TRY) {
-        Failure::Repaired
-    } else {
-        Failure::of_grant(&grant)
-    };
-    fill(caller, &target, len, pattern, failure)
+    fill(caller, &target, len, pattern, Failure::of_grant(&grant))
 }
 
 /// Puts what `from`'s Linux call brings along into the inbox of `to`, which receives it
@@ -450,7 +467,8 @@ fn named_end(caller: &Process, endpoint: u32, address: u64) -> Result<End, Errno
         });
     }
     if who == Endpoint::NONE {
-        if caller.privileges.flags & PRIV_PHYSICAL == 0 {
+        let allowed = caller.privileges.flags & PRIV_PHYSICAL != 0;
+        if !allowed && !lab::sabotaged(sabotage::PHYSICAL_FOR_ALL) {
             return Err(Errno::EPERM);
         }
         return Ok(End {
@@ -544,7 +562,9 @@ pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
         Some(parked) if process.flags & rts::MEMREQ != 0 => parked,
         _ => return Err(Errno::EINVAL.into()),
     };
-    if result == 0 {
+    if result == 0 && lab::sabotaged(sabotage::CALL_NOT_REPEATED) {
+        process.regs.rax = result;
+    } else if result == 0 {
         process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
     } else if parked.soft {
         // Whatever VM says: a copy that may fail fails like any other, with its mark. Without

@@ -64,6 +64,19 @@ impl Platform {
     }
 }
 
+/// What `tests/sabotage.rs` has machines of tests started with: deliberate defects.
+pub fn sabotage() -> String {
+    std::env::var(abi::sabotage::VARIABLE).unwrap_or_default()
+}
+
+/// [`sabotage`] as a word of the kernel's command line.
+pub fn sabotage_word() -> String {
+    match sabotage() {
+        names if names.is_empty() => names,
+        names => format!(" {}{names}", abi::sabotage::CMDLINE_SABOTAGE),
+    }
+}
+
 /// Starts a program with no signal ignored, as guests do: a shell ignores some for what it runs in the
 /// background, and that is inherited.
 pub fn usual_signals(command: &mut Command) {
@@ -135,8 +148,13 @@ pub fn guest_program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("no source of the guest program {name}"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    let shared = ["scenarios/cold.h", "guest/check.h", "guest/show.h"]
-        .map(|header| changed(&tests.join(header)));
+    let shared = [
+        "scenarios/cold.h",
+        "guest/check.h",
+        "guest/show.h",
+        "guest/ways.h",
+    ]
+    .map(|header| changed(&tests.join(header)));
     if changed(&target) > shared.into_iter().fold(changed(&source), Option::max) {
         return target;
     }
@@ -380,7 +398,12 @@ impl Run {
         let outcome = machine::run(Config {
             kernel,
             archive,
-            cmdline: format!("{CMDLINE_COPY}{} {}", self.policy.name(), self.words),
+            cmdline: format!(
+                "{CMDLINE_COPY}{} {}{}",
+                self.policy.name(),
+                self.words,
+                sabotage_word()
+            ),
             memory: self.memory,
             disk: Some(disk),
             accelerator: platform.accelerator(),

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "show.h"
@@ -192,6 +194,30 @@ static void devices(void)
     }
 }
 
+static void terminals(void)
+{
+    int master, slave;
+    struct termios raw;
+    if (openpty(&master, &slave, 0, 0, 0)) abort();
+    tcgetattr(slave, &raw);
+    cfmakeraw(&raw);
+    tcsetattr(slave, TCSANOW, &raw);
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    static const int goods[] = {1, 2047, 2048, 2049, 3000};
+    for (unsigned i = 0; i < sizeof goods / sizeof *goods; i++) {
+        int good = goods[i];
+        char *at = memory(2, 1, 1) + 2 * PAGE - good;
+        line("terminal", good, 0, write(slave, at, 3100));
+        long got = 0;
+        for (long n; (n = read(master, source, sizeof source)) > 0;) got += n;
+        line("; of it", good, 0, got);
+        line("; other way", good, 0, write(master, at, 3100));
+        printf("\n");
+        tcflush(slave, TCIFLUSH);
+        gone(at + good - 2 * PAGE);
+    }
+}
+
 static void ends(void)
 {
     int fd = file();
@@ -234,6 +260,7 @@ int main(void)
     vectors();
     pipes();
     devices();
+    terminals();
     ends();
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -560,6 +561,72 @@ static void shapes(void)
 	CHECK(low != MAP_FAILED && (unsigned long)low + (64 << 20) <= 1ul << 31);
 }
 
+/* Whether /proc/self/status has this line. */
+static int says(const char *line)
+{
+	static char text[8192];
+	int fd = open("/proc/self/status", O_RDONLY);
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	char *at = strstr(text, line);
+	if (at && at > text && at[-1] == '\n')
+		return 1;
+	printf("no line %s\n", line);
+	return 0;
+}
+
+/* What a set-id program becomes: whether the bits counted. */
+static int counts(void)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		execl("./suid", "suid", "who", NULL);
+		_exit(92);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* Who renounced new privileges gets none, nor do its children and what they execute. */
+static void renounced(void)
+{
+	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0 && says("NoNewPrivs:\t0\n"));
+	CHECK(counts() == 1);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0) == -1 && errno == EINVAL);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 7) == -1 && errno == EINVAL);
+	CHECK(counts() == 1);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 && says("NoNewPrivs:\t1\n"));
+	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 && errno == EINVAL);
+	CHECK(counts() == 2);
+}
+
+/* What /proc says of what a process may do. */
+static void described(void)
+{
+	struct { unsigned version; int pid; } header = { 0x20080522, 0 };
+	struct { unsigned effective, permitted, inheritable; } data[2];
+	gid_t groups[3] = { 7, 41, 41002 };
+	umask(027);
+	CHECK(says("Umask:\t0027\n"));
+	CHECK(dup2(0, 300) == 300 && says("FDSize:\t512\n"));
+	CHECK(setgroups(3, groups) == 0 && says("Groups:\t7 41 41002 \n"));
+	CHECK(syscall(SYS_capget, &header, data) == 0);
+	/* Neither chown nor kill; programs may inherit chown's. */
+	data[0].effective = 0x1f << 6;
+	data[0].permitted = 0x1f << 6 | 1;
+	data[0].inheritable = 1;
+	data[1].effective = data[1].permitted = data[1].inheritable = 0;
+	CHECK(syscall(SYS_capset, &header, data) == 0);
+	CHECK(says("CapInh:\t0000000000000001\n") && says("CapPrm:\t00000000000007c1\n"));
+	CHECK(says("CapEff:\t00000000000007c0\n") && says("CapAmb:\t0000000000000000\n"));
+	setfsuid(OTHER);
+	setfsgid(USER);
+	CHECK(says("Uid:\t0\t0\t0\t41001\n") && says("Gid:\t0\t0\t0\t41000\n"));
+}
+
 int main(int count, char **arguments)
 {
 	char place[] = "rights-XXXXXX";
@@ -568,6 +635,8 @@ int main(int count, char **arguments)
 		if (!strcmp(arguments[1], "wait") && write(9, "r", 1) == 1)
 			for (;;)
 				pause();
+		if (!strcmp(arguments[1], "who"))
+			return geteuid() == OTHER ? 1 : 2;
 		return 0;
 	}
 	setvbuf(stdout, NULL, _IONBF, 0);
@@ -598,6 +667,15 @@ int main(int count, char **arguments)
 	as(USER, across_exec);
 	kept_open();
 	as(USER, itself);
+	puts("renounced, and described");
+	as(USER, renounced);
+	if (fork() == 0) {
+		failures = 0;
+		described();
+		return failures != 0;
+	}
+	int status;
+	CHECK(wait(&status) > 0 && status == 0);
 	puts("limits");
 	as(USER, processes);
 	crowd();

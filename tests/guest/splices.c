@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
@@ -248,6 +249,25 @@ static void interrupted(void)
     close(pair[1]);
 }
 
+/* sendfile into a pipe takes what has room, and waits only for the first byte's. */
+static void sent(void)
+{
+    int fd[2], file = memfd_create("sent", 0);
+    write(file, buffer, 20 * PAGE);
+    lseek(file, 0, SEEK_SET);
+    pipe_with(fd, PAGE);
+    SHOW(sendfile(fd[1], file, 0, 3 * PAGE));
+    long off = PAGE;
+    SHOW(sendfile(fd[1], file, &off, 20 * PAGE));
+    SHOW(off);
+    SHOW(lseek(file, 0, SEEK_CUR));
+    fcntl(fd[1], F_SETFL, O_NONBLOCK);
+    SHOW(sendfile(fd[1], file, 0, 1));
+    SHOW(held(fd[0]));
+    close_pipe(fd);
+    close(file);
+}
+
 int main(void)
 {
     for (long i = 0; i < (long)sizeof buffer; i++) buffer[i] = (char)(i * 31 + i / PAGE);
@@ -261,6 +281,7 @@ int main(void)
     between();
     interrupted();
     alarms(0);
+    sent();
     struct itimerval once = { { 0, 7000 }, { 0, 7000 } };
     setitimer(ITIMER_REAL, &once, 0);
     filled_meanwhile();

@@ -14,6 +14,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -320,6 +322,76 @@ static void memory(void)
     SHOW(fcntl(1, F_GET_SEALS));
 }
 
+/* A child that stops its parent for a while, or sends it a signal, when it waits. */
+static pid_t disturb(int signal)
+{
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        usleep(60000);
+        kill(parent, signal);
+        if (signal == SIGSTOP) {
+            usleep(40000);
+            kill(parent, SIGCONT);
+        }
+        _exit(0);
+    }
+    return child;
+}
+
+static long since(struct timespec from)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - from.tv_sec) * 1000 + (now.tv_nsec - from.tv_nsec) / 1000000;
+}
+
+/* What is left of a call's time is told, and is what it waits for when it goes on after a stop. */
+static void left(void)
+{
+    static const int signals[] = {SIGURG, SIGSTOP, SIGUSR1};
+    static const int calls[] = {SYS_select, SYS_pselect6, SYS_ppoll};
+    printf("-- left\n");
+    struct sigaction act = {.sa_handler = nothing};
+    sigaction(SIGUSR1, &act, NULL);
+    for (int i = 0; i < 9; i++) {
+        int signal = signals[i / 3], call = calls[i % 3];
+        long unit = call == SYS_select ? 1000 : 1, most = 150000000 / unit;
+        struct timespec time = {0, most}, begin;
+        fflush(stdout);
+        pid_t child = disturb(signal);
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        errno = 0;
+        long n = call == SYS_ppoll ? syscall(call, 0, 0, &time, 0, 8) : syscall(call, 0, 0, 0, 0, &time, 0);
+        long ms = since(begin);
+        printf("%d: %ld %s, left %s, took %s\n", i, n, errno ? strerrorname_np(errno) : "",
+               time.tv_nsec == 0 ? "nothing" : time.tv_nsec < most ? "some" : "all",
+               ms < 50 ? "little" : n == 0 && ms < 150 ? "too little" : "enough");
+        waitpid(child, NULL, 0);
+    }
+}
+
+/* A handler ends what waits on a socket with a timeout, SA_RESTART or not. */
+static void limited(void)
+{
+    int s[2];
+    char c;
+    struct timeval time = {0, 400000};
+    printf("-- limited\n");
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+    for (int restart = 0; restart < 2; restart++) {
+        struct sigaction act = {.sa_handler = nothing, .sa_flags = restart ? SA_RESTART : 0};
+        sigaction(SIGUSR1, &act, NULL);
+        fflush(stdout);
+        pid_t child = disturb(SIGUSR1);
+        SHOW(recv(s[0], &c, 1, 0));
+        waitpid(child, NULL, 0);
+    }
+    SHOW(recv(s[0], &c, 1, 0));
+    close(s[0]);
+    close(s[1]);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -329,5 +401,7 @@ int main(void)
     blocking();
     timers();
     memory();
+    left();
+    limited();
     return 0;
 }

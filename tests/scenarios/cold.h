@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -97,6 +98,47 @@ UNUSED static int warm(const char *path, int number, long len)
     CHECK(lseek(fd, 0, SEEK_SET) == 0);
     return fd;
 }
+
+/* A figure of /proc/absentia/counters. What it is read into is present and writable, so that the
+ * reading repairs nothing. */
+UNUSED static unsigned long counter(const char *of)
+{
+    static char text[4 * PAGE];
+    memset(text, 0, sizeof text);
+    int fd = open("/proc/absentia/counters", O_RDONLY), error = errno;
+    CHECK(fd >= 0);
+    CHECK(read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    char *line = strstr(text, of);
+    CHECK(line);
+    errno = error;
+    return strtoul(line + strlen(of), 0, 10);
+}
+
+/* How often VFS has had memory repaired; for ANONYMOUS memory also the kernel, which under the
+ * policy `file-only` has VM bring a page of zeroes without asking VFS. */
+enum { ANONYMOUS, FILES };
+
+UNUSED static unsigned long repairs(int kind)
+{
+    return counter("vfs.repairs ") + (kind == ANONYMOUS ? counter("kernel.memory_requests ") : 0);
+}
+
+/* The result of a call whose memory must have been repaired for it. */
+#define REPAIRED_OF(kind, call)                                                            \
+    ({                                                                                     \
+        unsigned long before_ = repairs(kind);                                             \
+        long result_ = (call);                                                             \
+        int errno_ = errno;                                                                \
+        if (repairs(kind) == before_) {                                                    \
+            printf("%s: line %d: %s: nothing was repaired\n", name, __LINE__, #call);      \
+            fflush(stdout);                                                                \
+            _exit(1);                                                                      \
+        }                                                                                  \
+        errno = errno_;                                                                    \
+        result_;                                                                           \
+    })
+#define REPAIRED(call) REPAIRED_OF(FILES, call)
 
 UNUSED static void file_is(int fd, int number, long from, long len)
 {

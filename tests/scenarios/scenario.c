@@ -4,8 +4,6 @@
  * usage: scenario CASE...
  */
 #define _GNU_SOURCE
-#include <dirent.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -274,49 +272,17 @@ static void x9(void)
 
 /* ---- the matrix ---- */
 
-/* Reading calls into absent memory of three kinds. */
-static void v1(void)
-{
-    int dir = open("/work", O_RDONLY | O_DIRECTORY);
-    int zero = open("/dev/zero", O_RDONLY);
-    int file = warm("/work/warmv1", 102, SIZE);
-    unlink("/work/linkv1");
-    CHECK(symlink("somewhere", "/work/linkv1") == 0);
-    for (int kind = 0; kind < 3; kind++) {
-        int prot = kind == 2 ? PROT_READ : PROT_READ | PROT_WRITE;
-        unsigned char *m = kind ? cold(0, prot, MAP_PRIVATE, 0)
-                                : mmap(0, SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        int good = kind != 2;
-        long n = pread(file, m, PAGE, 0);
-        CHECK(good ? n == PAGE : n == -1 && errno == EFAULT);
-        if (good)
-            is_pattern(m, 102, 0, PAGE);
-        n = syscall(SYS_getdents64, dir, m + PAGE, PAGE);
-        CHECK(good ? n > 0 : n == -1 && errno == EFAULT);
-        lseek(dir, 0, SEEK_SET);
-        int status = stat("/work", (struct stat *)(m + 2 * PAGE));
-        CHECK(good ? status == 0 : status == -1 && errno == EFAULT);
-        n = readlink("/work/linkv1", (char *)m + 3 * PAGE, 100);
-        CHECK(good ? n == 9 && !memcmp(m + 3 * PAGE, "somewhere", 9) : n == -1 && errno == EFAULT);
-        n = read(zero, m + 4 * PAGE, PAGE);
-        CHECK(good ? n == PAGE && m[4 * PAGE] == 0 : n == -1 && errno == EFAULT);
-        int out = open("/work/outv1", O_RDWR | O_CREAT | O_TRUNC, 0644);
-        CHECK(write(out, m + 5 * PAGE, PAGE) == PAGE);
-        close(out);
-        munmap(m, SIZE);
-    }
-}
-
 /* A pipe and absent memory at both ends. */
 static void v4(void)
 {
     int ends[2], file;
     CHECK(pipe(ends) == 0);
-    unsigned char *from = cold_ro(&file), *to = cold_rw(0);
-    CHECK(write(ends[1], from, 3 * PAGE) == 3 * PAGE);
-    CHECK(read(ends[0], to, PAGE) == PAGE);
-    CHECK(read(ends[0], to + PAGE, SIZE - PAGE) == 2 * PAGE);
-    is_pattern(to, file, 0, 3 * PAGE);
+    unsigned char *from = cold_ro(&file), *to = cold_rw(0), *rest = cold_rw(0);
+    CHECK(REPAIRED(write(ends[1], from, 3 * PAGE)) == 3 * PAGE);
+    CHECK(REPAIRED(read(ends[0], to, PAGE)) == PAGE);
+    CHECK(REPAIRED(read(ends[0], rest, SIZE)) == 2 * PAGE);
+    is_pattern(to, file, 0, PAGE);
+    is_pattern(rest, file, PAGE, 2 * PAGE);
 }
 
 /* Appending and the position, once each. */
@@ -326,7 +292,7 @@ static void v5(void)
     unsigned char *m = cold_ro(&number);
     file = open("/work/outv5", O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0644);
     CHECK(write(file, "0123456789", 10) == 10);
-    CHECK(write(file, m, SIZE) == SIZE);
+    CHECK(REPAIRED(write(file, m, SIZE)) == SIZE);
     CHECK(lseek(file, 0, SEEK_CUR) == SIZE + 10);
     struct stat status;
     CHECK(fstat(file, &status) == 0 && status.st_size == SIZE + 10);
@@ -335,7 +301,7 @@ static void v5(void)
     is_pattern(bytes, number, 0, SIZE);
     unsigned char *to = cold_rw(0);
     CHECK(lseek(file, 10, SEEK_SET) == 10);
-    CHECK(read(file, to, 2 * PAGE) == 2 * PAGE);
+    CHECK(REPAIRED(read(file, to, 2 * PAGE)) == 2 * PAGE);
     CHECK(lseek(file, 0, SEEK_CUR) == 10 + 2 * PAGE);
     is_pattern(to, number, 0, 2 * PAGE);
 }
@@ -346,58 +312,10 @@ static void v6(void)
     char *m = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, open("/work/target", O_RDONLY), 0);
     CHECK(m != MAP_FAILED);
     unlink("/work/linkv6");
-    CHECK(symlink(m, "/work/linkv6") == 0);
+    CHECK(REPAIRED(symlink(m, "/work/linkv6")) == 0);
     char text[100] = "";
     CHECK(readlink("/work/linkv6", text, sizeof text) == 8);
     CHECK(!memcmp(text, "/work/c0", 8));
-}
-
-/* Structures: a lock, a poll list, vectors, times. */
-static void v7(void)
-{
-    unsigned char *m = cold_rw(0);
-    int fd = warm("/work/warmv7", 103, SIZE);
-    struct flock *lock = (struct flock *)m;
-    lock->l_type = F_RDLCK, lock->l_whence = SEEK_SET, lock->l_start = lock->l_len = 0;
-    CHECK(fcntl(fd, F_GETLK, lock) == 0 && lock->l_type == F_UNLCK);
-    struct pollfd *list = (struct pollfd *)(m + PAGE);
-    list->fd = fd, list->events = POLLIN, list->revents = 0;
-    CHECK(poll(list, 1, 0) == 1 && list->revents == POLLIN);
-    unsigned char *a = cold_rw(0);
-    struct iovec vector[2] = {{a, PAGE}, {a + 4 * PAGE, PAGE}};
-    CHECK(readv(fd, vector, 2) == 2 * PAGE);
-    is_pattern(a, 103, 0, PAGE);
-    is_pattern(a + 4 * PAGE, 103, PAGE, PAGE);
-}
-
-/* select ends by its timer; sets and the time left are in absent memory. */
-static void v8(void)
-{
-    unsigned char *m = cold_rw(0);
-    int ends[2];
-    CHECK(pipe(ends) == 0);
-    fd_set *set = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    FD_ZERO(set);
-    FD_SET(ends[0], set);
-    struct timeval time = {0, 30000};
-    CHECK(select(ends[0] + 1, set, (fd_set *)m, 0, &time) >= -1);
-    FD_SET(ends[0], set);
-    struct timeval again = {0, 30000};
-    CHECK(select(ends[0] + 1, set, 0, 0, &again) == 0);
-    CHECK(!FD_ISSET(ends[0], set));
-}
-
-/* A short file read into memory whose end is missing. */
-static void v9(void)
-{
-    unsigned char *m = cold_rw(0);
-    munmap(m + 2 * PAGE, SIZE - 2 * PAGE);
-    int fd = warm("/work/warmv9", 104, 100);
-    CHECK(read(fd, m + PAGE, SIZE) == 100);
-    is_pattern(m + PAGE, 104, 0, 100);
-    int large = warm("/work/warmv9b", 105, SIZE);
-    long n = read(large, m, SIZE);
-    CHECK((n > 0 && n <= 2 * PAGE) || (n == -1 && errno == EFAULT));
 }
 
 /* A hole read into absent memory of the same file system. */
@@ -406,12 +324,13 @@ static void v10(void)
     unsigned char *m = cold_rw(0);
     int fd = open("/work/hole", O_RDWR | O_CREAT | O_TRUNC, 0644);
     CHECK(ftruncate(fd, SIZE) == 0);
-    CHECK(read(fd, m, SIZE) == SIZE);
+    CHECK(REPAIRED(read(fd, m, SIZE)) == SIZE);
     for (long i = 0; i < SIZE; i++)
         CHECK(m[i] == 0);
 }
 
-/* D7(b): a copy onto a file that another process is running into. */
+/* D7(b): a copy onto a file that another process is running into. That both wait at one time is
+ * for the laboratory (tests/overlap.rs): the disk is as quick as the processor here. */
 static void v12(void)
 {
     int target = next_file++, source = next_file++;
@@ -429,24 +348,24 @@ static void v12(void)
     }
     int from = open(path_of(source), O_RDONLY), to = open(path_of(target), O_RDWR);
     unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, from, 0);
-    CHECK(write(to, m, SIZE) == SIZE);
+    CHECK(REPAIRED(write(to, m, SIZE)) == SIZE);
     file_is(to, source, 0, SIZE);
     int status;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
 }
 
-/* Forty processes wait for repair at once. */
+/* Forty processes with a file each that nobody has read. (At one time: tests/overlap.rs.) */
 static void v13(void)
 {
     for (int i = 0; i < 40; i++) {
         if (fork() == 0) {
-            int file = i % 8;
+            int file = next_file + i;
             int fd = open(path_of(file), O_RDONLY);
             unsigned char *m = mmap(0, SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
             char path[64];
             snprintf(path, sizeof path, "/work/v13.%d", i);
             int out = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
-            CHECK(write(out, m, SIZE) == SIZE);
+            CHECK(REPAIRED(write(out, m, SIZE)) == SIZE);
             file_is(out, file, 0, SIZE);
             unlink(path);
             _exit(0);
@@ -456,6 +375,7 @@ static void v13(void)
         int status;
         CHECK(wait(&status) > 0 && status == 0);
     }
+    next_file += 40;
 }
 
 /* Page-ins move no offset and need no descriptor. */
@@ -488,8 +408,7 @@ static const struct scenario cases[] = {
     {"d1-write", d1_write}, {"d1-read", d1_read}, {"d2", d2_path},   {"d3", d3_select},
     {"d4", d4},             {"d5", d5},           {"d6-write", d6_write}, {"d6-read", d6_read},
     {"d7a", d7a},           {"d7c", d7c},         {"d7d", d7d},
-    {"V1", v1},             {"V4", v4},           {"V5", v5},        {"V6", v6},
-    {"V7", v7},             {"V8", v8},           {"V9", v9},        {"V10", v10},
+    {"V4", v4},             {"V5", v5},           {"V6", v6},        {"V10", v10},
     {"V12", v12},           {"V13", v13},         {"V14", v14},      {"V17", v17},
     {"X9", x9},             {"X9-after", x9_after},
 };

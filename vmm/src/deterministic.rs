@@ -13,6 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::control::{Reason, Signals};
 use crate::devices::disk::Overlay;
+use crate::ending::{Ended, supervise};
 use crate::explore::run::EPOCH_NS;
 use crate::hostlink::input::{Input, Source};
 use crate::hostlink::output::Sink;
@@ -21,7 +22,7 @@ use crate::inspect::{render, table};
 use crate::kvm::gate::Gate;
 use crate::lab::{Machine, Setup, Stop, control};
 use crate::log::complain;
-use crate::machine::{Accelerator, Config, Ended, Ending, Outcome, supervise};
+use crate::machine::{Accelerator, Config, Ending, Outcome};
 use crate::program::{Program, Streams};
 use crate::qemu::{self, watch::Watch};
 use crate::root::Disk;

@@ -1,6 +1,7 @@
 //! A program in the guest, from its name to its outcome: what the `absentia run` command and
 //! the integration tests share.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -12,12 +13,13 @@ use abi::policy::CopyPolicy;
 use abi::trace::Control;
 use anyhow::{Context, Result, bail};
 use kvm_bindings::KVM_API_VERSION;
+use rustix::rand::GetRandomFlags;
 
 use crate::control::Signals;
 use crate::devices::disk::Overlay;
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
-use crate::images::{GuestImages, RunSpecification};
+use crate::images::{Archive, GuestImages, RunSpecification};
 use crate::kvm::gate::Gate;
 use crate::lab::Setup;
 use crate::log::{KEPT, Log, complain};
@@ -68,6 +70,19 @@ pub struct Program {
     pub qemu_args: Vec<String>,
     /// What this process gives up before the guest runs; see [`Config::sandbox`].
     pub sandbox: Sandbox,
+}
+
+/// What any VMM needs to run a program: see `docs/portable-images.md`.
+#[derive(Debug)]
+pub struct Images {
+    /// The kernel's ELF file.
+    pub kernel: Cow<'static, [u8]>,
+    /// The first module.
+    pub archive: Archive,
+    /// Words of the kernel's command line, beside those that name the devices.
+    pub cmdline: String,
+    /// The root disk.
+    pub disk: Disk,
 }
 
 /// Its standard streams and what belongs to them.
@@ -195,6 +210,27 @@ impl Program {
         Ok(outcome)
     }
 
+    /// What another VMM needs to run it. Time and entropy are of now; none of its standard streams
+    /// is a terminal.
+    pub fn images(mut self) -> Result<Images> {
+        let log = Arc::new(Log::new(self.verbose, KEPT));
+        let images = GuestImages::load()?;
+        let now = now_ns();
+        let (disk, _) = self.root_disk(&log, now)?;
+        let specification = RunSpecification {
+            epoch_ns: now,
+            seed: seed()?,
+            ..self.specification(None)
+        };
+        let (kernel, archive) = images.archive(specification.encode()?);
+        Ok(Images {
+            kernel,
+            archive,
+            cmdline: policy_word(self.copy_policy, self.cmdline),
+            disk,
+        })
+    }
+
     /// What a machine of the laboratory needs to run it, the same every time: at `epoch_ns`
     /// since 1970, with this entropy and without standard input.
     pub fn setup(mut self, epoch_ns: u64, seed: [u64; 4], control: Control) -> Result<Setup> {
@@ -304,14 +340,14 @@ pub fn now_ns() -> u64 {
         })
 }
 
-/// Entropy for a guest.
+/// Entropy for a guest, from the kernel itself: where only `/dev/kvm` is, there is no
+/// `/dev/urandom`.
 pub fn seed() -> Result<[u64; 4]> {
-    use std::io::Read;
     let mut words = [0; 4];
-    let mut random = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;
     for word in &mut words {
         let mut bytes = [0; 8];
-        random.read_exact(&mut bytes).context("/dev/urandom")?;
+        // So few bytes come whole, or not at all.
+        rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).context("getrandom")?;
         *word = u64::from_le_bytes(bytes);
     }
     Ok(words)

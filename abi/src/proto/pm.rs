@@ -187,8 +187,9 @@ protocol! {
         epoch_ns: u64,
     };
     /// *Posted* by VFS while `who` executes a program that would give it other effective ids than
-    /// its real ones. Answered by [`crate::proto::vfs::Done`]: `EPERM` when somebody traces it
-    /// who may not look at that. Until the exec is over nobody begins to.
+    /// its real ones. Answered by [`crate::proto::vfs::Done`]: `EPERM` when it renounced such
+    /// (PR_SET_NO_NEW_PRIVS), or when somebody traces it who may not look at that. Until the exec is
+    /// over nobody begins to.
     #[from(VFS)]
     post MaySetId = 13 {
         /// Transaction.
@@ -262,6 +263,34 @@ protocol! {
         queued: (u32, u32),
         /// Others of the same user may look at it (PR_SET_DUMPABLE).
         dumpable: bool,
+    };
+    /// Call by proc: what a process may do beside what its users may.
+    #[from(PROC)]
+    call PrivilegesOf = 64 {
+        /// Process or thread id.
+        pid: u32,
+    } -> Privileges {
+        /// Effective capabilities ([`crate::capability`]).
+        effective: u64,
+        /// Those it may make effective.
+        permitted: u64,
+        /// Those that programs of root keep.
+        inheritable: u64,
+        /// User and group in whose name files are looked at.
+        file_ids: (u32, u32),
+        /// Set-id bits of what it executes do not count (PR_SET_NO_NEW_PRIVS).
+        no_new: bool,
+    };
+    /// Call by proc: a supplementary group of a process. `ENOENT` past the last.
+    #[from(PROC)]
+    call GroupOf = 65 {
+        /// Process or thread id.
+        pid: u32,
+        /// From 0.
+        index: u32,
+    } -> SupplementaryGroup {
+        /// The group.
+        group: u32,
     };
     /// *Posted* by VFS: an exec of `who` failed for which [`MaySetId`] was asked.
     #[from(VFS)]

@@ -124,10 +124,10 @@ protocol! {
         /// [`crate::proto::pm::MayExec`] says so.
         crowded: bool,
     };
-    /// Supplementary groups changed: `count` u32 at `grant` of PM.
+    /// Supplementary groups of a process changed, those of all its threads: `count` u32 at `grant` of PM.
     #[from(PM)]
     call SetGroups = 9 {
-        /// The process.
+        /// A thread of the process.
         who: Endpoint,
         /// PM's grant.
         grant: i32,
@@ -247,6 +247,17 @@ protocol! {
         position: u64,
         /// Linux open flags, O_CLOEXEC for the descriptor's own among them.
         flags: u64,
+    };
+    /// What VFS keeps for `who` that /proc/PID/status shows.
+    #[from(PROC)]
+    call FilesOf = 47 {
+        /// The process.
+        who: Endpoint,
+    } -> FilesFigures {
+        /// umask(2).
+        umask: u32,
+        /// Places of its table of descriptors.
+        descriptors: u32,
     };
     /// Writes the text of /proc/PID/mounts into `grant`, or with `long` of mountinfo.
     #[from(PROC)]

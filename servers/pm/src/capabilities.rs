@@ -23,13 +23,14 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Of a program that begins with these users: root's has all.
-    pub fn of_program(user: Triple) -> Capabilities {
+    /// Of a program that begins with these users: root's has all. What it inherits goes on to
+    /// those it executes.
+    pub fn of_program(user: Triple, inheritable: u64) -> Capabilities {
         let all = |has: bool| if has { capability::ALL } else { 0 };
         Capabilities {
             effective: all(user.effective == 0),
             permitted: all(user.effective == 0 || user.real == 0),
-            inheritable: 0,
+            inheritable,
         }
     }
 

@@ -278,6 +278,7 @@ impl<S: System> Pm<S> {
             personality: parent.personality,
             oom: parent.oom,
             dumpable: parent.dumpable,
+            no_new_privileges: parent.no_new_privileges,
             set_id_exec: false,
             crowded: false,
             traced_by: None,

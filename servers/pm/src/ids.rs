@@ -10,10 +10,12 @@ use abi::{Endpoint, Errno, capability};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as nr;
-use rt::fallible;
+use rt::room;
 
 /// Most supplementary groups (Linux: NGROUPS_MAX).
 const GROUPS_MAX: u64 = 65536;
+/// Of them, copied at once.
+const GROUPS_AT_ONCE: usize = 1024;
 
 /// Real, effective and saved id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,7 +111,7 @@ pub struct Ids {
     pub user: Triple,
     /// Group.
     pub group: Triple,
-    /// Supplementary groups.
+    /// Supplementary groups; a child has the same ones.
     pub groups: Rc<Vec<u32>>,
     /// User in whose name files are looked at: the effective one but for setfsuid(2).
     pub file_user: u32,
@@ -128,7 +130,7 @@ impl Ids {
             groups: Rc::default(),
             file_user: user,
             file_group: group,
-            capabilities: Capabilities::of_program(Triple::new(user)),
+            capabilities: Capabilities::of_program(Triple::new(user), 0),
         }
     }
 
@@ -137,7 +139,7 @@ impl Ids {
         self.user.adopt(user);
         self.group.adopt(group);
         (self.file_user, self.file_group) = (user, group);
-        self.capabilities = Capabilities::of_program(self.user);
+        self.capabilities = Capabilities::of_program(self.user, self.capabilities.inheritable);
     }
 
     /// Whether it has a capability of [`abi::capability`].
@@ -294,9 +296,12 @@ impl<S: System> Pm<S> {
             if groups.len() > size as usize {
                 return Err(Errno::EINVAL);
             }
-            let mut bytes = fallible::list(4 * groups.len())?;
-            bytes.extend(groups.iter().flat_map(|id| id.to_le_bytes()));
-            self.write_bytes(caller.who, address, &bytes)?;
+            // A piece at a time: there may be many.
+            for (n, some) in groups.chunks(GROUPS_AT_ONCE).enumerate() {
+                let bytes: Vec<u8> = some.iter().flat_map(|id| id.to_le_bytes()).collect();
+                let at = address.saturating_add((n * GROUPS_AT_ONCE * 4) as u64);
+                self.write_bytes(caller.who, at, &bytes)?;
+            }
         }
         Ok(groups.len() as u64)
     }
@@ -308,23 +313,31 @@ impl<S: System> Pm<S> {
         if a[0] > GROUPS_MAX {
             return Err(Errno::EINVAL);
         }
-        let mut bytes = fallible::zeroed(a[0] as usize * 4)?;
-        self.read_bytes(caller.who, a[1], &mut bytes)?;
-        let (words, _) = bytes.as_chunks::<4>();
-        let groups = fallible::collect(words.iter().map(|word| u32::from_le_bytes(*word)))?;
-        let slots = match self.table.process(caller.pid) {
-            Some(process) => process.threads.clone(),
-            None => return Err(Errno::ESRCH),
-        };
-        for slot in slots {
-            if let Some(who) = self.table.thread(slot).map(|thread| thread.endpoint) {
-                self.sys.set_groups(who, &groups)?;
-            }
-        }
+        let groups = self.read_groups(caller.who, a[1], a[0] as usize)?;
+        self.sys.set_groups(caller.who, &groups)?;
         if let Some(process) = self.table.process_mut(caller.pid) {
-            process.ids.groups = Rc::new(groups);
+            process.ids.groups = groups;
         }
         Ok(0)
+    }
+
+    /// `count` groups of a program: `ENOMEM`.
+    fn read_groups(
+        &mut self,
+        who: Endpoint,
+        address: u64,
+        count: usize,
+    ) -> Result<Rc<Vec<u32>>, Errno> {
+        let mut groups = room::vector(count)?;
+        while groups.len() < count {
+            let mut bytes = [0; GROUPS_AT_ONCE * 4];
+            let now = (count - groups.len()).min(GROUPS_AT_ONCE);
+            let at = address.saturating_add(groups.len() as u64 * 4);
+            self.read_bytes(who, at, &mut bytes[..now * 4])?;
+            let (words, _) = bytes[..now * 4].as_chunks::<4>();
+            groups.extend(words.iter().map(|word| u32::from_le_bytes(*word)));
+        }
+        Ok(Rc::new(groups))
     }
 
     /// A living process by id; 0 is the caller.

@@ -85,6 +85,7 @@ impl<S: System> Pm<S> {
             personality: 0,
             oom: crate::oom::OomAdjust::default(),
             dumpable: true,
+            no_new_privileges: false,
             set_id_exec: false,
             crowded: false,
             traced_by: None,

@@ -112,7 +112,7 @@ impl<S: System> Pm<S> {
     pub fn sysinfo(&mut self, caller: Caller, place: u64) -> Result<u64, Errno> {
         let uptime = self.sys.now() / SECOND;
         let memory = self.sys.call(Endpoint::VM, vm::VmCounters {});
-        let (total, free) = memory.map_or((self.boot.ram_bytes, 0), |m| (m.total, m.free));
+        let (total, free) = memory.map_or((self.boot.memory, 0), |m| (m.total, m.free));
         let processes = self.table.processes().count() as u64;
         // uptime, three loads, total, free, shared and buffer memory, total and free swap,
         // processes, total and free high memory, unit of memory.
@@ -209,8 +209,16 @@ impl<S: System> Pm<S> {
                 process.dumpable = a[1] == 1;
                 Ok(0)
             }
-            prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
-            prctl::PR_SET_NO_NEW_PRIVS if a[1] == 1 => Ok(0),
+            prctl::PR_SET_NO_NEW_PRIVS if a[1..5] == [1, 0, 0, 0] => {
+                let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+                process.no_new_privileges = true;
+                Ok(0)
+            }
+            prctl::PR_GET_NO_NEW_PRIVS if a[1..5] == [0; 4] => {
+                let process = self.table.process(caller.pid).ok_or(Errno::ESRCH)?;
+                Ok(process.no_new_privileges as u64)
+            }
+            prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
             prctl::PR_SET_TIMERSLACK => Ok(0),
             prctl::PR_GET_TIMERSLACK => Ok(50_000),
             prctl::PR_CAPBSET_READ if a[1] <= 40 => Ok(1),

@@ -17,6 +17,7 @@ use rt::{copy, ipc, kernel, outbox};
 pub struct Machine {
     xsave_bytes: usize,
     xfeatures: u64,
+    sabotage: u64,
     inbox: Option<Inbox>,
     clock: Clock,
 }
@@ -24,9 +25,10 @@ pub struct Machine {
 impl Machine {
     /// Asks the kernel and the processor what FPU state there is.
     pub fn new() -> Machine {
-        let xsave_bytes = kernel::boot_info().map_or(0, |info| info.xsave_bytes as usize);
+        let info = kernel::boot_info().ok();
         Machine {
-            xsave_bytes,
+            xsave_bytes: info.as_ref().map_or(0, |info| info.xsave_bytes as usize),
+            sabotage: info.map_or(0, |info| info.sabotage),
             xfeatures: read_xcr0(),
             inbox: Inbox::new().ok(),
             clock: Clock::new(),
@@ -145,6 +147,10 @@ impl System for Machine {
 
     fn set_fpu(&mut self, who: Endpoint, area: &[u8]) -> Result<(), Errno> {
         kernel::proc_set_fpu(who, area)
+    }
+
+    fn sabotaged(&self, defect: u64) -> bool {
+        self.sabotage & defect != 0
     }
 
     fn xfeatures(&mut self) -> u64 {

@@ -29,7 +29,7 @@ fn boot() -> Result<Boot, Errno> {
         accounts: header.flags & run_flags::DETERMINISTIC != 0,
         program: String::from_utf8_lossy(program).into_owned(),
         ids: (header.uid, header.gid),
-        ram_bytes: kernel::boot_info().map_or(0, |info| info.ram_bytes),
+        memory: kernel::boot_info().map_or(0, |info| info.for_programs()),
         console: None,
     })
 }

@@ -9,6 +9,7 @@ use crate::server::Pm;
 use crate::signal::set::SIGKILL;
 use crate::system::System;
 use crate::table::Process;
+use crate::timers::Event;
 use abi::proto::pm::{OomFigures, OomScore, OutOfMemory, SetOomAdjust};
 use abi::proto::vm;
 use abi::{Endpoint, Errno};
@@ -19,6 +20,11 @@ const ADJUST_MAX: i32 = 1000;
 
 /// A user's share of memory below which others end: a 32nd.
 const LITTLE: u64 = 32;
+
+/// Servers have so long to let go of what a process kept in them before another one ends, ns.
+const RELEASE: u64 = 20_000_000;
+/// So long after the last end there may still come memory from it where nobody else can be ended, ns.
+const RELEASE_MAX: u64 = 50 * RELEASE;
 
 /// What a process is worth to the choice.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -114,6 +120,13 @@ impl Choice {
 impl<S: System> Pm<S> {
     /// See [`OutOfMemory`].
     pub fn out_of_memory(&mut self, request: OutOfMemory) {
+        let since = self
+            .ended_for_memory
+            .map(|ended| self.sys.now().saturating_sub(ended));
+        if since.is_some_and(|since| since < RELEASE) {
+            // VM goes on by itself as soon as there is memory.
+            return self.wait_for_release();
+        }
         let killed = match self.choose() {
             // For services alone the end of a user who holds little is no help. Of one with many
             // small processes each end is some, and services keep things for each.
@@ -123,9 +136,26 @@ impl<S: System> Pm<S> {
                 0
             }
             Some((victim, _)) => self.end_for_memory(victim.pid, victim.bytes),
+            None if request.who != Endpoint::NONE
+                && since.is_some_and(|since| since < RELEASE_MAX) =>
+            {
+                return self.wait_for_release();
+            }
             None => 0,
         };
         self.sys.post(Endpoint::VM, vm::OutOfMemoryDone { killed });
+    }
+
+    /// VM looks again when more of what the last one kept has been let go of.
+    fn wait_for_release(&mut self) {
+        let deadline = self.sys.now().saturating_add(RELEASE);
+        self.timers.add(deadline, Event::MemoryReleased);
+    }
+
+    /// See [`Event::MemoryReleased`].
+    pub(crate) fn memory_released(&mut self) {
+        self.sys
+            .post(Endpoint::VM, vm::OutOfMemoryDone { killed: 1 });
     }
 
     /// Makes room for a call of root's that VM has no memory for, by the end of a process of
@@ -181,6 +211,7 @@ impl<S: System> Pm<S> {
             "out of memory: killed process {pid} ({name}) of user {user}, {} KiB",
             bytes / 1024
         ));
+        self.ended_for_memory = Some(self.sys.now());
         let mut killed = 0;
         let sharing = self.table.select(|p| p.space == space && !p.is_zombie());
         for pid in sharing {

@@ -32,8 +32,8 @@ pub struct Boot {
     pub program: alloc::string::String,
     /// User and group PROGRAM runs as.
     pub ids: (u32, u32),
-    /// Bytes of RAM.
-    pub ram_bytes: u64,
+    /// Bytes of memory that programs can have.
+    pub memory: u64,
     /// The console driver, which tells the host how PROGRAM ended.
     pub console: Option<Endpoint>,
 }
@@ -58,6 +58,8 @@ pub struct Pm<S> {
     pub current: Option<usize>,
     /// Set once PROGRAM has ended.
     pub ending: Option<Ending>,
+    /// When a process was last ended for lack of memory, ns since boot.
+    pub(crate) ended_for_memory: Option<u64>,
     /// Forks since boot.
     pub forks: u64,
     /// The next address space's number.
@@ -80,6 +82,7 @@ impl<S: System> Pm<S> {
             uname: Uname::default(),
             current: None,
             ending: None,
+            ended_for_memory: None,
             forks: 0,
             // 0 stands for no image.
             next_space: 1,
@@ -167,8 +170,13 @@ impl<S: System> Pm<S> {
         }
     }
 
+    fn trusts_all(&self) -> bool {
+        self.sys.sabotaged(abi::sabotage::PM_TRUSTS_ALL)
+    }
+
     fn request(&mut self, source: Endpoint, message: &Message) -> Message {
-        if let Err(refusal) = pm::admit(source, Class::Call, message.kind) {
+        let admitted = pm::admit(source, Class::Call, message.kind);
+        if let Err(refusal) = Refusal::unless(self.trusts_all(), admitted) {
             self.refuse(source, message, refusal);
             return Message::error(refusal.errno());
         }
@@ -184,6 +192,8 @@ impl<S: System> Pm<S> {
             pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
             pm::MayLook::KIND => answer(message, |m| self.may_look(m)),
             pm::CredentialsOf::KIND => answer(message, |m| self.credentials_of(m)),
+            pm::PrivilegesOf::KIND => answer(message, |m| self.privileges_of(m)),
+            pm::GroupOf::KIND => answer(message, |m| self.supplementary_group(m)),
             pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
             _ => Message::error(Errno::ENOSYS),
         }
@@ -191,7 +201,8 @@ impl<S: System> Pm<S> {
 
     /// A one-way message. What its sender may not send is dropped.
     fn posted(&mut self, source: Endpoint, message: &Message) {
-        if let Err(refusal) = pm::admit(source, Class::Post, message.kind) {
+        let admitted = pm::admit(source, Class::Post, message.kind);
+        if let Err(refusal) = Refusal::unless(self.trusts_all(), admitted) {
             return self.refuse(source, message, refusal);
         }
         match message.kind {
@@ -259,6 +270,7 @@ impl<S: System> Pm<S> {
                 Event::Interval(pid, which) => self.interval_expired(pid, which),
                 Event::Posix(pid, id) => self.posix_expired(pid, id),
                 Event::CpuLimit(pid) => self.cpu_limit_due(pid),
+                Event::MemoryReleased => self.memory_released(),
                 Event::SyncOverdue => self.sync_overdue(),
             }
         }

@@ -13,7 +13,7 @@ pub trait System {
     fn post<R: Request>(&mut self, to: Endpoint, request: R);
     /// Answers a process that waits for PM. A process that no longer waits is no error.
     fn reply(&mut self, to: Endpoint, message: Message);
-    /// Tells VFS the supplementary groups of `who`.
+    /// Tells VFS the supplementary groups of the process of `who`.
     fn set_groups(&mut self, who: Endpoint, groups: &[u32]) -> Result<(), Errno>;
 
     /// Ns since boot.
@@ -44,6 +44,10 @@ pub trait System {
     fn fpu(&mut self, who: Endpoint) -> Result<Vec<u8>, Errno>;
     /// Replaces it; an empty slice resets the FPU.
     fn set_fpu(&mut self, who: Endpoint, area: &[u8]) -> Result<(), Errno>;
+    /// Whether a deliberate defect is switched on ([`abi::sabotage`]).
+    fn sabotaged(&self, _defect: u64) -> bool {
+        false
+    }
     /// The state components that the area can hold (XCR0).
     fn xfeatures(&mut self) -> u64;
     /// The kernel's view of a slot.

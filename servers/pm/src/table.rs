@@ -202,6 +202,9 @@ pub struct Process {
     pub oom: crate::oom::OomAdjust,
     /// Others of the same user may look at it (PR_SET_DUMPABLE).
     pub dumpable: bool,
+    /// Set-id bits of what it executes do not count, nor those of its children
+    /// (PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: bool,
     /// VFS executes a set-id program in it.
     pub set_id_exec: bool,
     /// It became a user's who had more processes than its RLIMIT_NPROC, and has executed nothing

@@ -14,6 +14,8 @@ pub enum Event {
     Posix(u32, usize),
     /// The process may have used up its CPU time (RLIMIT_CPU).
     CpuLimit(u32),
+    /// Who was ended for lack of memory has had time to let go of it.
+    MemoryReleased,
     /// The file systems took too long to sync at the end.
     SyncOverdue,
 }

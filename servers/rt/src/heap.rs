@@ -97,7 +97,7 @@ struct Piece {
 /// Bytes for it, which keep what follows aligned.
 const PIECE_HEADER: usize = 32;
 /// Bytes of a piece, unless one allocation needs more.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = abi::kernel::HEAP_PIECE;
 
 /// Where talc gets memory, and what it got.
 #[derive(Clone, Debug)]

@@ -19,7 +19,6 @@ pub mod charge;
 pub mod clock;
 pub mod copy;
 pub mod entry;
-pub mod fallible;
 pub mod fsserver;
 pub mod gate;
 pub mod grants;
@@ -31,6 +30,7 @@ pub mod log;
 pub mod memory;
 pub mod mishap;
 pub mod outbox;
+pub mod room;
 pub mod task;
 pub mod vm;
 

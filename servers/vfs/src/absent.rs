@@ -10,7 +10,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use rt::fallible;
+use rt::room;
 
 /// The longest path that is kept, bytes.
 const LONGEST: usize = 512;
@@ -67,7 +67,7 @@ impl Absent {
     /// What is kept, a NUL behind each path. `ENOMEM`.
     fn text(&self) -> Result<Vec<u8>, Errno> {
         let kept = self.kept.borrow();
-        let mut text = fallible::list(kept.bytes)?;
+        let mut text = room::vector(kept.bytes)?;
         for path in &kept.order {
             text.extend_from_slice(path);
             text.push(0);

@@ -49,7 +49,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// The accounts of a machine with `memory` bytes.
+    /// The accounts of a machine with `memory` bytes for programs.
     pub fn new(memory: u64) -> Accounts {
         let part = |divisor: u64, cost: u64| (memory / divisor / cost).max(64);
         // A sixteenth of memory watches.

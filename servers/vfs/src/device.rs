@@ -3,7 +3,7 @@
 use crate::machine::Access;
 use crate::peer::{Answer, Peer};
 use crate::state::Caller;
-use crate::transfer::{Memory, transfer};
+use crate::transfer::{Memory, transfer, whole};
 use crate::wait::{Either, either};
 use abi::kernel::user_range;
 use abi::proto::device::{self, numbers};
@@ -21,6 +21,10 @@ pub struct Driver {
     /// Advances when the driver says that a device became ready.
     pub readiness: Cell<u64>,
 }
+
+/// Bytes of a write that Linux's terminals take at once, or not at all when one of them is not there
+/// (tty_io.c `iterate_tty_write`).
+const TERMINAL_PIECE: u64 = 2048;
 
 impl Driver {
     /// A driver that has said nothing yet.
@@ -136,7 +140,12 @@ impl Driver {
         nonblock: bool,
     ) -> Result<u64, Errno> {
         let who = c.who();
+        let wanted = memory.len();
         let attempt = async |grant, len| {
+            let len = match self.is_terminal() {
+                true => whole(len, wanted, TERMINAL_PIECE)?,
+                false => len,
+            };
             self.ask_job(c, linux::SIGTTOU, |txn, job| device::Write {
                 txn,
                 minor,

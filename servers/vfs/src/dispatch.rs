@@ -14,6 +14,7 @@ use crate::peer::Peer;
 use crate::process::Ids;
 use crate::sabotage;
 use crate::state::{Caller, Vfs};
+use crate::user::zeroed;
 use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
@@ -24,7 +25,6 @@ use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use rt::fallible;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -83,7 +83,8 @@ impl Vfs {
 
     /// A call: the reply, unless a task will give it.
     fn call(self: &Rc<Self>, source: Endpoint, message: &Message) -> Option<Message> {
-        if let Err(refusal) = vfs::admit(source, Class::Call, message.kind) {
+        let admitted = vfs::admit(source, Class::Call, message.kind);
+        if let Err(refusal) = sabotage::admitted(&*self.machine, admitted) {
             self.refuse(source, message, refusal);
             return Some(Message::error(refusal.errno()));
         }
@@ -153,6 +154,13 @@ impl Vfs {
                 let process = self.process(r.who).ok_or(Errno::ESRCH)?;
                 Ok(process.figures.get())
             }),
+            vfs::FilesOf::KIND => answer(message, |r: vfs::FilesOf| {
+                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
+                Ok(vfs::FilesFigures {
+                    umask: process.umask(),
+                    descriptors: process.files().places() as u32,
+                })
+            }),
             vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
                 self.exec.backend.set(r.backend);
                 Ok(())
@@ -188,7 +196,8 @@ impl Vfs {
 
     /// A one-way message.
     fn posted(self: &Rc<Self>, source: Endpoint, message: &Message) {
-        if let Err(refusal) = vfs::admit(source, Class::Post, message.kind) {
+        let admitted = vfs::admit(source, Class::Post, message.kind);
+        if let Err(refusal) = sabotage::admitted(&*self.machine, admitted) {
             return self.refuse(source, message, refusal);
         }
         match message.kind {
@@ -396,14 +405,19 @@ impl Vfs {
         if r.count > GROUPS_MAX {
             return Err(Errno::EINVAL);
         }
-        let mut bytes = fallible::zeroed(r.count as usize * 4)?;
+        let mut bytes = zeroed(r.count as usize * 4)?;
         if !bytes.is_empty() {
             self.machine.read_grant(source, r.grant, &mut bytes)?;
         }
-        let words = bytes.as_chunks::<4>().0.iter();
-        let groups = fallible::collect(words.map(|word| u32::from_le_bytes(*word)))?;
-        *process.groups.borrow_mut() = Rc::new(groups);
-        process.credential.set(self.counters.unique());
+        let words = bytes.chunks_exact(4);
+        let words = words.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let groups = Rc::new(rt::room::collect(words)?);
+        // All threads have the same ones.
+        let credential = self.counters.unique();
+        for thread in self.processes.borrow().threads(process.pid) {
+            *thread.groups.borrow_mut() = groups.clone();
+            thread.credential.set(credential);
+        }
         Ok(())
     }
 

@@ -12,9 +12,9 @@ use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::ops::Bound;
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
-use rt::fallible;
 
 /// Sets within sets.
 const NESTED_MAX: usize = 5;
@@ -40,14 +40,14 @@ struct Watch {
 
 impl Watch {
     /// POLL* bits to tell of now, and what had happened to the file by then.
-    async fn look(&self) -> (u32, Counts) {
+    async fn look(&self, round: u64) -> (u32, Counts) {
         let Some(file) = self.file.upgrade().filter(|_| !self.spent.get()) else {
             return (0, Counts::default());
         };
         let events = self.events.get();
         let mut asked = self.asked.get();
         let counts = file.counts();
-        let mut ready = look(&file, events & !FLAGS, &mut asked).await;
+        let mut ready = look(&file, events & !FLAGS, &mut asked, round).await;
         self.asked.set(asked);
         if events & linux::EPOLLET != 0
             && let Some(told) = self.told.get()
@@ -70,6 +70,15 @@ impl Watch {
     }
 }
 
+/// Which way sets are followed.
+#[derive(Clone, Copy)]
+enum Direction {
+    /// To those in a set.
+    Inner,
+    /// To those that it is in.
+    Outer,
+}
+
 /// The bits of an event that are no readiness.
 const FLAGS: u32 =
     linux::EPOLLET | linux::EPOLLONESHOT | linux::EPOLLWAKEUP | linux::EPOLLEXCLUSIVE;
@@ -79,6 +88,10 @@ pub struct Epoll {
     watches: RefCell<BTreeMap<Key, Rc<Watch>>>,
     /// Whom it told of last: the others come first the next time.
     last: Cell<Option<Key>>,
+    /// Sets that it is in.
+    outer: RefCell<Vec<Weak<Epoll>>>,
+    /// The latest round in which it was looked through as a part of others, and what was found.
+    found: Cell<(u64, u32)>,
     /// What waits for it.
     pub changes: Changes,
 }
@@ -89,6 +102,8 @@ impl Epoll {
         Rc::new(Epoll {
             watches: RefCell::default(),
             last: Cell::new(None),
+            outer: RefCell::default(),
+            found: Cell::new((0, 0)),
             changes: Changes::new(vfs),
         })
     }
@@ -107,7 +122,13 @@ impl Epoll {
             Kind::File | Kind::Block(_) => return Err(Errno::EPERM),
             Kind::Path => return Err(Errno::EBADF),
             Kind::Epoll(inner) if Rc::ptr_eq(inner, self) => return Err(Errno::EINVAL),
-            Kind::Epoll(inner) => inner.check_nesting(self, 1)?,
+            Kind::Epoll(inner) => {
+                let below = inner.reach(self, Direction::Inner)?;
+                let above = self.reach(inner, Direction::Outer)?;
+                if below + above > NESTED_MAX {
+                    return Err(Errno::ELOOP);
+                }
+            }
             _ => {}
         }
         let key = (fd, file.id);
@@ -127,28 +148,57 @@ impl Epoll {
             asked: Cell::new(None),
             _charge: charge.ok_or(Errno::ENOSPC)?,
         };
+        if let Kind::Epoll(inner) = &file.kind {
+            let mut outer = inner.outer.borrow_mut();
+            outer.retain(|set| set.strong_count() > 0);
+            rt::room::push(&mut outer, Rc::downgrade(self))?;
+        }
         watches.insert(key, Rc::new(watch));
         drop(watches);
         self.changes.input();
         Ok(())
     }
 
-    /// `ELOOP` if this set has `outer` in it, or others too deep.
-    fn check_nesting(&self, outer: &Rc<Epoll>, depth: usize) -> Result<(), Errno> {
-        if depth >= NESTED_MAX {
-            return Err(Errno::ELOOP);
+    /// Sets one within the other from this one on, itself included. `ELOOP` if `other` is among them, or
+    /// when they are more than [`NESTED_MAX`]. Each set is looked at once for each depth, however often
+    /// it is in others.
+    fn reach(self: &Rc<Self>, other: &Rc<Epoll>, direction: Direction) -> Result<usize, Errno> {
+        let mut level = alloc::vec![self.clone()];
+        for depth in 1..=NESTED_MAX {
+            let mut next: BTreeMap<*const Epoll, Rc<Epoll>> = BTreeMap::new();
+            for set in &level {
+                set.for_each(direction, |set| {
+                    next.insert(Rc::as_ptr(&set), set);
+                });
+            }
+            if next.contains_key(&Rc::as_ptr(other)) {
+                return Err(Errno::ELOOP);
+            }
+            if next.is_empty() {
+                return Ok(depth);
+            }
+            level = rt::room::collect(next.into_values())?;
         }
-        for watch in self.watches.borrow().values() {
-            if let Some(file) = watch.file.upgrade()
-                && let Kind::Epoll(inner) = &file.kind
-            {
-                if Rc::ptr_eq(inner, outer) {
-                    return Err(Errno::ELOOP);
+        Err(Errno::ELOOP)
+    }
+
+    /// The sets that are in this one, or that it is in.
+    fn for_each(&self, direction: Direction, mut found: impl FnMut(Rc<Epoll>)) {
+        match direction {
+            Direction::Inner => {
+                for watch in self.watches.borrow().values() {
+                    if let Some(file) = watch.file.upgrade()
+                        && let Kind::Epoll(inner) = &file.kind
+                    {
+                        found(inner.clone());
+                    }
                 }
-                inner.check_nesting(outer, depth + 1)?;
+            }
+            Direction::Outer => {
+                let outer = self.outer.borrow();
+                outer.iter().filter_map(Weak::upgrade).for_each(found);
             }
         }
-        Ok(())
     }
 
     /// EPOLL_CTL_MOD: `ENOENT`.
@@ -167,49 +217,85 @@ impl Epoll {
     /// EPOLL_CTL_DEL: `ENOENT`.
     pub fn remove(&self, fd: i32, file: &OpenFile) -> Result<(), Errno> {
         let watch = self.watches.borrow_mut().remove(&(fd, file.id));
+        if watch.is_some()
+            && let Kind::Epoll(inner) = &file.kind
+        {
+            let mut outer = inner.outer.borrow_mut();
+            let here = |set: &Weak<Epoll>| core::ptr::eq(set.as_ptr(), self);
+            if let Some(at) = outer.iter().position(here) {
+                outer.swap_remove(at);
+            }
+        }
         watch.map(|_| ()).ok_or(Errno::ENOENT)
     }
 
-    /// The watches, those after the one last told of first.
-    fn in_turn(&self) -> Result<Vec<Rc<Watch>>, Errno> {
+    /// The next watch after one, that is not behind `end`.
+    fn after(&self, key: Bound<Key>, end: Bound<Key>) -> Option<Rc<Watch>> {
         let watches = self.watches.borrow();
-        let last = self.last.get();
-        let late = |watch: &&Rc<Watch>| last.is_none_or(|last| watch.key > last);
-        let mut all = fallible::list(watches.len())?;
-        all.extend(watches.values().filter(late).cloned());
-        all.extend(watches.values().filter(|watch| !late(watch)).cloned());
-        Ok(all)
+        let found = watches.range((key, end)).next();
+        found.map(|(_, watch)| watch.clone())
     }
 
-    /// At most `max` of the files that are ready: events and data of each. `ENOMEM`.
-    pub async fn take(&self, max: usize) -> Result<Vec<(u32, u64)>, Errno> {
-        let watches = self.in_turn()?;
-        let mut found = fallible::list(max.min(watches.len()))?;
-        for watch in watches {
-            if found.len() == max {
-                break;
+    /// Asks about each watch until `ask` has enough, those after the one last told of first.
+    async fn in_turn(&self, mut ask: impl AsyncFnMut(&Watch) -> bool) {
+        let last = self.last.get();
+        let (first, then) = match last {
+            None => ((Bound::Unbounded, Bound::Unbounded), None),
+            Some(last) => (
+                (Bound::Excluded(last), Bound::Unbounded),
+                Some((Bound::Unbounded, Bound::Included(last))),
+            ),
+        };
+        for (mut at, end) in [Some(first), then].into_iter().flatten() {
+            // Others may change the set while a driver is asked.
+            while let Some(watch) = self.after(at, end) {
+                if ask(&watch).await {
+                    return;
+                }
+                at = Bound::Excluded(watch.key);
             }
-            let (ready, counts) = watch.look().await;
-            if ready != 0 {
+        }
+    }
+
+    /// At most `max` of the files that are ready: events and data of each, into `found`; fewer when
+    /// there is no memory for more.
+    pub async fn take(&self, max: usize, round: u64, found: &mut Vec<(u32, u64)>) {
+        self.in_turn(async |watch| {
+            if found.len() == max {
+                return true;
+            }
+            let (ready, counts) = watch.look(round).await;
+            if ready == 0 {
+                return false;
+            }
+            let told = rt::room::push(found, (ready, watch.data.get())).is_ok();
+            if told {
                 watch.tell(counts);
                 self.last.set(Some(watch.key));
-                found.push((ready, watch.data.get()));
             }
-        }
-        Ok(found)
+            !told
+        })
+        .await;
     }
 
-    /// POLL* bits: readable when a file in it is ready.
-    pub async fn poll(&self) -> u32 {
-        // Without memory to go through them: who reads it finds out.
-        let Ok(watches) = self.in_turn() else {
-            return READABLE;
-        };
-        for watch in watches {
-            if watch.look().await.0 != 0 {
-                return READABLE;
-            }
+    /// POLL* bits: readable when a file in it is ready. Looked through once in a `round`, however
+    /// often it is in others.
+    pub async fn poll(&self, round: u64) -> u32 {
+        let (at, ready) = self.found.get();
+        if at >= round {
+            return ready;
         }
-        0
+        let mut ready = 0;
+        self.in_turn(async |watch| {
+            if watch.look(round).await.0 != 0 {
+                ready = READABLE;
+            }
+            ready != 0
+        })
+        .await;
+        if self.found.get().0 < round {
+            self.found.set((round, ready));
+        }
+        ready
     }
 }

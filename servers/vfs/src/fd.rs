@@ -201,6 +201,12 @@ impl FdTable {
         (from..entries.len()).find_map(|fd| Some((fd, entries[fd].clone()?)))
     }
 
+    /// How many descriptors there is room for, as Linux counts (FDSize of /proc/PID/status): at
+    /// least 64, and a power of two.
+    pub fn places(&self) -> usize {
+        self.entries.borrow().len().next_power_of_two().max(64)
+    }
+
     // POSIX: closing any descriptor of a file drops the process's record locks on it.
     fn closed(&self, descriptor: Option<Descriptor>) {
         if let Some(descriptor) = descriptor {

@@ -98,7 +98,7 @@ pub trait Machine {
     fn wall_clock(&self) -> u64;
     /// Arms the one timer (0 disarms).
     fn set_timer(&self, deadline: u64);
-    /// Bytes of the machine's memory.
+    /// Bytes of memory that programs can have.
     fn memory(&self) -> u64 {
         256 << 20
     }

@@ -8,32 +8,47 @@ use crate::vnode::{Brief, Cached, Place, Vnode};
 use abi::proto::fs;
 use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, LinkedList, VecDeque};
 use alloc::rc::{Rc, Weak};
-use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::ops::Bound;
 use linux_raw_sys::general as linux;
 
-/// Names the cache holds at most.
-const NAMES_MAX: usize = 4096;
+/// Names the cache holds at most, and at least.
+const NAMES: (u64, u64) = (256, 4096);
+/// Bytes of a cached name, with its vnode.
+const NAME_COST: u64 = 512;
 
 /// A cached name and the directory it is in.
 type CachedName = (Weak<Vnode>, Box<[u8]>);
 
 /// Keeps the number of cached names in bounds: the oldest goes first.
-#[derive(Default)]
-pub struct NameCache(RefCell<VecDeque<CachedName>>);
+pub struct NameCache {
+    order: RefCell<VecDeque<CachedName>>,
+    most: usize,
+}
 
 impl NameCache {
+    /// For a machine with `memory` bytes: a 32nd of it.
+    pub fn new(memory: u64) -> NameCache {
+        NameCache {
+            order: RefCell::default(),
+            most: (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize,
+        }
+    }
+
     /// A name was added to `directory`.
     pub fn added(&self, directory: &Rc<Vnode>, name: &[u8]) {
-        let mut order = self.0.borrow_mut();
-        order.push_back((Rc::downgrade(directory), name.into()));
-        let oldest = if order.len() > NAMES_MAX {
-            order.pop_front()
+        let mut order = self.order.borrow_mut();
+        let full = order.len() >= self.most || order.try_reserve(1).is_err();
+        let oldest = if full { order.pop_front() } else { None };
+        let new = (Rc::downgrade(directory), name.into());
+        // Without memory for even one this name is the one that goes.
+        let oldest = if full && oldest.is_none() {
+            Some(new)
         } else {
-            None
+            order.push_back(new);
+            oldest
         };
         drop(order);
         if let Some((directory, name)) = oldest
@@ -45,11 +60,31 @@ impl NameCache {
 
     /// Forgets everything (an unmount, or a check for leaks).
     pub fn clear(&self) {
-        for (directory, name) in self.0.take() {
+        for (directory, name) in self.order.take() {
             if let Some(directory) = directory.upgrade() {
                 directory.forget(&name);
             }
         }
+    }
+}
+
+/// What a vnode held that is gone.
+pub struct Remains {
+    /// Its directory.
+    pub parent: Option<Rc<Vnode>>,
+    /// Its names.
+    pub names: BTreeMap<Box<[u8]>, Cached>,
+}
+
+impl Remains {
+    fn next(&mut self) -> Option<Rc<Vnode>> {
+        self.parent.take().or_else(|| {
+            loop {
+                if let Cached::Present(vnode) = self.names.pop_first()?.1 {
+                    return Some(vnode);
+                }
+            }
+        })
     }
 }
 
@@ -75,7 +110,7 @@ pub struct Mount {
     /// Vnodes that VM maps, with the number of mappings.
     mapped: RefCell<BTreeMap<u64, (Rc<Vnode>, u64)>>,
     mappable: Cell<Option<bool>>,
-    graves: RefCell<Vec<Held>>,
+    graves: RefCell<LinkedList<Remains>>,
     burying: Cell<bool>,
 }
 
@@ -96,9 +131,6 @@ pub struct MountOptions {
     /// Mount point; `None` for "/".
     pub on: Option<Place>,
 }
-
-/// What a vnode held: the directory above it, and what it knew of names.
-pub type Held = (Option<Rc<Vnode>>, BTreeMap<Box<[u8]>, Cached>);
 
 impl Mount {
     /// Asks the file system for its root.
@@ -223,39 +255,42 @@ impl Mount {
         }
     }
 
-    /// Drops what a vnode held, one after the other, and what that brings too.
-    pub fn bury(&self, held: Held) {
-        self.graves.borrow_mut().push(held);
+    /// Drops vnodes one after the other, those that their destructors bring too.
+    pub fn bury(&self, held: Remains) {
+        self.graves.borrow_mut().push_back(held);
         if self.burying.replace(true) {
             return;
         }
-        while let Some(next) = self.next_buried() {
-            drop(next);
+        while let Some(vnode) = self.next_to_bury() {
+            drop(vnode);
         }
         self.burying.set(false);
     }
 
-    fn next_buried(&self) -> Option<(Option<Rc<Vnode>>, Option<Cached>)> {
+    fn next_to_bury(&self) -> Option<Rc<Vnode>> {
         let mut graves = self.graves.borrow_mut();
-        let (parent, names) = graves.last_mut()?;
-        let next = (parent.take(), names.pop_first().map(|(_, cached)| cached));
-        if names.is_empty() {
-            graves.pop();
+        while let Some(last) = graves.back_mut() {
+            match last.next() {
+                Some(vnode) => return Some(vnode),
+                None => graves.pop_back(),
+            };
         }
-        Some(next)
+        None
     }
 
-    /// Calls `f` with each vnode in memory, which may be the last to see it. Needs no memory.
-    pub fn each_vnode(&self, mut f: impl FnMut(&Rc<Vnode>)) {
+    /// Does something with each vnode in memory; what comes and goes meanwhile may be left out.
+    pub fn each_vnode(&self, mut what: impl FnMut(&Rc<Vnode>)) {
         let mut from = Bound::Unbounded;
         loop {
-            let next = {
-                let vnodes = self.vnodes.borrow();
-                let mut rest = vnodes.range((from, Bound::Unbounded));
-                rest.find_map(|(&ino, vnode)| Some((ino, vnode.upgrade()?)))
+            let vnodes = self.vnodes.borrow();
+            let Some((&ino, vnode)) = vnodes.range((from, Bound::Unbounded)).next() else {
+                return;
             };
-            let Some((ino, vnode)) = next else { return };
-            f(&vnode);
+            let vnode = vnode.upgrade();
+            drop(vnodes);
+            if let Some(vnode) = vnode {
+                what(&vnode);
+            }
             from = Bound::Excluded(ino);
         }
     }
@@ -267,32 +302,35 @@ impl Mount {
 
     /// Vnodes in memory for another reason than that a name is cached.
     pub fn vnodes_in_use(&self) -> usize {
-        let all: Vec<Rc<Vnode>> = self
-            .vnodes
-            .borrow()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
         // References that say nothing by themselves: of cached names, and of what hangs below.
         let mut idle: BTreeMap<u64, usize> = BTreeMap::new();
-        for vnode in &all {
+        self.each_vnode(|vnode| {
             vnode.each_cached(|child| *idle.entry(child.ino).or_default() += 1);
             if let Some(place) = vnode.place() {
                 *idle.entry(place.parent.ino).or_default() += 1;
             }
-        }
+        });
         let idle = |vnode: &Vnode| idle.get(&vnode.ino).copied().unwrap_or(0);
-        // One reference is that of `all`.
-        let used = all.iter().filter(|v| Rc::strong_count(v) > 1 + idle(v));
-        let mut used: BTreeMap<u64, Rc<Vnode>> = used.map(|v| (v.ino, v.clone())).collect();
-        let mut to_do: Vec<Rc<Vnode>> = used.values().cloned().collect();
-        while let Some(vnode) = to_do.pop() {
-            if let Some(Place { parent, .. }) = vnode.place()
-                && used.insert(parent.ino, parent.clone()).is_none()
-            {
-                to_do.push(parent);
+        let mut used: BTreeMap<u64, Rc<Vnode>> = BTreeMap::new();
+        self.each_vnode(|vnode| {
+            // One reference is ours.
+            if Rc::strong_count(vnode) > 1 + idle(vnode) {
+                used.insert(vnode.ino, vnode.clone());
             }
-        }
+        });
+        // And the directories above.
+        self.each_vnode(|vnode| {
+            if !used.contains_key(&vnode.ino) {
+                return;
+            }
+            let mut below = vnode.clone();
+            while let Some(Place { parent, .. }) = below.place() {
+                if used.insert(parent.ino, parent.clone()).is_some() {
+                    break;
+                }
+                below = parent;
+            }
+        });
         used.len()
     }
 

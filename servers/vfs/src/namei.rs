@@ -12,7 +12,7 @@ use abi::proto::fs;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use rt::fallible;
+use rt::room;
 
 /// Symbolic links one path may go through.
 pub const LINKS_MAX: usize = 40;
@@ -283,9 +283,9 @@ impl Caller {
         let mut whole = Vec::new();
         if !path.starts_with(b"/") {
             whole = path_of(start, &self.process.root())?;
-            fallible::push(&mut whole, b'/')?;
+            room::push(&mut whole, b'/')?;
         }
-        fallible::append(&mut whole, path)?;
+        room::extend(&mut whole, path)?;
         Ok(whole)
     }
 
@@ -464,9 +464,9 @@ pub fn path_of(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Result<Vec<u8>, Errno
 pub fn path_of_place(place: &Place, root: &Rc<Vnode>) -> Result<Vec<u8>, Errno> {
     let mut path = path_of(&place.parent, root)?;
     if !path.ends_with(b"/") {
-        fallible::push(&mut path, b'/')?;
+        room::push(&mut path, b'/')?;
     }
-    fallible::append(&mut path, &place.name)?;
+    room::extend(&mut path, &place.name)?;
     Ok(path)
 }
 

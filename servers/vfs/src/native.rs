@@ -239,7 +239,7 @@ impl Machine for Native {
     }
 
     fn memory(&self) -> u64 {
-        kernel::boot_info().map_or(64 << 20, |info| info.ram_bytes)
+        kernel::boot_info().map_or(64 << 20, |info| info.for_programs())
     }
 
     fn now(&self) -> u64 {

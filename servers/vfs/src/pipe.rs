@@ -7,18 +7,18 @@
 use crate::poll::Changes;
 use crate::sabotage;
 use crate::state::{Caller, Counters};
-use crate::transfer::{Memory, copy_out, repair, repairable};
+use crate::transfer::{Memory, copy_out, repair, repairable, whole};
 use crate::user::{UserMemory, zeroed};
 use crate::vnode::Vnode;
 use abi::proto::pm;
-use abi::{Endpoint, Errno, PAGE_SIZE};
+use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
-use rt::fallible;
+use rt::room;
 
 /// Most bytes of a write that are read from the writer at once.
 const PIECE: usize = 64 << 10;
@@ -26,16 +26,9 @@ const PIECE: usize = 64 << 10;
 pub const PIPE_BUF: usize = 4096;
 
 /// How much of `wanted` bytes goes through a pipe when only the first `good` are in memory that is
-/// there. As on Linux data comes and goes by the page: a piece of one is transferred whole or not
-/// at all. `EFAULT` when that leaves none.
-pub fn whole_pages(good: u64, wanted: u64) -> Result<u64, Errno> {
-    if good >= wanted {
-        return Ok(wanted);
-    }
-    match abi::page_down(good) {
-        0 => Err(Errno::EFAULT),
-        whole => Ok(whole),
-    }
+/// there: as on Linux data comes and goes by the page.
+fn whole_pages(good: u64, wanted: u64) -> Result<u64, Errno> {
+    whole(good, wanted, PAGE)
 }
 
 /// A pipe.
@@ -45,8 +38,6 @@ pub struct Pipe {
     data: RefCell<VecDeque<u8>>,
     /// Bytes of room that are promised to [`Room`]s.
     promised: Cell<usize>,
-    /// Bytes that were taken out and may come back ([`Taken`]).
-    taken: Cell<usize>,
     /// The pages it may fill.
     pages: RefCell<Charge>,
     readers: Cell<u64>,
@@ -122,7 +113,6 @@ impl Pipe {
             id: vfs.counters.unique(),
             data: RefCell::default(),
             promised: Cell::new(0),
-            taken: Cell::new(0),
             pages: RefCell::new(pages),
             readers: Cell::new(0),
             writers: Cell::new(0),
@@ -154,20 +144,40 @@ impl Pipe {
 
     /// A copy of the first `n` bytes, or what there is. `ENOMEM`.
     pub fn look(&self, n: usize) -> Result<Vec<u8>, Errno> {
-        fallible::collect(self.data.borrow().iter().take(n).copied())
+        let data = self.data.borrow();
+        let n = n.min(data.len());
+        let (front, back) = data.as_slices();
+        let mut copy = room::vector(n)?;
+        copy.extend_from_slice(&front[..n.min(front.len())]);
+        copy.extend_from_slice(&back[..n - copy.len()]);
+        Ok(copy)
     }
 
-    /// Takes out the first `n` bytes, or what there is. `ENOMEM`.
-    pub fn take(&self, n: usize) -> Result<Taken<'_>, Errno> {
-        let bytes = self.look(n)?;
-        self.data.borrow_mut().drain(..bytes.len());
-        self.taken.set(self.taken.get() + bytes.len());
+    /// Takes out the first `n` bytes, which there are.
+    pub fn skip(&self, n: usize) {
+        self.data.borrow_mut().drain(..n);
         self.changes.output();
-        Ok(Taken {
-            pipe: self,
-            bytes,
-            used: 0,
-        })
+    }
+
+    /// Takes out the first `n` bytes, or what there is; their place is kept for what comes back. `ENOMEM`.
+    pub fn take(&self, n: usize) -> Result<(Vec<u8>, Room<'_>), Errno> {
+        let taken = self.look(n)?;
+        self.data.borrow_mut().drain(..taken.len());
+        let place = self.promise(taken.len());
+        self.changes.output();
+        Ok((taken, place))
+    }
+
+    /// Puts back what [`Pipe::take`] took, in front of what came meanwhile.
+    pub fn give_back(&self, bytes: &[u8], place: Room<'_>) {
+        if !bytes.is_empty() {
+            let mut data = self.data.borrow_mut();
+            // `append` leaves memory for what is promised.
+            bytes.iter().rev().for_each(|&b| data.push_front(b));
+            drop(data);
+            self.changes.input();
+        }
+        drop(place);
     }
 
     /// F_GETPIPE_SZ.
@@ -323,10 +333,10 @@ impl Pipe {
     /// Puts in data that fits.
     fn append(&self, data: &[u8]) -> Result<(), Errno> {
         let mut queue = self.data.borrow_mut();
-        // What was taken may come back, and finds its place.
-        let len = queue.len() + data.len() + self.taken.get();
+        let len = queue.len() + data.len();
         // Never more than is charged.
-        let wanted = (2 * queue.capacity()).min(self.capacity()).max(len);
+        let wanted = (2 * queue.capacity()).max(len + self.promised.get());
+        let wanted = wanted.min(self.capacity()).max(len);
         let more = wanted - queue.len();
         queue.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
         queue.extend(data);
@@ -412,41 +422,6 @@ impl Drop for Room<'_> {
             self.give_up(self.len);
             self.pipe.changes.output();
         }
-    }
-}
-
-/// Bytes that were taken out of a pipe: those that nobody has a use for go back, in front.
-pub struct Taken<'a> {
-    pipe: &'a Pipe,
-    bytes: Vec<u8>,
-    used: usize,
-}
-
-impl Taken<'_> {
-    /// They.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// So many of them do not go back.
-    pub fn used(mut self, count: u64) {
-        self.used = self.bytes.len().min(count as usize);
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let taken = &self.pipe.taken;
-        taken.set(taken.get() - self.bytes.len());
-        let rest = &self.bytes[self.used..];
-        if rest.is_empty() || !self.pipe.is_read() && !self.pipe.is_written() {
-            return;
-        }
-        // There is room: it was kept by `append`.
-        let mut data = self.pipe.data.borrow_mut();
-        rest.iter().rev().for_each(|&byte| data.push_front(byte));
-        drop(data);
-        self.pipe.changes.input();
     }
 }
 

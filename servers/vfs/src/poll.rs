@@ -86,12 +86,15 @@ impl Changes {
         }
     }
 
-    /// [`Changes::wait`] until `deadline`, ns since boot: `EAGAIN` when it has passed.
+    /// [`Changes::wait`] until `deadline`, ns since boot: `EAGAIN` when it has passed. After a signal
+    /// a call with a deadline is not made again: that would wait for the whole time anew
+    /// (`sock_intr_errno`).
     pub async fn wait_until(&self, c: &Caller, deadline: Option<u64>) -> Result<(), Errno> {
         let Some(deadline) = deadline else {
             return self.wait(c, false).await;
         };
         match either(self.wait(c, false), c.vfs.timers.until(deadline)).await {
+            Either::First(Err(Errno::ERESTARTSYS)) => Err(Errno::EINTR),
             Either::First(result) => result,
             Either::Second(()) => Err(Errno::EAGAIN),
         }
@@ -101,8 +104,9 @@ impl Changes {
 /// What a driver said when it was last asked, and at which [`crate::device::Driver::readiness`].
 pub type Asked = Option<(u64, u32)>;
 
-/// POLL* bits of a file, among `events` and [`UNASKED`].
-pub async fn look(file: &OpenFile, events: u32, asked: &mut Asked) -> u32 {
+/// POLL* bits of a file, among `events` and [`UNASKED`]. `round` is [`Vfs::round`] of the look that it is a
+/// part of.
+pub async fn look(file: &OpenFile, events: u32, asked: &mut Asked, round: u64) -> u32 {
     let ready = match &file.kind {
         Kind::File | Kind::Block(_) => READABLE | WRITABLE,
         Kind::Path => linux::POLLNVAL,
@@ -110,7 +114,7 @@ pub async fn look(file: &OpenFile, events: u32, asked: &mut Asked) -> u32 {
         Kind::Event(counter) => counter.poll(),
         Kind::Socket(socket) => socket.poll(),
         Kind::Timer(timer) => timer.poll(),
-        Kind::Epoll(epoll) => Box::pin(epoll.poll()).await,
+        Kind::Epoll(epoll) => Box::pin(epoll.poll(round)).await,
         Kind::Device(driver, minor) => {
             let now = driver.readiness.get();
             match *asked {
@@ -159,25 +163,25 @@ impl Item {
         }
     }
 
-    async fn look(&mut self) {
+    async fn look(&mut self, round: u64) {
         self.ready = match &self.file {
-            Some(file) => look(file, self.events, &mut self.asked).await,
+            Some(file) => look(file, self.events, &mut self.asked, round).await,
             None => linux::POLLNVAL,
         };
     }
 }
 
-/// Waits until `ready` finds something or `deadline` (ns since boot, 0: at once) has passed; 0
+/// Waits until `ready`, which is told the round, finds something or `deadline` (ns since boot, 0: at once) has passed; 0
 /// then. `ERESTARTNOHAND` when a signal came first.
 pub async fn until(
     c: &Caller,
     deadline: Option<u64>,
-    mut ready: impl AsyncFnMut() -> Result<u64, Errno>,
+    mut ready: impl AsyncFnMut(u64) -> Result<u64, Errno>,
 ) -> Result<u64, Errno> {
     loop {
         // Taken first: what changes while drivers are asked must not be missed.
         let changed = c.vfs.readiness.wait();
-        let found = ready().await?;
+        let found = ready(c.vfs.round()).await?;
         if found == 0 && c.process.interrupt.pending() {
             return Err(Errno::ERESTARTNOHAND);
         }
@@ -199,13 +203,13 @@ pub async fn until(
 
 /// Waits until one of `items` is ready, as [`until`] does; how many are.
 pub async fn wait(c: &Caller, items: &mut [Item], deadline: Option<u64>) -> Result<u64, Errno> {
-    until(c, deadline, async || {
+    until(c, deadline, async |round| {
         for i in 0..items.len() {
             let (before, rest) = items.split_at_mut(i);
             // A file that is there many times is asked once.
             match before.last() {
                 Some(last) if rest[0].asks_as(last) => rest[0].ready = last.ready,
-                _ => rest[0].look().await,
+                _ => rest[0].look(round).await,
             }
         }
         Ok(items.iter().filter(|item| item.ready != 0).count() as u64)

@@ -13,7 +13,6 @@ use alloc::rc::{Rc, Weak};
 use alloc::string::String;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
-use rt::fallible;
 
 impl Vfs {
     /// The path of a process's file.
@@ -107,7 +106,7 @@ impl Vfs {
                 let more = own_options(mount);
                 format!("{device} {on} {kind} {flags}{more} 0 0\n")
             };
-            fallible::append(&mut text, line.as_bytes())?;
+            rt::room::extend(&mut text, line.as_bytes())?;
         }
         let bytes = &text[..text.len().min(r.len as usize)];
         if !bytes.is_empty() {

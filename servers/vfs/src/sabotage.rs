@@ -8,8 +8,28 @@ use crate::transfer::Memory;
 use crate::wait::TurnGuard;
 use abi::Endpoint;
 use abi::sabotage::{
-    ANSWER_CROSSED, DOUBLE_RESTART, LOCK_KEPT, LOCK_OVER_REPAIR, OFFSET_LOST, REPAIR_FOR_READING,
+    ANSWER_CROSSED, DOUBLE_RESTART, LOCK_KEPT, LOCK_OVER_REPAIR, NO_REPAIR, OFFSET_LOST,
+    REPAIR_FOR_READING, UNCHARGED, VFS_TRUSTS_ALL,
 };
+use abi::senders::Refusal;
+
+/// Whether VM is not asked to repair memory.
+pub fn repairs_nothing(vm: &Peer) -> bool {
+    vm.machine().sabotaged(NO_REPAIR)
+}
+
+/// Whether a message is heard.
+pub fn admitted(machine: &dyn Machine, admitted: Result<(), Refusal>) -> Result<(), Refusal> {
+    Refusal::unless(machine.sabotaged(VFS_TRUSTS_ALL), admitted)
+}
+
+/// The memory that limits follow from.
+pub fn charged(machine: &dyn Machine, memory: u64) -> u64 {
+    match machine.sabotaged(UNCHARGED) {
+        true => 1 << 50,
+        false => memory,
+    }
+}
 
 /// Whether memory is repaired for writing.
 pub fn writes(peer: &Peer, access: Access) -> bool {

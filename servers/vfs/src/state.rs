@@ -11,6 +11,7 @@ use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
 use crate::random::Random;
 use crate::rights::Protections;
+use crate::sabotage;
 use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
@@ -83,6 +84,8 @@ pub struct Vfs {
     pub network: Rc<Network>,
     /// Something a poller may wait for changed.
     pub readiness: Rc<Event>,
+    /// Looks at readiness so far.
+    pub rounds: Cell<u64>,
     /// For AT_RANDOM and layouts.
     pub random: RefCell<Random>,
     /// How programs are loaded.
@@ -102,6 +105,12 @@ pub struct Vfs {
 }
 
 impl Vfs {
+    /// Names a look at the readiness of several files; later ones have larger numbers.
+    pub fn round(&self) -> u64 {
+        self.rounds.set(self.rounds.get() + 1);
+        self.rounds.get()
+    }
+
     /// A VFS without mounts.
     pub fn new(machine: Rc<dyn Machine>, spawner: Spawner) -> Rc<Vfs> {
         let questions = Questions::new();
@@ -118,14 +127,15 @@ impl Vfs {
             types: RefCell::default(),
             drivers: RefCell::default(),
             block_drivers: RefCell::default(),
-            names: Rc::default(),
+            names: Rc::new(NameCache::new(machine.memory())),
             network: Rc::default(),
             readiness: Rc::default(),
+            rounds: Cell::new(0),
             random: RefCell::new(Random::new(run.seed)),
             exec: Control::default(),
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
-            accounts: Accounts::new(machine.memory()),
+            accounts: Accounts::new(sabotage::charged(&*machine, machine.memory())),
             protections: Protections::default(),
             counters: Rc::default(),
             refused: Cell::default(),

@@ -114,6 +114,18 @@ impl Memory {
     }
 }
 
+/// How much of `wanted` bytes a file takes whose data come and go by `piece` bytes, each whole or not at
+/// all, when only the first `good` are in memory that is there. `EFAULT` when that leaves none.
+pub fn whole(good: u64, wanted: u64, piece: u64) -> Result<u64, Errno> {
+    if good >= wanted {
+        return Ok(wanted);
+    }
+    match good - good % piece {
+        0 => Err(Errno::EFAULT),
+        whole => Ok(whole),
+    }
+}
+
 /// One transfer. `attempt` gets the grant and its length and asks the peer; it is called
 /// again after each repair. `vm` is the peer that repairs.
 ///
@@ -157,6 +169,9 @@ pub async fn make_present(
     len: u64,
     write: bool,
 ) -> Result<(u64, Result<(), Errno>), Errno> {
+    if sabotage::repairs_nothing(vm) {
+        return Err(Errno::EFAULT);
+    }
     vm.repairs.set(vm.repairs.get() + 1);
     let answer = vm.ask(|txn| vm::HandleMemory {
         txn,

@@ -180,7 +180,7 @@ impl UserMemory {
     }
 }
 
-pub use rt::fallible::zeroed;
+pub use rt::room::zeroed;
 
 /// A process's memory read page by page, each page once: many small pieces that stand close
 /// together (argument strings) cost one copy.

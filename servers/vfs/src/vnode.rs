@@ -5,7 +5,7 @@
 //! of a directory that is gone and whose inode number was given out again.
 
 use crate::locks::Locks;
-use crate::mount::Mount;
+use crate::mount::{Mount, Remains};
 use crate::pipe::Pipe;
 use crate::socket::Socket;
 use abi::Errno;
@@ -397,6 +397,7 @@ impl Drop for Vnode {
         // What this vnode holds goes by a list, not by recursion: directories can be nested
         // deeper than the stack is.
         let parent = self.place.get_mut().take().map(|place| place.parent);
-        mount.bury((parent, core::mem::take(self.names.get_mut())));
+        let names = core::mem::take(self.names.get_mut());
+        mount.bury(Remains { parent, names });
     }
 }

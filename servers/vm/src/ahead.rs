@@ -11,7 +11,8 @@ use crate::region::Flags;
 use crate::server::Server;
 use abi::PAGE;
 use abi::proto::vm::Prot;
-use rt::fallible;
+use alloc::vec::Vec;
+use rt::room;
 
 /// Pages asked for at least: the block of the file that the missing one is in. Another fault costs
 /// more than three times what 32 pages cost that come along.
@@ -66,10 +67,13 @@ impl Server {
         let regions = space.regions.as_slice().iter();
         let regions = regions.filter(|region| region.file() == Some(key.file));
         // A favour, for which there may be no memory.
-        let Ok(regions) = fallible::collect(regions.copied()) else {
-            return;
-        };
-        for region in &regions {
+        let mut mapped = Vec::new();
+        for region in regions {
+            if room::push(&mut mapped, *region).is_err() {
+                return;
+            }
+        }
+        for region in &mapped {
             let start = region.offset_of(region.start);
             let from = region.start + first.saturating_sub(start);
             let to = (region.start + end.saturating_sub(start)).min(region.end);

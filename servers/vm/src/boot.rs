@@ -1,7 +1,10 @@
 //! From the boot information to a running RS.
 
 use abi::boot::{self, ArchiveEntry, KIND_FLAT, RUN_MAGIC, RunHeader, run_flags};
-use abi::kernel::{BootInfo, Kcall, PHYSICAL_MAX, Privileges, USER_END, VM_WINDOW};
+use abi::kernel::{
+    BootInfo, Kcall, PHYSICAL_MAX, PROGRAMS_MEMORY_MIN, Privileges, SERVICES_MEMORY, USER_END,
+    VM_WINDOW,
+};
 use abi::policy::CopyPolicy;
 use abi::proto::vm::Prot;
 use abi::role::Role;
@@ -73,8 +76,11 @@ pub fn boot() -> Result<Server, Errno> {
             .cast::<Control>()
     });
     server.pool.lab = Lab::new(control, info.sabotage);
+    if info.sabotage & abi::sabotage::CLAIM_IGNORED != 0 {
+        server.pool.frames.ignore_claims();
+    }
     if kernel::allocations_are_watched() {
-        frames.set_watch(Some(|wanted, bytes| {
+        server.pool.frames.set_watch(Some(|wanted, bytes| {
             kernel::allocation(wanted, bytes as u64)
         }));
     }
@@ -95,6 +101,14 @@ fn take_memory(info: &BootInfo) -> Result<&'static Frames, Errno> {
         .max()
         .unwrap_or(0)
         .min(PHYSICAL_MAX);
+    let needed = SERVICES_MEMORY + PROGRAMS_MEMORY_MIN;
+    if info.free_bytes() < needed {
+        panic!(
+            "memory is too small: {} KiB are free behind the kernel, {} are needed; give the machine more (--mem)",
+            info.free_bytes() / 1024,
+            needed / 1024
+        );
+    }
     // SAFETY: the kernel maps all physical memory there for VM alone, for ever.
     let window = unsafe { Window::new(VM_WINDOW as *mut u8, limit) };
     // SAFETY: the kernel lists these ranges as free.

@@ -5,6 +5,7 @@
 //! needed. All state is in cells: the heap grows out of this allocator in the middle of any
 //! operation, so methods take `&self` and never allocate.
 
+use crate::reserve::{OWN, of_services};
 use crate::window::{Frame, Window};
 use abi::PAGE;
 use abi::trace::{Refusal, Wanted};
@@ -25,13 +26,6 @@ pub enum Claim {
     /// VM's own heap.
     Own,
 }
-
-/// Frames that are VM's alone: its small structures for what every process may wait for at once
-/// (a few hundred bytes each), with room for their fragmentation.
-const OWN: (u32, u32) = (64, 256);
-/// Frames beyond that which programs leave to services: every one of a dozen can grow its heap
-/// by 64 KiB at once, and on larger machines, where more is under way, more.
-const SERVICES: (u32, u32) = (192, 1024);
 
 /// Bookkeeping of one frame.
 #[derive(Clone, Copy)]
@@ -61,6 +55,10 @@ pub struct Frames {
     free: Cell<u32>,
     total: u32,
     claim: Cell<Claim>,
+    /// See [`Frames::ignore_claims`].
+    unclaimed: Cell<bool>,
+    /// Frames that programs leave to services.
+    services: Cell<u32>,
     /// Frames that belong to VM itself: heap, and the table of `Info`s is not counted.
     own: Cell<u32>,
     /// Asked before frames are taken; where a laboratory watches.
@@ -107,6 +105,8 @@ impl Frames {
             free: Cell::new(total),
             total,
             claim: Cell::new(Claim::Own),
+            unclaimed: Cell::new(false),
+            services: Cell::new(of_services(0, total)),
             own: Cell::new(0),
             watch: Cell::new(None),
             hidden: Cell::new(0),
@@ -170,19 +170,31 @@ impl Frames {
         self.claim.set(claim);
     }
 
+    /// Gives frames to whoever asks ([`abi::sabotage::CLAIM_IGNORED`]).
+    pub fn ignore_claims(&self) {
+        self.unclaimed.set(true);
+    }
+
     /// For whom frames are taken.
     #[inline]
     pub fn claim(&self) -> Claim {
         self.claim.get()
     }
 
+    /// There are so many services.
+    pub fn keep_for_services(&self, count: u32) {
+        self.services.set(of_services(count, self.total));
+    }
+
     /// Frames that must stay free when others are taken for `claim`.
     #[inline]
     pub fn kept_from(&self, claim: Claim) -> u32 {
-        let own = (self.total / 256).clamp(OWN.0, OWN.1);
+        if self.unclaimed.get() {
+            return 0;
+        }
         match claim {
-            Claim::Program => own + (self.total / 64).clamp(SERVICES.0, SERVICES.1),
-            Claim::Service => own,
+            Claim::Program => OWN + self.services.get(),
+            Claim::Service => OWN,
             Claim::Own => 0,
         }
     }

@@ -11,7 +11,7 @@ use crate::fault::{Access, Step, Trouble};
 use crate::server::{Effect, Server};
 use abi::kernel::{MemoryRequest, PageFault, USER_END};
 use abi::proto::{pm, rs, vfs, vm};
-use abi::{Endpoint, Errno, Message, PAGE};
+use abi::{Endpoint, Errno, Message, PAGE, sabotage};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -211,6 +211,7 @@ impl Server {
     /// Goes on with a job until it ends or has to wait.
     pub(crate) fn run(&mut self, mut job: Job) {
         self.pool.frames.set_claim(self.claim_of(&job));
+        let asks_again = self.pool.lab.sabotage & sabotage::ASKED_FOR_EVER != 0;
         while job.cursor < job.end {
             let Ok((space, pool)) = self.space(job.who) else {
                 return self.finish(job, Err(Failure::Gone));
@@ -226,7 +227,9 @@ impl Server {
                     return self.effects.push(Effect::TryLater);
                 }
                 Step::Fail(Trouble::NoMemory) if self.can_starve(&job) => {
-                    return self.starve(job);
+                    if !self.reclaim() {
+                        return self.starve(job);
+                    }
                 }
                 // A copy that does not wait: as if the page were merely absent.
                 Step::Fail(Trouble::NoMemory)
@@ -236,7 +239,7 @@ impl Server {
                     return self.finish(job, Err(Failure::Trouble(trouble)));
                 }
                 Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
-                Step::Ask(_) if !job.may_ask || job.asked == Some(job.cursor) => {
+                Step::Ask(_) if !job.may_ask || (job.asked == Some(job.cursor) && !asks_again) => {
                     let trouble = Trouble::Unreadable(Errno::EFAULT);
                     return self.finish(job, Err(Failure::Trouble(trouble)));
                 }
@@ -354,7 +357,8 @@ impl Server {
             }
             Origin::Vfs(txn) => {
                 let status = outcome.map_err(|failure| failure.errno());
-                let good = job.good();
+                let unsaid = self.pool.lab.sabotage & sabotage::GOOD_UNSAID != 0;
+                let good = if unsaid { 0 } else { job.good() };
                 self.post(Endpoint::VFS, vfs::MemoryHandled { txn, status, good });
             }
             Origin::Linux { then, always } => match (outcome, then) {

@@ -11,11 +11,17 @@ impl Server {
         if source != Endpoint::PM {
             return Err(Errno::EPERM);
         }
+        let by_address = self.pool.lab.sabotage & abi::sabotage::FUTEX_BY_ADDRESS != 0;
         let (space, _) = self.space(r.who)?;
         let region = space.regions.at(r.address);
         let region = region.filter(|r| !r.prot.is_empty()).ok_or(Errno::EFAULT)?;
         let written = region.prot.contains(Prot::WRITE);
         match region.file() {
+            _ if by_address => Ok(Object {
+                dev: PRIVATE_OBJECT,
+                ino: 0,
+                offset: r.address,
+            }),
             // A private page that cannot be written is still the file's.
             Some(file) if !region.private() || !written => Ok(Object {
                 dev: file.dev,

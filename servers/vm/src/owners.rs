@@ -9,7 +9,7 @@ use abi::Errno;
 use abi::kernel::USER_END;
 use abi::proto::vm::{FrameFigures, OwnedFrames};
 use alloc::vec::Vec;
-use rt::fallible;
+use rt::room;
 
 /// Frames that were counted already.
 struct Seen(Vec<u64>);
@@ -34,7 +34,7 @@ impl Server {
     pub fn owners(&self) -> Result<FrameFigures, Errno> {
         let pool = &self.pool;
         let words = (pool.window().frames() as usize).div_ceil(64);
-        let mut seen = Seen(fallible::list(words)?);
+        let mut seen = Seen(room::vector(words)?);
         seen.0.resize(words, 0);
         let cached = pool.cache.iter().filter(|page| seen.first(page.1)).count() as u64;
         let (mut tables, mut services, mut programs) = (0, 0, 0);

@@ -357,6 +357,10 @@ impl Server {
             physical: Vec::new(),
         };
         *self.processes.get_mut(who.slot()).ok_or(Errno::EINVAL)? = Some(process);
+        if service {
+            let services = self.spaces_of(true).count() as u32;
+            self.pool.frames.keep_for_services(services);
+        }
         self.effects.push(Effect::Bind(who, top));
         Ok(())
     }
@@ -386,18 +390,27 @@ impl Server {
             return Err(Errno::EINVAL);
         }
         self.check_slot(child)?;
-        let space = self.spaces[index].as_mut().ok_or(Errno::ESRCH)?;
         let space = if share {
-            space.users += 1;
+            self.spaces[index].as_mut().ok_or(Errno::ESRCH)?.users += 1;
             index
-        } else if self.pool.exhausted() {
+        } else if self.is_short() {
             return Err(Errno::ENOMEM);
         } else {
-            self.pool.frames.set_claim(Claim::Program);
-            let copy = space.fork(&mut self.pool)?;
+            let copy = self.copy_space(index)?;
             self.add_space(copy)
         };
         self.add_process(child, false, space)
+    }
+
+    fn copy_space(&mut self, index: usize) -> Result<Space, Errno> {
+        loop {
+            self.pool.frames.set_claim(Claim::Program);
+            let space = self.spaces[index].as_mut().ok_or(Errno::ESRCH)?;
+            match space.fork(&mut self.pool) {
+                Err(NoMemory) if self.reclaim() => {}
+                copy => return Ok(copy?),
+            }
+        }
     }
 
     /// A process is gone: frees its space and cancels what waits for it.

@@ -27,6 +27,8 @@ pub(crate) struct Shortage {
     pub starved: Vec<Job>,
     /// For whom PM is choosing just now; `NONE` is nobody who waits.
     asked: Option<Endpoint>,
+    /// All clean file pages that programs map have gone in this shortage ([`crate::reclaim`]).
+    pub reclaimed: bool,
     /// PM found nobody whose end would help services: not asked again before memory has come free.
     hopeless: bool,
 }
@@ -63,7 +65,7 @@ impl Server {
 
     /// A Linux call that makes VM keep something waits while memory is short; whether it does.
     pub(crate) fn starve_call(&mut self, who: Endpoint, message: &Message) -> bool {
-        if !self.pool.exhausted() {
+        if !self.is_short() {
             return false;
         }
         self.starve(Job {
@@ -95,6 +97,7 @@ impl Server {
         let enough = frames.kept_from(Claim::Program) + 64;
         if frames.free() >= enough {
             self.shortage.hopeless = false;
+            self.shortage.reclaimed = false;
             self.feed();
         }
         if self.shortage.asked.is_some() {
@@ -102,7 +105,7 @@ impl Server {
         }
         if let Some(first) = self.shortage.starved.first() {
             self.ask_for_memory(first.who);
-        } else if !self.shortage.hopeless && self.pool.exhausted() {
+        } else if !self.shortage.hopeless && self.is_short() {
             self.ask_for_memory(Endpoint::NONE);
         }
     }

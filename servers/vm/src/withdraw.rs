@@ -84,7 +84,8 @@ impl Server {
     pub(crate) fn withdraw(&mut self, what: Withdrawn) {
         let frames = self.pool.frames;
         let mut mapped = self.pool.files.iter();
-        if mapped.any(|(file, _)| what.has(file)) {
+        let left = self.pool.lab.sabotage & abi::sabotage::MAPPING_LEFT != 0;
+        if !left && mapped.any(|(file, _)| what.has(file)) {
             for space in self.spaces() {
                 space.withdraw(frames, &what);
             }

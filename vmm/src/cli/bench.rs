@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::bench::{exec, ipc};
 use crate::kvm::gate::Gate;
+use crate::log::complain;
 use crate::machine::Accelerator;
 
 #[derive(Debug, Args)]
@@ -26,8 +27,8 @@ enum What {
     /// Measure exec: mapped from the file, copied into the process, and through a buffer
     ///
     /// One guest runs each program all three ways in turn, warm and cold, and builds a C
-    /// project with make and tcc (Debian packages gcc, make, tcc and libc6-dev). Ratios are
-    /// of the time from vfork to the end of wait. Under QEMU time is guest instructions, so
+    /// project, where this host has make and tcc for it (Debian packages make, tcc and
+    /// libc6-dev). Ratios are of the time from vfork to the end of wait. Under QEMU time is guest instructions, so
     /// that the same comes out in every run.
     Exec(Exec),
 }
@@ -94,6 +95,16 @@ impl Exec {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("the directory {}", directory.display()))?;
         }
+        let tools = match self.no_make {
+            true => false,
+            false => match exec::Tools::of_host() {
+                Ok(_) => true,
+                Err(lack) => {
+                    complain(&format!("absentia: the build is not measured: {lack}"));
+                    false
+                }
+            },
+        };
         let rounds = match self.accel {
             Accelerator::Kvm => 15,
             Accelerator::Qemu => 3,
@@ -102,7 +113,7 @@ impl Exec {
             accelerator: self.accel,
             gate: self.gate,
             rounds: self.rounds.unwrap_or(rounds),
-            build: !self.no_make,
+            build: tools,
             progress: true,
         })?;
         if let Some(path) = &self.json {

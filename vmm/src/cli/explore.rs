@@ -20,13 +20,14 @@ use crate::report;
 use crate::report::terminal::{self, Progress};
 use crate::sandbox::{Role, Sandbox};
 
-/// Where scenarios are looked for by name.
-pub const SCENARIOS: &str = "tests/scenarios";
+/// Where scenarios are looked for by name that are not built in.
+const SCENARIOS: &str = "tests/scenarios";
 
 #[derive(Debug, Args)]
 pub struct Explore {
-    /// Scenarios: names of files in tests/scenarios, or paths of .toml files
-    #[arg(value_name = "SCENARIO", required_unless_present = "merge")]
+    /// Scenarios: names of those that are built in, or of files in tests/scenarios, or paths of
+    /// .toml files
+    #[arg(value_name = "SCENARIO", required_unless_present_any = ["merge", "export"])]
     pub scenarios: Vec<String>,
     /// Copy policies [default: the scenario's]
     #[arg(long = "policy", value_name = "POLICY", value_parser = super::run::parse_policy)]
@@ -81,6 +82,10 @@ pub struct Explore {
     /// Read these files instead of exploring, and report on them as one
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["scenarios", "out"])]
     pub merge: Vec<PathBuf>,
+    /// Write a built-in scenario with its sources into a directory, to start one's own from: with
+    /// the file's name and the name in it changed it is another scenario
+    #[arg(long, num_args = 2, value_names = ["NAME", "DIR"], conflicts_with_all = ["scenarios", "out", "merge"])]
+    pub export: Vec<String>,
     /// What executes the guest; under qemu the kernel itself makes pages absent, in the layer pte
     /// only, and every run boots
     #[arg(long, default_value = "kvm")]
@@ -120,21 +125,32 @@ pub fn emulated(accel: Accelerator) -> bool {
     accel == Accelerator::Qemu
 }
 
-/// The scenario of this name, or in this file. Names are looked for below the working directory,
-/// then where this binary was built.
+/// The scenario of this name, or in this file. Names are those that are built in, then of files
+/// in `tests/scenarios` below the working directory.
 pub fn find(name: &str) -> Result<Scenario> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(SCENARIOS);
+    if let Some(builtin) = scenario::builtin::scenario(name) {
+        return Ok(builtin?);
+    }
     let here = Path::new(SCENARIOS);
-    let directory = if here.is_dir() { here } else { &built };
-    Ok(scenario::find(directory, name)?)
+    if !name.ends_with(".toml") && !here.join(format!("{name}.toml")).is_file() {
+        let names: Vec<_> = scenario::builtin::names().collect();
+        bail!(
+            "no scenario {name}: there are {}, and paths of .toml files",
+            names.join(", ")
+        );
+    }
+    Ok(scenario::find(here, name)?)
 }
 
 impl Explore {
     pub fn execute(self) -> Result<u8> {
         if let Some(directory) = &self.report {
             report::place(directory)?;
+        }
+        if let [name, directory] = &self.export[..] {
+            let file = scenario::builtin::export(name, Path::new(directory))?;
+            super::print(&format!("{}\n", file.display()))?;
+            return Ok(0);
         }
         if !self.merge.is_empty() {
             return self.conclude(&Campaign::read(&self.merge)?);

@@ -12,7 +12,10 @@ use crate::program::NoSuchProgram;
 mod bench;
 mod boot;
 mod demo;
+mod doctor;
 mod explore;
+mod manual;
+mod portable;
 mod replay;
 mod run;
 
@@ -48,6 +51,20 @@ enum Command {
     Replay(replay::Replay),
     /// Drop from a token what does not matter
     Minimize(replay::Minimize),
+    /// Say what this host is and what it lacks, with the command that mends it
+    ///
+    /// A program is run to see whether that works: exit status 0 when it does, 1 when not.
+    Doctor(doctor::Doctor),
+    /// Print the completions for a shell
+    Completions(manual::Completions),
+    /// Write the man pages into a directory
+    Manual(manual::Manual),
+    /// Write the guest's images into a directory, for other VMMs to boot
+    Images(portable::Images),
+    /// Start another VMM with the guest's console on its standard streams, and connect the program
+    ///
+    /// Exit status and signals are as of run.
+    Attach(portable::Attach),
     /// Boot any PVH kernel with any boot module
     #[command(hide = true)]
     Boot(boot::Boot),
@@ -63,6 +80,11 @@ pub fn main() -> ExitCode {
         Command::Explore(explore) => explore.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Minimize(minimize) => minimize.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
+        Command::Completions(completions) => completions.execute(),
+        Command::Manual(manual) => manual.execute(),
+        Command::Images(images) => images.execute(),
+        Command::Attach(attach) => attach.execute(),
         Command::Boot(boot) => boot.execute(),
     };
     match result {

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::explore::{check_sabotage, find};
@@ -28,6 +28,9 @@ pub struct Replay {
     /// What a report or `absentia explore` printed; points by number or by name
     #[arg(value_parser = token)]
     pub token: Token,
+    /// The file of the token's scenario, where it is not built in
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
     /// Write the run as a Perfetto timeline (ui.perfetto.dev)
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -50,6 +53,9 @@ pub struct Minimize {
     /// What a report or `absentia explore` printed; points by number or by name
     #[arg(value_parser = token)]
     pub token: Token,
+    /// The file of the token's scenario, where it is not built in
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
     /// Deliberate defects in the guest, as the campaign had them
     #[arg(long, value_name = "NAME,...", default_value = "")]
     pub sabotage: String,
@@ -66,7 +72,7 @@ fn token(text: &str) -> Result<Token, BadToken> {
 
 impl Replay {
     pub fn execute(self) -> Result<u8> {
-        let scenario = find(&self.token.scenario)?;
+        let scenario = scenario_of(&self.token, self.scenario.as_deref())?;
         let cache = scenario::root::cache();
         let stage = stage(&scenario, &self.token, self.sabotage, &cache)?;
         scenario.prepared(&cache)?;
@@ -137,6 +143,22 @@ impl Replay {
     }
 }
 
+/// The token's scenario: in this file, or found by its name.
+fn scenario_of(token: &Token, file: Option<&Path>) -> Result<Scenario> {
+    let Some(file) = file else {
+        return find(&token.scenario);
+    };
+    let scenario = scenario::load(file)?;
+    ensure!(
+        scenario.name == token.scenario,
+        "the token is of the scenario {}, the file {} is of {}",
+        token.scenario,
+        file.display(),
+        scenario.name
+    );
+    Ok(scenario)
+}
+
 /// Where a token is played.
 fn stage<'a>(
     scenario: &'a Scenario,
@@ -197,7 +219,7 @@ fn without(base: &Base) -> String {
 
 impl Minimize {
     pub fn execute(self) -> Result<u8> {
-        let scenario = find(&self.token.scenario)?;
+        let scenario = scenario_of(&self.token, self.scenario.as_deref())?;
         let cache = scenario::root::cache();
         let stage = stage(&scenario, &self.token, self.sabotage, &cache)?;
         scenario.prepared(&cache)?;

@@ -14,7 +14,18 @@ use super::row::{Layer, Named, PointKind, Side};
 use crate::inject::PointName;
 use crate::memory;
 
+pub mod builtin;
+mod compiler;
 pub mod root;
+
+/// Where a scenario's file and its programs' sources are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    Directory(PathBuf),
+    /// Within this binary, with the programs.
+    Builtin,
+}
 
 /// A scenario.
 #[derive(Clone, Debug)]
@@ -24,7 +35,7 @@ pub struct Scenario {
     /// One sentence.
     pub description: String,
     /// Where its file and its programs' sources are.
-    pub directory: PathBuf,
+    pub place: Place,
     /// What is on the root disk, in this order.
     pub root: Vec<Item>,
     /// What runs.
@@ -348,7 +359,7 @@ impl Reader<'_> {
         Ok(Scenario {
             name: raw.name.get_ref().clone(),
             description: description.to_string(),
-            directory: self.path.parent().unwrap_or(Path::new("")).to_path_buf(),
+            place: Place::Directory(self.path.parent().unwrap_or(Path::new("")).to_path_buf()),
             root: root.collect::<Result<_, _>>()?,
             run: self.run(raw.run)?,
             explore: self.explore(raw.explore)?,

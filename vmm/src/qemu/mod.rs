@@ -18,15 +18,17 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::control::{Reason, Stop};
 use crate::devices::serial::Lines;
+use crate::ending::{Ended, conclude, supervise};
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
 use crate::inspect::watch::{Asked, attend};
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::Gate;
 use crate::log::complain;
-use crate::machine::{Config, Ended, Outcome, conclude, spawn, supervise};
+use crate::machine::{Config, Outcome, spawn};
 use crate::sandbox::{self, Role, Sandbox};
 
+pub mod attach;
 pub mod watch;
 
 use watch::Watch;
@@ -327,7 +329,8 @@ fn has_sandbox() -> bool {
             .stdin(Stdio::null())
             .output();
         // Without the program at all, starting it says so.
-        let has = asked.is_ok_and(|output| output.status.success());
+        let Ok(output) = asked else { return false };
+        let has = output.status.success();
         if !has {
             complain("absentia: sandbox: this QEMU has no -sandbox of its own");
         }

@@ -109,7 +109,7 @@ fn main() -> ! {
         if window::polled() {
             port = port.polled();
         }
-        let memory = kernel::boot_info().map_or(64 << 20, |info| info.ram_bytes);
+        let memory = kernel::boot_info().map_or(64 << 20, |info| info.for_programs());
         Ok((port, Box::new(Server::new(&run_header()?, memory))))
     };
     let started: Result<_, Errno> = start();

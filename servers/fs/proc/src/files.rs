@@ -252,13 +252,13 @@ impl<S: Source> Proc<S> {
     }
 
     /// The text from its start, or the one that `who` is reading.
-    fn snapshot(&mut self, ino: u64, offset: u64, who: Endpoint) -> Result<Rc<[u8]>> {
+    fn snapshot(&mut self, ino: u64, offset: u64, who: Endpoint) -> Result<Rc<Vec<u8>>> {
         if offset > 0
             && let Some(text) = self.snapshots.get(ino, who)
         {
             return Ok(text);
         }
-        let text: Rc<[u8]> = self.text(self.inode(ino)?, who)?.into();
+        let text = Rc::new(self.text(self.inode(ino)?, who)?);
         self.snapshots.keep(ino, who, text.clone());
         Ok(text)
     }

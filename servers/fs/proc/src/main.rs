@@ -9,14 +9,15 @@ use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{PtyFigures, PtyLimits, SetPtyMax, Terminal, TerminalOf};
 use abi::proto::pm::{
-    Credentials, CredentialsOf, DebugCopy, MayLook, NameOf, NextPid, NextTid, OomFigures, OomScore,
-    PidOf, PmCounters, PmFigures, ProcessFigures, ProcessName, ProcessOf, SetOomAdjust,
+    Credentials, CredentialsOf, DebugCopy, GroupOf, MayLook, NameOf, NextPid, NextTid, OomFigures,
+    OomScore, PidOf, PmCounters, PmFigures, Privileges, PrivilegesOf, ProcessFigures, ProcessName,
+    ProcessOf, SetOomAdjust,
 };
 use abi::proto::rs::Crash;
 use abi::proto::vfs::{
-    DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FoundFd, GetExecBackend, MappedPath,
-    MountTable, NextFd, PathOf, SetExecBackend, SetExecFault, SetExecTrace, SetTunable, Tunable,
-    VfsCounters, VfsFigures,
+    DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FilesFigures, FilesOf, FoundFd,
+    GetExecBackend, MappedPath, MountTable, NextFd, PathOf, SetExecBackend, SetExecFault,
+    SetExecTrace, SetTunable, Tunable, VfsCounters, VfsFigures,
 };
 use abi::proto::vm::{
     FrameFigures, MapMax, RegionAt, RegionInfo, ServiceFrames, SetMapMax, SpaceFigures, SpaceInfo,
@@ -78,7 +79,8 @@ impl System {
         capacity: usize,
         ask: impl FnOnce(i32, u64) -> Result<u64, Errno>,
     ) -> Result<Vec<u8>, Errno> {
-        let mut buffer = rt::fallible::zeroed(capacity)?;
+        let mut buffer = rt::room::vector(capacity)?;
+        buffer.resize(capacity, 0);
         let address = buffer.as_mut_ptr();
         let grant = grants::direct(Endpoint::VFS, address, capacity, Access::Write)?;
         let len = ask(grant.id(), capacity as u64);
@@ -106,6 +108,12 @@ impl Source for System {
     }
     fn credentials(&self, pid: u32) -> Result<Credentials, Errno> {
         call(Endpoint::PM, CredentialsOf { pid })
+    }
+    fn privileges(&self, pid: u32) -> Result<Privileges, Errno> {
+        call(Endpoint::PM, PrivilegesOf { pid })
+    }
+    fn group(&self, pid: u32, index: u32) -> Result<u32, Errno> {
+        call(Endpoint::PM, GroupOf { pid, index }).map(|found| found.group)
     }
     fn may_look(&self, pid: u32, who: Endpoint) -> Result<(), Errno> {
         call(Endpoint::PM, MayLook { pid, who })
@@ -177,6 +185,9 @@ impl Source for System {
     }
     fn next_fd(&self, who: Endpoint, fd: i32) -> Result<FoundFd, Errno> {
         call(Endpoint::VFS, NextFd { who, fd })
+    }
+    fn files(&self, who: Endpoint) -> Result<FilesFigures, Errno> {
+        call(Endpoint::VFS, FilesOf { who })
     }
     fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno> {
         call(Endpoint::VFS, ExecInfo { who })

@@ -8,9 +8,10 @@ use abi::proto::vm::{RegionInfo, SpaceFigures};
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use rt::fallible;
+use rt::room;
 
 const KIB: u64 = 1024;
 /// Longest argument or environment text that is copied.
@@ -176,14 +177,24 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
         'X' => "X (dead)",
         _ => "S (sleeping)",
     };
+    // A zombie has no files.
+    let files = source.files(figures.who).ok();
+    let umask = files.as_ref().map_or_else(String::new, |files| {
+        format!("Umask:\t{:04o}\n", files.umask)
+    });
+    let descriptors = files.map_or(0, |files| files.descriptors);
+    let privileges = source.privileges(pid)?;
+    let (fsuid, fsgid) = privileges.file_ids;
+    let groups = (0..).map_while(|index| source.group(pid, index).ok());
+    let groups = groups.map(|group| format!("{group} ")).collect::<String>();
     let mut out = b"Name:\t".to_vec();
     out.extend(comm(&name));
     let mut rest = String::new();
     let _ = write!(
         rest,
-        "\nUmask:\t0022\nState:\t{state}\nTgid:\t{group_id}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
-         TracerPid:\t{tracer}\nUid:\t{ruid}\t{uid}\t{suid}\t{uid}\nGid:\t{rgid}\t{gid}\t{sgid}\t{gid}\n\
-         FDSize:\t64\nGroups:\t \nNStgid:\t{pid}\nNSpid:\t{pid}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
+        "\n{umask}State:\t{state}\nTgid:\t{group_id}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{parent}\n\
+         TracerPid:\t{tracer}\nUid:\t{ruid}\t{uid}\t{suid}\t{fsuid}\nGid:\t{rgid}\t{gid}\t{sgid}\t{fsgid}\n\
+         FDSize:\t{descriptors}\nGroups:\t{groups}\nNStgid:\t{pid}\nNSpid:\t{pid}\nNSpgid:\t{group}\nNSsid:\t{session}\n",
     );
     if figures.who.is_process() {
         let space = space(source, figures.who);
@@ -208,13 +219,11 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
             let _ = writeln!(rest, "{key}:\t{:>8} kB", bytes / KIB);
         }
     }
-    // With user id 0 a process may do everything.
-    let capable = if uid == 0 { abi::capability::ALL } else { 0 };
     let _ = write!(
         rest,
         "Threads:\t{}\nSigQ:\t{queued}/{queued_most}\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\n\
-         SigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{capable:016x}\n\
-         CapEff:\t{capable:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t0\nSeccomp:\t0\n\
+         SigIgn:\t{:016x}\nSigCgt:\t{:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\n\
+         CapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t0\n\
          Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
          voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
         name.threads,
@@ -223,9 +232,13 @@ pub fn status(source: &impl Source, pid: u32, reader: Endpoint) -> Result<Vec<u8
         name.blocked,
         name.ignored,
         name.caught,
+        privileges.inheritable,
+        privileges.permitted,
+        privileges.effective,
+        // The bounding set is full, and there are no ambient capabilities.
+        abi::capability::ALL,
         0,
-        0x1ff_ffff_ffffu64,
-        0,
+        u8::from(privileges.no_new),
     );
     out.extend(rest.bytes());
     Ok(out)
@@ -283,13 +296,11 @@ pub fn strings(source: &impl Source, pid: u32, what: Strings) -> Result<Vec<u8>,
     let mut at = start;
     while at < end {
         let len = (PAGE_SIZE - (at % PAGE) as usize).min((end - at) as usize);
-        let before = text.len();
-        text.try_reserve(len).map_err(|_| Errno::ENOMEM)?;
-        text.resize(before + len, 0);
-        if source.memory(who, at, &mut text[before..]).is_err() {
-            text.truncate(before);
+        let mut piece = vec![0; len];
+        if source.memory(who, at, &mut piece).is_err() {
             break;
         }
+        room::extend(&mut text, &piece)?;
         at += len as u64;
     }
     Ok(text)
@@ -338,7 +349,7 @@ pub fn maps(source: &impl Source, pid: u32) -> Result<Vec<u8>, Errno> {
             line.extend(name);
         }
         line.push(b'\n');
-        fallible::append(&mut out, &line)?;
+        room::extend(&mut out, &line)?;
     }
     Ok(out)
 }

@@ -3,8 +3,8 @@
 use abi::exec::ExecBackend;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{PtyFigures, Terminal};
-use abi::proto::pm::{Credentials, OomFigures, PmFigures, ProcessFigures, ProcessName};
-use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
+use abi::proto::pm::{Credentials, OomFigures, PmFigures, Privileges, ProcessFigures, ProcessName};
+use abi::proto::vfs::{ExecFigures, FilesFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
 use alloc::string::String;
@@ -37,6 +37,10 @@ pub trait Source {
     fn pid_of(&self, who: Endpoint) -> Result<u32, Errno>;
     /// PM: who a process is.
     fn credentials(&self, pid: u32) -> Result<Credentials, Errno>;
+    /// PM: what a process may do beside that.
+    fn privileges(&self, pid: u32) -> Result<Privileges, Errno>;
+    /// PM: a supplementary group. `ENOENT` past the last.
+    fn group(&self, pid: u32, index: u32) -> Result<u32, Errno>;
     /// PM: whether `who` may look at a process (ptrace's rule). `EACCES`.
     fn may_look(&self, pid: u32, who: Endpoint) -> Result<(), Errno>;
     /// PM: how a process is seen when memory is used up.
@@ -63,6 +67,8 @@ pub trait Source {
     fn mapped_path(&self, who: Endpoint, dev: u64, ino: u64) -> Result<Vec<u8>, Errno>;
     /// VFS: the lowest descriptor from `fd` on.
     fn next_fd(&self, who: Endpoint, fd: i32) -> Result<FoundFd, Errno>;
+    /// VFS: the umask and the places for descriptors.
+    fn files(&self, who: Endpoint) -> Result<FilesFigures, Errno>;
     /// VFS: where the argument strings are.
     fn strings(&self, who: Endpoint) -> Result<ExecFigures, Errno>;
     /// VFS: the step of an exec, counted from now, that is to fail; 0 when none is.

@@ -6,8 +6,8 @@ use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::device::{PtyFigures, Terminal};
-use abi::proto::pm::{Credentials, OomFigures, PmFigures, ProcessFigures, ProcessName};
-use abi::proto::vfs::{ExecFigures, FoundFd, VfsFigures};
+use abi::proto::pm::{Credentials, OomFigures, PmFigures, Privileges, ProcessFigures, ProcessName};
+use abi::proto::vfs::{ExecFigures, FilesFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
 use rt::fsserver::{Dirents, FileSystem};
@@ -84,6 +84,26 @@ impl Source for Two {
             image: if pid == 2 { IMAGE.get() } else { 0 },
             queued: (3, 1024),
             dumpable: DUMPABLE.get(),
+        })
+    }
+    fn privileges(&self, pid: u32) -> Result<Privileges, Errno> {
+        self.process(pid)?;
+        Ok(Privileges {
+            effective: 1,
+            permitted: 3,
+            inheritable: 2,
+            file_ids: (1001, 101),
+            no_new: true,
+        })
+    }
+    fn group(&self, _: u32, index: u32) -> Result<u32, Errno> {
+        let groups = [100, 27];
+        groups.get(index as usize).copied().ok_or(Errno::ENOENT)
+    }
+    fn files(&self, _: Endpoint) -> Result<FilesFigures, Errno> {
+        Ok(FilesFigures {
+            umask: 0o27,
+            descriptors: 256,
         })
     }
     fn may_look(&self, _: u32, who: Endpoint) -> Result<(), Errno> {
@@ -459,7 +479,13 @@ fn status_statm_and_maps() {
     for line in [
         "Name:\ta long) name\n",
         "State:\tS (sleeping)\n",
-        "Uid:\t1000\t1000\t1000\t1000\n",
+        "Umask:\t0027\n",
+        "Uid:\t1000\t1000\t1000\t1001\n",
+        "Gid:\t100\t100\t100\t101\n",
+        "FDSize:\t256\n",
+        "Groups:\t100 27 \n",
+        "CapInh:\t0000000000000002\nCapPrm:\t0000000000000003\nCapEff:\t0000000000000001\n",
+        "NoNewPrivs:\t1\n",
         "VmSize:\t      40 kB\n",
         "VmStk:\t      12 kB\n",
         "SigCgt:\t0000000000000002\n",
@@ -572,7 +598,7 @@ fn a_reader_keeps_its_text_until_it_is_done() {
     let other = Endpoint::new(21, 0);
     kept.keep(1, SHELL, vec![1].into());
     kept.keep(1, other, vec![2].into());
-    assert_eq!(kept.get(1, SHELL).as_deref(), Some(&[1][..]));
+    assert_eq!(kept.get(1, SHELL).as_deref(), Some(&vec![1]));
     kept.forget(1, SHELL);
     assert_eq!(kept.get(1, SHELL), None);
     for ino in 0..1000 {

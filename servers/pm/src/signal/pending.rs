@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 /// Most real-time signals one queue holds (Linux: RLIMIT_SIGPENDING).
 pub const QUEUE_MAX: usize = 1024;
 
-/// Room that a real-time signal needs: its own, and that of all standard signals, which cannot be
-/// refused.
-const SPARE: usize = SIGRTMIN as usize;
-
 /// Queued signals that a machine with `memory` bytes may have in all: a 64th of memory.
 pub const fn queued_most(memory: u64) -> u64 {
     memory / 64 / size_of::<Info>() as u64
 }
+
+/// Room that a real-time signal needs: its own, and that of all standard signals, which are not to
+/// be refused.
+const SPARE: usize = SIGRTMIN as usize;
 
 /// A queue of raised signals. A standard signal is in it at most once, with the siginfo of
 /// the first time; real-time signals queue.
@@ -35,7 +35,7 @@ impl Pending {
         self.queue.iter()
     }
 
-    /// Adds a signal. `false`: a real-time signal found the queue full, or no memory for it.
+    /// Adds a signal. `false`: a real-time signal found the queue full, or there is no memory for a longer one.
     pub fn add(&mut self, info: Info) -> bool {
         let signal = info.signal();
         if signal < SIGRTMIN {
@@ -43,6 +43,9 @@ impl Pending {
                 return true;
             }
         } else if self.queue.len() >= QUEUE_MAX || self.queue.try_reserve(SPARE).is_err() {
+            return false;
+        }
+        if self.queue.try_reserve(1).is_err() {
             return false;
         }
         self.set = self.set.with(signal);

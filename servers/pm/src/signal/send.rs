@@ -148,7 +148,7 @@ impl<S: System> Pm<S> {
             .filter_map(|slot| self.table.thread(slot));
         let of_threads: usize = threads.map(|thread| thread.pending.len()).sum();
         let of_processes: usize = self.table.processes().map(|p| p.pending.len()).sum();
-        let most = queued_most(self.boot.ram_bytes);
+        let most = queued_most(self.boot.memory);
         let kept = if self.is_root(pid) { 0 } else { most / 8 };
         ((of_threads + of_processes) as u64) < most - kept
     }

@@ -215,6 +215,10 @@ impl System for Fake {
         self.body(who).fpu = area.to_vec();
         Ok(())
     }
+    fn sabotaged(&self, defect: u64) -> bool {
+        let names = std::env::var(abi::sabotage::VARIABLE).unwrap_or_default();
+        abi::sabotage::of_names(names.as_bytes()) & defect != 0
+    }
     fn xfeatures(&mut self) -> u64 {
         7
     }

@@ -131,7 +131,7 @@ fn who_joins_a_crowd_executes_nothing() {
 #[test]
 fn queued_signals_of_a_user_are_counted_together() {
     let (mut w, root) = World::new();
-    w.pm.boot.ram_bytes = 64 << 20;
+    w.pm.boot.memory = 64 << 20;
     let (who, pid) = user(&mut w, root, USER);
     let (other, other_pid) = user(&mut w, root, USER);
     for process in [who, other] {

@@ -5,7 +5,9 @@ use crate::ids::{Ids, Triple};
 use crate::server::Pm;
 use crate::system::System;
 use crate::table::Process;
-use abi::proto::pm::{Credentials, CredentialsOf, MayLook};
+use abi::proto::pm::{
+    Credentials, CredentialsOf, GroupOf, MayLook, Privileges, PrivilegesOf, SupplementaryGroup,
+};
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
@@ -71,8 +73,30 @@ impl<S: System> Pm<S> {
         })
     }
 
-    /// Whether an exec of the process may give it other ids: not if somebody traces it who could
-    /// not become what it becomes. VFS asks; until the exec is over nobody may begin to.
+    /// See [`PrivilegesOf`].
+    pub fn privileges_of(&self, request: PrivilegesOf) -> Result<Privileges, Errno> {
+        let process = self.by_any_id(request.pid)?.0;
+        let sets = process.ids.capabilities;
+        Ok(Privileges {
+            effective: sets.effective,
+            permitted: sets.permitted,
+            inheritable: sets.inheritable,
+            file_ids: (process.ids.file_user, process.ids.file_group),
+            no_new: process.no_new_privileges,
+        })
+    }
+
+    /// See [`GroupOf`].
+    pub fn supplementary_group(&self, request: GroupOf) -> Result<SupplementaryGroup, Errno> {
+        let groups = &self.by_any_id(request.pid)?.0.ids.groups;
+        let group = groups.get(request.index as usize).copied();
+        let group = group.ok_or(Errno::ENOENT)?;
+        Ok(SupplementaryGroup { group })
+    }
+
+    /// Whether an exec of the process may give it other ids: not if it renounced that, and not if
+    /// somebody traces it who could not become what it becomes. VFS asks; until the exec is over
+    /// nobody may begin to.
     pub fn may_set_id(&mut self, slot: usize) -> Result<(), Errno> {
         let thread = self.table.thread(slot).ok_or(Errno::ESRCH)?;
         let pid = thread.pid;
@@ -81,6 +105,9 @@ impl<S: System> Pm<S> {
             return Err(Errno::EPERM);
         }
         let process = self.table.process_mut(pid).ok_or(Errno::ESRCH)?;
+        if process.no_new_privileges {
+            return Err(Errno::EPERM);
+        }
         process.set_id_exec = true;
         Ok(())
     }

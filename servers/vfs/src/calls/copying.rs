@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::readwrite::{CHUNK, COUNT_MAX, offset, read_file, write_file};
+use super::splice;
 use crate::file::{Kind, OpenFile};
 use crate::state::Caller;
 use crate::transfer::Memory;
@@ -66,13 +67,18 @@ pub async fn sendfile(c: &Caller, a: Args) -> Result<u64, Errno> {
         0 => None,
         address => Some(offset(c.memory().get(address).await?)?),
     };
+    from.check_readable()?;
     to.check_writable()?;
     if to.flags() & linux::O_APPEND != 0 {
         return Err(Errno::EINVAL);
     }
     let start = given.unwrap_or(from.position());
     let end = standing(&to);
-    let done = copy(c, (&from, start), (&to, end), a[3].min(COUNT_MAX)).await?;
+    let len = a[3].min(COUNT_MAX);
+    let done = match splice::send(c, (&from, start), &to, len).await {
+        Some(sent) => sent?,
+        None => copy(c, (&from, start), (&to, end), len).await?,
+    };
     if let Some(end) = end {
         to.set_position(end + done);
     }

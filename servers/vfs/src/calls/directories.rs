@@ -33,8 +33,10 @@ async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory) -> Result<u64, Er
     }
     let _turn = file.turn.take().await;
     let position = file.position();
+    let memory = memory.first(LISTING_MAX);
+    let whole = memory.len();
     let attempt = async |grant, len| {
-        vnode
+        let listed = vnode
             .mount
             .peer
             .ask(|txn| fs::Getdents {
@@ -45,9 +47,13 @@ async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory) -> Result<u64, Er
                 len,
                 who: c.who(),
             })
-            .await
+            .await;
+        // A record has room, but not all of that is there.
+        match listed {
+            Err(Errno::EINVAL) if len < whole => Err(Errno::EFAULT),
+            listed => listed,
+        }
     };
-    let memory = memory.first(LISTING_MAX);
     let peer = &vnode.mount.peer;
     let words = transfer(&c.vfs.vm, peer, memory, Access::Write, attempt).await?;
     file.set_position(words[1]);

@@ -11,7 +11,6 @@ use abi::Errno;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
-use rt::fallible;
 
 /// struct epoll_event: events and data without padding.
 const EVENT: usize = 12;
@@ -109,8 +108,8 @@ async fn wait_masked(
     let deadline = deadline(c, ns);
     let swapped = swap_mask(c, mask, size).await?;
     let mut found = Vec::new();
-    let result = until(c, deadline, async || {
-        found = epoll.take(max).await?;
+    let result = until(c, deadline, async |round| {
+        epoll.take(max, round, &mut found).await;
         Ok(found.len() as u64)
     })
     .await;
@@ -120,7 +119,7 @@ async fn wait_masked(
         Errno::ERESTARTNOHAND => Errno::EINTR,
         errno => errno,
     })?;
-    let mut bytes = fallible::list(found.len() * EVENT)?;
+    let mut bytes = rt::room::vector(found.len() * EVENT)?;
     for (events, data) in found {
         bytes.extend_from_slice(&events.to_le_bytes());
         bytes.extend_from_slice(&data.to_le_bytes());

@@ -1,7 +1,7 @@
 //! sendmsg(2), recvmsg(2) and their relatives.
 
 use super::Args;
-use super::readwrite::vector;
+use super::readwrite::{memories, vector};
 use crate::fd::OPEN_MAX;
 use crate::file::OpenFile;
 use crate::socket::Socket;
@@ -53,10 +53,7 @@ impl Header {
             at,
             name,
             name_len: name_len & 0xffff_ffff,
-            segments: segments
-                .into_iter()
-                .map(|(address, len)| Memory::user(who, address, len))
-                .collect(),
+            segments: memories(who, &segments)?,
             control,
             control_len,
         })
@@ -106,10 +103,10 @@ async fn control(c: &Caller, header: &Header) -> Result<Control, Errno> {
                 }
             }
             (net::SOL_SOCKET, net::SCM_CREDENTIALS) => {
-                let words: Vec<_> = words.map(|word| word as u32).collect();
-                let [pid, uid, gid] = words[..] else {
-                    return Err(Errno::EINVAL);
-                };
+                let three = <[u8; 12]>::try_from(data).map_err(|_| Errno::EINVAL)?;
+                let word =
+                    |i| u32::from_le_bytes([three[i], three[i + 1], three[i + 2], three[i + 3]]);
+                let [pid, uid, gid] = [0, 4, 8].map(word);
                 check_credentials(c, Sender { pid, uid, gid })?;
                 found.sender = Sender { pid, uid, gid };
             }
@@ -223,7 +220,7 @@ fn length(socket: &Socket, offer: &Offer, flags: u32) -> u64 {
     if flags & net::MSG_TRUNC != 0 && !socket.is_stream() {
         offer.whole as u64
     } else {
-        offer.received()
+        offer.taken as u64
     }
 }
 
@@ -271,7 +268,7 @@ async fn receive_one(c: &Caller, fd: u64, at: u64, flags: u32) -> Result<u64, Er
         .await?;
     let length = length(&socket, &offer, flags);
     let mut told = 0;
-    if offer.whole > offer.data.len() && !socket.is_stream() {
+    if offer.whole > offer.taken && !socket.is_stream() {
         told |= net::MSG_TRUNC;
     }
     let mut out = Vec::new();
@@ -355,7 +352,7 @@ pub async fn receive(c: &Caller, a: Args) -> Result<u64, Errno> {
 
 /// recvmmsg(2): like Linux, the time is looked at between messages only.
 pub async fn receive_many(c: &Caller, a: Args) -> Result<u64, Errno> {
-    c.socket(a[0])?;
+    let (_, socket) = c.socket(a[0])?;
     let deadline = match a[4] {
         0 => None,
         address => {
@@ -376,7 +373,13 @@ pub async fn receive_many(c: &Caller, a: Args) -> Result<u64, Errno> {
         match received.await {
             Ok(()) => done += 1,
             Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
+            // The next call tells it.
+            Err(errno) => {
+                if errno != Errno::EAGAIN {
+                    socket.error.set(Some(errno));
+                }
+                break;
+            }
         }
         if wait_for_one {
             flags |= net::MSG_DONTWAIT;

@@ -11,7 +11,7 @@ use abi::proto::pm;
 use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
-use rt::fallible;
+use rt::room;
 
 /// Files that a call may wait for without being charged.
 const FEW: u64 = 64;
@@ -60,7 +60,28 @@ pub async fn ppoll(c: &Caller, a: Args) -> Result<u64, Errno> {
     let swapped = swap_mask(c, a[3], a[4]).await?;
     let result = poll_until(c, a[0], a[1], deadline).await;
     restore_mask(c, swapped);
-    result
+    tell_left(c, a[2], deadline, 1, result).await
+}
+
+/// The end of a call with a deadline: what is left of its time is told at `address`, in seconds and
+/// in `unit` ns (`poll_select_finish`). Made again after a signal, the call waits for that.
+async fn tell_left(
+    c: &Caller,
+    address: u64,
+    deadline: Option<u64>,
+    unit: u64,
+    result: Result<u64, Errno>,
+) -> Result<u64, Errno> {
+    // A call that does not wait leaves its time as it is.
+    let Some(deadline) = deadline.filter(|&deadline| deadline != 0) else {
+        return result;
+    };
+    let left = deadline.saturating_sub(c.vfs.machine.now());
+    let left = [left / 1_000_000_000, left % 1_000_000_000 / unit];
+    match (c.memory().put(address, &left).await, result) {
+        (Err(_), Err(Errno::ERESTARTNOHAND)) => Err(Errno::EINTR),
+        (_, result) => result,
+    }
 }
 
 /// Has PM replace the caller's signal mask by the one at `address`, if there is one. When this
@@ -109,8 +130,8 @@ async fn poll_until(
     // struct pollfd: an int, two shorts.
     let mut entries = c.memory().read_vec(address, count as usize * 8).await?;
     let files = c.process.files();
-    let mut items = fallible::list(count as usize)?;
-    let mut indices = fallible::list(count as usize)?;
+    let mut items = room::vector(count as usize)?;
+    let mut indices = room::vector(count as usize)?;
     for (i, entry) in entries.chunks_exact_mut(8).enumerate() {
         let fd = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
         let events = u16::from_le_bytes([entry[4], entry[5]]);
@@ -145,19 +166,7 @@ pub async fn select(c: &Caller, a: Args) -> Result<u64, Errno> {
     };
     let deadline = deadline(c, ns);
     let result = select_until(c, a, deadline).await;
-    if let (Some(deadline), true) = (deadline, a[4] != 0) {
-        let left = match deadline {
-            0 => 0,
-            deadline => deadline.saturating_sub(c.vfs.machine.now()),
-        };
-        let left = [
-            (left / 1_000_000_000) as i64,
-            (left % 1_000_000_000 / 1000) as i64,
-        ];
-        // Linux does not fail for this either.
-        let _ = c.memory().put(a[4], &left).await;
-    }
-    result
+    tell_left(c, a[4], deadline, 1000, result).await
 }
 
 /// pselect6(2)
@@ -174,7 +183,7 @@ pub async fn pselect(c: &Caller, a: Args) -> Result<u64, Errno> {
     let swapped = swap_mask(c, mask, size).await?;
     let result = select_until(c, a, deadline).await;
     restore_mask(c, swapped);
-    result
+    tell_left(c, a[4], deadline, 1, result).await
 }
 
 async fn select_until(c: &Caller, a: Args, deadline: Option<u64>) -> Result<u64, Errno> {
@@ -202,9 +211,8 @@ async fn select_until(c: &Caller, a: Args, deadline: Option<u64>) -> Result<u64,
             }
         }
         if events != 0 {
-            let item = Item::new(Some(files.get(fd as i32)?), events);
-            fallible::push(&mut items, item)?;
-            fallible::push(&mut fds, fd)?;
+            room::push(&mut items, Item::new(Some(files.get(fd as i32)?), events))?;
+            room::push(&mut fds, fd)?;
         }
     }
     wait(c, &mut items, deadline).await?;

@@ -10,12 +10,12 @@ use crate::transfer::{Memory, transfer};
 use crate::vnode::Vnode;
 use abi::kernel::user_range;
 use abi::proto::fs;
-use abi::{Errno, page_down};
+use abi::{Endpoint, Errno, page_down};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
-use rt::fallible;
+use rt::room;
 
 /// Linux's limit of one transfer.
 pub const COUNT_MAX: u64 = 0x7fff_f000;
@@ -322,7 +322,7 @@ pub async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u6
         u64::from_le_bytes(word)
     };
     let mut left = COUNT_MAX;
-    let mut segments = fallible::list(count as usize)?;
+    let mut segments = room::vector(count as usize)?;
     for i in 0..count as usize {
         let (address, len) = (word(2 * i), word(2 * i + 1));
         if len as i64 <= -1 {
@@ -346,9 +346,10 @@ fn is_memory_device(file: &OpenFile) -> bool {
     }
 }
 
-fn memories(c: &Caller, segments: &[(u64, u64)]) -> Result<Vec<Memory>, Errno> {
+/// Segments of a program's memory.
+pub fn memories(who: Endpoint, segments: &[(u64, u64)]) -> Result<Vec<Memory>, Errno> {
     let segments = segments.iter();
-    fallible::collect(segments.map(|&(address, len)| Memory::user(c.who(), address, len)))
+    room::collect(segments.map(|&(address, len)| Memory::user(who, address, len)))
 }
 
 /// readv(2), preadv(2)
@@ -362,7 +363,7 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
     let segments = vector(c, a[1], a[2]).await?;
     if let (Kind::Socket(socket), None, false) = (&file.kind, position, segments.is_empty()) {
         // One message, whose bytes all segments share.
-        let memory = memories(c, &segments)?;
+        let memory = memories(c.who(), &segments)?;
         return Box::pin(sockets::read(c, socket, &memory, file.nonblocking())).await;
     }
     let mut done = 0;
@@ -400,7 +401,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     file.check_writable()?;
     let segments = vector(c, a[1], a[2]).await?;
     if let (Kind::Socket(socket), None, false) = (&file.kind, position, segments.is_empty()) {
-        let memory = memories(c, &segments)?;
+        let memory = memories(c.who(), &segments)?;
         return Box::pin(sockets::write(c, socket, &memory, file.nonblocking())).await;
     }
     if let [(address, len)] = segments[..] {

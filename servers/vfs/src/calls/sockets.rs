@@ -397,7 +397,7 @@ pub async fn read(
     nonblock: bool,
 ) -> Result<u64, Errno> {
     let offer = socket.receive(c, segments, 0, nonblock).await?;
-    Ok(offer.data.len() as u64)
+    Ok(offer.taken as u64)
 }
 
 /// write(2) and writev(2) of a socket: one message.

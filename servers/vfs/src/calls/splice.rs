@@ -70,9 +70,8 @@ pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
         (Some(source), Some(sink)) if Rc::ptr_eq(source, sink) => return Err(Errno::EINVAL),
         (Some(source), Some(sink)) => {
             let (bytes, room) = move_along(c, source, sink, len, hurry).await?;
-            let taken = source.take(bytes)?;
-            let done = room.put(taken.bytes())?;
-            taken.used(done);
+            let done = room.put(&source.look(bytes)?)?;
+            source.skip(done as usize);
             done
         }
         (Some(source), None) => {
@@ -86,9 +85,7 @@ pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
         }
         (None, Some(sink)) => {
             let hurry = hurries(&[&to], flags);
-            let room = room(c, sink, 1, len, hurry).await?;
-            check_splices(&from)?;
-            fill(c, (&from, from_at), room).await?
+            fill(c, (&from, from_at), sink, len, hurry).await?
         }
         (None, None) => return Err(Errno::EINVAL),
     };
@@ -157,25 +154,45 @@ async fn take(
     hurry: bool,
 ) -> Result<u64, Errno> {
     let there = data(c, source, hurry).await?;
-    let taken = source.take(there.min(len) as usize)?;
-    if taken.bytes().is_empty() {
+    let (bytes, place) = source.take(there.min(len) as usize)?;
+    if bytes.is_empty() {
         return Ok(0);
     }
-    let written = write_file(c, to.0, Memory::own(taken.bytes()), to.1).await;
-    taken.used(*written.as_ref().unwrap_or(&0));
+    let written = write_file(c, to.0, Memory::own(&bytes), to.1).await;
+    let done = *written.as_ref().unwrap_or(&0);
+    source.give_back(&bytes[done as usize..], place);
     written
 }
 
-/// Into the room that a pipe has.
+/// Into the room that a pipe has; only the first byte's is waited for.
 async fn fill(
     c: &Caller,
     from: (&Rc<OpenFile>, Option<u64>),
-    room: Room<'_>,
+    sink: &Pipe,
+    len: u64,
+    hurry: bool,
 ) -> Result<u64, Errno> {
+    let room = room(c, sink, 1, len, hurry).await?;
+    check_splices(from.0)?;
     let (len, _charge) = c.piece(room.len() as u64);
     let mut buffer = zeroed(len as usize)?;
     let got = read_file(c, from.0, Memory::own_mut(&mut buffer), from.1).await?;
     room.put(&buffer[..got as usize])
+}
+
+/// sendfile(2) into a pipe, from position `at` on: a splice. `None` when `to` is no pipe.
+pub async fn send(
+    c: &Caller,
+    from: (&Rc<OpenFile>, u64),
+    to: &OpenFile,
+    len: u64,
+) -> Option<Result<u64, Errno>> {
+    let sink = pipe(to)?;
+    let from = (from.0, Some(from.1));
+    Some(match len.min(PIECE_MAX as u64) {
+        0 => Ok(0),
+        len => fill(c, from, sink, len, to.nonblocking()).await,
+    })
 }
 
 /// tee(2)

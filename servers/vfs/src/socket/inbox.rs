@@ -59,10 +59,10 @@ impl Packet {
 /// What one receive may take.
 #[derive(Default)]
 pub struct Offer {
-    /// The data, as much as was asked for.
+    /// The data, as much as was asked for, until it is where it belongs.
     pub data: Vec<u8>,
-    /// Bytes that were received after it.
-    pub more: usize,
+    /// Its length; of what was received in several steps that of all of them.
+    pub taken: usize,
     /// Bytes of a packet, however many were asked for.
     pub whole: usize,
     /// Files that come with it.
@@ -74,9 +74,10 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Bytes that the receiver has.
-    pub fn received(&self) -> u64 {
-        (self.data.len() + self.more) as u64
+    /// Another step took more.
+    pub fn follow(&mut self, next: Offer) {
+        self.taken += next.taken;
+        self.rights.extend(next.rights);
     }
 }
 
@@ -170,6 +171,7 @@ impl Inbox {
             offer.data.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
             offer.data.extend_from_slice(&left[..n]);
             offer.whole += left.len();
+            offer.taken += n;
             offer.rights.extend_from_slice(&packet.rights);
             if !stream || !packet.rights.is_empty() {
                 break;
@@ -198,11 +200,8 @@ impl Inbox {
         }
     }
 
-    /// Takes all files out of it.
-    pub fn take_rights(&mut self) -> Vec<Rc<OpenFile>> {
-        self.packets
-            .iter_mut()
-            .flat_map(|packet| core::mem::take(&mut packet.rights))
-            .collect()
+    /// The files of each packet; the rest goes.
+    pub fn into_rights(self) -> impl Iterator<Item = Vec<Rc<OpenFile>>> {
+        self.packets.into_iter().map(|packet| packet.rights)
     }
 }

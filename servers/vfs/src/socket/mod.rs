@@ -467,8 +467,7 @@ impl Drop for Socket {
         }
         // Senders that wait for room find nobody.
         self.changes.both();
-        let files = self.inbox.borrow_mut().take_rights();
-        self.network.arrived(files.len());
-        self.network.bury(files);
+        self.network.forget(self.id);
+        self.network.bury_all(&self.inbox);
     }
 }

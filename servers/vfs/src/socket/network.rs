@@ -3,12 +3,13 @@
 use crate::file::{Kind, OpenFile};
 use crate::socket::Socket;
 use crate::socket::address::Names;
+use crate::socket::inbox::Inbox;
 use abi::Errno;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, LinkedList};
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use rt::{fallible, heap};
+use rt::room;
 
 /// Files that may be under way at once.
 const UNDER_WAY_MAX: usize = 4096;
@@ -20,14 +21,13 @@ const COLLECT_MIN: usize = 64;
 pub struct Network {
     /// Who is called what.
     pub names: Names,
-    sockets: RefCell<Vec<Weak<Socket>>>,
-    /// Sockets registered before the dead are swept out the next time.
-    sweep_at: Cell<usize>,
+    sockets: RefCell<BTreeMap<u64, Weak<Socket>>>,
     /// Files under way.
     under_way: Cell<usize>,
     /// Files under way when those out of reach are looked for the next time.
     collect_at: Cell<usize>,
-    graves: RefCell<Vec<Rc<OpenFile>>>,
+    /// Files that are let go of: lists, because there may be many and their end needs no memory.
+    graves: RefCell<LinkedList<Vec<Rc<OpenFile>>>>,
     burying: Cell<bool>,
 }
 
@@ -35,11 +35,12 @@ impl Network {
     /// A socket was made.
     pub fn register(&self, socket: &Rc<Socket>) {
         let mut sockets = self.sockets.borrow_mut();
-        if sockets.len() >= self.sweep_at.get() {
-            sockets.retain(|socket| socket.strong_count() > 0);
-            self.sweep_at.set(2 * sockets.len() + 64);
-        }
-        sockets.push(Rc::downgrade(socket));
+        sockets.insert(socket.id, Rc::downgrade(socket));
+    }
+
+    /// A socket is gone.
+    pub fn forget(&self, socket: u64) {
+        self.sockets.borrow_mut().remove(&socket);
     }
 
     /// `count` files are about to be sent: `ETOOMANYREFS` when too many are under way.
@@ -67,36 +68,56 @@ impl Network {
     /// Lets go of files, one after the other: a file may be a socket with files in it, and
     /// those likewise, deeper than a stack is.
     pub fn bury(&self, files: Vec<Rc<OpenFile>>) {
-        self.graves.borrow_mut().extend(files);
+        if files.is_empty() {
+            return;
+        }
+        self.graves.borrow_mut().push_back(files);
         if self.burying.replace(true) {
             return;
         }
-        loop {
-            let file = self.graves.borrow_mut().pop();
-            match file {
-                Some(file) => drop(file),
-                None => break,
-            }
+        while let Some(file) = self.next_to_bury() {
+            drop(file);
         }
         self.burying.set(false);
+    }
+
+    fn next_to_bury(&self) -> Option<Rc<OpenFile>> {
+        let mut graves = self.graves.borrow_mut();
+        let last = graves.back_mut()?;
+        let file = last.pop();
+        if last.is_empty() {
+            graves.pop_back();
+        }
+        file
+    }
+
+    /// Lets go of all files in a socket that nobody will read from.
+    pub fn bury_all(&self, inbox: &RefCell<Inbox>) {
+        let all = inbox.take();
+        for files in all.into_rights() {
+            self.arrived(files.len());
+            self.bury(files);
+        }
     }
 
     /// Frees sockets that nobody can reach because they are only under way in each other.
     ///
     /// A socket's file all of whose references are under way is alive only if it is under way
     /// to one that is.
+    /// Without memory for the search it is left for later.
     pub fn collect(&self) {
-        // Without memory to look for them they are found another time.
-        let sockets = fallible::collect(self.sockets.borrow().iter().filter_map(Weak::upgrade));
-        let Ok(sockets) = sockets else { return };
+        let Ok(mut sockets) = room::vector(self.sockets.borrow().len()) else {
+            return;
+        };
+        sockets.extend(self.sockets.borrow().values().filter_map(Weak::upgrade));
+        let Ok(mut alive) = room::vector(sockets.len()) else {
+            return;
+        };
         // By file: references under way, and the socket it is.
         let mut under_way: BTreeMap<u64, (Rc<OpenFile>, usize)> = BTreeMap::new();
         for socket in &sockets {
             for file in socket.inbox.borrow().rights() {
                 if let Kind::Socket(_) = file.kind {
-                    if !heap::ready() {
-                        return;
-                    }
                     under_way
                         .entry(file.id)
                         .or_insert_with(|| (file.clone(), 0))
@@ -111,9 +132,8 @@ impl Network {
                 .values()
                 .any(|(file, _)| matches!(&file.kind, Kind::Socket(s) if Rc::ptr_eq(s, socket)))
         };
-        let (mut alive, _): (Vec<_>, Vec<_>) = sockets
-            .into_iter()
-            .partition(|socket| !suspect(socket, &under_way));
+        sockets.retain(|socket: &Rc<Socket>| !suspect(socket, &under_way));
+        alive.append(&mut sockets);
         while let Some(socket) = alive.pop() {
             for file in socket.inbox.borrow().rights() {
                 if let Some((file, _)) = under_way.remove(&file.id)
@@ -123,15 +143,11 @@ impl Network {
                 }
             }
         }
-        let mut garbage = Vec::new();
         for (file, _) in under_way.into_values() {
             if let Kind::Socket(socket) = &file.kind {
-                let files = socket.inbox.borrow_mut().take_rights();
-                self.arrived(files.len());
-                garbage.extend(files);
+                self.bury_all(&socket.inbox);
             }
-            garbage.push(file);
+            self.bury(alloc::vec![file]);
         }
-        self.bury(garbage);
     }
 }

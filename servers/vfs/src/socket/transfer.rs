@@ -13,6 +13,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::net;
 use rt::charge::Charge;
+use rt::room;
 
 /// A stream is sent in pieces of this many bytes.
 pub const PIECE: u64 = 64 << 10;
@@ -312,7 +313,7 @@ impl Socket {
         let all = stream && flags & net::MSG_WAITALL != 0 && !peek;
         let deadline = self.options.receive_deadline(c);
         let total = total(segments);
-        let mut segments = Vec::from(segments);
+        let mut segments = room::collect(segments.iter().copied())?;
         let mut received: Option<Offer> = None;
         loop {
             let step = self.step(
@@ -328,9 +329,9 @@ impl Socket {
                 (Err(errno), None) => return Err(errno),
                 (Ok(None) | Err(_), Some(_)) => return Ok(received.unwrap_or_default()),
                 (Ok(Some(offer)), None) => received = Some(offer),
-                (Ok(Some(offer)), Some(received)) => received.more += offer.data.len(),
+                (Ok(Some(offer)), Some(received)) => received.follow(offer),
             }
-            let done = received.as_ref().map_or(0, Offer::received);
+            let done = received.as_ref().map_or(0, |r| r.taken as u64);
             let files = received.as_ref().is_some_and(|r| !r.rights.is_empty());
             if !all || done == total || files {
                 return Ok(received.unwrap_or_default());
@@ -355,6 +356,10 @@ impl Socket {
             let unix = self.domain == net::AF_UNIX && stream;
             return Err(if unix { Errno::EINVAL } else { Errno::ENOTCONN });
         }
+        // A stream tells its error when nothing is left to receive, the others at once.
+        if !stream && let Some(errno) = self.take_error() {
+            return Err(errno);
+        }
         let mut bad = false;
         loop {
             let room = total(segments) as usize;
@@ -362,7 +367,7 @@ impl Socket {
                 return Ok(None);
             }
             let offer = self.inbox.borrow().offer(room, stream)?;
-            let Some(offer) = offer else {
+            let Some(mut offer) = offer else {
                 if let Some(errno) = self.error.get().filter(|_| !more) {
                     self.error.set(None);
                     return Err(errno);
@@ -386,7 +391,8 @@ impl Socket {
                         }
                         self.changes.output();
                     }
-                    let mut taken = offer.data.len() as u64;
+                    offer.data = Vec::new();
+                    let mut taken = offer.taken as u64;
                     for segment in segments.iter_mut() {
                         let n = segment.len().min(taken);
                         *segment = segment.after(n);

@@ -33,6 +33,9 @@ pub struct MemoryFs {
 
 type Answer = Result<[u64; 5], Errno>;
 
+/// Bytes of the largest file that there can be.
+const LARGEST_FILE: u64 = 1 << 20;
+
 impl MemoryFs {
     pub fn new() -> MemoryFs {
         let mut fs = MemoryFs {
@@ -53,6 +56,10 @@ impl MemoryFs {
     }
 
     pub fn add(&mut self, dir: u64, name: &str, mode: u32, data: &[u8]) -> u64 {
+        self.add_named(dir, name.as_bytes(), mode, data)
+    }
+
+    fn add_named(&mut self, dir: u64, name: &[u8], mode: u32, data: &[u8]) -> u64 {
         let ino = self.next;
         self.next += 1;
         let inode = Inode {
@@ -62,7 +69,7 @@ impl MemoryFs {
             ..Inode::default()
         };
         self.inodes.insert(ino, inode);
-        self.dir(dir).insert(name.as_bytes().to_vec(), ino);
+        self.dir(dir).insert(name.to_vec(), ino);
         ino
     }
 
@@ -166,6 +173,9 @@ impl MemoryFs {
                 } else {
                     r.offset as usize
                 };
+                if r.len > LARGEST_FILE || at as u64 > LARGEST_FILE {
+                    return Err(Errno::EFBIG);
+                }
                 let mut data = std::vec![0; r.len as usize];
                 fake.copy_from_grant(me, r.grant, 0, &mut data)?;
                 let end = at + data.len();
@@ -188,8 +198,7 @@ impl MemoryFs {
                 if self.get(r.dir)?.names.contains_key(&name) {
                     return Err(Errno::EEXIST);
                 }
-                let name = std::string::String::from_utf8(name).unwrap();
-                let ino = self.add(r.dir, &name, r.mode, &[]);
+                let ino = self.add_named(r.dir, &name, r.mode, &[]);
                 let inode = self.get(ino)?;
                 (inode.uid, inode.gid, inode.rdev) = (r.ids.0, r.ids.1, r.rdev);
                 self.words(ino, true)
@@ -198,8 +207,7 @@ impl MemoryFs {
                 let r = fs::Symlink::decode(message).unwrap();
                 let link = name(r.grants.0 as i32, u64::from(r.lens.0));
                 let target = name(r.grants.1 as i32, u64::from(r.lens.1));
-                let link = std::string::String::from_utf8(link).unwrap();
-                let ino = self.add(r.dir, &link, linux::S_IFLNK | 0o777, &target);
+                let ino = self.add_named(r.dir, &link, linux::S_IFLNK | 0o777, &target);
                 self.words(ino, true)
             }
             fs::Link::KIND => {
@@ -239,6 +247,9 @@ impl MemoryFs {
                 fake.copy_from_grant(me, r.grant, 0, bytes)?;
                 let mask = SetMask::from_bits(set.mask).unwrap();
                 let inode = self.get(r.ino)?;
+                if mask.contains(SetMask::SIZE) && set.size > LARGEST_FILE {
+                    return Err(Errno::EFBIG);
+                }
                 if mask.contains(SetMask::SIZE) {
                     inode.data.resize(set.size as usize, 0);
                 }

@@ -7,6 +7,9 @@ mod descriptors;
 mod devices;
 mod exec;
 mod filesystem;
+mod hostile;
+#[path = "../../../../tests/common/largest.rs"]
+mod largest;
 mod mapping;
 mod paths;
 mod pipes;

@@ -1,6 +1,7 @@
 //! The world the tests run VFS in.
 
 use super::filesystem::MemoryFs;
+use super::hostile::Dice;
 use crate::machine::{Access, Machine, Processor, Sample};
 use crate::process::{Directories, Ids, Process};
 use crate::state::Vfs;
@@ -69,7 +70,7 @@ impl Fake {
     ) -> Result<(), Errno> {
         let mut pages = self.pages.borrow_mut();
         for i in 0..len {
-            let at = address + i as u64;
+            let at = address.wrapping_add(i as u64);
             let page = pages.get_mut(&(who, page_down(at)));
             match page {
                 Some(page) if page.present && (page.writable || !write) => {
@@ -210,6 +211,10 @@ impl Fake {
 }
 
 impl Machine for Fake {
+    fn sabotaged(&self, defect: u64) -> bool {
+        let names = std::env::var(abi::sabotage::VARIABLE).unwrap_or_default();
+        abi::sabotage::of_names(names.as_bytes()) & defect != 0
+    }
     fn post(&self, to: Endpoint, message: Message) {
         self.posts.borrow_mut().push_back((to, message));
     }
@@ -365,6 +370,8 @@ pub struct World {
     pub repairs: Vec<(u64, u64, bool)>,
     /// The file system does not answer while this is set.
     pub fs_held: bool,
+    /// Chance answers in place of the file system while this is set.
+    pub lies: Option<Dice>,
 }
 
 /// Where calls put their paths.
@@ -390,6 +397,7 @@ impl World {
             others: Vec::new(),
             repairs: Vec::new(),
             fs_held: false,
+            lies: None,
         };
         let mount = vfs::Mount {
             fs: FS,
@@ -439,7 +447,11 @@ impl World {
                     self.others.push((to, message));
                 }
                 FS => {
-                    if let Some(done) = self.fs.handle(&self.fake, FS, &message) {
+                    let answer = match &mut self.lies {
+                        Some(dice) => dice.answer(&self.fake, FS, &message),
+                        None => self.fs.handle(&self.fake, FS, &message),
+                    };
+                    if let Some(done) = answer {
                         self.vfs.message(FS, Class::Post, &done.encode());
                     }
                 }

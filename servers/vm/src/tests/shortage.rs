@@ -157,3 +157,39 @@ fn services_take_what_programs_leave_and_programs_make_room_then() {
     assert_eq!(answers.len(), 1);
     assert!(abi::errno::result_from_word(answers[0]).is_ok());
 }
+
+#[test]
+fn clean_pages_go_before_a_process_although_they_are_mapped() {
+    let mut machine = Machine::new(4);
+    let new = proto::NewSpace {
+        who: OTHER,
+        service: false,
+    };
+    machine.call(Endpoint::RS, new).unwrap();
+    const PAGES: u64 = 200;
+    for page in 0..PAGES {
+        machine.cache(1, page * PAGE);
+    }
+    let args = [0, PAGES * PAGE, 1, linux::MAP_PRIVATE as u64, 1, 0];
+    let text = machine.linux(INIT, linux::__NR_mmap, &args);
+    let text = text.unwrap().unwrap();
+    for page in 0..PAGES {
+        machine.read(INIT, text + page * PAGE).unwrap();
+    }
+    let at = map(&mut machine, OTHER, 4096);
+    let spare = machine.frames().free() - machine.frames().kept_from(Claim::Program);
+    let written = (0..4096)
+        .take_while(|page| {
+            machine
+                .access(OTHER, at + page * PAGE, Access::Write)
+                .is_ok()
+        })
+        .count() as u32;
+    assert!(written + 16 > spare + PAGES as u32, "{written} of {spare}");
+    assert_eq!(asked(&mut machine), vec![OTHER]);
+    let mapped = (0..PAGES).filter(|page| machine.entry(INIT, text + page * PAGE) != 0);
+    assert_eq!(mapped.count(), 0);
+    // Once in a shortage: what was read again since then stays.
+    done(&mut machine, 1);
+    assert_eq!(asked(&mut machine), vec![OTHER]);
+}

@@ -3,6 +3,7 @@
 //! but the way differs.
 
 use std::fmt::Write;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub mod report;
 mod root;
 
 use figures::Figures;
+pub use root::Tools;
 use root::{PLACE, Root};
 
 /// RAM of the guest: everything stays cached that is not dropped on purpose.
@@ -41,7 +43,7 @@ pub struct Options {
     pub gate: Option<Gate>,
     /// Rounds of warm execs. Cold ones and builds, which take long, get a third.
     pub rounds: u32,
-    /// Whether to build the project, too.
+    /// Whether to build the project, too: the host has [`Tools`].
     pub build: bool,
     /// Whether to show progress on standard error.
     pub progress: bool,
@@ -87,7 +89,7 @@ pub fn title(name: &str) -> &str {
 }
 
 /// The plan for the driver, and the lines it will say.
-fn plan(options: &Options, tools: Option<&root::Tools>) -> (String, u64) {
+fn plan(options: &Options, tools: Option<&Tools>) -> (String, u64) {
     let few = options.rounds.div_ceil(3);
     let (mut plan, mut lines) = (String::new(), 0);
     let mut add = |text: String, rounds: u32, each: u64| {
@@ -121,12 +123,15 @@ fn plan(options: &Options, tools: Option<&root::Tools>) -> (String, u64) {
 /// Measures.
 pub fn measure(options: &Options) -> Result<Report> {
     ensure!(options.rounds > 0, "no rounds, nothing to measure");
-    let root = Root::new(options.build)?;
+    let mut root = Root::new(options.build)?;
     let (plan, lines) = plan(options, root.tools.as_ref());
-    root.file(&format!("{PLACE}/plan"), plan.as_bytes(), 0o644)?;
+    root.file(&format!("{PLACE}/plan"), plan.into_bytes(), 0o644);
+    let disk = root.disk().context("the guest's root")?;
+    drop(root);
 
     let mut program = Program::new([format!("{PLACE}/driver"), format!("{PLACE}/plan")]);
-    program.root = Some(root.path().to_path_buf());
+    // A file in memory, which has a name all the same.
+    program.root = Some(format!("/proc/self/fd/{}", disk.file.as_raw_fd()).into());
     program.memory = MEMORY;
     program.timeout = Some(TIMEOUT);
     program.accelerator = Some(options.accelerator);
@@ -270,7 +275,7 @@ mod tests {
             build: true,
             progress: false,
         };
-        let tools = root::Tools {
+        let tools = Tools {
             make: "/usr/bin/make".into(),
             tcc: "/usr/bin/tcc".into(),
         };

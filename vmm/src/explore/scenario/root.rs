@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{Content, Item, Scenario, generated};
+use super::{Content, Item, Place, Scenario, builtin, compiler, generated};
 use crate::root::embedded::{self, Entry};
 use crate::root::{Disk, closure};
 
@@ -19,18 +19,6 @@ use crate::root::{Disk, closure};
 pub const EPOCH: u64 = 1_767_225_600_000_000_000;
 /// Free bytes on the disk.
 const SPARE: u64 = 8 << 20;
-/// Flags for every program.
-const FLAGS: [&str; 4] = ["-O2", "-static", "-Wall", "-Wl,--build-id=none"];
-/// Flags for programs without a C library.
-const FREESTANDING: [&str; 6] = [
-    "-nostdlib",
-    "-ffreestanding",
-    "-fno-stack-protector",
-    "-fcf-protection=none",
-    "-fno-asynchronous-unwind-tables",
-    "-fno-tree-loop-distribute-patterns",
-];
-
 /// A root disk that is copied for each run.
 #[derive(Debug)]
 pub struct Image {
@@ -107,10 +95,7 @@ impl Scenario {
                 source,
                 freestanding,
                 flags,
-            } => {
-                let program = self.compile(cache, source, *freestanding, flags)?;
-                file(read(&program)?, 0o755)
-            }
+            } => file(self.program(cache, source, *freestanding, flags)?, 0o755),
             Content::Busybox(applets) => {
                 let busybox = tool("busybox")
                     .context("this needs busybox (Debian: busybox-static), which is not in PATH")?;
@@ -133,75 +118,82 @@ impl Scenario {
         Ok(())
     }
 
-    /// The program compiled from a source, from the cache if it is there: its name is a hash of
-    /// all that it depends on.
-    fn compile(
+    /// The program made from a source: within this binary, or compiled here.
+    pub(super) fn program(
         &self,
         cache: &Path,
         source: &str,
         freestanding: bool,
         more: &[String],
-    ) -> Result<PathBuf> {
-        let mut flags: Vec<&str> = FLAGS.to_vec();
-        if freestanding {
-            flags.extend(FREESTANDING);
+    ) -> Result<Vec<u8>> {
+        let flags = compiler::flags(freestanding, more);
+        match &self.place {
+            Place::Builtin => builtin::program(source, &flags),
+            Place::Directory(directory) => read(&compile(directory, cache, source, &flags)?),
         }
-        flags.extend(more.iter().map(String::as_str));
-        let version = Command::new("cc")
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output();
-        let version = version.context("this needs a C compiler, as cc in PATH (Debian: gcc)")?;
-        let mut hasher = DefaultHasher::new();
-        (&flags, version.stdout).hash(&mut hasher);
-        read(&self.directory.join(source))?.hash(&mut hasher);
-        for header in self.headers()? {
-            read(&header)?.hash(&mut hasher);
-        }
-        let stem = Path::new(source).file_stem().unwrap_or_default().display();
-        let target = cache.join(format!("{stem}-{:016x}", hasher.finish()));
-        if target.is_file() {
-            return Ok(target);
-        }
-        std::fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
-        // Under a name of its own, for others may compile the same.
-        let fresh = tempfile::NamedTempFile::new_in(cache);
-        let fresh = fresh
-            .with_context(|| format!("a file in {}", cache.display()))?
-            .into_temp_path();
-        let directory = if self.directory.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            &self.directory
-        };
-        let output = Command::new("cc")
-            .args(&flags)
-            .arg("-o")
-            .arg(std::path::absolute(&fresh).context("the compiled program's path")?)
-            .arg(source)
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .output()
-            .context("cc")?;
-        if !output.status.success() {
-            bail!(
-                "cc {source}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&fresh, mode).context("the compiled program")?;
-        fresh
-            .persist(&target)
-            .with_context(|| format!("making {}", target.display()))?;
-        Ok(target)
     }
+}
 
-    /// The headers beside the scenario, which its programs may include.
-    fn headers(&self) -> Result<Vec<PathBuf>> {
-        let mut headers: Vec<PathBuf> = list(&self.directory)?;
-        headers.retain(|path| path.extension().is_some_and(|kind| kind == "h"));
-        Ok(headers)
+/// The program compiled from a source, from the cache if it is there: its name is a hash of all
+/// that it depends on.
+fn compile(directory: &Path, cache: &Path, source: &str, flags: &[&str]) -> Result<PathBuf> {
+    let version = Command::new("cc")
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
+    let version = version.context("this needs a C compiler, as cc in PATH (Debian: gcc)")?;
+    let mut hasher = DefaultHasher::new();
+    (flags, version.stdout).hash(&mut hasher);
+    read(&directory.join(source))?.hash(&mut hasher);
+    for header in headers(directory)? {
+        read(&header)?.hash(&mut hasher);
+    }
+    let stem = Path::new(source).file_stem().unwrap_or_default().display();
+    let target = cache.join(format!("{stem}-{:016x}", hasher.finish()));
+    if target.is_file() {
+        return Ok(target);
+    }
+    std::fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
+    // Under a name of its own, for others may compile the same.
+    let fresh = tempfile::NamedTempFile::new_in(cache);
+    let fresh = fresh
+        .with_context(|| format!("a file in {}", cache.display()))?
+        .into_temp_path();
+    let directory = here_if_empty(directory);
+    let output = Command::new("cc")
+        .args(flags)
+        .arg("-o")
+        .arg(std::path::absolute(&fresh).context("the compiled program's path")?)
+        .arg(source)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .context("cc")?;
+    if !output.status.success() {
+        bail!(
+            "cc {source}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&fresh, mode).context("the compiled program")?;
+    fresh
+        .persist(&target)
+        .with_context(|| format!("making {}", target.display()))?;
+    Ok(target)
+}
+
+/// The headers beside a scenario, which its programs may include.
+fn headers(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut headers: Vec<PathBuf> = list(directory)?;
+    headers.retain(|path| path.extension().is_some_and(|kind| kind == "h"));
+    Ok(headers)
+}
+/// The working directory, where a path says nothing.
+fn here_if_empty(directory: &Path) -> &Path {
+    match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
     }
 }
 
@@ -211,11 +203,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// A directory's entries, in the order of their names.
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
+    let directory = here_if_empty(directory);
     let named = || format!("reading {}", directory.display());
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory).with_context(named)? {
@@ -226,7 +214,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Where a program of the host is.
-fn tool(name: &str) -> Option<PathBuf> {
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|directory| directory.join(name));
     places.find(|path| path.is_file())

@@ -68,7 +68,7 @@ fn problem(text: &str) -> String {
 #[test]
 fn everything_can_be_said() {
     let scenario = parse(Path::new("dir/full.toml"), FULL).unwrap();
-    assert_eq!(scenario.directory, Path::new("dir"));
+    assert_eq!(scenario.place, Place::Directory("dir".into()));
     assert_eq!(scenario.run.memory, 48 << 20);
     assert!(scenario.run.env.contains(&("A".into(), "b".into())));
     assert!(scenario.run.env.contains(&("LANG".into(), "de".into())));

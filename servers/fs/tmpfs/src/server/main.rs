@@ -61,7 +61,7 @@ fn make() -> Result<Server> {
             return Err(Errno::EINVAL);
         }
     };
-    let memory = rt::kernel::boot_info().map_or(2 * DEFAULT_SIZE, |info| info.ram_bytes);
+    let memory = rt::kernel::boot_info().map_or(2 * DEFAULT_SIZE, |info| info.for_programs());
     let default = if dev { DEV_SIZE } else { memory / 2 };
     let size = rt::args::number("size").unwrap_or(default);
     Ok(Server {

@@ -1,0 +1,56 @@
+//! A user tries every way to make servers keep memory (`guest/exhaust.c`, `guest/ways.h`), alone, beside a
+//! process that took all memory, and where memory itself refuses.
+
+mod common;
+
+use common::{Platform, Root, Run};
+
+/// The ways that the program knows, as its source lists them.
+fn ways() -> Vec<&'static str> {
+    let source = include_str!("guest/ways.h");
+    let table = source.split("} ways[] = {").nth(1).expect("the table");
+    let names: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("{ \"")?.split('"').next())
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    names
+}
+
+/// All ways in one mode: each is refused as on Linux, root works while the user holds everything, the user
+/// can do the same again, and memory comes back.
+fn exhaust(platform: Platform, mode: &str, mib: u64) {
+    platform.require();
+    let root = Root::new().busybox().program("exhaust");
+    let root = root.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n");
+    let mut run = Run::new(&["/bin/exhaust", mode]);
+    run.memory = mib << 20;
+    let finished = run.timeout(600).guest(platform, root.disk());
+    let said = finished.text();
+    let expected: String = ways()
+        .iter()
+        .map(|way| format!("{way}: as Linux, root: works, then: works, memory: back\n"))
+        .collect();
+    assert_eq!(said, expected, "{}", finished.circumstances());
+    assert_eq!(finished.code, 0);
+}
+
+#[test]
+fn a_user_alone_in_16_mib() {
+    exhaust(Platform::Kvm, "alone", 16);
+}
+
+#[test]
+fn a_user_beside_one_who_took_all_of_16_mib() {
+    exhaust(Platform::Kvm, "hog", 16);
+}
+
+#[test]
+fn a_user_beside_one_who_took_all_of_16_mib_under_qemu() {
+    exhaust(Platform::Qemu, "hog", 16);
+}
+
+#[test]
+fn a_user_where_memory_itself_refuses() {
+    exhaust(Platform::Kvm, "full", 64);
+}

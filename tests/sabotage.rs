@@ -1,0 +1,216 @@
+//! Each mechanism is taken out, and a test must turn red (`--sabotage`): tests that run here again,
+//! in processes of their own, on machines that start with a deliberate defect
+//! ([`abi::sabotage`]). `docs/matrix.md` has the table of what turned red.
+//!
+//! All of it takes a quarter of an hour, so that the quick suite does a few. The whole table, after
+//! the tests as they are have passed:
+//!
+//! ```text
+//! cargo test --workspace --no-run && ABSENTIA_SABOTAGE_ALL=1 cargo test --test sabotage -- --nocapture
+//! ```
+//!
+//! The programs that run are the newest of each name beside this one.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use abi::sabotage::{NAMES, VARIABLE};
+
+/// What runs all of the table.
+const ALL: &str = "ABSENTIA_SABOTAGE_ALL";
+
+/// A defect, the test program and the test that it must turn red, and whether the quick suite
+/// tries it. The one without a bit takes out a part of the sandbox (tests/prison.rs).
+const TABLE: &[(&str, &str, &str, bool)] = &[
+    ("fill-ignores-try", "rows", G, false),
+    ("no-mark", "rows", G, false),
+    ("repair-for-reading", "deadlocks", V, false),
+    ("offset-lost", "deadlocks", V, false),
+    (
+        "answer-crossed",
+        "explore",
+        "the_order_of_things_does_not_matter",
+        false,
+    ),
+    (
+        "lock-over-repair",
+        "deadlocks",
+        "every_scenario_completes_with_try",
+        false,
+    ),
+    (
+        "cache-not-shared",
+        "scenarios",
+        "every_scenario_works_without_a_fault",
+        false,
+    ),
+    ("double-restart", "deadlocks", V, false),
+    ("frame-leaked", "explore", D1, false),
+    ("lock-kept", "explore", D1, false),
+    (
+        "refused-frame-kept",
+        "refusals",
+        "a_frame_that_a_refusal_leaves_behind_is_found",
+        false,
+    ),
+    ("try-ignored", "rows", G, false),
+    ("mark-at-first", "rows", G, true),
+    ("source-for-writing", "rows", G, false),
+    ("sequence-ignored", "rows", G, false),
+    ("grantee-ignored", "rows", G, false),
+    ("physical-for-all", "rows", G, false),
+    ("call-not-repeated", "rows", G, false),
+    ("entry-forged", "programs", "forged_under_kvm", false),
+    (
+        "claim-ignored",
+        "shortage",
+        "who_took_all_ends_and_nobody_else",
+        false,
+    ),
+    ("mapping-left", "programs", "truncated_under_kvm", false),
+    ("good-unsaid", "programs", "halves_under_kvm", false),
+    ("futex-by-address", "programs", "futexes_under_kvm", false),
+    ("no-repair", "deadlocks", V, false),
+    ("vm-trusts-all", "rows", "matrix_m_under_kvm", false),
+    (
+        "pm-trusts-all",
+        "pm",
+        "nobody_says_what_is_not_theirs",
+        true,
+    ),
+    (
+        "vfs-trusts-all",
+        "vfs",
+        "nobody_says_what_is_not_theirs",
+        true,
+    ),
+    (
+        "uncharged",
+        "limits",
+        "each_kind_ends_with_its_error_and_root_goes_on",
+        false,
+    ),
+    ("asked-for-ever", "rows", "matrix_m_under_kvm", false),
+    ("unused-grants", "rows", G, false),
+    ("access-ignored", "rows", G, false),
+    (
+        "no-confinement",
+        "prison",
+        "no_file_and_no_capability_is_left",
+        false,
+    ),
+];
+
+const G: &str = "matrix_g_and_k_under_kvm";
+const V: &str = "matrix_v_with_try";
+const D1: &str = "d1_read_is_well_under_try_in_every_layer";
+
+/// The test programs of this name beside this one, newest first.
+fn programs(name: &str) -> Vec<PathBuf> {
+    let this = std::env::current_exe().expect("this program");
+    let directory = this.parent().expect("a directory");
+    let hash_of = |path: &Path| {
+        let file = path.file_name()?.to_str()?;
+        let hash = file.strip_prefix(name)?.strip_prefix('-')?;
+        let is_hash = hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        let changed = path.metadata().and_then(|m| m.modified()).ok()?;
+        is_hash.then_some(changed)
+    };
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut found: Vec<(SystemTime, PathBuf)> = paths
+        .filter_map(|path| Some((hash_of(&path)?, path)))
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The newest test program of this name that has such a test.
+fn program(name: &str, test: &str) -> PathBuf {
+    let has = |path: &PathBuf| {
+        let listed = Command::new(path).args([test, "--list"]).output();
+        listed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(": test"))
+    };
+    let found = programs(name).into_iter().find(has);
+    found.unwrap_or_else(|| panic!("no test {name}::{test}: cargo test --workspace --no-run"))
+}
+
+/// The tests that failed, with the first line of what the first of them said.
+fn red(name: &str, test: &str, defect: &str) -> Vec<String> {
+    let mut command = Command::new(program(name, test));
+    command
+        .args([test, "--test-threads=2"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.env(VARIABLE, defect).env_remove(ALL);
+    let output = command.output().expect("a test program");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let failed = text.lines().filter_map(|line| {
+        let test = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+        Some(test.to_string())
+    });
+    let mut failed: Vec<String> = failed.collect();
+    failed.sort_unstable();
+    let said = text
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"));
+    if let (Some(first), Some(said)) = (failed.first_mut(), said.skip(1).find(|l| !l.is_empty())) {
+        *first += &format!(" ({})", said.chars().take(60).collect::<String>().trim());
+    }
+    assert_eq!(
+        failed.is_empty(),
+        output.status.success(),
+        "{defect}: {text}"
+    );
+    failed
+}
+
+#[test]
+fn without_a_mechanism_a_test_turns_red() {
+    let all = std::env::var_os(ALL).is_some();
+    let known: BTreeSet<_> = NAMES.iter().map(|(name, _)| *name).collect();
+    let here: BTreeSet<_> = TABLE.iter().map(|(defect, ..)| *defect).collect();
+    assert!(known.is_subset(&here), "{:?}", known.difference(&here));
+    if all {
+        let tests: BTreeSet<_> = TABLE
+            .iter()
+            .map(|&(_, name, test, _)| (name, test))
+            .collect();
+        for (name, test) in tests {
+            let failed = red(name, test, "");
+            assert!(failed.is_empty(), "with all mechanisms: {name}: {failed:?}");
+        }
+    } else {
+        println!("the quick suite tries a few: all of them take a quarter of an hour, {ALL}=1");
+    }
+    let mut green = Vec::new();
+    let wanted = TABLE.iter().filter(|(.., quick)| all || *quick);
+    for &(defect, name, test, _) in wanted {
+        let failed = red(name, test, defect);
+        println!("| `{defect}` | `{name}`: {} |", failed.join(", "));
+        if failed.is_empty() {
+            green.push(defect);
+        }
+    }
+    assert!(green.is_empty(), "nothing turned red without {green:?}");
+}
+
+/// The table in the documentation is of these defects, and tells of a red test for each.
+#[test]
+fn the_documented_table_is_whole() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/matrix.md");
+    let text = std::fs::read_to_string(path).expect("docs/matrix.md");
+    for (defect, name, ..) in TABLE {
+        let row = text
+            .lines()
+            .find(|l| l.starts_with(&format!("| `{defect}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/matrix.md: no row of {defect}"));
+        assert!(
+            row.contains(&format!("`{name}`: ")),
+            "docs/matrix.md: {row}"
+        );
+    }
+}
