@@ -252,7 +252,7 @@ impl Server {
                 return Err("users of a space are miscounted".into());
             }
         }
-        let owners = self.owners();
+        let owners = self.owners().map_err(|_| sanity::NO_MEMORY)?;
         // Counting frees memory of the heap's own: what it has now.
         let heap = self.pool.frames.own() as u64;
         let owned = heap + owners.tables + owners.cached + owners.services + owners.programs;

@@ -58,10 +58,9 @@ impl Server {
             && (again || matches!(job.origin, Origin::Fault(_) | Origin::Vfs(_)))
     }
 
-    /// The job waits for memory.
+    /// The job waits for memory: for what comes free with this message, or for PM's choice.
     pub(crate) fn starve(&mut self, job: Job) {
         self.shortage.starved.push(job);
-        self.ask_for_memory(job.who);
     }
 
     /// A Linux call that makes VM keep something waits while memory is short; whether it does.
@@ -87,10 +86,8 @@ impl Server {
     }
 
     fn ask_for_memory(&mut self, who: Endpoint) {
-        if self.shortage.asked.is_none() {
-            self.shortage.asked = Some(who);
-            self.post(Endpoint::PM, OutOfMemory { who });
-        }
+        self.shortage.asked = Some(who);
+        self.post(Endpoint::PM, OutOfMemory { who });
     }
 
     /// After each message: who waits goes on when there is memory again, and programs make room
@@ -102,7 +99,13 @@ impl Server {
             self.shortage.hopeless = false;
             self.shortage.reclaimed = false;
             self.feed();
-        } else if self.shortage.asked.is_none() && !self.shortage.hopeless && self.is_short() {
+        }
+        if self.shortage.asked.is_some() {
+            return;
+        }
+        if let Some(first) = self.shortage.starved.first() {
+            self.ask_for_memory(first.who);
+        } else if !self.shortage.hopeless && self.is_short() {
             self.ask_for_memory(Endpoint::NONE);
         }
     }
@@ -139,11 +142,8 @@ impl Server {
             return self.feed();
         }
         if asked == Endpoint::NONE {
-            // Nobody who waits was spoken of.
+            // Nobody who waits was spoken of: for whoever does PM is asked again.
             self.shortage.hopeless = true;
-            if let Some(first) = self.shortage.starved.first() {
-                self.ask_for_memory(first.who);
-            }
             return;
         }
         // Nobody may be ended: who waits cannot go on.

@@ -260,12 +260,8 @@ impl<P: PageStore> Pages<P> {
         if first >= last {
             return;
         }
-        let slots: Vec<usize> = self
-            .index
-            .range((ino, first)..(ino, last))
-            .map(|(_, &slot)| slot)
-            .collect();
-        for slot in slots {
+        let pages = (ino, first)..(ino, last);
+        while let Some((_, &slot)) = self.index.range(pages.clone()).next() {
             self.discard(slot);
         }
         if self.shared.contains(&ino) {
