@@ -21,6 +21,14 @@ pub struct Key {
     pub offset: u64,
 }
 
+impl Key {
+    /// None is before it.
+    pub const FIRST: Key = Key {
+        file: FileId { dev: 0, ino: 0 },
+        offset: 0,
+    };
+}
+
 const NIL: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
@@ -182,6 +190,13 @@ impl Cache {
         if let Some(number) = frames.tag(frame).checked_sub(1) {
             self.entries[number as usize].dirty = true;
         }
+    }
+
+    /// Up to `count` changed pages in order, from one on.
+    pub fn dirty(&self, from: Key, count: usize) -> Vec<Key> {
+        let all = self.index.range(from..);
+        let dirty = all.filter(|&(_, &number)| self.entries[number as usize].dirty);
+        dirty.map(|(&key, _)| key).take(count).collect()
     }
 
     /// The file system knows what was changed in `[from, to)`.

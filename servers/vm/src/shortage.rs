@@ -27,8 +27,8 @@ pub(crate) struct Shortage {
     pub starved: Vec<Job>,
     /// For whom PM is choosing just now; `NONE` is nobody who waits.
     asked: Option<Endpoint>,
-    /// All clean file pages that programs map have gone in this shortage ([`crate::reclaim`]).
-    pub reclaimed: bool,
+    /// How often in this shortage all clean file pages that programs map have gone ([`crate::reclaim`]).
+    pub reclaims: u32,
     /// PM found nobody whose end would help services: not asked again before memory has come free.
     hopeless: bool,
 }
@@ -97,7 +97,7 @@ impl Server {
         let enough = frames.kept_from(Claim::Program) + 64;
         if frames.free() >= enough {
             self.shortage.hopeless = false;
-            self.shortage.reclaimed = false;
+            self.shortage.reclaims = 0;
             self.feed();
         }
         if self.shortage.asked.is_some() {
@@ -139,6 +139,7 @@ impl Server {
             return;
         };
         if done.killed != 0 {
+            self.shortage.reclaims = 0;
             return self.feed();
         }
         if asked == Endpoint::NONE {
