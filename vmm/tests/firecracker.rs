@@ -1,5 +1,5 @@
 //! The guest boots as Firecracker loads it: what it puts where and how it enters the kernel, by its
-//! sources (version 1.16's `arch/x86_64`: `layout.rs`, `configure_pvh`, `regs.rs`). The devices are
+//! sources (version 1.17's `arch/x86_64`: `layout.rs`, `configure_pvh`, `regs.rs`). The devices are
 //! ours, at the addresses of Firecracker's first two.
 
 mod tiny;
