@@ -20,8 +20,9 @@ use absentia_vmm::explore::scenario;
 use absentia_vmm::inject::{Plan, Schedule, Window};
 use common::Platform;
 
-/// Orders that are tried.
+/// Orders that are tried, and how many at most, until one shows what is wanted.
 const ORDERS: u64 = 12;
+const ORDERS_AT_MOST: u64 = 120;
 
 fn scenario_text(case: &str) -> String {
     let mut text = format!(
@@ -148,8 +149,11 @@ fn in_many_orders(case: &str, wanted: impl Fn(&Overlap) -> bool) {
         Ok(reference) => reference,
         Err(judged) => panic!("{case} as it comes: {judged:?}"),
     };
-    let mut seen = Vec::new();
-    for seed in 1..=ORDERS {
+    let mut seen: Vec<Overlap> = Vec::new();
+    for seed in 1..=ORDERS_AT_MOST {
+        if seed > ORDERS && seen.iter().any(&wanted) {
+            break;
+        }
         let plan = Plan {
             schedule: match seed % 2 {
                 0 => Schedule::Random(seed, Window::ALL),
@@ -166,7 +170,7 @@ fn in_many_orders(case: &str, wanted: impl Fn(&Overlap) -> bool) {
         seen.push(Overlap::of(played.player.records()));
     }
     let shown = seen.iter().filter(|overlap| wanted(overlap)).count();
-    println!("{case}: {shown} of {ORDERS} orders: {seen:?}");
+    println!("{case}: {shown} of {} orders", seen.len());
     assert!(shown > 0, "{case}: it never happens at once: {seen:?}");
 }
 

@@ -78,6 +78,8 @@ defects! {
     UNCHARGED = 29, "uncharged";
     /// A fork that finds no memory keeps a frame.
     REFUSED_FRAME_KEPT = 30, "refused-frame-kept";
+    /// Physical memory is for nobody.
+    PHYSICAL_FOR_NOBODY = 31, "physical-for-nobody";
 }
 
 /// Environment variable with the names of defects that tests have their machines started with, and
@@ -111,8 +113,8 @@ mod tests {
             NO_MARK | DOUBLE_RESTART
         );
         assert_eq!(of_command_line(b"absentia.sabotage=nothing"), 0);
-        assert_eq!(NAMES.len(), 31);
+        assert_eq!(NAMES.len(), 32);
         let bits = NAMES.iter().fold(0, |bits, (_, bit)| bits | bit);
-        assert_eq!(bits.count_ones(), 31);
+        assert_eq!(bits.count_ones(), 32);
     }
 }

@@ -468,7 +468,8 @@ fn named_end(caller: &Process, endpoint: u32, address: u64) -> Result<End, Errno
     }
     if who == Endpoint::NONE {
         let allowed = caller.privileges.flags & PRIV_PHYSICAL != 0;
-        if !allowed && !lab::sabotaged(sabotage::PHYSICAL_FOR_ALL) {
+        let allowed = allowed || lab::sabotaged(sabotage::PHYSICAL_FOR_ALL);
+        if !allowed || lab::sabotaged(sabotage::PHYSICAL_FOR_NOBODY) {
             return Err(Errno::EPERM);
         }
         return Ok(End {

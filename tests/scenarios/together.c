@@ -70,7 +70,10 @@ static void action(int part)
     if (part == 0)
         run_second();
     char *m = cold(part);
+    unsigned long old[4] = {0}, *new = (unsigned long *)m;
     CHECK(CALL(rt_sigaction, 12, m, 0, 8) == 0);
+    /* What PM took is what the file has: a handler first. */
+    CHECK(CALL(rt_sigaction, 12, 0, old, 8) == 0 && old[0] == new[0]);
     CHECK(is_generated(m, part + 1, 0, SIZE));
 }
 

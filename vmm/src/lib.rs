@@ -14,6 +14,8 @@ pub mod boot;
 pub mod cli;
 pub mod control;
 pub mod counters;
+#[cfg(test)]
+mod decoders;
 pub mod deterministic;
 pub mod devices;
 pub mod ending;

@@ -65,7 +65,7 @@ impl Trace {
         let new = control.records.checked_sub(self.seen);
         let new = new.unwrap_or(control.records);
         let readable = new.min(RING as u64);
-        self.lost += new - readable;
+        self.lost = self.lost.saturating_add(new - readable);
         for number in control.records - readable..control.records {
             let offset = number % RING as u64 * size_of::<Record>() as u64;
             match control
@@ -74,7 +74,7 @@ impl Trace {
                 .and_then(|at| record(ram, at))
             {
                 Some(record) => self.records.push(record),
-                None => self.lost += 1,
+                None => self.lost = self.lost.saturating_add(1),
             }
         }
         self.seen = control.records;

@@ -198,7 +198,7 @@ impl Drawing {
     }
 
     fn record(&mut self, record: &Record) {
-        self.now = (self.now + 1).max(record.time);
+        self.now = self.now.saturating_add(1).max(record.time);
         let (first, second) = record.pair();
         let words = &record.words;
         let actor = words[0] as u32;
@@ -376,7 +376,7 @@ impl Drawing {
 
     fn received(&mut self, who: u32) {
         for (flow, name) in self.sent.remove(&who).unwrap_or_default() {
-            self.now += 1;
+            self.now = self.now.saturating_add(1);
             let track = self.track(who, Track::Own);
             let flow = Some((field::EVENT_FLOW_END, flow));
             self.event(self.now, INSTANT, track, ("message", &name), flow, &[]);
@@ -391,7 +391,7 @@ impl Drawing {
             // It ran when the trace began.
             let track = self.track(before, Track::Own);
             self.begin(track, "run", "runs", &[]);
-            self.now += 1;
+            self.now = self.now.saturating_add(1);
             self.end(track);
         }
         if Endpoint(after).is_process() {
@@ -478,7 +478,7 @@ impl Drawing {
 
     fn finish(mut self) -> Vec<u8> {
         if let Some(who) = self.running.take() {
-            self.now += 1;
+            self.now = self.now.saturating_add(1);
             let track = self.track(who, Track::Own);
             self.end(track);
         }

@@ -269,6 +269,14 @@ fn direct(flags: Cpf, n: u64, pages: u64) -> i32 {
     grant(&GRANTER, 0, flags | Cpf::DIRECT, 0, (page(n), pages * PAGE))
 }
 
+/// A direct grant whose entry lacks a flag.
+fn lacking(flag: Cpf) -> i32 {
+    let id = direct(ALL, 0, 1);
+    // SAFETY: the entry is the table's first; nobody reads it but the kernel.
+    unsafe { (*GRANTER.0.get())[0].flags &= !flag.bits() };
+    id
+}
+
 fn copy(granter: Endpoint, grant: i32, address: u64, len: u64, to_grant: u64) -> Result<(), Errno> {
     let request = SafeCopy {
         granter: granter.0,
@@ -419,6 +427,9 @@ fn invalid(me: Endpoint) {
     assert_eq!(from(grant::id(0, 6), 4, 1), denied);
     assert_eq!(from(grant::id(ENTRIES, 0), 4, 1), denied);
     assert_eq!(from(grant::id(3, 7), 4, 1), denied);
+    for flag in [Cpf::USED, Cpf::VALID] {
+        assert_eq!(from(lacking(flag), 4, 1), denied);
+    }
     row("G2");
 
     assert_eq!(from(direct(Cpf::WRITE, 0, 1), 4, 1), denied);

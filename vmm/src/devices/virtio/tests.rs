@@ -363,6 +363,121 @@ fn nonsense_in_registers_is_ignored() {
     );
 }
 
+/// Chance, the same every time.
+fn dice(seed: u64) -> impl FnMut() -> u64 {
+    let mut index = 0;
+    move || {
+        index += 1;
+        abi::trace::random(seed, index)
+    }
+}
+
+/// Descriptors, rings and what they lead to of anything, for the queue that is selected.
+fn scribble<D: Device>(driver: &Driver<D>, roll: &mut impl FnMut() -> u64) {
+    let odd = if roll() % 2 == 0 { 60 } else { 4 };
+    // Requests of three descriptors, some of whose fields are anything.
+    for n in 0..30u64 {
+        let chance = roll();
+        let address = match chance % odd {
+            0 => crate::memory::MINIMUM - (chance >> 8) % 64,
+            1 => chance,
+            2 => driver.rings + (chance >> 8) % 0x3000,
+            _ => BUFFERS + ((chance >> 8) % 0x400) * 16,
+        };
+        let chance = roll();
+        let len = match chance % odd {
+            0 => (chance >> 8) as u32,
+            1 => (chance >> 8) as u32 % 2000,
+            _ => [16, 512, 1][n as usize % 3],
+        };
+        let chance = roll();
+        let flags = match chance % odd {
+            0 => (chance >> 8) as u16 & (NEXT | WRITE | INDIRECT),
+            _ => [NEXT, NEXT | (chance >> 8) as u16 & WRITE, WRITE][n as usize % 3],
+        };
+        let next = if roll() % odd == 0 {
+            roll() % 36
+        } else {
+            n + 1
+        };
+        driver.descriptor(driver.rings + 16 * n, address, len, flags, next as u16);
+    }
+    for n in 0..256 {
+        let head = match roll() % odd {
+            0 => roll(),
+            1 => roll() % 36,
+            _ => roll() % 10 * 3,
+        };
+        driver.put(driver.rings + 0x1004 + 2 * n, head as u16);
+    }
+    // Requests' headers, and packets.
+    for n in 0..0x4000 / 8 {
+        driver.put(
+            BUFFERS + 8 * n,
+            roll() & 0x0f0f_0000_0f0f_0f0f >> (roll() % 32),
+        );
+    }
+    let more = if roll() % odd == 0 {
+        roll()
+    } else {
+        roll() % 5
+    };
+    let available: u16 = driver
+        .ram
+        .map
+        .read_obj(GuestAddress(driver.rings + 0x1002))
+        .unwrap();
+    driver.put(driver.rings + 0x1002, available.wrapping_add(more as u16));
+}
+
+#[test]
+fn rings_of_anything_do_no_harm() {
+    let begun = std::time::Instant::now();
+    let (mut answered, mut refused) = (0u64, 0);
+    for seed in 1..=20 {
+        let mut roll = dice(seed);
+        let mut driver = disk(8);
+        for _ in 0..30 {
+            scribble(&driver, &mut roll);
+            if driver.ring(0).is_err() {
+                refused += 1;
+                assert!(driver.needs_reset());
+                // It is deaf, and then well again.
+                driver.ring(0).unwrap();
+                driver.negotiate();
+                driver.put(driver.rings + 0x1002, 0u16);
+                driver.put(driver.rings + 0x2002, 0u16);
+                driver.queue(0, 256);
+            } else {
+                answered += u64::from(driver.used());
+            }
+        }
+        driver.negotiate();
+        driver.put(driver.rings + 0x2002, 0u16);
+        driver.queue(0, 256);
+        let read = request(&mut driver, VIRTIO_BLK_T_IN, 0, 512);
+        assert_eq!(read, VIRTIO_BLK_S_OK, "after {seed}");
+        let (mut driver, host) = console();
+        host.input.window(25, 80);
+        for n in 0..30 {
+            for queue in [RECEIVE as u32, TRANSMIT as u32] {
+                driver.queue(queue, 64);
+                scribble(&driver, &mut roll);
+                if driver.ring(queue).is_err() {
+                    refused += 1;
+                    driver.negotiate();
+                }
+            }
+            let shown = host.stdout.lock().unwrap().len();
+            // Whatever it shows was in its descriptors.
+            assert!(shown < (n + 1) * 64 * (64 << 10), "{shown} bytes");
+        }
+    }
+    assert!(answered > 100 && refused > 100, "{answered} {refused}");
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+}
+
 struct Host {
     stop: Arc<Stop>,
     input: Arc<Input>,

@@ -1,5 +1,8 @@
 //! Tests of the driver against a world of lists.
 
+mod hostile;
+#[path = "../../../../../tests/common/largest.rs"]
+mod largest;
 mod ldisc;
 mod port;
 mod ptys;
