@@ -173,7 +173,7 @@ fn records_of_anything_are_told_and_drawn() {
     trace.records.extend((0..20_000).map(|seed| Record {
         time: word(seed, 0),
         // A kind that is one, mostly.
-        what: word(seed, 1) & !0xff | random(seed, 2) % 40,
+        what: (word(seed, 1) & !0xff) | (random(seed, 2) % 40),
         words: std::array::from_fn(|n| word(seed, 3 + n as u64)),
     }));
     let mut names = Names::default();

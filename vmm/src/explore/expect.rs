@@ -329,6 +329,7 @@ mod tests {
     fn expect() -> Expect {
         Expect {
             status: 0,
+            again: false,
             stdout: Text::Exact("a\nb\n".into()),
             stderr: Text::Same,
             errors: ["EIO", "SIGBUS"]
