@@ -47,7 +47,7 @@ fn messages_are_read_whole_or_not_at_all() {
             let mut message = Message::new(rule.kind);
             for (n, place) in message.words.iter_mut().enumerate() {
                 // All of a message's words have to be good for it to be read.
-                let small = random(seed, n as u64) % 3 != 0;
+                let small = !random(seed, n as u64).is_multiple_of(3);
                 let chosen = word(seed ^ rule.kind << 32, n as u64);
                 *place = if small { chosen & 1 } else { chosen };
             }
