@@ -45,11 +45,11 @@ fn a_host_link_of_anything_hands_on_what_it_was_fed() {
         let mut bytes: Vec<u8> = (0..random(seed, 0) % 300)
             .map(|n| match random(seed, n + 1) {
                 // Channels and short lengths, mostly: headers that are some.
-                chance if chance % 8 == 0 => (chance >> 8) as u8,
+                chance if chance.is_multiple_of(8) => (chance >> 8) as u8,
                 chance => (chance >> 8) as u8 & 7,
             })
             .collect();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             bytes.splice(0..0, [1, 0, 200, 0]);
         }
         let mut decoder = Decoder::default();
@@ -159,7 +159,7 @@ fn records_of_anything_are_told_and_drawn() {
             let at = GuestAddress(0x10_0000 + n * 8);
             ram.map.write_obj(word(seed, 1000 + n), at).unwrap();
         }
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             put(offset_of!(Control, ring), 0x10_0000);
             put(offset_of!(Control, records), trace.seen.wrapping_add(8));
         }

@@ -374,7 +374,7 @@ fn dice(seed: u64) -> impl FnMut() -> u64 {
 
 /// Descriptors, rings and what they lead to of anything, for the queue that is selected.
 fn scribble<D: Device>(driver: &Driver<D>, roll: &mut impl FnMut() -> u64) {
-    let odd = if roll() % 2 == 0 { 60 } else { 4 };
+    let odd = if roll().is_multiple_of(2) { 60 } else { 4 };
     // Requests of three descriptors, some of whose fields are anything.
     for n in 0..30u64 {
         let chance = roll();
@@ -395,7 +395,7 @@ fn scribble<D: Device>(driver: &Driver<D>, roll: &mut impl FnMut() -> u64) {
             0 => (chance >> 8) as u16 & (NEXT | WRITE | INDIRECT),
             _ => [NEXT, NEXT | (chance >> 8) as u16 & WRITE, WRITE][n as usize % 3],
         };
-        let next = if roll() % odd == 0 {
+        let next = if roll().is_multiple_of(odd) {
             roll() % 36
         } else {
             n + 1
@@ -417,7 +417,7 @@ fn scribble<D: Device>(driver: &Driver<D>, roll: &mut impl FnMut() -> u64) {
             roll() & 0x0f0f_0000_0f0f_0f0f >> (roll() % 32),
         );
     }
-    let more = if roll() % odd == 0 {
+    let more = if roll().is_multiple_of(odd) {
         roll()
     } else {
         roll() % 5
