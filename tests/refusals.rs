@@ -121,6 +121,39 @@ fn refused_memory_is_an_error_and_nothing_worse() {
     }
 }
 
+/// Requests of every kind, as large as they may be: what one of them needs is there or is refused,
+/// and who is refused once tries again and gets everything right. A part of the points, another
+/// one of each scenario (`absentia explore requests-disk --kinds alloc` tries all).
+#[test]
+fn every_request_is_made_or_refused_as_a_whole() {
+    let cache = cache();
+    let groups = [
+        "disk",
+        "tmpfs",
+        "descriptors",
+        "reports",
+        "processes",
+        "memory",
+    ];
+    let mut rows = Vec::new();
+    for (number, group) in groups.into_iter().enumerate() {
+        let scenario = find(&format!("requests-{group}"));
+        let mut options = options(&[]);
+        options.shard = (7 * number as u64, 61);
+        let some = explore(&stage(&scenario, &cache, ""), &options);
+        assert!(some.len() > 20, "{group}: only {} runs", some.len());
+        rows.extend(some);
+    }
+    let bad: Vec<_> = rows.iter().filter(|r| r.verdict.is_violation()).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(rows.len() > 300, "only {} runs", rows.len());
+    // Who tries again comes to its end, unless it is ended to make room.
+    let once = rows.iter().filter(|r| r.faults[0].layer == Layer::Refused);
+    let told = |row: &Row| row.surfaced.as_ref().map(|told| told.error.clone());
+    let told: BTreeSet<_> = once.filter_map(told).collect();
+    assert!(told.iter().all(|error| error == "SIGKILL"), "{told:?}");
+}
+
 /// A server that does not clean up behind a refusal is found.
 #[test]
 fn a_frame_that_a_refusal_leaves_behind_is_found() {

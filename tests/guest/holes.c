@@ -265,6 +265,32 @@ static void reserved(void)
     SHOW(fallocate(m, PUNCH, 0, PAGE));
 }
 
+/* Holes that take no page whole: what is mapped stays the file's, of this file and of another. */
+static void within(void)
+{
+    int fd = make("within.f"), other = make("within.g");
+    char *at = map(fd, MAP_SHARED, RW), *far = map(other, MAP_SHARED, RW), byte[3];
+    for (int i = 0; i < PAGES; i++) at[i * PAGE + 99] = far[i * PAGE + 99] = 1;
+    SHOW(fallocate(fd, PUNCH, PAGE + 2000, PAGE));
+    SHOW(fallocate(fd, PUNCH, 4 * PAGE + 200, 300));
+    for (int i = 0; i < PAGES; i++) {
+        at[i * PAGE + 100] = far[i * PAGE + 100] = 2 + i;
+        SHOW(pread(fd, byte, 3, i * PAGE + 99));
+        printf(" %d %d %d", byte[0], byte[1], byte[2]);
+        SHOW(pread(other, byte, 3, i * PAGE + 99));
+        printf(" %d %d %d\n", byte[0], byte[1], byte[2]);
+    }
+    row("within", at);
+    row("other", far);
+    munmap(at, PAGES * PAGE);
+    munmap(far, PAGES * PAGE);
+    drop();
+    contents("within", fd);
+    contents("other", other);
+    close(fd);
+    close(other);
+}
+
 int main(void)
 {
     setvbuf(stdout, 0, _IOLBF, 0);
@@ -273,6 +299,7 @@ int main(void)
         mappings(remove, 0, PAGES * PAGE, 1);
         mappings(remove, 2 * PAGE, 2 * PAGE, 1);
     }
+    within();
     mappings(0, PAGE + 100, 3 * PAGE, 0);
     mappings(0, 3 * PAGE + 100, 100, 1);
     mappings(0, 2 * PAGE + 100, 2 * PAGE - 100, 1);

@@ -25,6 +25,8 @@ int scenario(char **arguments)
         CHECK(file[0] == 42 && file[1] == lab_word(1, 1));
         leave(0);
     }
+    /* Whoever waits for a child that was killed hears of it. */
+    MUST(close, ends[1]);
     u64 word = 0;
     int status = 1;
     CHECK(MUST(read, ends[0], &word, 8) == 8 && word == lab_word(1, PAGE / 8));

@@ -94,7 +94,20 @@ static inline long must(const char *what, long result)
     return result;
 }
 
-#define MUST(name, ...) must(#name, CALL(name __VA_OPT__(, ) __VA_ARGS__))
+/* How often a call that finds no memory is made again. A program that does so (`again = true` in its
+ * scenario) shows that a refused call has done nothing. */
+#ifndef AGAIN
+#define AGAIN 0
+#endif
+
+#define MUST(name, ...)                                                                    \
+    ({                                                                                     \
+        long result_, left_ = AGAIN;                                                       \
+        do                                                                                 \
+            result_ = CALL(name __VA_OPT__(, ) __VA_ARGS__);                               \
+        while ((result_ == -12 || result_ == -28) && left_-- > 0);                         \
+        must(#name, result_);                                                              \
+    })
 
 /* A transfer of everything in one call. A short one is right only where an error is behind it,
  * which the next call tells (read(2), write(2)). */

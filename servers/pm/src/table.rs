@@ -225,7 +225,8 @@ impl Process {
 #[derive(Debug)]
 pub struct Table {
     threads: Vec<Option<Thread>>,
-    processes: BTreeMap<u32, Process>,
+    /// Each by itself: a dozen of them in one block are more than the heap keeps in reserve.
+    processes: BTreeMap<u32, Box<Process>>,
     ghosts: Vec<Ghost>,
     next_pid: u32,
 }
@@ -323,32 +324,32 @@ impl Table {
 
     /// A process, zombies included.
     pub fn process(&self, pid: u32) -> Option<&Process> {
-        self.processes.get(&pid)
+        self.processes.get(&pid).map(|process| &**process)
     }
 
     /// A process, zombies included.
     pub fn process_mut(&mut self, pid: u32) -> Option<&mut Process> {
-        self.processes.get_mut(&pid)
+        self.processes.get_mut(&pid).map(|process| &mut **process)
     }
 
     /// Adds a process.
     pub fn add_process(&mut self, process: Process) {
-        self.processes.insert(process.pid, process);
+        self.processes.insert(process.pid, Box::new(process));
     }
 
     /// Forgets a process.
     pub fn remove_process(&mut self, pid: u32) -> Option<Process> {
-        self.processes.remove(&pid)
+        self.processes.remove(&pid).map(|process| *process)
     }
 
     /// All processes, by id.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.processes.values()
+        self.processes.values().map(|process| &**process)
     }
 
     /// All processes, by id.
     pub fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
-        self.processes.values_mut()
+        self.processes.values_mut().map(|process| &mut **process)
     }
 
     /// The first process whose id is at least `pid`.

@@ -11,6 +11,15 @@ use crate::system::System;
 use abi::kernel::user_range;
 use abi::{Endpoint, Errno};
 
+/// What a program is told of memory that cannot be reached: there is none for a page of it, or it
+/// is a bad address.
+fn unreachable(errno: Errno) -> Errno {
+    match errno {
+        Errno::ENOMEM => errno,
+        _ => Errno::EFAULT,
+    }
+}
+
 impl<S: System> Pm<S> {
     /// Copies bytes from a process.
     pub fn read_bytes(
@@ -24,7 +33,7 @@ impl<S: System> Pm<S> {
             Err(Errno::EFAULT) => self.sys.read(who, address, buffer, true),
             other => other,
         }
-        .map_err(|_| Errno::EFAULT)
+        .map_err(unreachable)
     }
 
     /// Copies bytes to a process.
@@ -34,7 +43,7 @@ impl<S: System> Pm<S> {
             Err(Errno::EFAULT) => self.sys.write(who, address, buffer, true),
             other => other,
         }
-        .map_err(|_| Errno::EFAULT)
+        .map_err(unreachable)
     }
 
     /// Reads `N` 64-bit words, which is what most of Linux's structures are.

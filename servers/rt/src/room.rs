@@ -31,3 +31,28 @@ pub fn collect<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>, Err
     all.extend(items);
     Ok(all)
 }
+
+/// A zeroed buffer.
+pub fn zeroed(len: usize) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vector(len)?;
+    buffer.resize(len, 0);
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_there_and_what_is_not_is_an_error() {
+        let mut numbers = collect([0u32, 2].into_iter()).unwrap();
+        push(&mut numbers, 4).unwrap();
+        extend(&mut numbers, &[6, 8]).unwrap();
+        assert_eq!(numbers, [0, 2, 4, 6, 8]);
+        assert_eq!(zeroed(3).unwrap(), [0, 0, 0]);
+        for len in [isize::MAX as usize, usize::MAX] {
+            assert_eq!(zeroed(len), Err(Errno::ENOMEM));
+            assert_eq!(vector::<u64>(len), Err(Errno::ENOMEM));
+        }
+    }
+}

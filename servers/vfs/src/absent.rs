@@ -10,6 +10,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use rt::room;
 
 /// The longest path that is kept, bytes.
 const LONGEST: usize = 512;
@@ -58,22 +59,32 @@ impl Absent {
         }
     }
 
-    /// What is kept, a NUL behind each path.
-    fn text(&self) -> Vec<u8> {
+    /// There may be something anywhere.
+    pub fn forget_all(&self) {
+        self.kept.take();
+    }
+
+    /// What is kept, a NUL behind each path. `ENOMEM`.
+    fn text(&self) -> Result<Vec<u8>, Errno> {
         let kept = self.kept.borrow();
-        let mut text = Vec::with_capacity(kept.bytes);
+        let mut text = room::vector(kept.bytes)?;
         for path in &kept.order {
             text.extend_from_slice(path);
             text.push(0);
         }
-        text
+        Ok(text)
     }
 }
 
 impl Vfs {
     /// Tells the host, by way of the console's driver, what was not there.
     pub(crate) async fn tell_absent(&self) -> Result<(), Errno> {
-        let text = self.absent.as_ref().map(Absent::text).unwrap_or_default();
+        let text = self
+            .absent
+            .as_ref()
+            .map(Absent::text)
+            .transpose()?
+            .unwrap_or_default();
         if text.is_empty() {
             return Ok(());
         }
@@ -106,12 +117,12 @@ mod tests {
         }
         absent.forget(b"/b");
         absent.forget(b"/never");
-        assert_eq!(absent.text(), b"/a\0/c\0");
+        assert_eq!(absent.text().unwrap(), b"/a\0/c\0");
         absent.note(&[b'x'; LONGEST + 1]);
         for number in 0..10_000 {
             absent.note(format!("/directory/{number}").as_bytes());
         }
-        let text = absent.text();
+        let text = absent.text().unwrap();
         assert!(text.len() <= ROOM && text.len() > ROOM - 32);
         assert!(text.ends_with(b"/directory/9998\0/directory/9999\0"));
         assert_eq!(text.len(), absent.kept.borrow().bytes);

@@ -12,6 +12,7 @@ use abi::proto::fs;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use rt::room;
 
 /// Symbolic links one path may go through.
 pub const LINKS_MAX: usize = 40;
@@ -259,27 +260,33 @@ impl Caller {
 
     /// There is nothing at a path.
     fn missed(&self, start: &Rc<Vnode>, path: &[u8]) {
-        if let Some(absent) = &self.vfs.absent {
-            absent.note(&self.whole(start, path));
+        if let Some(absent) = &self.vfs.absent
+            && let Ok(whole) = self.whole(start, path)
+        {
+            absent.note(&whole);
         }
     }
 
     /// A path was found missing and then made.
     pub fn made(&self, start: &Rc<Vnode>, path: &[u8]) {
         if let Some(absent) = &self.vfs.absent {
-            absent.forget(&self.whole(start, path));
+            // Without memory to name it, it is not known to be missing any more, like all others.
+            match self.whole(start, path) {
+                Ok(whole) => absent.forget(&whole),
+                Err(_) => absent.forget_all(),
+            }
         }
     }
 
     /// A path from the root.
-    fn whole(&self, start: &Rc<Vnode>, path: &[u8]) -> Vec<u8> {
-        if path.starts_with(b"/") {
-            return path.to_vec();
+    fn whole(&self, start: &Rc<Vnode>, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let mut whole = Vec::new();
+        if !path.starts_with(b"/") {
+            whole = path_of(start, &self.process.root())?;
+            room::push(&mut whole, b'/')?;
         }
-        let mut whole = path_of(start, &self.process.root());
-        whole.push(b'/');
-        whole.extend_from_slice(path);
-        whole
+        room::extend(&mut whole, path)?;
+        Ok(whole)
     }
 
     /// The file that a path names; `ENOENT`.
@@ -425,36 +432,42 @@ pub fn above(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Rc<Vnode> {
     }
 }
 
-/// The path of a directory as seen from `root`.
-pub fn path_of(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Vec<u8> {
-    let mut names: Vec<Box<[u8]>> = Vec::new();
+/// The path of a directory as seen from `root`. `ENOMEM`: directories can be nested deeper than
+/// memory goes.
+pub fn path_of(directory: &Rc<Vnode>, root: &Rc<Vnode>) -> Result<Vec<u8>, Errno> {
+    let above = |at: &Rc<Vnode>| match Rc::ptr_eq(at, root) {
+        true => None,
+        false => at.place().or_else(|| at.mount.on()),
+    };
+    let mut len = 0;
     let mut at = directory.clone();
-    while !Rc::ptr_eq(&at, root) {
-        let Some(place) = at.place().or_else(|| at.mount.on()) else {
-            break;
-        };
-        names.push(place.name);
+    while let Some(place) = above(&at) {
+        len += 1 + place.name.len();
         at = place.parent;
     }
-    let mut path = Vec::new();
-    for name in names.iter().rev() {
-        path.push(b'/');
-        path.extend_from_slice(name);
+    if len == 0 {
+        return Ok(Vec::from(b"/"));
     }
-    if path.is_empty() {
-        path.push(b'/');
+    let mut path = zeroed(len)?;
+    at = directory.clone();
+    while let Some(place) = above(&at) {
+        let start = len - place.name.len();
+        path[start..len].copy_from_slice(&place.name);
+        len = start - 1;
+        path[len] = b'/';
+        at = place.parent;
     }
-    path
+    Ok(path)
 }
 
-/// The path of a file at a place.
-pub fn path_of_place(place: &Place, root: &Rc<Vnode>) -> Vec<u8> {
-    let mut path = path_of(&place.parent, root);
+/// The path of a file at a place. `ENOMEM`.
+pub fn path_of_place(place: &Place, root: &Rc<Vnode>) -> Result<Vec<u8>, Errno> {
+    let mut path = path_of(&place.parent, root)?;
     if !path.ends_with(b"/") {
-        path.push(b'/');
+        room::push(&mut path, b'/')?;
     }
-    path.extend_from_slice(&place.name);
-    path
+    room::extend(&mut path, &place.name)?;
+    Ok(path)
 }
 
 /// Whether something is mounted on a name.

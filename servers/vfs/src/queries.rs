@@ -24,15 +24,15 @@ impl Vfs {
         let process = self.process(r.who).ok_or(Errno::ESRCH)?;
         let root = process.root();
         let mut path = match r.which {
-            0 => path_of(&process.cwd(), &root),
+            0 => path_of(&process.cwd(), &root)?,
             1 => {
                 let program = process.program.borrow();
-                path_of_place(program.as_ref().ok_or(Errno::ENOENT)?, &root)
+                path_of_place(program.as_ref().ok_or(Errno::ENOENT)?, &root)?
             }
-            2 => path_of(&root, &self.root_mount()?.root()?),
+            2 => path_of(&root, &self.root_mount()?.root()?)?,
             3 => {
                 let file = process.files().get(r.fd).map_err(|_| Errno::ENOENT)?;
-                path_of_file(&file, &root)
+                path_of_file(&file, &root)?
             }
             _ => return Err(Errno::EINVAL),
         };
@@ -54,7 +54,7 @@ impl Vfs {
         let root = self.process(r.who).ok_or(Errno::ESRCH)?.root();
         let mount = self.mount_of(r.dev).ok_or(Errno::ENOENT)?;
         let vnode = mount.vnode(r.ino).ok_or(Errno::ENOENT)?;
-        let mut path = path_of_place(&vnode.place().ok_or(Errno::ENOENT)?, &root);
+        let mut path = path_of_place(&vnode.place().ok_or(Errno::ENOENT)?, &root)?;
         mark_removed(&vnode, &mut path);
         path.truncate(r.len as usize);
         self.machine.write_grant(source, r.grant, &path)?;
@@ -90,7 +90,7 @@ impl Vfs {
         for mount in self.mounts.borrow().iter() {
             let on = match mount.on() {
                 None => Vec::from(b"/"),
-                Some(place) => path_of_place(&place, &root),
+                Some(place) => path_of_place(&place, &root)?,
             };
             let on = escaped(&on);
             let (kind, device) = (escaped(&mount.kind), escaped(&mount.source));
@@ -211,20 +211,20 @@ fn mark_removed(vnode: &Vnode, path: &mut Vec<u8>) {
 }
 
 /// What /proc/PID/fd shows.
-fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Vec<u8> {
+fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Result<Vec<u8>, Errno> {
     if let Some(vnode) = &file.vnode
         && vnode.is_directory()
     {
         return path_of(vnode, root);
     }
     if let Some(place) = &file.place {
-        let mut path = path_of_place(place, root);
+        let mut path = path_of_place(place, root)?;
         if let Some(vnode) = &file.vnode {
             mark_removed(vnode, &mut path);
         }
-        return path;
+        return Ok(path);
     }
-    match &file.kind {
+    Ok(match &file.kind {
         Kind::Pipe(end) => format!("pipe:[{}]", end.pipe.id).into_bytes(),
         Kind::Event(_) => Vec::from(b"anon_inode:[eventfd]"),
         Kind::Timer(_) => Vec::from(b"anon_inode:[timerfd]"),
@@ -239,5 +239,5 @@ fn path_of_file(file: &OpenFile, root: &Rc<Vnode>) -> Vec<u8> {
             Some(vnode) => format!("inode:[{}]", vnode.ino).into_bytes(),
             None => Vec::new(),
         },
-    }
+    })
 }

@@ -10,6 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::CStr;
+use rt::heap;
 
 /// A structure of Linux's ABI: plain integers without padding that matters.
 ///
@@ -179,13 +180,7 @@ impl UserMemory {
     }
 }
 
-/// A zeroed buffer, or `ENOMEM`.
-pub fn zeroed(len: usize) -> Result<Vec<u8>, Errno> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(len, 0);
-    Ok(buffer)
-}
+pub use rt::room::zeroed;
 
 /// A process's memory read page by page, each page once: many small pieces that stand close
 /// together (argument strings) cost one copy.
@@ -206,6 +201,10 @@ impl Pages {
     async fn page(&mut self, address: u64) -> Result<&[u8], Errno> {
         let page = page_down(address);
         if !self.pages.contains_key(&page) {
+            // Many of these, small as each is, are not to be taken from the reserve.
+            if !heap::ready() {
+                return Err(Errno::ENOMEM);
+            }
             let mut bytes = vec![0; PAGE_SIZE].into_boxed_slice();
             self.memory.read(page, &mut bytes).await?;
             self.pages.insert(page, bytes);

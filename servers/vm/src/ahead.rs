@@ -7,11 +7,12 @@
 use crate::cache::Key;
 use crate::fault::Access;
 use crate::jobs::Job;
-use crate::region::{Flags, Region};
+use crate::region::Flags;
 use crate::server::Server;
 use abi::PAGE;
 use abi::proto::vm::Prot;
 use alloc::vec::Vec;
+use rt::room;
 
 /// Pages asked for at least: the block of the file that the missing one is in. Another fault costs
 /// more than three times what 32 pages cost that come along.
@@ -64,11 +65,15 @@ impl Server {
         let first = key.offset - before * PAGE;
         let end = key.offset + (1 + after) * PAGE;
         let regions = space.regions.as_slice().iter();
-        let regions: Vec<Region> = regions
-            .filter(|region| region.file() == Some(key.file))
-            .copied()
-            .collect();
-        for region in &regions {
+        let regions = regions.filter(|region| region.file() == Some(key.file));
+        // A favour, for which there may be no memory.
+        let mut mapped = Vec::new();
+        for region in regions {
+            if room::push(&mut mapped, *region).is_err() {
+                return;
+            }
+        }
+        for region in &mapped {
             let start = region.offset_of(region.start);
             let from = region.start + first.saturating_sub(start);
             let to = (region.start + end.saturating_sub(start)).min(region.end);

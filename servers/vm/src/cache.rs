@@ -21,6 +21,14 @@ pub struct Key {
     pub offset: u64,
 }
 
+impl Key {
+    /// None is before it.
+    pub const FIRST: Key = Key {
+        file: FileId { dev: 0, ino: 0 },
+        offset: 0,
+    };
+}
+
 const NIL: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
@@ -154,7 +162,7 @@ impl Cache {
     /// [`Server::withdraw`](crate::server::Server) leaves nobody who does.
     pub fn forget(&mut self, frames: &Frames, file: FileId, from: u64, to: u64) {
         let key = |offset| Key { file, offset };
-        self.forget_range(frames, key(from), key(to));
+        self.forget_range(frames, key(from), Some(key(to)));
     }
 
     /// Drops all pages of a device.
@@ -163,13 +171,13 @@ impl Cache {
             file: FileId { dev, ino: 0 },
             offset: 0,
         };
-        self.forget_range(frames, first(dev), first(dev.wrapping_add(1)));
+        self.forget_range(frames, first(dev), dev.checked_add(1).map(first));
     }
 
-    fn forget_range(&mut self, frames: &Frames, from: Key, to: Key) {
+    /// Drops the pages from `from` to before `to`, if that is a limit.
+    fn forget_range(&mut self, frames: &Frames, from: Key, to: Option<Key>) {
         while let Some((&key, &number)) = self.index.range(from..).next() {
-            // A `to` that wrapped around is no limit.
-            if key >= to && to > from {
+            if to.is_some_and(|to| key >= to) {
                 break;
             }
             self.index.remove(&key);
@@ -182,6 +190,13 @@ impl Cache {
         if let Some(number) = frames.tag(frame).checked_sub(1) {
             self.entries[number as usize].dirty = true;
         }
+    }
+
+    /// Up to `count` changed pages in order, from one on.
+    pub fn dirty(&self, from: Key, count: usize) -> Vec<Key> {
+        let all = self.index.range(from..);
+        let dirty = all.filter(|&(_, &number)| self.entries[number as usize].dirty);
+        dirty.map(|(&key, _)| key).take(count).collect()
     }
 
     /// The file system knows what was changed in `[from, to)`.

@@ -5,9 +5,11 @@ use crate::server::Server;
 use crate::space::Space;
 use crate::table::{self, FOREIGN};
 use crate::window::Frame;
+use abi::Errno;
 use abi::kernel::USER_END;
 use abi::proto::vm::{FrameFigures, OwnedFrames};
 use alloc::vec::Vec;
+use rt::room;
 
 /// Frames that were counted already.
 struct Seen(Vec<u64>);
@@ -28,10 +30,12 @@ impl Seen {
 
 impl Server {
     /// The owners of all frames in use, without what leaked ([`Server::audit`]). Costs time for every page and page table there is.
-    pub fn owners(&self) -> FrameFigures {
+    /// `ENOMEM`.
+    pub fn owners(&self) -> Result<FrameFigures, Errno> {
         let pool = &self.pool;
         let words = (pool.window().frames() as usize).div_ceil(64);
-        let mut seen = Seen(alloc::vec![0; words]);
+        let mut seen = Seen(room::vector(words)?);
+        seen.0.resize(words, 0);
         let cached = pool.cache.iter().filter(|page| seen.first(page.1)).count() as u64;
         let (mut tables, mut services, mut programs) = (0, 0, 0);
         // A frame that the cache forgot while its file system and programs have it is the file
@@ -42,7 +46,7 @@ impl Server {
                 for_each_frame(pool, space, |frame| *owned += seen.first(frame) as u64);
             }
         }
-        FrameFigures {
+        Ok(FrameFigures {
             heap: pool.frames.own() as u64,
             tables,
             cached,
@@ -50,7 +54,7 @@ impl Server {
             programs,
             total: pool.frames.total() as u64,
             lost: 0,
-        }
+        })
     }
 
     /// The frames of the first service from this slot on, without what the cache has.

@@ -24,6 +24,8 @@ pub struct Pool {
     pub files: Files,
     /// File pages that shared mappings have changed and nobody was told of.
     pub written: Vec<Key>,
+    /// From here on the cache has changed pages that there was no memory to note.
+    pub untold: Option<Key>,
     /// The most regions of a space (vm/max_map_count).
     pub map_max: usize,
     /// Regions of all spaces.
@@ -41,6 +43,7 @@ impl Pool {
             cache: Cache::default(),
             files: Files::default(),
             written: Vec::new(),
+            untold: None,
             map_max: REGIONS_MAX,
             regions: Account::new(regions_of_machine(memory)),
             lab: Lab::default(),
@@ -141,7 +144,11 @@ impl Pool {
         let key = self.cache.key_of(self.frames, frame);
         if let Some(key) = key.filter(|key| !key.file.is_memory()) {
             self.cache.set_dirty(self.frames, frame);
-            self.written.push(key);
+            match self.written.try_reserve(1) {
+                Ok(()) => self.written.push(key),
+                // The cache knows.
+                Err(_) => self.untold = Some(Key::FIRST),
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pages that programs map and nobody has changed: their file has the same, so they go before a process does. Programs
-//! that run on touch them again, and have them read again; so only what was not touched since the last look
-//! goes, and everything at most once until there is memory again: a machine that does nothing but read the same pages
-//! again and again is of use to nobody.
+//! that run on touch them again, and have them read again; so what was not touched since the last look goes
+//! first, and everything a few times until somebody ended or there is memory again: a machine that does nothing but read
+//! the same pages again and again is of use to nobody.
 
 use crate::frames::Frames;
 use crate::pool::Pool;
@@ -10,6 +10,8 @@ use crate::server::Server;
 use crate::space::Space;
 use crate::table::{self, ACCESSED, DIRTY, FOREIGN, OWNER};
 
+/// How often in a shortage what was touched goes as well.
+const MOST: u32 = 8;
 /// Frames taken at once.
 const AT_ONCE: usize = 64;
 
@@ -43,8 +45,12 @@ impl Server {
         if self.reclaim_untouched() {
             return true;
         }
-        let again = core::mem::replace(&mut self.shortage.reclaimed, true);
-        !again && self.reclaim_untouched()
+        // All of them looked touched since they were mapped, and now none does.
+        if self.shortage.reclaims == MOST {
+            return false;
+        }
+        self.shortage.reclaims += 1;
+        self.reclaim_untouched()
     }
 
     fn reclaim_untouched(&mut self) -> bool {

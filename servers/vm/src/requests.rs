@@ -5,6 +5,7 @@ use crate::fault::Access;
 use crate::files::FileId;
 use crate::jobs::Origin;
 use crate::region::{Backing, Flags, Region};
+use crate::sanity;
 use crate::server::{Effect, Server};
 use crate::space::{Limits, check_range};
 use crate::table;
@@ -76,10 +77,13 @@ impl Server {
                 Ok(Dropped { pages })
             }),
             VmFrames::KIND => self.typed(source, message, |server, _, _: VmFrames| {
-                let lost = server.audit().map_err(|_| Errno::EIO)?;
+                let lost = server.audit().map_err(|why| match &*why {
+                    sanity::NO_MEMORY => Errno::ENOMEM,
+                    _ => Errno::EIO,
+                })?;
                 Ok(FrameFigures {
                     lost,
-                    ..server.owners()
+                    ..server.owners()?
                 })
             }),
             ServiceFrames::KIND => self.typed(source, message, |server, _, r: ServiceFrames| {

@@ -14,6 +14,10 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use rt::room;
+
+/// What is wrong where there is no memory to count in.
+pub const NO_MEMORY: &str = "no memory to count frames in";
 
 /// References found, by frame.
 struct References(Vec<u32>);
@@ -31,7 +35,9 @@ impl References {
 pub fn check<'a>(pool: &Pool, spaces: impl Iterator<Item = &'a Space>) -> Result<u64, String> {
     pool.frames.check()?;
     pool.cache.check(pool.frames)?;
-    let mut refs = References(alloc::vec![0; pool.window().frames() as usize]);
+    let refs = room::vector(pool.window().frames() as usize);
+    let mut refs = References(refs.map_err(|_| NO_MEMORY)?);
+    refs.0.resize(pool.window().frames() as usize, 0);
     let mut mapped = BTreeMap::new();
     for (_, frame) in pool.cache.iter() {
         refs.add(frame);

@@ -78,6 +78,9 @@ pub struct Server {
     pub deadlocks: bool,
 }
 
+/// Changed pages told of at once that there was no memory to note.
+const UNTOLD: usize = 256;
+
 impl Server {
     /// A server without processes. With `sanity` it checks its data after every message and
     /// panics when they are wrong.
@@ -149,6 +152,12 @@ impl Server {
 
     /// [`Server::tell_written`], to RS when VFS has died.
     pub(crate) fn tell_written_to(&mut self, to: Endpoint) {
+        if let Some(from) = self.pool.untold.take() {
+            // Some now, the others after the next message.
+            let some = self.pool.cache.dirty(from, UNTOLD);
+            self.pool.untold = some.get(UNTOLD - 1).copied();
+            self.pool.written.extend(some);
+        }
         if self.pool.written.is_empty() {
             return;
         }
@@ -160,6 +169,10 @@ impl Server {
             ..key
         };
         for run in written.chunk_by(|&a, &b| next(a) == b) {
+            if self.effects.try_reserve(1).is_err() {
+                self.pool.untold = Some(Key::FIRST);
+                return;
+            }
             let Key { file, offset } = run[0];
             let request = vfs::PagesWritten {
                 dev: file.dev,
@@ -252,7 +265,7 @@ impl Server {
                 return Err("users of a space are miscounted".into());
             }
         }
-        let owners = self.owners();
+        let owners = self.owners().map_err(|_| sanity::NO_MEMORY)?;
         // Counting frees memory of the heap's own: what it has now.
         let heap = self.pool.frames.own() as u64;
         let owned = heap + owners.tables + owners.cached + owners.services + owners.programs;

@@ -27,8 +27,8 @@ pub(crate) struct Shortage {
     pub starved: Vec<Job>,
     /// For whom PM is choosing just now; `NONE` is nobody who waits.
     asked: Option<Endpoint>,
-    /// All clean file pages that programs map have gone in this shortage ([`crate::reclaim`]).
-    pub reclaimed: bool,
+    /// How often in this shortage all clean file pages that programs map have gone ([`crate::reclaim`]).
+    pub reclaims: u32,
     /// PM found nobody whose end would help services: not asked again before memory has come free.
     hopeless: bool,
 }
@@ -58,10 +58,9 @@ impl Server {
             && (again || matches!(job.origin, Origin::Fault(_) | Origin::Vfs(_)))
     }
 
-    /// The job waits for memory.
+    /// The job waits for memory: for what comes free with this message, or for PM's choice.
     pub(crate) fn starve(&mut self, job: Job) {
         self.shortage.starved.push(job);
-        self.ask_for_memory(job.who);
     }
 
     /// A Linux call that makes VM keep something waits while memory is short; whether it does.
@@ -87,10 +86,8 @@ impl Server {
     }
 
     fn ask_for_memory(&mut self, who: Endpoint) {
-        if self.shortage.asked.is_none() {
-            self.shortage.asked = Some(who);
-            self.post(Endpoint::PM, OutOfMemory { who });
-        }
+        self.shortage.asked = Some(who);
+        self.post(Endpoint::PM, OutOfMemory { who });
     }
 
     /// After each message: who waits goes on when there is memory again, and programs make room
@@ -100,9 +97,15 @@ impl Server {
         let enough = frames.kept_from(Claim::Program) + 64;
         if frames.free() >= enough {
             self.shortage.hopeless = false;
-            self.shortage.reclaimed = false;
+            self.shortage.reclaims = 0;
             self.feed();
-        } else if self.shortage.asked.is_none() && !self.shortage.hopeless && self.is_short() {
+        }
+        if self.shortage.asked.is_some() {
+            return;
+        }
+        if let Some(first) = self.shortage.starved.first() {
+            self.ask_for_memory(first.who);
+        } else if !self.shortage.hopeless && self.is_short() {
             self.ask_for_memory(Endpoint::NONE);
         }
     }
@@ -136,14 +139,12 @@ impl Server {
             return;
         };
         if done.killed != 0 {
+            self.shortage.reclaims = 0;
             return self.feed();
         }
         if asked == Endpoint::NONE {
-            // Nobody who waits was spoken of.
+            // Nobody who waits was spoken of: for whoever does PM is asked again.
             self.shortage.hopeless = true;
-            if let Some(first) = self.shortage.starved.first() {
-                self.ask_for_memory(first.who);
-            }
             return;
         }
         // Nobody may be ended: who waits cannot go on.

@@ -114,10 +114,14 @@ impl Server {
         if r.end != u64::MAX && !r.end.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
+        let from = abi::page_up(r.offset).ok_or(Errno::EINVAL)?;
+        if r.end <= from {
+            return Ok(());
+        }
         self.withdraw(Withdrawn {
             dev: r.dev,
             ino: (!device).then_some(r.ino),
-            from: abi::page_up(r.offset).ok_or(Errno::EINVAL)?,
+            from,
             to: r.end,
             private: match (device, r.end) {
                 // Programs that run from a file system that is gone run on.

@@ -20,6 +20,8 @@ pub struct Expect {
     pub stderr: Text,
     /// Errors that the program may be told when a page never comes back.
     pub errors: Vec<Error>,
+    /// The program makes a call again that found no memory: one refusal changes nothing but time.
+    pub again: bool,
     /// Files on the root disk, after the run.
     pub files: Vec<FileExpectation>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::accounts::{self, Run};
 use super::expect::{Expect, Observed};
-use super::row::{Give, Surfaced, Verdict};
+use super::row::{Give, Layer, Surfaced, Verdict};
 use super::run::{Ended, Finish};
 use crate::inject::Fault;
 use crate::lab::disk::Node;
@@ -19,8 +19,8 @@ pub struct Reference {
     pub tree: BTreeMap<String, Node>,
     /// What the system still held.
     pub accounts: String,
-    /// How often programs were told of refused memory.
-    pub told: usize,
+    /// What programs were told of memory that ran out.
+    pub told: Vec<Surfaced>,
 }
 
 /// A verdict with its words.
@@ -56,7 +56,7 @@ pub fn reference(expect: &Expect, ended: &Ended) -> Result<Reference, Box<Judged
             observed: observed.clone(),
             tree: tree.clone(),
             accounts: ended.accounts.clone(),
-            told: ended.told.len(),
+            told: ended.told.clone(),
         }),
         _ => Err(Box::new(judged)),
     }
@@ -111,10 +111,13 @@ fn off(
     let stays = |fault: &Fault| matches!(fault.give, Give::After(_) | Give::Never);
     let allowed = faults.iter().any(stays);
     let refused = faults.iter().any(|fault| fault.layer.refuses());
+    // Who tries again must get everything right; who has been killed cannot.
+    let once = expect.again && faults.iter().all(|fault| fault.layer == Layer::Refused);
     let told = match refused {
-        true => ended.told.get(reference.map_or(0, |r| r.told)),
+        true => news(&ended.told, reference.map_or(&[], |r| &r.told)),
         false => None,
     };
+    let told = told.filter(|told| !once || told.error == "SIGKILL");
     if let Some(told) = told {
         // What the program made of it is its own affair, what is left over is not.
         let before = reference.map_or("", |reference| &reference.accounts);
@@ -148,6 +151,15 @@ fn off(
     }
     let run = if refused { Run::Refusal } else { Run::Absence };
     unsound(ended, &reference.accounts, run).unwrap_or_else(|| Judged::new(Verdict::Ok, ""))
+}
+
+/// The first thing that programs were told and are not told without a fault.
+fn news<'a>(told: &'a [Surfaced], without: &[Surfaced]) -> Option<&'a Surfaced> {
+    let mut without: Vec<_> = without.iter().collect();
+    told.iter().find(|told| {
+        let known = without.iter().position(|known| known == told);
+        known.map(|known| without.swap_remove(known)).is_none()
+    })
 }
 
 /// What is wrong with how the machine ended, whatever its program did.

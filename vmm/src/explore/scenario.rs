@@ -227,6 +227,8 @@ struct RawExpect {
     #[serde(default)]
     errors: Vec<Error>,
     #[serde(default)]
+    again: bool,
+    #[serde(default)]
     files: Vec<FileExpectation>,
 }
 
@@ -366,6 +368,7 @@ impl Reader<'_> {
                 stdout: raw.expect.stdout.unwrap_or(Text::Same),
                 stderr: raw.expect.stderr.unwrap_or(Text::Same),
                 errors: raw.expect.errors,
+                again: raw.expect.again,
                 files: raw.expect.files,
             },
             made: OnceLock::new(),

@@ -45,10 +45,12 @@ pub fn told(records: &[Record], log: &[String]) -> Vec<Surfaced> {
         }
     }
     let ends = log.iter().filter_map(|line| {
-        let (_, signal) = ENDS.iter().find(|(text, _)| line.contains(text))?;
+        let (at, signal) = ENDS
+            .iter()
+            .find_map(|(text, signal)| Some((line.find(text)?, signal)))?;
         Some(Surfaced {
             error: (*signal).into(),
-            who: line.clone(),
+            who: line[at..].into(),
         })
     });
     told.extend(ends);

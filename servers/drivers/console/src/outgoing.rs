@@ -12,11 +12,14 @@ use abi::hostlink::Channel;
 use abi::message::reply_message;
 use abi::{Endpoint, Errno};
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
+use rt::room;
 
 /// Bytes of a write that are fetched at a time: up to here a write is all or nothing.
 pub const PIECE: usize = 64 * 1024;
+/// Bytes that a terminal makes output of at once: tabs become eight times as many, which a server finds memory
+/// for whatever programs do (docs/decisions/020-heaps.md).
+pub const TTY_PIECE: usize = 2048;
 
 /// Where a write goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -236,8 +239,17 @@ impl Outgoing {
         let Some(Job::Write(writing)) = self.jobs.front_mut() else {
             return;
         };
-        let len = (writing.len - writing.offset).min(PIECE as u64);
-        let mut piece = vec![0; len as usize];
+        let most = match writing.target {
+            Target::Tty => TTY_PIECE,
+            Target::Stream(_) => PIECE,
+        };
+        let mut len = (writing.len - writing.offset).min(most as u64);
+        // Where memory is short a piece is smaller.
+        let mut piece = room::vector(len as usize).unwrap_or_default();
+        if piece.capacity() < len as usize {
+            len = len.min(TTY_PIECE as u64);
+        }
+        piece.resize(len as usize, 0);
         let Asker { source, .. } = writing.asker;
         let fetched = match len {
             0 => Ok(()),

@@ -6,6 +6,8 @@
 
 use crate::ioctl::{Circumstances, IoctlCall};
 use crate::ldisc::Ldisc;
+use crate::outgoing::TTY_PIECE;
+use crate::postprocess::TAB;
 use crate::termios::Settings;
 use crate::tty::{Tty, TtyRead};
 use crate::world::{Asker, Job, World};
@@ -246,7 +248,7 @@ impl Pty {
     /// Echo that nobody reads is dropped.
     fn echo(&mut self) {
         let echo = self.tty.ldisc.take_echo();
-        if self.output.len() < 2 * BUFFER {
+        if self.output.len() < 2 * BUFFER && self.output.try_reserve(echo.len()).is_ok() {
             self.output.extend(echo);
         }
     }
@@ -263,9 +265,12 @@ impl Pty {
                 return;
             }
             let room = BUFFER.saturating_sub(self.output.len());
+            let grown = room.min(TTY_PIECE) * TAB;
+            let reserved = self.output.try_reserve(grown).map_err(|_| Errno::ENOMEM);
             let Some(piece) = next_piece(world, &writing, room) else {
                 return;
             };
+            let piece = reserved.and(piece);
             if let Ok(bytes) = &piece {
                 let out = self.tty.ldisc.output(bytes);
                 self.output.extend(out);
@@ -526,7 +531,7 @@ fn next_piece(
     if rest > 0 && room == 0 {
         return None;
     }
-    let mut piece = vec![0; rest.min(room)];
+    let mut piece = vec![0; rest.min(room).min(TTY_PIECE)];
     let fetched = match piece.len() {
         0 => Ok(()),
         _ => world.fetch(asker.source, grant, writing.done, &mut piece),

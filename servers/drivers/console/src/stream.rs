@@ -3,7 +3,6 @@
 use crate::world::{Asker, World};
 use abi::Errno;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
 /// A read that waits.
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +60,10 @@ impl Stream {
             && let Some(read) = self.readers.pop_front()
         {
             let len = usize::try_from(read.len).map_or(self.data.len(), |n| n.min(self.data.len()));
-            let bytes: Vec<u8> = self.data.iter().copied().take(len).collect();
+            let bytes = &self.data.make_contiguous()[..len];
             let stored = match len {
                 0 => Ok(()),
-                _ => world.store(read.asker.source, read.grant, &bytes),
+                _ => world.store(read.asker.source, read.grant, bytes),
             };
             if stored.is_ok() {
                 self.data.drain(..len);

@@ -257,12 +257,11 @@ impl<P: PageStore> Pages<P> {
     /// Drops the file's pages from page `first` to before page `last`, here and in the other cache;
     /// with `u32::MAX` all from `first` on, for that is where the file ends.
     pub(crate) fn forget(&mut self, ino: u32, first: u32, last: u32) {
-        let slots: Vec<usize> = self
-            .index
-            .range((ino, first)..(ino, last))
-            .map(|(_, &slot)| slot)
-            .collect();
-        for slot in slots {
+        if first >= last {
+            return;
+        }
+        let pages = (ino, first)..(ino, last);
+        while let Some((_, &slot)) = self.index.range(pages.clone()).next() {
             self.discard(slot);
         }
         if self.shared.contains(&ino) {

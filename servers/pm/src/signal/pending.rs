@@ -12,6 +12,10 @@ pub const fn queued_most(memory: u64) -> u64 {
     memory / 64 / size_of::<Info>() as u64
 }
 
+/// Room that a real-time signal needs: its own, and that of all standard signals, which are not to
+/// be refused.
+const SPARE: usize = SIGRTMIN as usize;
+
 /// A queue of raised signals. A standard signal is in it at most once, with the siginfo of
 /// the first time; real-time signals queue.
 #[derive(Clone, Default, Debug)]
@@ -38,7 +42,7 @@ impl Pending {
             if self.set.has(signal) {
                 return true;
             }
-        } else if self.queue.len() >= QUEUE_MAX {
+        } else if self.queue.len() >= QUEUE_MAX || self.queue.try_reserve(SPARE).is_err() {
             return false;
         }
         if self.queue.try_reserve(1).is_err() {

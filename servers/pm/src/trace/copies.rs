@@ -8,6 +8,7 @@ use abi::message::WORDS;
 use abi::{Endpoint, Errno, PAGE};
 use alloc::vec;
 use alloc::vec::Vec;
+use rt::room;
 
 /// Most elements of a list (Linux: UIO_MAXIOV).
 const PARTS_MAX: u64 = 1024;
@@ -80,13 +81,11 @@ impl<S: System> Pm<S> {
     }
 
     fn ranges(&mut self, who: Endpoint, list: u64, count: u64) -> Result<Ranges, Errno> {
-        let mut bytes = vec![0; count as usize * 16];
+        let mut bytes = room::zeroed(count as usize * 16)?;
         self.read_bytes(who, list, &mut bytes)?;
         let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-        let parts: Vec<(u64, u64)> = bytes
-            .chunks_exact(16)
-            .map(|part| (word(&part[..8]), word(&part[8..])))
-            .collect();
+        let parts = bytes.chunks_exact(16);
+        let parts = room::collect(parts.map(|part| (word(&part[..8]), word(&part[8..]))))?;
         if parts.iter().any(|&(_, len)| len > i64::MAX as u64) {
             return Err(Errno::EINVAL);
         }

@@ -100,7 +100,7 @@ pub async fn getcwd(c: &Caller, a: Args) -> Result<u64, Errno> {
     if cwd.is_removed() {
         return Err(Errno::ENOENT);
     }
-    let mut path = path_of(&cwd, &c.process.root());
+    let mut path = path_of(&cwd, &c.process.root())?;
     path.push(0);
     // glibc then finds out by itself.
     if path.len() > PATH_MAX {

@@ -346,7 +346,8 @@ fn own_program(c: &Caller, path: &[u8]) -> Option<Vec<u8>> {
     let root = c.process.root();
     root.mounted(b"proc").filter(|mount| mount.is_proc())?;
     let program = c.process.program.borrow();
-    Some(path_of_place(program.as_ref()?, &root))
+    // The other way tells why not.
+    path_of_place(program.as_ref()?, &root).ok()
 }
 
 /// readlinkat(2)

@@ -98,7 +98,7 @@ async fn search(c: &Caller, spec: &RunSpec<'_>, program: Vec<u8>) -> Vec<u8> {
             return candidate;
         }
     }
-    let mut here = path_of(&c.process.cwd(), &root);
+    let mut here = path_of(&c.process.cwd(), &root).unwrap_or_default();
     here.push(b'/');
     here.extend_from_slice(&program);
     here

@@ -250,6 +250,7 @@ impl Socket {
             match &mut *server.state.borrow_mut() {
                 State::Listening(waiting, most) if waiting.len() < *most => {
                     self.name_itself(c)?;
+                    waiting.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                     let end = Socket::new(c, self.domain, self.kind)?;
                     *end.name.borrow_mut() = Some(to.clone());
                     end.join(self, sender(c));

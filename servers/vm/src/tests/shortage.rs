@@ -189,7 +189,6 @@ fn clean_pages_go_before_a_process_although_they_are_mapped() {
     assert_eq!(asked(&mut machine), vec![OTHER]);
     let mapped = (0..PAGES).filter(|page| machine.entry(INIT, text + page * PAGE) != 0);
     assert_eq!(mapped.count(), 0);
-    // Once in a shortage: what was read again since then stays.
     done(&mut machine, 1);
     assert_eq!(asked(&mut machine), vec![OTHER]);
 }

@@ -40,6 +40,28 @@ fn forget(m: &mut Machine, ino: u64, offset: u64) {
 }
 
 #[test]
+fn an_empty_range_takes_nothing() {
+    let m = &mut Machine::new(16);
+    m.cache(7, PAGE);
+    m.cache(9, 0);
+    let shared = map(m, INIT, linux::MAP_SHARED, 1, 7, PAGE);
+    m.write(INIT, shared, 50).unwrap();
+    let cached = m.server.as_ref().unwrap().pool.cache.len();
+    for (offset, end) in [(PAGE, PAGE), (1, PAGE), (PAGE, 0), (0, 0)] {
+        let (dev, ino) = (DEV, 7);
+        let empty = CacheForget {
+            dev,
+            ino,
+            offset,
+            end,
+        };
+        m.call(FS, empty).unwrap();
+    }
+    assert_eq!(m.server.as_ref().unwrap().pool.cache.len(), cached);
+    assert_ne!(m.entry(INIT, shared), 0);
+}
+
+#[test]
 fn truncation_reaches_every_mapping_and_every_copy() {
     let m = &mut Machine::new(16);
     (0..3).for_each(|page| m.cache(7, page * PAGE));

@@ -10,6 +10,7 @@ use abi::Endpoint;
 use abi::fs::{
     Attributes, KEEP_SIZE, MS_NOATIME, MS_RDONLY, PUNCH_HOLE, SetAttributes, SetMask, Statistics,
 };
+use abi::kernel::PROGRAMS_MEMORY_MIN;
 use alloc::collections::BTreeMap;
 use rt::clock::Clock;
 use rt::fsserver::{
@@ -62,7 +63,9 @@ fn make() -> Result<Server> {
         }
     };
     let memory = rt::kernel::boot_info().map_or(2 * DEFAULT_SIZE, |info| info.for_programs());
-    let default = if dev { DEV_SIZE } else { memory / 2 };
+    // Half as on Linux, but programs keep what some of them need to run and to remove files.
+    let half = (memory / 2).min(memory.saturating_sub(PROGRAMS_MEMORY_MIN));
+    let default = if dev { DEV_SIZE } else { half.max(DEV_SIZE) };
     let size = rt::args::number("size").unwrap_or(default);
     Ok(Server {
         mounted: BTreeMap::new(),

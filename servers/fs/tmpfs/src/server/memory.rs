@@ -10,6 +10,8 @@ use tmpfs::{PAGE, PageStore};
 
 /// Pages fetched from VM at once.
 const CHUNK: usize = 64;
+/// Freed pages given back to VM at once.
+const AT_ONCE: usize = 256;
 /// Freed pages kept for the next file; programs may need the memory of more.
 const SPARE: usize = 64;
 
@@ -51,11 +53,16 @@ impl Memory {
 
     /// Gives free pages back to VM until `keep` are left.
     pub fn trim(&mut self, keep: usize) {
-        let mut surplus = self.free.split_off(keep.min(self.free.len()));
-        surplus.sort_unstable();
         let follows = |&a: &u32, &b: &u32| a + 1 == b && !(b as usize).is_multiple_of(CHUNK);
-        for run in surplus.chunk_by(follows) {
-            self.discard(run);
+        let kept = keep.min(self.free.len());
+        self.free[kept..].sort_unstable();
+        // A few at a time: this is where memory comes from when there is none.
+        while self.free.len() > keep {
+            let from = keep.max(self.free.len().saturating_sub(AT_ONCE));
+            let surplus = self.free.split_off(from);
+            for run in surplus.chunk_by(follows) {
+                self.discard(run);
+            }
         }
     }
 
