@@ -339,6 +339,7 @@ mod tests {
                 path: "/work/out".into(),
                 content: Text::Same,
             }],
+            again: false,
         }
     }
 
