@@ -142,7 +142,6 @@ fn in_many_orders(case: &str, wanted: impl Fn(&Overlap) -> bool) {
         cache: &cache,
         emulated: false,
         allocations: false,
-        allocations: false,
     };
     let base = engine::base(&stage, &Schedule::First, false).expect("a run");
     let mut reference = match base.reference {

@@ -12,10 +12,10 @@ use anyhow::{Context, Result};
 
 use super::{deliver, receive};
 use crate::control::Stop;
-use crate::ending::{Ended, conclude, supervise};
+use crate::ending::{Ended, Ending, conclude, supervise};
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
-use crate::machine::{Ending, spawn};
+use crate::machine::spawn;
 use crate::program::Streams;
 
 /// Starts `command`, whose standard input and output are the guest's host link, and connects the
