@@ -340,6 +340,7 @@ mod tests {
                 path: "/work/out".into(),
                 content: Text::Same,
             }],
+            again: false,
         }
     }
 
