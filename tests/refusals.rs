@@ -169,6 +169,29 @@ fn a_frame_that_a_refusal_leaves_behind_is_found() {
     assert!(rows.iter().any(leak), "{rows:#?}");
 }
 
+/// Under QEMU the kernel itself refuses, and comes to the same.
+#[test]
+fn the_same_is_refused_under_qemu() {
+    Platform::Qemu.require();
+    let (scenario, cache) = (find("allocations"), cache());
+    let mut options = options(&["alloc/vfs/pipe//", "alloc/vm/fork//"]);
+    (options.jobs, options.limit) = (1, Some(6));
+    let kvm = stage(&scenario, &cache, "");
+    let qemu = Stage {
+        emulated: true,
+        ..kvm.clone()
+    };
+    let came_to = |stage: &Stage<'_>| -> Vec<_> {
+        let rows = explore(stage, &options).into_iter();
+        rows.map(|row| (row.token, row.verdict, row.surfaced))
+            .collect()
+    };
+    let (kvm, qemu) = (came_to(&kvm), came_to(&qemu));
+    assert_eq!(kvm.len(), 6);
+    assert_eq!(kvm, qemu);
+    assert!(kvm.iter().any(|row| row.1 == Verdict::ErrorSurfaced));
+}
+
 /// A refusal has a token as any fault, by number and by name, and is the same run each time.
 #[test]
 fn a_refusal_is_replayed() {
