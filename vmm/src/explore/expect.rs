@@ -340,7 +340,6 @@ mod tests {
                 path: "/work/out".into(),
                 content: Text::Same,
             }],
-            again: false,
         }
     }
 
