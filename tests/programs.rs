@@ -256,6 +256,25 @@ fn halves_on_tmpfs() {
 }
 
 #[test]
+fn coherent_under_kvm() {
+    compare_program(Platform::Kvm, "coherent", &[]);
+}
+
+#[test]
+fn coherent_under_qemu() {
+    compare_program(Platform::Qemu, "coherent", &[]);
+}
+
+#[test]
+fn coherent_on_tmpfs() {
+    Platform::Kvm.require();
+    let root = Root::new().program("coherent");
+    Run::new(&["/bin/coherent"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
 fn holes_under_kvm() {
     compare_program(Platform::Kvm, "holes", &[]);
 }
