@@ -261,7 +261,7 @@ fn python_counts_under_qemu() {
 fn starting_a_program_stays_within_its_budget() {
     Platform::Qemu.require();
     let path = common::guest_program("exec-cost");
-    for (how, budget) in [("fork", 235_000), ("vfork", 185_000)] {
+    for (how, budget) in [("fork", 264_000), ("vfork", 200_000)] {
         let mut program = Program::new([path.to_str().expect("UTF-8"), how, "30"]);
         program.accelerator = Some(Accelerator::Qemu);
         program.flags = abi::boot::run_flags::NO_RANDOMIZE;

@@ -41,6 +41,7 @@ fn a_user_alone_in_16_mib() {
 }
 
 #[test]
+#[ignore = "takes minutes: README names the command that runs what takes long"]
 fn a_user_beside_one_who_took_all_of_16_mib() {
     exhaust(Platform::Kvm, "hog", 16);
 }
@@ -51,6 +52,7 @@ fn a_user_beside_one_who_took_all_of_16_mib_under_qemu() {
 }
 
 #[test]
+#[ignore = "takes minutes: README names the command that runs what takes long"]
 fn a_user_where_memory_itself_refuses() {
     exhaust(Platform::Kvm, "full", 64);
 }
