@@ -6,7 +6,7 @@
 //! the tests as they are have passed:
 //!
 //! ```text
-//! cargo test --workspace --no-run && ABSENTIA_SABOTAGE_ALL=1 cargo test --test sabotage --test exhaust -- --nocapture --include-ignored
+//! cargo test --workspace --no-run && ABSENTIA_ALL=1 cargo test --test sabotage --test exhaust -- --nocapture
 //! ```
 //!
 //! The programs that run are the newest of each name beside this one.
@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use abi::sabotage::{NAMES, VARIABLE};
 
 /// What runs all of the table.
-const ALL: &str = "ABSENTIA_SABOTAGE_ALL";
+const ALL: &str = "ABSENTIA_ALL";
 
 /// A defect, the test program and the test that it must turn red, and whether the quick suite
 /// tries it. The one without a bit takes out a part of the sandbox (tests/prison.rs).

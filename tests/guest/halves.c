@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -218,6 +219,33 @@ static void terminals(void)
     }
 }
 
+/* A write of which the first page is present and the others come when they are asked for: every byte
+ * arrives once. */
+static void once(void)
+{
+    int master, slave, status;
+    struct termios raw;
+    if (openpty(&master, &slave, 0, 0, 0)) abort();
+    tcgetattr(slave, &raw);
+    cfmakeraw(&raw);
+    tcsetattr(slave, TCSANOW, &raw);
+    char *at = memory(ALL, 0, 1);
+    memset(at, 'x', PAGE);
+    pid_t reader = fork();
+    if (!reader) {
+        close(slave);
+        long got = 0;
+        for (long n; (n = read(master, source, sizeof source)) > 0;) got += n;
+        _exit(got / PAGE);
+    }
+    SHOW(write(slave, at, ALL * PAGE));
+    close(slave);
+    waitpid(reader, &status, 0);
+    SHOW(WEXITSTATUS(status));
+    close(master);
+    gone(at);
+}
+
 static void ends(void)
 {
     int fd = file();
@@ -261,6 +289,7 @@ int main(void)
     pipes();
     devices();
     terminals();
+    once();
     ends();
     return 0;
 }

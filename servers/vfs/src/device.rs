@@ -3,7 +3,7 @@
 use crate::machine::Access;
 use crate::peer::{Answer, Peer};
 use crate::state::Caller;
-use crate::transfer::{Memory, transfer, whole};
+use crate::transfer::{Memory, transfer, transfer_on, whole};
 use crate::wait::{Either, either};
 use abi::kernel::user_range;
 use abi::proto::device::{self, numbers};
@@ -141,9 +141,9 @@ impl Driver {
     ) -> Result<u64, Errno> {
         let who = c.who();
         let wanted = memory.len();
-        let attempt = async |grant, len| {
+        let attempt = async |grant, len, done| {
             let len = match self.is_terminal() {
-                true => whole(len, wanted, TERMINAL_PIECE)?,
+                true => whole(len, wanted - done, TERMINAL_PIECE)?,
                 false => len,
             };
             self.ask_job(c, linux::SIGTTOU, |txn, job| device::Write {
@@ -157,8 +157,7 @@ impl Driver {
             })
             .await
         };
-        let words = transfer(&c.vfs.vm, &self.peer, memory, Access::Read, attempt).await?;
-        Ok(words[0])
+        transfer_on(&c.vfs.vm, &self.peer, memory, attempt).await
     }
 
     /// ioctl(2) with a request the driver may know.

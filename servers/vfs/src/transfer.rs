@@ -114,6 +114,40 @@ impl Memory {
     }
 }
 
+/// [`transfer`] of data that the peer takes away piece by piece, as terminals and streams do: what it
+/// took before it met an absent page is taken, and the next attempt begins behind that. How many bytes
+/// were taken. `attempt` also gets how many were before.
+pub async fn transfer_on(
+    vm: &Peer,
+    peer: &Peer,
+    mut memory: Memory,
+    mut attempt: impl AsyncFnMut(i32, u64, u64) -> Answer,
+) -> Result<u64, Errno> {
+    let mut done = 0;
+    let so_far = |done: u64, errno| if done > 0 { Ok(done) } else { Err(errno) };
+    for _ in 0..ATTEMPTS {
+        let grant = memory.grant(peer, Access::Read)?;
+        let answer = attempt(grant.id(), memory.len(), done).await;
+        let absent = grant.revoke();
+        match answer {
+            Err(errno) if !absent => return so_far(done, errno),
+            Err(_) => {}
+            Ok(words) => {
+                done += words[0];
+                memory = memory.after(words[0]);
+            }
+        }
+        if !absent || memory.is_empty() {
+            return Ok(done);
+        }
+        match repair(vm, memory, false).await {
+            Ok(good) => memory = good,
+            Err(errno) => return so_far(done, errno),
+        }
+    }
+    so_far(done, Errno::EFAULT)
+}
+
 /// How much of `wanted` bytes a file takes whose data come and go by `piece` bytes, each whole or not at
 /// all, when only the first `good` are in memory that is there. `EFAULT` when that leaves none.
 pub fn whole(good: u64, wanted: u64, piece: u64) -> Result<u64, Errno> {
