@@ -88,7 +88,7 @@ const TABLE: &[(&str, &str, &str, bool)] = &[
         "claim-ignored",
         "greed",
         "a_user_takes_everything_and_root_goes_on",
-        true,
+        false,
     ),
     ("mapping-left", "programs", "truncated_under_kvm", true),
     ("good-unsaid", "programs", "halves_under_kvm", false),
