@@ -133,8 +133,10 @@ pub async fn transfer_on(
             Err(errno) if !absent => return so_far(done, errno),
             Err(_) => {}
             Ok(words) => {
-                done += words[0];
-                memory = memory.after(words[0]);
+                // No peer takes more than there is, whatever it says.
+                let taken = words[0].min(memory.len());
+                done += taken;
+                memory = memory.after(taken);
             }
         }
         if !absent || memory.is_empty() {
