@@ -124,16 +124,6 @@ pub fn with_cold_files(mut root: Root, count: usize) -> Root {
     root
 }
 
-/// For programs without a C library, which `tests/scenarios/lab.h` is for.
-const FREESTANDING: [&str; 6] = [
-    "-nostdlib",
-    "-ffreestanding",
-    "-fno-stack-protector",
-    "-fcf-protection=none",
-    "-fno-asynchronous-unwind-tables",
-    "-fno-tree-loop-distribute-patterns",
-];
-
 /// The static program made from `tests/guest/NAME.rs`, `NAME.c` or `tests/scenarios/NAME.c`.
 pub fn guest_program(name: &str) -> PathBuf {
     static COMPILING: Mutex<()> = Mutex::new(());
@@ -173,7 +163,8 @@ pub fn guest_program(name: &str) -> PathBuf {
         cc.args(["-O2", "-static", "-Wall", "-Wextra", "-Werror"]);
         let text = fs::read_to_string(&source).expect("the source");
         if text.contains("lab.h\"") {
-            cc.args(FREESTANDING);
+            // Those that `tests/scenarios/lab.h` is for.
+            cc.args(absentia_vmm::explore::scenario::compiler::FREESTANDING);
         }
         cc
     };

@@ -15,7 +15,7 @@ use crate::inject::PointName;
 use crate::memory;
 
 pub mod builtin;
-mod compiler;
+pub mod compiler;
 pub mod root;
 
 /// Where a scenario's file and its programs' sources are.

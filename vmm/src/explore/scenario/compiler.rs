@@ -4,7 +4,7 @@
 /// Flags for every program.
 const FLAGS: [&str; 4] = ["-O2", "-static", "-Wall", "-Wl,--build-id=none"];
 /// Flags for programs without a C library.
-const FREESTANDING: [&str; 6] = [
+pub const FREESTANDING: [&str; 6] = [
     "-nostdlib",
     "-ffreestanding",
     "-fno-stack-protector",
