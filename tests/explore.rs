@@ -171,6 +171,14 @@ fn orders(schedules: u64, deviations: u64) -> Options {
     }
 }
 
+/// Of the calling thread, the guest's included, in ticks of a hundredth of a second.
+fn processor_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("/proc");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|time| time.parse::<u64>().expect("a time")).sum()
+}
+
 /// A run that branches from where the program starts, or from a point behind that, is the run of its
 /// token, which boots: record by record.
 #[test]
@@ -182,14 +190,19 @@ fn another_order_from_a_snapshot_is_the_run_of_its_token() {
         let orders = Orders::of(&stage, &options).expect("two runs");
         let orders = orders.expect("other orders");
         let mut hashes = BTreeSet::new();
+        let (mut branched, mut whole) = (0, 0);
         let mut same = |player: &mut Player, schedule: Schedule| {
+            let begun = processor_time();
             player.decide_by(&schedule).expect("a schedule");
             let ended = player.finish().expect("a run");
+            branched += processor_time() - begun;
             let mut plan = Plan::plain(name, CopyPolicy::Try);
             plan.schedule = schedule;
             let token = plan.to_string();
             assert_eq!(token.parse(), Ok(plan.clone()));
+            let begun = processor_time();
             let booted = play(&stage, &plan, u64::MAX, false).expect("a run");
+            whole += processor_time() - begun;
             assert_eq!(booted.start, orders.start.point);
             assert!(booted.player.records() == player.records(), "{token}");
             let of = |ended: &Ended| (ended.hash, ended.accounts.clone(), ended.told.clone());
@@ -215,6 +228,8 @@ fn another_order_from_a_snapshot_is_the_run_of_its_token() {
             player.restore(&before).expect("back");
         }
         assert!(hashes.len() > 6, "{name}: {hashes:?}");
+        eprintln!("{name}: {branched} ticks without the boots, {whole} with them");
+        assert!(branched * 2 < whole, "{name}: {branched} of {whole} ticks");
     }
 }
 
