@@ -86,9 +86,9 @@ const TABLE: &[(&str, &str, &str, bool)] = &[
     ("entry-forged", "programs", "forged_under_kvm", true),
     (
         "claim-ignored",
-        "greed",
-        "a_user_takes_everything_and_root_goes_on",
-        false,
+        "vm",
+        "tests::shortage::services_take_what_programs_leave_and_programs_make_room_then",
+        true,
     ),
     ("mapping-left", "programs", "truncated_under_kvm", true),
     ("good-unsaid", "programs", "halves_under_kvm", false),

@@ -174,15 +174,19 @@ pub struct Player {
 impl Player {
     /// A machine that is about to boot.
     pub fn new(stage: &Stage<'_>, schedule: &Schedule, verbose: bool) -> Result<Player> {
-        let setup = stage.setup(schedule, verbose)?;
-        let mut machine = Machine::boot(&setup)?;
+        Player::of(stage, &stage.setup(schedule, verbose)?)
+    }
+
+    /// One of a setup of this stage.
+    pub(super) fn of(stage: &Stage<'_>, setup: &Setup) -> Result<Player> {
+        let mut machine = Machine::boot(setup)?;
         let withdrawals = Withdrawals::default();
         machine.absences = Box::new(withdrawals.clone());
         let files = stage.scenario.expect.files.iter();
         Ok(Player {
             machine,
             withdrawals,
-            log: setup.log,
+            log: setup.log.clone(),
             files: files.map(|file| file.path.clone()).collect(),
             budget: NEVER,
             early: None,
@@ -207,6 +211,14 @@ impl Player {
     /// From now on a run that passes this point is endless.
     pub fn set_budget(&mut self, point: u64) {
         self.budget = point;
+    }
+
+    /// From now on decisions are made so. The machine must have been made for a schedule that
+    /// decides: one without decisions counts none.
+    pub fn decide_by(&mut self, schedule: &Schedule) -> Result<()> {
+        let mut control = self.machine.control().context("the kernel's control")?;
+        schedule.fill(&mut control);
+        self.machine.set_control(&control)
     }
 
     /// Runs up to PROGRAM's first instruction; the number of the next point.
