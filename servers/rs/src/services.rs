@@ -50,7 +50,7 @@ pub enum Argument {
     EndpointOf(&'static str, Id),
     /// `mmio=<address> irq=<line>` of the service's device.
     Device,
-    /// `cache=<pages>`: the share of memory for the disk cache.
+    /// `cache=<pages>`: the most that the disk cache may have.
     Cache,
 }
 
