@@ -94,7 +94,7 @@ fn a_damaged_disk_is_no_hang() {
             file.write_all_at(&[random() as u8], at).expect("damage");
         }
         // What damage makes another kind of file system of is refused before there is a guest.
-        let Ok(disk) = absentia_vmm::root::open(image.file.path()) else {
+        let Ok(disk) = absentia_vmm::root::open(image.file.path(), false) else {
             continue;
         };
         let run = Run::new(&["/bin/busybox", "sh", "-c", script]).timeout(60);

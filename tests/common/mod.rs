@@ -235,7 +235,7 @@ impl Root {
 
     /// The disk of one run.
     pub fn disk(&self) -> Disk {
-        root::open(self.dir.path()).expect("root disk")
+        root::image_of_directory(self.dir.path()).expect("root disk")
     }
 
     /// A disk image of `mib` MiB that outlives its runs.
@@ -270,7 +270,7 @@ pub struct Image {
 impl Image {
     /// The image as a run's disk.
     pub fn disk(&self) -> Disk {
-        root::open(self.file.path()).expect("disk image")
+        root::open(self.file.path(), false).expect("disk image")
     }
 
     /// e2fsck's judgement, without repairs.

@@ -277,6 +277,7 @@ pub fn under_qemu(setup: Setup, streams: Streams, request: Qemu) -> Result<Playe
         cmdline,
         memory: setup.memory,
         disk: Some(Disk {
+            snapshot: false,
             file,
             read_only: false,
         }),

@@ -16,6 +16,7 @@ use crate::control::{self, Reason, Signals, Stop};
 use crate::counters;
 use crate::devices::bus::{SharedConsole, lock};
 use crate::devices::console::RECEIVE;
+use crate::devices::disk::CopyOnWrite;
 use crate::devices::lab::Request;
 pub use crate::ending::{DIED, Ending, FAILED};
 use crate::ending::{Ended, Order, conclude, supervise};
@@ -117,6 +118,18 @@ const KICK_EVERY: Duration = Duration::from_millis(10);
 /// How long that is tried.
 const STUCK: Duration = Duration::from_millis(300);
 
+/// The disk as a device has it.
+fn drive(disk: Disk) -> Result<Drive> {
+    let backing = match disk.snapshot {
+        true => CopyOnWrite::new(disk.file)?.into(),
+        false => disk.file.into(),
+    };
+    Ok(Drive {
+        backing,
+        read_only: disk.read_only,
+    })
+}
+
 fn run_kvm(config: Config) -> Result<Outcome> {
     let begun = Instant::now();
     control::install_kick()?;
@@ -145,10 +158,7 @@ fn run_kvm(config: Config) -> Result<Outcome> {
             archive: &config.archive,
             cmdline: &config.cmdline,
             gate,
-            disk: config.disk.map(|disk| Drive {
-                backing: disk.file.into(),
-                read_only: disk.read_only,
-            }),
+            disk: config.disk.map(drive).transpose()?,
             windows: Windows::PAGES,
             interrupts: Interrupts::Events,
             stdout: config.stdout,

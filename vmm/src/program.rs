@@ -44,6 +44,8 @@ pub struct Program {
     pub cwd: OsString,
     /// A directory or a disk image; the embedded root without.
     pub root: Option<PathBuf>,
+    /// The image stays as it is.
+    pub snapshot: bool,
     /// Files and directories of the host that come onto the embedded root.
     pub with: Vec<PathBuf>,
     /// Guest RAM, bytes.
@@ -124,6 +126,7 @@ impl Program {
             env: Vec::new(),
             cwd: "/".into(),
             root: None,
+            snapshot: false,
             with: Vec::new(),
             memory: memory::DEFAULT,
             timeout: None,
@@ -267,7 +270,7 @@ impl Program {
             Some(_) if !self.with.is_empty() => {
                 bail!("--with is for the embedded root: put it onto that of --root yourself")
             }
-            Some(path) => Ok((root::open(path)?, None)),
+            Some(path) => Ok((root::open(path, self.snapshot)?, None)),
             None => host::root(self, log, now),
         }
     }

@@ -344,4 +344,13 @@ protocol! {
         /// Inodes, directories, maps.
         names: bool,
     };
+    /// Memory is wanted for programs: writes back what has to be and gives VM the memory of the pages
+    /// that were used least recently ([`crate::proto::vm::Discard`]). Done: a = pages; 0 when it keeps the rest.
+    #[from(VFS)]
+    post GiveBack = 41 {
+        /// Transaction.
+        txn: u64,
+        /// How many are wanted.
+        pages: u64,
+    };
 }

@@ -25,6 +25,13 @@ protocol! {
         /// Pages after it.
         after: u64,
     };
+    /// *Posted*: memory is wanted for programs, and file systems cache files in some ([`crate::proto::vm::MapFlags::CACHE`]):
+    /// they give back `pages` of it. Answered by [`crate::proto::vm::GaveBack`]. Waits for no program and not for PM.
+    #[from(VM)]
+    post GiveBack = 48 {
+        /// How many.
+        pages: u64,
+    };
     /// *Posted*: which file is descriptor `fd` of `who`; takes a reference on it. Answered
     /// by [`crate::proto::vm::FdLookupDone`].
     #[from(VM)]

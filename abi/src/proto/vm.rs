@@ -31,6 +31,9 @@ bitflags::bitflags! {
         const THIRD_PARTY = 8;
         /// Grows downwards on faults below it, to the stack limit.
         const STACK = 16;
+        /// A file system's cache: what [`Populate`] puts there leaves free what programs may need next, and is asked
+        /// back ([`crate::proto::vfs::GiveBack`]) when they need more (file systems only).
+        const CACHE = 32;
     }
 }
 
@@ -312,7 +315,7 @@ protocol! {
         total: u64,
         /// Free bytes.
         free: u64,
-        /// Bytes in the page cache.
+        /// Bytes in the page cache and in file systems' caches.
         cached: u64,
         /// Address spaces.
         spaces: u64,
@@ -408,13 +411,25 @@ protocol! {
         len: u64,
     };
     /// Puts pages, contents undefined, where there are none in `[addr, addr + len)`, one
-    /// anonymous mapping of a service. `ENOMEM`: some may be there.
+    /// anonymous mapping of a service; as many from the first on as there is memory for. `ENOMEM` when that is none.
     #[from(FILES)]
     call Populate = 30 {
         /// Page aligned.
         addr: u64,
         /// Bytes.
         len: u64,
+        /// Also of a [cache](MapFlags::CACHE): with these the service works at all, so that they come
+        /// from what programs leave to services.
+        needed: bool,
+    } -> Populated {
+        /// Pages from the first on that are there now.
+        pages: u64,
+    };
+    /// *Posted* by VFS: the answer to [`crate::proto::vfs::GiveBack`].
+    #[from(VFS)]
+    post GaveBack = 50 {
+        /// Pages that file systems have given back; 0 when they keep the rest.
+        pages: u64,
     };
     /// Drops every cached page that nobody maps and that is not the only copy of its contents
     /// (VFS only; file systems have [discarded](Discard) theirs).

@@ -18,9 +18,7 @@ use crate::services::{
 use crate::watch::Watch;
 use crate::{fail, refuse};
 
-/// The disk cache gets this part of memory.
-const CACHE_SHARE: u64 = 16;
-/// And at least this many pages.
+/// A disk cache may have this many pages at least.
 const CACHE_MIN: u64 = 64;
 /// Longest kernel command line that is looked at.
 const COMMAND_LINE: usize = 2048;
@@ -111,9 +109,10 @@ fn start_all(
     running
 }
 
+/// How many pages a disk cache may have: all there are. It takes them as it needs them, and gives them back.
 fn cache_pages() -> u64 {
     match ipc::call(Endpoint::VM, VmCounters {}) {
-        Ok(figures) => (figures.total / PAGE / CACHE_SHARE).max(CACHE_MIN),
+        Ok(figures) => (figures.total / PAGE).max(CACHE_MIN),
         Err(errno) => {
             rt::log!("memory size: {errno}");
             CACHE_MIN

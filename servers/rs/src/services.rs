@@ -50,7 +50,7 @@ pub enum Argument {
     EndpointOf(&'static str, Id),
     /// Where the service's device is, and its interrupt line: `mmio=<address> irq=<line>`, for example.
     Device,
-    /// `cache=<pages>`: the share of memory for the disk cache.
+    /// `cache=<pages>`: the most that the disk cache may have.
     Cache,
 }
 

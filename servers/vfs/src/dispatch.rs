@@ -19,12 +19,14 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, rs, vfs, vm};
+use abi::role::Roles;
 use abi::senders::Refusal;
 use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -228,6 +230,12 @@ impl Vfs {
                     self.spawn_for(source, message.kind, file, async move {
                         this.page_in(r).await;
                     });
+                }
+            }
+            vfs::GiveBack::KIND => {
+                if let Some(r) = vfs::GiveBack::decode(message) {
+                    let this = self.clone();
+                    self.spawner.spawn(async move { this.give_back(r).await });
                 }
             }
             vfs::FdLookup::KIND => {
@@ -554,6 +562,28 @@ impl Vfs {
                 .log(format_args!("telling what was not there: {errno}"));
         }
         post(&*self.machine, asker, pm::Synced { txn, status });
+    }
+
+    /// Has the file systems that cache files in memory give back some of it. Others are not asked: one of them (proc)
+    /// waits for PM, which may wait for this memory.
+    async fn give_back(&self, r: vfs::GiveBack) {
+        let mounts = self.mounts.borrow().clone();
+        let mut asked = Vec::new();
+        let mut pages = 0;
+        for mount in mounts {
+            let who = mount.peer.endpoint;
+            let caches = Roles::FILES.admits(who) && mount.peer.check_alive().is_ok();
+            if !caches || pages >= r.pages || asked.contains(&who) {
+                continue;
+            }
+            asked.push(who);
+            let more = r.pages - pages;
+            let give = |txn| fs::GiveBack { txn, pages: more };
+            if let Ok([given, ..]) = mount.peer.ask(give).await {
+                pages += given;
+            }
+        }
+        post(&*self.machine, Endpoint::VM, vm::GaveBack { pages });
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the

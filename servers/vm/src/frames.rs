@@ -5,7 +5,7 @@
 //! needed. All state is in cells: the heap grows out of this allocator in the middle of any
 //! operation, so methods take `&self` and never allocate.
 
-use crate::reserve::{OWN, of_services};
+use crate::reserve::{OWN, ahead_of, of_services};
 use crate::window::{Frame, Window};
 use abi::PAGE;
 use abi::trace::{Refusal, Wanted};
@@ -21,6 +21,8 @@ const NIL: u32 = u32::MAX;
 pub enum Claim {
     /// A program's pages and page tables.
     Program,
+    /// What a file system caches: it leaves programs what they may need next, so that they seldom wait for it.
+    Cache,
     /// Services' memory, and what must go on for a program although its share is used up.
     Service,
     /// VM's own heap.
@@ -152,7 +154,7 @@ impl Frames {
         let claim = self.claim.get();
         let wanted = match claim {
             Claim::Program => Wanted::Program,
-            Claim::Service | Claim::Own => Wanted::Service,
+            Claim::Cache | Claim::Service | Claim::Own => Wanted::Service,
         };
         let refusal = watch(wanted, count as usize * abi::PAGE_SIZE);
         if refusal == Refusal::Exhausted {
@@ -193,6 +195,7 @@ impl Frames {
             return 0;
         }
         match claim {
+            Claim::Cache => OWN + self.services.get() + ahead_of(self.total),
             Claim::Program => OWN + self.services.get(),
             Claim::Service => OWN,
             Claim::Own => 0,
@@ -212,6 +215,13 @@ impl Frames {
     pub fn low(&self) -> bool {
         let kept = self.kept_from(Claim::Program) + self.kept_from(Claim::Service);
         self.free() < kept / 2
+    }
+
+    /// Whether programs have begun to use what caches leave to them: caches have to give some back.
+    #[inline]
+    pub fn wants_cache_back(&self) -> bool {
+        let (cache, programs) = (self.kept_from(Claim::Cache), self.kept_from(Claim::Program));
+        self.free() < cache.midpoint(programs)
     }
 
     /// Frames that VM's heap took.

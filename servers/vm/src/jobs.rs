@@ -227,7 +227,7 @@ impl Server {
                     return self.effects.push(Effect::TryLater);
                 }
                 Step::Fail(Trouble::NoMemory) if self.can_starve(&job) => {
-                    if !self.reclaim() {
+                    if self.caches_have_some() || !self.reclaim() {
                         return self.starve(job);
                     }
                 }

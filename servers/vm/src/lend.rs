@@ -10,7 +10,7 @@ use crate::table::{self, OWNER};
 use abi::kernel::USER_END;
 use abi::proto::vm::{
     CacheClean, CacheMap, CachePages, CacheRelease, CacheRun, CacheSet, CacheSetRun, Discard,
-    PagesCached, Populate, Prot,
+    PagesCached, Prot,
 };
 use abi::{Endpoint, Errno, PAGE, sabotage};
 
@@ -128,7 +128,12 @@ impl Server {
     }
 
     /// The end of a range inside one anonymous mapping of a service.
-    fn anonymous(&mut self, source: Endpoint, addr: u64, len: u64) -> Result<u64, Errno> {
+    pub(crate) fn anonymous(
+        &mut self,
+        source: Endpoint,
+        addr: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
         let end = check_range(addr, len)?;
         let (space, _) = self.space(source)?;
         match space.regions.at(addr) {
@@ -143,13 +148,6 @@ impl Server {
         let (space, pool) = self.space(source)?;
         space.drop_pages(pool, r.addr, end);
         Ok(())
-    }
-
-    /// [`Populate`].
-    pub(crate) fn populate(&mut self, source: Endpoint, r: Populate) -> Result<(), Errno> {
-        let end = self.anonymous(source, r.addr, r.len)?;
-        let (space, pool) = self.space(source)?;
-        Ok(space.populate(pool, r.addr, end, false)?)
     }
 
     /// [`CacheRelease`].

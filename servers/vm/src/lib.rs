@@ -22,6 +22,7 @@ extern crate std;
 
 mod ahead;
 pub mod cache;
+mod caches;
 pub mod fault;
 pub mod files;
 pub mod force;

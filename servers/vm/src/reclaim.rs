@@ -63,10 +63,10 @@ impl Server {
     }
 
     /// Whether services have used up too much of what programs leave to them, and nothing is left that
-    /// files have as well.
+    /// files have as well. Caches are asked first, and answer later.
     pub(crate) fn is_short(&mut self) -> bool {
         while self.pool.exhausted() {
-            if !self.reclaim() {
+            if self.caches_have_some() || !self.reclaim() {
                 return true;
             }
         }

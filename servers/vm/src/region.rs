@@ -29,6 +29,8 @@ bitflags::bitflags! {
         const DATA = 128;
         /// Counts as locked (mlock(2)): nothing is ever paged out but clean file pages.
         const LOCKED = 256;
+        /// A file system's cache ([`crate::caches`]).
+        const CACHE = 512;
     }
 }
 

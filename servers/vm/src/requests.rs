@@ -12,11 +12,11 @@ use crate::table;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
-    DropCaches, Dropped, Exit, FdLookupDone, Footprint, Force, Fork, FrameFigures, HandleMemory,
-    MapFlags, MapMax, MapMaxNow, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace,
-    ObjectAt, OutOfMemoryDone, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot, Protect,
-    RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures, SpaceInfo,
-    SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
+    DropCaches, Dropped, Exit, FdLookupDone, Footprint, Force, Fork, FrameFigures, GaveBack,
+    HandleMemory, MapFlags, MapMax, MapMaxNow, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap,
+    NewSpace, ObjectAt, OutOfMemoryDone, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot,
+    Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures,
+    SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
 use abi::proto::{vfs, vm as protocol};
 use abi::role::Roles;
@@ -203,6 +203,11 @@ impl Server {
                     self.sync_done(done);
                 }
             }
+            GaveBack::KIND => {
+                if let Some(r) = GaveBack::decode(message) {
+                    self.gave_back(r);
+                }
+            }
             FdLookupDone::KIND => {
                 if let Some(done) = FdLookupDone::decode(message) {
                     self.fd_lookup_done(done);
@@ -239,7 +244,7 @@ impl Server {
         {
             return Err(Errno::EPERM);
         }
-        let (space, pool) = self.space(target)?;
+        let (space, _) = self.space(target)?;
         let len = check_range(0, r.len)?;
         let start = if r.flags.contains(MapFlags::FIXED) {
             r.addr
@@ -247,7 +252,14 @@ impl Server {
             space.find(r.addr, len)?
         };
         let end = check_range(start, len)?;
-        let flags = if r.flags.contains(MapFlags::STACK) {
+        let cache = r.flags.contains(MapFlags::CACHE);
+        if cache && !(Roles::FILES.admits(source) && target == source) {
+            return Err(Errno::EPERM);
+        }
+        let (space, pool) = self.space(target)?;
+        let flags = if cache {
+            Flags::CACHE
+        } else if r.flags.contains(MapFlags::STACK) {
             Flags::STACK
         } else if target != source {
             Flags::DATA
@@ -255,6 +267,10 @@ impl Server {
             Flags::empty()
         };
         space.map(pool, Region::anonymous(start, end, r.prot, flags))?;
+        if cache {
+            self.add_cache();
+            return Ok(Mapped { addr: start });
+        }
         if r.flags.contains(MapFlags::PREALLOC) {
             let zero = !r.flags.contains(MapFlags::UNINITIALIZED);
             if let Err(error) = space.populate(pool, start, end, zero) {
@@ -417,7 +433,7 @@ impl Server {
             panic!("sanity: {reason}");
         }
         let frames = self.pool.frames;
-        let cached = self.pool.cache.len() as u64;
+        let cached = self.pool.cache.len() as u64 + self.cached_elsewhere();
         let used = (frames.total() - frames.free() - frames.own()) as u64;
         Ok(VmFigures {
             total: frames.total() as u64 * PAGE,

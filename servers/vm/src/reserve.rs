@@ -27,6 +27,12 @@ pub fn of_services(services: u32, total: u32) -> u32 {
     least.max((total / 64).min(4 * least))
 }
 
+/// Frames that file systems' caches leave to programs in a machine of `total` frames, so that a program that needs some
+/// gets them while the caches are asked for others, and a fork its page tables.
+pub fn ahead_of(total: u32) -> u32 {
+    (total / 64).max(PAGE_IN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! [`crate::jobs`] as copied state. What is to be done outside VM is a list of [`Effect`]s.
 
 use crate::cache::Key;
+use crate::caches::Caches;
 use crate::files::FileId;
 use crate::frames::{Claim, Frames};
 use crate::jobs::{Job, PageIns};
@@ -65,6 +66,7 @@ pub struct Server {
     processes: Vec<Option<Process>>,
     pub(crate) page_ins: PageIns,
     pub(crate) shortage: Shortage,
+    pub(crate) caches: Caches,
     /// Jobs that wait for a frame of which only its time is known.
     pub(crate) later: Vec<Job>,
     pub(crate) pending_maps: BTreeMap<u64, PendingMap>,
@@ -91,6 +93,7 @@ impl Server {
             processes: (0..MAX_PROCESSES).map(|_| None).collect(),
             page_ins: PageIns::default(),
             shortage: Shortage::default(),
+            caches: Caches::default(),
             later: Vec::new(),
             pending_maps: BTreeMap::new(),
             pending_syncs: BTreeMap::new(),
@@ -133,8 +136,9 @@ impl Server {
         self.pool.frames.set_claim(claim);
         match class {
             Class::Call => {
-                let reply = self.handle_call(source, message);
-                self.effects.push(Effect::Reply(source, reply));
+                if let Some(reply) = self.call_or_wait(source, message) {
+                    self.effects.push(Effect::Reply(source, reply));
+                }
             }
             Class::Post => self.handle_post(source, message),
             Class::Linux => self.handle_linux(source, message),
@@ -420,7 +424,7 @@ impl Server {
             self.pool.frames.set_claim(Claim::Program);
             let space = self.spaces[index].as_mut().ok_or(Errno::ESRCH)?;
             match space.fork(&mut self.pool) {
-                Err(NoMemory) if self.reclaim() => {}
+                Err(NoMemory) if !self.caches_have_some() && self.reclaim() => {}
                 copy => return Ok(copy?),
             }
         }

@@ -100,7 +100,8 @@ impl Server {
             self.shortage.reclaims = 0;
             self.feed();
         }
-        if self.shortage.asked.is_some() {
+        let short = !self.shortage.starved.is_empty() || frames.wants_cache_back();
+        if (short && self.ask_caches()) || self.shortage.asked.is_some() {
             return;
         }
         if let Some(first) = self.shortage.starved.first() {
@@ -111,7 +112,7 @@ impl Server {
     }
 
     /// Tries again what waits for memory.
-    fn feed(&mut self) {
+    pub(crate) fn feed(&mut self) {
         for job in core::mem::take(&mut self.shortage.starved) {
             self.run(job);
         }

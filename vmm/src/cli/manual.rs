@@ -96,12 +96,14 @@ const ENVIRONMENT: [Entry; 5] = [
     ),
     (
         "TMPDIR",
-        "where the disk image is made that --root DIRECTORY wants; /tmp without it",
+        "where files without a name go: what the guest changes of a disk that stays as it is (--root DIRECTORY, \
+         --snapshot), and the image of a directory that cannot be kept; /tmp without it",
     ),
     (
         "XDG_CACHE_HOME, HOME",
         "programs of scenarios of one's own are kept in $XDG_CACHE_HOME/absentia, or \
-         $HOME/.cache/absentia, once they are compiled",
+         $HOME/.cache/absentia, once they are compiled; so are, in its directory roots, the images that --root \
+         DIRECTORY makes: 4 GiB of disk and 16 images at most, the one that was not used for longest goes first",
     ),
 ];
 

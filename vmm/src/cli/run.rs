@@ -29,9 +29,13 @@ use crate::{memory, terminal};
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("same_every_time").args(["deterministic", "check_determinism"]).multiple(true))]
 pub struct Run {
-    /// Root file system: a directory (copied for this run) or an ext2 disk image (used in place)
+    /// Root file system: an ext2 disk image (changed in place, but see --snapshot), or a directory, which stays
+    /// as it is: an image of it is made, and kept for the next time that the directory is the same
     #[arg(long, value_name = "DIR|IMAGE")]
     pub root: Option<PathBuf>,
+    /// Leave the disk image as it is: what the guest changes is forgotten when it ends
+    #[arg(long, requires = "root")]
+    pub snapshot: bool,
     /// Take a file or directory of the host along onto the embedded root, at its own path, with
     /// the libraries that programs and plug-ins in it need; may be given several times
     #[arg(long, value_name = "PATH", conflicts_with = "root")]
@@ -160,6 +164,7 @@ impl Run {
             env: self.env,
             cwd: self.cwd,
             root: self.root,
+            snapshot: self.snapshot,
             with: self.with,
             memory: self.mem,
             timeout: self.timeout,

@@ -68,7 +68,9 @@ impl Bus {
             None => None,
             Some(block) => match &block.device.backing {
                 Backing::Overlay(overlay) => Some((block.save(), overlay.clone())),
-                Backing::File(_) => bail!("a disk that is changed in place cannot be saved"),
+                Backing::File(_) | Backing::CopyOnWrite(_) => {
+                    bail!("a disk that is changed in place cannot be saved")
+                }
             },
         };
         let console = lock(&self.console);

@@ -1,5 +1,6 @@
 //! What a disk's sectors are kept in: a file that is changed in place, or a file that stays as it
-//! is with the changed blocks beside it, in memory.
+//! is with the changed blocks beside it, in memory (for the laboratory, which copies it) or in a file without a name
+//! ([`CopyOnWrite`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,13 +8,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+pub use super::cow::CopyOnWrite;
+
 use ext2::{BlockDevice, Errno, SECTOR};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use crate::memory::Ram;
 
 /// Bytes of a block of an overlay.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +25,14 @@ pub enum Backing {
     File(File),
     /// A file that others may use, too, and what this machine changed.
     Overlay(Overlay),
+    /// Likewise.
+    CopyOnWrite(CopyOnWrite),
+}
+
+impl From<CopyOnWrite> for Backing {
+    fn from(disk: CopyOnWrite) -> Backing {
+        Backing::CopyOnWrite(disk)
+    }
 }
 
 impl From<File> for Backing {
@@ -64,6 +75,7 @@ impl Backing {
         match self {
             Backing::File(file) => Ok(file.metadata()?.len()),
             Backing::Overlay(overlay) => Ok(overlay.len),
+            Backing::CopyOnWrite(disk) => Ok(disk.size()),
         }
     }
 
@@ -93,6 +105,7 @@ impl Backing {
                 }
                 Ok(())
             }
+            Backing::CopyOnWrite(disk) => disk.read(offset, to, len, ram),
         }
     }
 
@@ -117,6 +130,7 @@ impl Backing {
                 }
                 Ok(())
             }
+            Backing::CopyOnWrite(disk) => disk.write(offset, from, len, ram),
         }
     }
 
@@ -124,14 +138,14 @@ impl Backing {
     pub fn flush(&self) -> io::Result<()> {
         match self {
             Backing::File(file) => file.sync_data(),
-            Backing::Overlay(_) => Ok(()),
+            Backing::Overlay(_) | Backing::CopyOnWrite(_) => Ok(()),
         }
     }
 }
 
 /// Cuts a range at the borders of blocks: where each piece is on the disk, where in the range,
 /// how long.
-fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, u64, usize)> {
+pub(super) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, u64, usize)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let at = offset + done as u64;

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod bus;
 pub mod console;
+mod cow;
 pub mod disk;
 pub mod lab;
 pub mod serial;

@@ -314,17 +314,10 @@ impl Archive {
     }
 }
 
-/// Gives back what this process holds of the images, once they are in guest RAM.
+/// Gives back what this process holds of the images, once they are in guest RAM, and of itself what only the start needed.
 pub fn release(kernel: Cow<'static, [u8]>, archive: Archive) {
-    let servers = archive.entries.into_iter().map(|image| image.data);
-    for data in servers.chain([kernel]) {
-        if let Cow::Borrowed(data) = data {
-            footprint::release(data);
-        }
-    }
-    default_programs()
-        .iter()
-        .for_each(|program| footprint::release(program.1));
+    drop((kernel, archive));
+    footprint::release_program();
     footprint::trim_heap();
 }
 

@@ -462,7 +462,7 @@ impl Machine {
     pub fn disk(&self) -> Option<Overlay> {
         match &self.board.bus.block.as_ref()?.device.backing {
             Backing::Overlay(overlay) => Some(overlay.clone()),
-            Backing::File(_) => None,
+            Backing::File(_) | Backing::CopyOnWrite(_) => None,
         }
     }
 

@@ -2,18 +2,41 @@
 
 use rustix::mm::{Advice, madvise};
 
-/// Gives the pages of a part of this binary back; they come again from the file when touched.
-pub fn release(image: &'static [u8]) {
-    let page = abi::PAGE_SIZE;
-    let range = image.as_ptr_range();
-    // Whole pages within, so that nothing else is touched.
-    let start = (range.start as usize).next_multiple_of(page);
-    let end = range.end as usize & !(page - 1);
-    if start < end {
-        // SAFETY: the range lies in a constant of this binary, mapped privately from its file
-        // and never written: dropping the pages loses nothing. A failure only costs memory.
-        let _ = unsafe { madvise(start as *mut _, end - start, Advice::LinuxDontNeed) };
+/// Gives back the program's own code and constants, most of which only the start has run and read: what goes on being used comes
+/// again from the file, a few pages at a time.
+pub fn release_program() {
+    /// Called for the program itself, and ends the search.
+    ///
+    /// # Safety
+    /// As `dl_iterate_phdr` calls it.
+    unsafe extern "C" fn release_object(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        _data: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: it describes an object that is loaded, its headers among it.
+        let (base, headers) = unsafe {
+            let info = &*info;
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into());
+            (info.dlpi_addr, headers)
+        };
+        let constant = |header: &&libc::Elf64_Phdr| {
+            header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0
+        };
+        for header in headers.iter().filter(constant) {
+            let start = (base + header.p_vaddr).next_multiple_of(abi::PAGE);
+            let end = abi::page_down(base + header.p_vaddr + header.p_memsz);
+            if start < end {
+                let len = (end - start) as usize;
+                // SAFETY: a segment that nothing may write, mapped from the program's file, which it
+                // comes back from unchanged. A failure only costs memory.
+                let _ = unsafe { madvise(start as *mut _, len, Advice::LinuxDontNeed) };
+            }
+        }
+        1
     }
+    // SAFETY: the callback is of the type that it calls, and wants no data.
+    unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
 }
 
 /// Returns freed heap memory to the host.
@@ -33,7 +56,7 @@ mod tests {
     fn released_constants_keep_their_content() {
         static IMAGE: [u8; 5 * abi::PAGE_SIZE] = [7; 5 * abi::PAGE_SIZE];
         assert_eq!(IMAGE[9000], 7);
-        release(&IMAGE);
+        release_program();
         trim_heap();
         assert!(IMAGE.iter().all(|&b| b == 7));
     }

@@ -43,6 +43,7 @@ struct Files {
     archive: OwnedFd,
     disk: Option<File>,
     read_only: bool,
+    snapshot: bool,
     link: OwnedFd,
     serial: OwnedFd,
     ram: Arc<File>,
@@ -83,6 +84,7 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
         kernel,
         archive,
         read_only: config.disk.as_ref().is_some_and(|disk| disk.read_only),
+        snapshot: config.disk.as_ref().is_some_and(|disk| disk.snapshot),
         disk: config.disk.map(|disk| disk.file),
         link: link_there.into(),
         serial: serial_there.into(),
@@ -259,8 +261,10 @@ fn arguments(files: &Files, memory: u64, cmdline: &str, extra: &[String]) -> Vec
         add(
             "-drive",
             format!(
-                "id=root,if=none,format=raw,werror=report,rerror=report,readonly={},file={}",
+                "id=root,if=none,format=raw,werror=report,rerror=report,readonly={},snapshot={},file={}",
                 if files.read_only { "on" } else { "off" },
+                // The changes in a file without a name.
+                if files.snapshot { "on" } else { "off" },
                 path(disk.as_raw_fd())
             ),
         );
@@ -418,6 +422,7 @@ mod tests {
             archive: null(),
             disk: Some(null().into()),
             read_only: false,
+            snapshot: false,
             ram: Arc::new(File::open("/dev/null").unwrap()),
             link: null(),
             serial: null(),

@@ -230,6 +230,7 @@ impl Root {
             .map_err(fail)
             .context("completing the embedded root")?;
         Ok(Disk {
+            snapshot: false,
             file: disk.file,
             read_only: false,
         })

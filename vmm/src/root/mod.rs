@@ -15,32 +15,35 @@ pub mod closure;
 mod directory;
 pub mod embedded;
 pub mod host;
+mod kept;
 pub mod with;
 
-/// A disk: a file, and whether the guest may change it.
+/// A disk: a file, and what becomes of the guest's changes.
 #[derive(Debug)]
 pub struct Disk {
     /// Raw content.
     pub file: File,
     /// Writes are refused.
     pub read_only: bool,
+    /// What the guest changes is forgotten with the machine: others may use the file, too.
+    pub snapshot: bool,
 }
 
 /// Where ext2 keeps its magic number, and the number.
 const MAGIC_AT: u64 = 1024 + 56;
 const MAGIC: [u8; 2] = 0xef53u16.to_le_bytes();
 
-/// Opens what `--root` names: a directory becomes an image for this run, an image is used
-/// as it is.
-pub fn open(path: &Path) -> Result<Disk> {
+/// Opens what `--root` names: a directory becomes an image, an image is used as it is; with `snapshot` it
+/// stays as it is.
+pub fn open(path: &Path, snapshot: bool) -> Result<Disk> {
     let kind = path
         .metadata()
         .with_context(|| format!("--root {}", path.display()))?
         .file_type();
     if kind.is_dir() {
-        directory::image_of(path)
+        directory::image_of(path, &kept::Images::of_user())
     } else if kind.is_file() {
-        open_image(path)
+        open_image(path, snapshot)
     } else {
         bail!(
             "--root {}: neither a directory nor a disk image",
@@ -49,9 +52,17 @@ pub fn open(path: &Path) -> Result<Disk> {
     }
 }
 
-fn open_image(path: &Path) -> Result<Disk> {
+/// The image of a directory as it is now, which is not kept.
+pub fn image_of_directory(path: &Path) -> Result<Disk> {
+    directory::image_of(path, &kept::Images::nowhere())
+}
+
+fn open_image(path: &Path, snapshot: bool) -> Result<Disk> {
     let named = || format!("disk image {}", path.display());
-    let (file, read_only) = open_as_allowed(path).with_context(named)?;
+    let (file, read_only) = match snapshot {
+        true => (File::open(path).with_context(named)?, false),
+        false => open_as_allowed(path).with_context(named)?,
+    };
     let mut magic = [0; 2];
     let read = file.read_exact_at(&mut magic, MAGIC_AT);
     ensure!(
@@ -65,19 +76,29 @@ fn open_image(path: &Path) -> Result<Disk> {
             named()
         );
     }
-    let lock = match read_only {
+    let lock = match read_only || snapshot {
         // Any number may read it together.
         true => FlockOperation::NonBlockingLockShared,
         false => FlockOperation::NonBlockingLockExclusive,
     };
-    flock(&file, lock).with_context(|| format!("{}: another machine uses it", named()))?;
+    flock(&file, lock).with_context(|| match snapshot {
+        true => format!("{}: another machine changes it", named()),
+        false => format!(
+            "{}: another machine uses it: --snapshot lets several use one that none of them changes",
+            named()
+        ),
+    })?;
     if read_only {
         complain(&format!(
             "absentia: {} may only be read: it is mounted read-only",
             named()
         ));
     }
-    Ok(Disk { file, read_only })
+    Ok(Disk {
+        file,
+        read_only,
+        snapshot,
+    })
 }
 
 /// Opens an image for writing, or where that is not allowed for reading alone; whether that is
@@ -149,7 +170,7 @@ mod tests {
     fn an_image_is_checked_and_locked() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         assert!(
-            open(file.path())
+            open(file.path(), false)
                 .unwrap_err()
                 .to_string()
                 .contains("no ext2")
@@ -157,20 +178,30 @@ mod tests {
         let mut content = vec![0; 4096];
         content[MAGIC_AT as usize..][..2].copy_from_slice(&MAGIC);
         file.write_all(&content).unwrap();
-        let first = open(file.path()).unwrap();
+        let first = open(file.path(), false).unwrap();
         assert!(
-            open(file.path())
+            open(file.path(), false)
                 .unwrap_err()
                 .to_string()
                 .contains("another machine")
         );
+        let error = open(file.path(), true).unwrap_err().to_string();
+        assert!(error.contains("another machine changes it"), "{error}");
         drop(first);
-        assert!(!open(file.path()).unwrap().read_only);
+        assert!(!open(file.path(), false).unwrap().read_only);
+        let both = [open(file.path(), true), open(file.path(), true)];
+        assert!(
+            both.iter()
+                .flatten()
+                .all(|disk| disk.snapshot && !disk.read_only)
+        );
+        assert!(open(file.path(), false).is_err());
+        drop(both);
         let mut permissions = file.path().metadata().unwrap().permissions();
         permissions.set_readonly(true);
         std::fs::set_permissions(file.path(), permissions).unwrap();
-        let first = open(file.path()).unwrap();
-        assert!(first.read_only && open(file.path()).unwrap().read_only);
+        let first = open(file.path(), false).unwrap();
+        assert!(first.read_only && open(file.path(), false).unwrap().read_only);
     }
 
     #[test]
@@ -185,17 +216,17 @@ mod tests {
         ] {
             content[1024 + 96..][..4].copy_from_slice(&features.to_le_bytes());
             file.as_file().write_all_at(&content, 0).unwrap();
-            let error = open(file.path()).unwrap_err().to_string();
+            let error = open(file.path(), false).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
         content[1024 + 96..][..4].copy_from_slice(&2u32.to_le_bytes());
         file.as_file().write_all_at(&content, 0).unwrap();
-        assert!(open(file.path()).is_ok());
+        assert!(open(file.path(), false).is_ok());
     }
 
     #[test]
     fn a_missing_root_is_named() {
-        let error = open(Path::new("/nonexistent/root")).unwrap_err();
+        let error = open(Path::new("/nonexistent/root"), false).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/root"));
     }
 }

@@ -60,7 +60,8 @@ impl Elsewhere {
     };
 }
 
-/// Memory for cached file pages: `capacity` slots of one page each.
+/// Memory for cached file pages: at most `capacity` slots of one page each, which get it as they are needed and can
+/// give it up again.
 ///
 /// A page may be *published*: shared, frame and all, with another cache (VM's) that maps it
 /// into programs. The hooks keep the two caches one; a store without sharing leaves them be.
@@ -74,10 +75,6 @@ pub trait PageStore {
     /// The bytes of `count` slots from `slot` on, where they lie one behind the other.
     fn pages_mut(&mut self, _slot: usize, _count: usize) -> Option<&mut [u8]> {
         None
-    }
-    /// Makes the slot usable; called once for each slot, in order, before its first use.
-    fn prepare(&mut self, _slot: usize) -> Result<()> {
-        Ok(())
     }
     /// Shares the slot's page as the page at byte `offset` of `ino`.
     fn publish(&mut self, _slot: usize, _ino: u32, _offset: u64) -> Result<()> {
@@ -101,15 +98,15 @@ pub trait PageStore {
     fn release(&mut self, _slot: usize) -> Result<()> {
         Ok(())
     }
+    /// Gives memory, contents undefined, to `count` slots from `slot` on that have none, as all slots before their
+    /// first use; to how many of them, where it does not suffice for all. With `needed` there is no going on without it.
+    fn supply(&mut self, _slot: usize, count: usize, _needed: bool) -> Result<usize> {
+        Ok(count)
+    }
     /// Gives up the memory of `count` slots from `slot` on, published or not, until
     /// [`PageStore::supply`]. False: it stays.
     fn discard(&mut self, _slot: usize, _count: usize) -> bool {
         false
-    }
-    /// Gives memory, contents undefined, to those of `count` slots from `slot` on that gave up
-    /// theirs. On failure some may have it.
-    fn supply(&mut self, _slot: usize, _count: usize) -> Result<()> {
-        Ok(())
     }
     /// The other cache drops the pages of `ino` in these bytes; to `u64::MAX` where the file ends.
     fn forget(&mut self, _ino: u32, _bytes: Range<u64>) {}
@@ -141,9 +138,11 @@ impl PageStore for HeapPages {
     fn page_mut(&mut self, slot: usize) -> &mut [u8] {
         &mut self.pages[slot]
     }
-    fn prepare(&mut self, _slot: usize) -> Result<()> {
-        self.pages.push(vec![0; PAGE].into_boxed_slice());
-        Ok(())
+    fn supply(&mut self, slot: usize, count: usize, _needed: bool) -> Result<usize> {
+        while self.pages.len() < slot + count {
+            self.pages.push(vec![0; PAGE].into_boxed_slice());
+        }
+        Ok(count)
     }
 }
 

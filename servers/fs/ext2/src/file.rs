@@ -86,7 +86,6 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let limit = self.pages.pin_limit();
         let end = offset + len;
         let want = (end.div_ceil(PAGE as u64) - first as u64).min(limit as u64) as u32;
-        let end = end.min((first as u64 + want as u64) * PAGE as u64);
         let stream = self.streams.get(&ino).copied();
         let window = match stream.filter(|s| s.next == first || s.next == first + 1) {
             Some(Stream { window, .. }) if self.pages.has(ino, first + want - 1) => window,
@@ -95,7 +94,8 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             None => 0,
         };
         let ahead = window.min(limit).saturating_sub(want);
-        self.load(ino, &inode, first, want, ahead, None)?;
+        let have = self.load(ino, &inode, first, want, ahead, None)?;
+        let end = end.min((first as u64 + have as u64) * PAGE as u64);
         if self.references.contains_key(&ino) {
             let next = end.div_ceil(PAGE as u64) as u32;
             self.streams.insert(ino, Stream { next, window });
@@ -189,7 +189,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             inode.ctime = self.now;
         }
         self.put_inode(ino, &inode)?;
-        if self.pages.dirty.len() > self.pages.store.capacity() / 2 {
+        if self.pages.dirty.len() > self.pages.dirty_limit() {
             // A failure here is found again by the sync that must report it.
             let _ = self.pages.flush(&mut self.disk, None);
         }
@@ -341,19 +341,17 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         }
         let index = u32::try_from(offset / PAGE as u64).map_err(|_| Errno::EFAULT)?;
         let limit = self.pages.pin_limit();
-        let room = (self.pages.store.capacity() / 4) as u32;
         let from = index.saturating_sub(around.0.min(limit - 1));
-        let end = index as u64 + 1 + around.1.min(room) as u64;
+        let end = index as u64 + 1 + around.1.min(limit) as u64;
         let end = end.min(inode.size.div_ceil(PAGE as u64)) as u32;
         self.pages.unpin();
         let want = index + 1 - from;
         let first = (end - from).min(limit);
         let ahead = first.saturating_sub(want);
-        if self
-            .load(ino, &inode, from, want, ahead, Some(index))
-            .is_err()
-        {
+        let loaded = self.load(ino, &inode, from, want, ahead, Some(index));
+        if loaded != Ok(want) {
             // One that is not needed may be the reason.
+            self.pages.unpin();
             self.load(ino, &inode, index, 1, 0, Some(index))?;
         }
         // The others are a favour: a failure is for whoever asks for the page itself.

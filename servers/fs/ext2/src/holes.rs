@@ -105,7 +105,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         inode.mtime = self.now;
         inode.ctime = self.now;
         self.put_inode(ino, &inode)?;
-        if self.pages.dirty.len() > self.pages.store.capacity() / 2 {
+        if self.pages.dirty.len() > self.pages.dirty_limit() {
             // A failure here is found again by the sync that must report it.
             let _ = self.pages.flush(&mut self.disk, None);
         }

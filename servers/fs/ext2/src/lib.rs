@@ -22,7 +22,8 @@
 //!   large_file, extra_isize, ext_attr blocks (kept and released), directory indexes (searched linearly;
 //!   a directory that is modified loses its index); orphan list. Unknown incompatible
 //!   features are refused with a reason, unknown read-only ones mount read-only.
-//! * **Caches**: metadata by block, file data by page, both write-back with adjacent blocks clustered into one device request, sequential reads
+//! * **Caches**: metadata by block, file data by page (as many as the [`PageStore`] has memory for,
+//!   [`Volume::give_back`] returns it), both write-back with adjacent blocks clustered into one device request, sequential reads
 //!   read ahead. [`Volume::sync`] leaves a disk that `e2fsck -fn` calls clean.
 //! * **References**: [`Volume::hold`] keeps an inode alive past its last name;
 //!   [`Volume::put`] gives references back.

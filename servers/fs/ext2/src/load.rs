@@ -17,7 +17,7 @@ fn follows(last: u32, block: u32) -> bool {
 impl<D: BlockDevice, P: PageStore> Volume<D, P> {
     /// Brings `want` pages from `first` on into the cache and pins them, and up to `ahead`
     /// more if that costs no further seek. Pages that are all hole are left out, but for page
-    /// `hole`.
+    /// `hole`. Returns how many of the pages wanted are there: where memory is short fewer than `want`, but one.
     pub(crate) fn load(
         &mut self,
         ino: u32,
@@ -26,7 +26,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         want: u32,
         ahead: u32,
         hole: Option<u32>,
-    ) -> Result<()> {
+    ) -> Result<u32> {
         let end = inode
             .size
             .div_ceil(PAGE as u64)
@@ -63,15 +63,17 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let mut reads: Vec<(u32, usize, usize)> = Vec::new();
         let mut slots: Vec<usize> = Vec::new();
         let mut failure = None;
+        let mut have = want;
         let size = self.sb.block_size;
         for &(index, blocks) in &missing {
             let slot = match self.pages.insert(&mut self.disk, ino, index, blocks) {
                 Ok(slot) => slot,
-                Err(errno) if index < first + want => {
-                    slots.iter().for_each(|&s| self.pages.discard(s));
-                    return Err(errno);
+                Err(errno) if index == first => return Err(errno),
+                // What is pinned already leaves no room for more.
+                Err(_) => {
+                    have = have.min(index - first);
+                    break;
                 }
-                Err(_) => break,
             };
             let (base, elsewhere) = match known {
                 Some((base, pages)) if index - base < 64 => (base, pages),
@@ -91,7 +93,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             }
         }
         for slot in self.read_blocks(&reads) {
-            if self.pages.slots[slot].index < first + want {
+            if self.pages.slots[slot].index < first + have {
                 failure = Some(Errno::EIO);
             }
             self.pages.discard(slot);
@@ -112,7 +114,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
                 self.pages.bytes_mut(slot)[keep..].fill(0);
             }
         }
-        Ok(())
+        Ok(have)
     }
 
     /// Reads blocks (disk block, slot, block within the page), as many in one request as

@@ -35,19 +35,37 @@ impl Lru {
         (self.newest, self.oldest) = (NONE, NONE);
     }
 
-    /// Makes room for `more` slots. `ENOMEM`.
-    pub(crate) fn reserve(&mut self, more: usize) -> Result<()> {
+    /// Makes room for slots with numbers below `count`. `ENOMEM`.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
+        let more = count.saturating_sub(self.links.len());
         self.links.try_reserve(more).map_err(|_| Errno::ENOMEM)
     }
 
-    /// Appends slot `slot` (which must be the next unused number) as the newest.
+    /// Puts a slot that is not in the list there as the newest. There is room for it.
     pub(crate) fn add(&mut self, slot: usize) {
-        debug_assert_eq!(slot, self.links.len());
-        self.links.push(Link {
+        self.extend(slot);
+        self.push_newest(slot as u32);
+    }
+
+    /// Puts a slot that is not in the list there, to be reused first. There is room for it.
+    pub(crate) fn add_oldest(&mut self, slot: usize) {
+        self.extend(slot);
+        self.push_oldest(slot as u32);
+    }
+
+    /// Takes a slot out of the list.
+    pub(crate) fn remove(&mut self, slot: usize) {
+        self.unlink(slot as u32);
+    }
+
+    fn extend(&mut self, slot: usize) {
+        let none = Link {
             newer: NONE,
             older: NONE,
-        });
-        self.push_newest(slot as u32);
+        };
+        if slot >= self.links.len() {
+            self.links.resize(slot + 1, none);
+        }
     }
 
     /// The slot was used.
@@ -65,15 +83,7 @@ impl Lru {
             return;
         }
         self.unlink(slot);
-        self.links[slot as usize] = Link {
-            newer: self.oldest,
-            older: NONE,
-        };
-        match self.oldest {
-            NONE => self.newest = slot,
-            oldest => self.links[oldest as usize].older = slot,
-        }
-        self.oldest = slot;
+        self.push_oldest(slot);
     }
 
     /// Slots from the least recently used on.
@@ -86,6 +96,18 @@ impl Lru {
                 slot as usize
             })
         })
+    }
+
+    fn push_oldest(&mut self, slot: u32) {
+        self.links[slot as usize] = Link {
+            newer: self.oldest,
+            older: NONE,
+        };
+        match self.oldest {
+            NONE => self.newest = slot,
+            oldest => self.links[oldest as usize].older = slot,
+        }
+        self.oldest = slot;
     }
 
     fn push_newest(&mut self, slot: u32) {

@@ -122,7 +122,7 @@ impl Meta {
         // Without memory for another one it goes on with those that it has.
         if self.slots.len() < LIMIT / self.block_size
             && self.slots.try_reserve(1).is_ok()
-            && self.lru.reserve(1).is_ok()
+            && self.lru.reserve(self.slots.len() + 1).is_ok()
         {
             let slot = self.slots.len();
             self.slots.push(Slot {

@@ -1,5 +1,8 @@
 //! The cache of file data, by (inode, page).
 //!
+//! It starts empty and takes memory as pages come, until the store refuses: then the least recently used page
+//! makes room. [`Pages::give_back`] returns memory to the store.
+//!
 //! A page covers one, two or four blocks; the slot remembers which, so that writing back
 //! needs no map. Pages that an operation works with are pinned until the next one.
 
@@ -25,8 +28,8 @@ pub(crate) struct Slot {
     pub dirty: u8,
     /// The page's frame is shared with the other cache.
     pub published: bool,
-    /// The store has given up its memory.
-    vacant: bool,
+    /// The store has memory for it; slots without are in [`Pages::vacant`].
+    held: bool,
     pinned: u64,
 }
 
@@ -37,14 +40,22 @@ const EMPTY: Slot = Slot {
     blocks: [0; 4],
     dirty: 0,
     published: false,
-    vacant: false,
+    held: false,
     pinned: 0,
 };
 
-/// Slots that get memory again at once: asking costs two visits of the kernel.
-const SUPPLY: usize = 256;
+/// Slots that get memory at once: asking costs two visits of the kernel. A quarter of what there is, within these.
+const SUPPLY: (usize, usize) = (16, 256);
 /// Slots that never give it up.
-const KEPT: usize = 64;
+pub(crate) const KEPT: usize = 64;
+/// How many pages make room for others before a store that had no memory is asked again.
+const PATIENCE: usize = 256;
+/// Rows of slots without memory that are looked at for a long one.
+const ROWS: usize = 16;
+/// Pages given back in one go.
+const AT_ONCE: usize = 256;
+/// Blocks written in one go, bytes of notes for which are below what a heap has in reserve.
+pub(crate) const WRITTEN: usize = 640;
 
 /// Write-back cache of file pages.
 pub(crate) struct Pages<P> {
@@ -53,7 +64,14 @@ pub(crate) struct Pages<P> {
     pub slots: Vec<Slot>,
     pub index: BTreeMap<(u32, u32), usize>,
     pub dirty: BTreeSet<(u32, u32)>,
+    /// The slots with memory.
     lru: Lru,
+    /// How many these are.
+    held: usize,
+    /// Rows of slots without memory, first and count, below the end of `slots`.
+    vacant: BTreeMap<usize, usize>,
+    /// Before that many pages have made room the store is not asked for memory.
+    patience: usize,
     /// Inodes of which pages were ever published.
     shared: BTreeSet<u32>,
     /// Inodes of which a published page was evicted here: the other cache may still have it.
@@ -70,6 +88,9 @@ impl<P: PageStore> Pages<P> {
             index: BTreeMap::new(),
             dirty: BTreeSet::new(),
             lru: Lru::new(),
+            held: 0,
+            vacant: BTreeMap::new(),
+            patience: 0,
             shared: BTreeSet::new(),
             lent: BTreeSet::new(),
             epoch: 0,
@@ -83,7 +104,17 @@ impl<P: PageStore> Pages<P> {
 
     /// Pages one operation may pin and still leave the cache room to move.
     pub(crate) fn pin_limit(&self) -> u32 {
-        (self.store.capacity() / 4).min(MOST as usize) as u32
+        let most = match self.patience {
+            0 => self.store.capacity(),
+            _ => self.held,
+        };
+        (most / 4).clamp(KEPT / 4, MOST as usize) as u32
+    }
+
+    /// Changed pages above which they are written without being asked for: a small part of what there could be.
+    pub(crate) fn dirty_limit(&self) -> usize {
+        let capacity = self.store.capacity();
+        (capacity / 16).max((capacity / 2).min(1024))
     }
 
     /// The page's slot, pinned.
@@ -114,7 +145,7 @@ impl<P: PageStore> Pages<P> {
             blocks,
             dirty: 0,
             published: false,
-            vacant: false,
+            held: true,
             pinned: self.epoch,
         };
         self.index.insert((ino, index), slot);
@@ -122,119 +153,205 @@ impl<P: PageStore> Pages<P> {
         Ok(slot)
     }
 
+    /// A slot with memory that holds nothing.
     fn take<D: BlockDevice>(&mut self, disk: &mut Disk<D>) -> Result<usize> {
-        let fresh = self.slots.len();
         let oldest = self.lru.oldest().next();
-        let reusable = oldest.is_some_and(|slot| self.slots[slot].ino == 0);
-        // Without memory for another one it goes on with those that it has.
-        if fresh < self.store.capacity() && !reusable && self.grow(fresh).is_ok() {
-            self.slots.push(EMPTY);
-            self.lru.add(fresh);
-            return Ok(fresh);
+        if let Some(slot) = oldest.filter(|&slot| self.slots[slot].ino == 0)
+            && self.own(slot).is_ok()
+        {
+            return Ok(slot);
         }
-        let mut slot = self.victim().ok_or(Errno::ENOMEM)?;
-        if self.slots[slot].vacant && self.supply(slot).is_err() {
-            // It goes on with what it has.
-            slot = self.victim_with(|s| !s.vacant).ok_or(Errno::ENOMEM)?;
+        if let Some(slot) = self.grow() {
+            return Ok(slot);
         }
+        self.patience = self.patience.saturating_sub(1);
+        let mut slot = self.victim_with(|_| true).ok_or(Errno::ENOMEM)?;
         if self.slots[slot].dirty != 0
             && let Err(errno) = self.flush(disk, None)
         {
             // What cannot be written stays; what is on the disk can go.
-            slot = self
-                .victim_with(|s| !s.vacant && s.dirty == 0)
-                .ok_or(errno)?;
+            slot = self.victim_with(|s| s.dirty == 0).ok_or(errno)?;
         }
-        if self.slots[slot].published {
-            self.store.release(slot)?;
-            self.slots[slot].published = false;
-            if self.slots[slot].ino != 0 {
-                self.lent.insert(self.slots[slot].ino);
-            }
-        }
+        self.own(slot)?;
         self.discard(slot);
         Ok(slot)
     }
 
-    /// Makes room for the slot `fresh`, the next one.
-    fn grow(&mut self, fresh: usize) -> Result<()> {
-        self.slots.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        self.lru.reserve(1)?;
-        self.store.prepare(fresh)
+    /// Makes the slot's memory its own, contents undefined: the other cache may have the page that was in it.
+    fn own(&mut self, slot: usize) -> Result<()> {
+        let Slot { ino, published, .. } = self.slots[slot];
+        if published {
+            self.store.release(slot)?;
+            self.slots[slot].published = false;
+            if ino != 0 {
+                self.lent.insert(ino);
+            }
+        }
+        Ok(())
     }
 
-    /// Gets memory for the slot and for others around it that have none.
-    fn supply(&mut self, slot: usize) -> Result<()> {
-        let first = slot - slot % SUPPLY;
-        let chunk = first..self.slots.len().min(first + SUPPLY);
-        if self.store.supply(first, chunk.len()).is_ok() {
-            self.slots[chunk].iter_mut().for_each(|s| s.vacant = false);
-            return Ok(());
+    /// Gets memory for more slots, as many as is reasonable; one of them.
+    fn grow(&mut self) -> Option<usize> {
+        let needed = self.held < KEPT;
+        if self.patience > 0 && !needed {
+            return None;
         }
-        self.store.supply(slot, 1)?;
-        self.slots[slot].vacant = false;
-        Ok(())
+        let (least, most) = SUPPLY;
+        let wanted = match needed {
+            true => KEPT,
+            false => (self.held / 4).clamp(least, most),
+        };
+        let (first, count) = self.row(wanted)?;
+        let got = self.supply(first, count, needed).unwrap_or(0);
+        if got < count {
+            self.patience = PATIENCE;
+        }
+        if got == 0 {
+            return None;
+        }
+        self.take_row(first, got);
+        // They are used in order: neighbours are read from the disk together.
+        for slot in (first..first + got).rev() {
+            self.slots[slot] = Slot {
+                held: true,
+                ..EMPTY
+            };
+            self.lru.add_oldest(slot);
+        }
+        self.held += got;
+        Some(first)
+    }
+
+    /// Slots without memory that lie one behind the other: the first, and how many, at most `wanted`.
+    fn row(&self, wanted: usize) -> Option<(usize, usize)> {
+        let rows = || self.vacant.iter().map(|(&first, &count)| (first, count));
+        let some = rows().take(ROWS).filter(|&(_, count)| count >= SUPPLY.0);
+        let long = some.max_by_key(|&(_, count)| count.min(wanted));
+        let end = self.slots.len();
+        let fresh = Some((end, self.store.capacity() - end)).filter(|&(_, count)| count > 0);
+        let (first, count) = long.or(fresh).or(rows().next())?;
+        Some((first, count.min(wanted)))
+    }
+
+    /// Gets memory for slots of such a row; for how many of them.
+    fn supply(&mut self, first: usize, count: usize, needed: bool) -> Result<usize> {
+        let end = first + count;
+        let more = end.saturating_sub(self.slots.len());
+        self.slots.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+        self.lru.reserve(end)?;
+        self.store.supply(first, count, needed)
+    }
+
+    /// The slots of a row that [`Pages::row`] gave have memory now.
+    fn take_row(&mut self, first: usize, count: usize) {
+        if first == self.slots.len() {
+            self.slots.resize(first + count, EMPTY);
+        } else if let Some(all) = self.vacant.remove(&first)
+            && all > count
+        {
+            self.vacant.insert(first + count, all - count);
+        }
+    }
+
+    /// Slots `first` to before `first + count` have no memory any more.
+    fn add_row(&mut self, mut first: usize, mut count: usize) {
+        let before = self.vacant.range(..first).next_back();
+        if let Some((&start, &len)) = before
+            && start + len == first
+        {
+            self.vacant.remove(&start);
+            (first, count) = (start, count + len);
+        }
+        if let Some(len) = self.vacant.remove(&(first + count)) {
+            count += len;
+        }
+        self.vacant.insert(first, count);
+    }
+
+    /// Returns the memory of up to `wanted` pages, the least recently used first, after what has changed was written;
+    /// how many. The last few stay, with which to go on when there is no other memory.
+    pub(crate) fn give_back<D: BlockDevice>(&mut self, disk: &mut Disk<D>, wanted: usize) -> usize {
+        self.unpin();
+        let mut given = 0;
+        while given < wanted {
+            let most = AT_ONCE.min(wanted - given);
+            let most = most.min(self.held.saturating_sub(KEPT));
+            let some = self.lru.oldest().take(most);
+            let changed = some.into_iter().any(|slot| self.slots[slot].dirty != 0);
+            if changed {
+                // What cannot be written stays.
+                let _ = self.flush(disk, None);
+            }
+            let count = self.give_back_clean(most, |_| true);
+            given += count;
+            if count == 0 {
+                break;
+            }
+        }
+        given
+    }
+
+    /// Returns the memory of up to `most` of the slots that have nothing to write and `fits`; how many.
+    fn give_back_clean(&mut self, most: usize, fits: impl Fn(usize) -> bool) -> usize {
+        let mut slots: Vec<usize> = Vec::new();
+        if slots.try_reserve(most).is_err() {
+            return 0;
+        }
+        let clean = self
+            .lru
+            .oldest()
+            .filter(|&slot| self.slots[slot].dirty == 0);
+        slots.extend(clean.filter(|&slot| fits(slot)).take(most));
+        slots.sort_unstable();
+        let mut given = 0;
+        for row in slots.chunk_by(|&a, &b| a + 1 == b) {
+            let (first, count) = (row[0], row.len());
+            if !self.store.discard(first, count) {
+                break;
+            }
+            for &slot in row {
+                let Slot { ino, published, .. } = self.slots[slot];
+                if published && ino != 0 {
+                    self.lent.insert(ino);
+                }
+                self.discard(slot);
+                self.lru.remove(slot);
+                self.slots[slot] = EMPTY;
+            }
+            self.held -= count;
+            self.add_row(first, count);
+            given += count;
+        }
+        given
     }
 
     /// Empties every slot that has nothing to write and gives its memory up, but for the first
     /// few, with which to go on when there is no other; returns how many held a page.
     pub(crate) fn drop_clean(&mut self) -> usize {
         self.unpin();
-        let fresh = self.slots.len()..self.store.capacity();
-        if fresh.start >= KEPT
-            && !fresh.is_empty()
-            && self.slots.try_reserve(fresh.len()).is_ok()
-            && self.lru.reserve(fresh.len()).is_ok()
-            && self.store.discard(fresh.start, fresh.len())
-        {
-            for slot in fresh {
-                self.slots.push(Slot {
-                    vacant: true,
-                    ..EMPTY
-                });
-                self.lru.add(slot);
-            }
-        }
-        let mut dropped = 0;
-        // From the last on: what is emptied last is used first, and neighbours get memory
-        // together.
+        self.patience = 0;
+        let clean = self.index.values();
+        let clean = clean.filter(|&&slot| self.slots[slot].dirty == 0).count();
+        let held = (0..self.slots.len()).filter(|&slot| self.slots[slot].held);
+        let kept = held.take(KEPT).last().map_or(0, |last| last + 1);
+        while self.give_back_clean(AT_ONCE, |slot| slot >= kept) > 0 {}
+        // From the last on: what is emptied last is used first.
         for slot in (0..self.slots.len()).rev() {
             let s = self.slots[slot];
-            if s.ino == 0 {
-                self.lru.retire(slot);
-            } else if s.dirty == 0 {
-                dropped += 1;
-                if s.published {
+            if s.held && s.dirty == 0 {
+                if s.published && s.ino != 0 {
                     self.lent.insert(s.ino);
                 }
                 self.discard(slot);
+                self.lru.retire(slot);
+                // Without memory of its own it is the next to ask for some.
+                let _ = self.own(slot);
             }
         }
-        for slot in 0..self.slots.len().min(KEPT) {
-            let s = self.slots[slot];
-            if s.ino == 0 && s.published && self.store.release(slot).is_ok() {
-                self.slots[slot].published = false;
-            }
-        }
-        let mut slot = KEPT;
-        while slot < self.slots.len() {
-            let rest = self.slots[slot..].iter();
-            let count = rest.take_while(|s| s.ino == 0 && !s.vacant).count();
-            if count > 0 && self.store.discard(slot, count) {
-                for s in &mut self.slots[slot..slot + count] {
-                    (s.published, s.vacant) = (false, true);
-                }
-            }
-            slot += count.max(1);
-        }
-        dropped
+        clean
     }
 
     /// The least recently used slot that is not pinned.
-    fn victim(&self) -> Option<usize> {
-        self.victim_with(|_| true)
-    }
-
     fn victim_with(&self, fits: impl Fn(&Slot) -> bool) -> Option<usize> {
         self.lru.oldest().find(|&slot| {
             let s = &self.slots[slot];

@@ -130,6 +130,12 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.pages.drop_clean()
     }
 
+    /// Gives up the memory of up to `pages` cached pages, the least recently used first, after it has written what was
+    /// changed; how many. The last few stay.
+    pub fn give_back(&mut self, pages: usize) -> usize {
+        self.pages.give_back(&mut self.disk, pages)
+    }
+
     /// Forgets metadata that is on the disk as well.
     pub fn drop_metadata(&mut self) {
         self.meta.drop_clean();

@@ -1,11 +1,12 @@
 //! Writing changed file pages back: in the order of the disk, neighbours together.
 
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use crate::Result;
 use crate::device::{BlockDevice, PageStore};
 use crate::disk::Disk;
-use crate::pages::Pages;
+use crate::pages::{Pages, WRITTEN};
 
 impl<P: PageStore> Pages<P> {
     /// Writes all changed pages, or those of one file. What cannot be written stays changed.
@@ -14,20 +15,41 @@ impl<P: PageStore> Pages<P> {
         disk: &mut Disk<D>,
         only: Option<u32>,
     ) -> Result<()> {
-        let range = match only {
-            Some(ino) => (ino, 0)..=(ino, u32::MAX),
-            None => (0, 0)..=(u32::MAX, u32::MAX),
+        let (first, last) = match only {
+            Some(ino) => ((ino, 0), (ino, u32::MAX)),
+            None => ((0, 0), (u32::MAX, u32::MAX)),
         };
-        let mut work: Vec<(u32, usize, usize)> = Vec::new();
-        for key in self.dirty.range(range) {
-            let slot = self.index[key];
-            let s = &self.slots[slot];
-            for (sub, &block) in s.blocks.iter().enumerate() {
-                if s.dirty & 1 << sub != 0 {
-                    work.push((block, slot, sub));
+        let mut result = Ok(());
+        let mut next = Bound::Included(first);
+        loop {
+            // A bounded part at a time: this is what makes room where there is no memory.
+            let mut work: Vec<(u32, usize, usize)> = Vec::new();
+            for &key in self.dirty.range((next, Bound::Included(last))) {
+                if work.len() >= WRITTEN {
+                    break;
+                }
+                next = Bound::Excluded(key);
+                let slot = self.index[&key];
+                let s = &self.slots[slot];
+                for (sub, &block) in s.blocks.iter().enumerate() {
+                    if s.dirty & 1 << sub != 0 {
+                        work.push((block, slot, sub));
+                    }
                 }
             }
+            if work.is_empty() {
+                return result;
+            }
+            result = result.and(self.write_out(disk, work));
         }
+    }
+
+    /// Writes these blocks: block on the disk, slot, block within the page.
+    fn write_out<D: BlockDevice>(
+        &mut self,
+        disk: &mut Disk<D>,
+        mut work: Vec<(u32, usize, usize)>,
+    ) -> Result<()> {
         work.sort_unstable();
         let size = self.block_size;
         let mut result = Ok(());

@@ -196,6 +196,10 @@ pub trait FileSystem {
     fn drop_caches(&mut self, data: bool, names: bool) -> Result<u64> {
         Ok(0)
     }
+    /// Gives VM the memory of up to `pages` cached pages, the least recently used first; how many.
+    fn give_back(&mut self, pages: usize) -> usize {
+        0
+    }
     /// Writes back and forgets.
     fn unmount(&mut self, root: u64) -> Result<()> {
         Ok(())

@@ -385,6 +385,11 @@ impl Scratch {
                 let pages = files.drop_caches(r.data, r.names)?;
                 Ok([pages, 0, 0, 0, 0])
             }
+            fs::GiveBack::KIND => {
+                let r: fs::GiveBack = decode(message)?;
+                let pages = files.give_back(usize::try_from(r.pages).unwrap_or(usize::MAX));
+                Ok([pages as u64, 0, 0, 0, 0])
+            }
             fs::Unmount::KIND => {
                 let r: fs::Unmount = decode(message)?;
                 files.unmount(r.root).map(nothing)

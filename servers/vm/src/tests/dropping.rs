@@ -85,13 +85,18 @@ fn a_file_system_gives_pages_up_and_gets_others() {
     let populate = proto::Populate {
         addr: at,
         len: PAGE,
+        needed: true,
     };
     m.call(FS, populate).unwrap();
     assert_eq!((m.entry(FS, at) != 0, m.in_use()), (true, own));
     for len in [0, 2 * PAGE, u64::MAX] {
         let beyond = proto::Discard { addr: at, len };
         assert!(m.call(FS, beyond).is_err(), "{len:#x}");
-        let beyond = proto::Populate { addr: at, len };
+        let beyond = proto::Populate {
+            addr: at,
+            len,
+            needed: true,
+        };
         assert!(m.call(FS, beyond).is_err(), "{len:#x}");
     }
     // A page that programs map as well leaves the file system alone.

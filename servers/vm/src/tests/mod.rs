@@ -1,5 +1,6 @@
 //! VM on a machine made of a vector.
 
+mod caches;
 mod calls;
 mod dropping;
 mod machine;

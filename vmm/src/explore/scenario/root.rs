@@ -46,6 +46,7 @@ impl Image {
             at += want as u64;
         }
         Ok(Disk {
+            snapshot: false,
             file: copy,
             read_only: false,
         })

@@ -1,6 +1,6 @@
 //! The ext2 server's image: messages in front of a [`Volume`], the disk behind it.
 //!
-//! Arguments: `driver=<endpoint>` of the block driver, `cache=<pages>` of file data.
+//! Arguments: `driver=<endpoint>` of the block driver, `cache=<pages>`: the most pages of file data that it caches.
 #![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
@@ -24,7 +24,7 @@ mod shared;
 
 rt::entry!(main);
 
-/// Cache pages without a `cache=` argument.
+/// The most cache pages without a `cache=` argument.
 const DEFAULT_CACHE: u64 = 1024;
 /// Changes reach the disk at the latest after this time.
 const WRITE_BACK_NS: u64 = 5_000_000_000;
@@ -398,6 +398,10 @@ impl FileSystem for Server {
         } else {
             0
         })
+    }
+
+    fn give_back(&mut self, pages: usize) -> usize {
+        self.volume.give_back(pages)
     }
 
     fn unmount(&mut self, _root: u64) -> Result<()> {

@@ -2,14 +2,14 @@
 
 use abi::proto::vm::{
     CacheClean, CacheForget, CacheMap, CachePages, CacheRelease, CacheSet, CacheSetRun, Discard,
-    Populate,
+    MapFlags, Mmap, Populate, Prot,
 };
 use abi::{Endpoint, Errno};
 use core::ops::Range;
 use ext2::{Elsewhere, PAGE, PageStore};
 use rt::ipc;
 
-/// One range of memory from VM, a slot a page.
+/// One range of addresses from VM, a slot a page; which pages have memory is the volume's choice.
 pub struct SharedPages {
     base: *mut u8,
     capacity: usize,
@@ -18,21 +18,21 @@ pub struct SharedPages {
 }
 
 impl SharedPages {
-    /// Memory for `capacity` pages, or for fewer when there is not as much (at least 64).
-    pub fn new(mut capacity: usize) -> Result<SharedPages, Errno> {
-        loop {
-            match rt::vm::map(capacity * PAGE) {
-                Ok(base) => {
-                    return Ok(SharedPages {
-                        base: base as *mut u8,
-                        capacity,
-                        device: None,
-                    });
-                }
-                Err(Errno::ENOMEM) if capacity > 64 => capacity = (capacity / 2).max(64),
-                Err(errno) => return Err(errno),
-            }
-        }
+    /// Addresses for `capacity` pages (at least 64), without memory.
+    pub fn new(capacity: usize) -> Result<SharedPages, Errno> {
+        let cache = Mmap {
+            target: Endpoint::SELF,
+            addr: 0,
+            len: (capacity * PAGE) as u64,
+            prot: Prot::READ | Prot::WRITE,
+            flags: MapFlags::CACHE,
+        };
+        let mapped = ipc::call(Endpoint::VM, cache)?;
+        Ok(SharedPages {
+            base: mapped.addr as *mut u8,
+            capacity,
+            device: None,
+        })
     }
 
     /// The file system got its device number. Pages of an earlier life are forgotten.
@@ -188,9 +188,10 @@ impl PageStore for SharedPages {
         ipc::call(Endpoint::VM, Discard { addr, len }).is_ok()
     }
 
-    fn supply(&mut self, slot: usize, count: usize) -> Result<(), Errno> {
+    fn supply(&mut self, slot: usize, count: usize, needed: bool) -> Result<usize, Errno> {
         let (addr, len) = (self.address(slot), (count * PAGE) as u64);
-        ipc::call(Endpoint::VM, Populate { addr, len })
+        let populated = ipc::call(Endpoint::VM, Populate { addr, len, needed })?;
+        Ok(populated.pages as usize)
     }
 
     fn forget(&mut self, ino: u32, bytes: Range<u64>) {

@@ -32,7 +32,8 @@ struct Shared {
     capacity: usize,
     /// Slots without memory.
     vacant: Vec<bool>,
-    exhausted: bool,
+    /// So many slots may have memory that could do without.
+    memory: usize,
 }
 
 impl Shared {
@@ -45,7 +46,7 @@ impl Shared {
             asked: 0,
             capacity: 64,
             vacant: Vec::new(),
-            exhausted: false,
+            memory: usize::MAX,
         }
     }
 
@@ -66,13 +67,6 @@ impl PageStore for Shared {
     fn page_mut(&mut self, slot: usize) -> &mut [u8] {
         assert!(!self.vacant[slot]);
         &mut self.frames[self.slots[slot]]
-    }
-    fn prepare(&mut self, slot: usize) -> Result<()> {
-        assert_eq!(slot, self.slots.len());
-        let frame = self.frame();
-        self.slots.push(frame);
-        self.vacant.push(false);
-        Ok(())
     }
     fn publish(&mut self, slot: usize, ino: u32, offset: u64) -> Result<()> {
         self.other.insert((ino, offset), self.slots[slot]);
@@ -101,17 +95,27 @@ impl PageStore for Shared {
         let slots = self.vacant.get_mut(slot..slot + count);
         slots.map(|slots| slots.fill(true)).is_some()
     }
-    fn supply(&mut self, slot: usize, count: usize) -> Result<()> {
-        if self.exhausted {
-            return Err(Errno::ENOMEM);
-        }
+    fn supply(&mut self, slot: usize, count: usize, needed: bool) -> Result<usize> {
+        let end = slot + count;
+        assert!(end <= self.capacity);
+        let held = self.vacant.iter().filter(|&&vacant| !vacant).count();
+        let count = match needed {
+            true => count,
+            false => count.min(self.memory.saturating_sub(held)),
+        };
         for slot in slot..slot + count {
-            if self.vacant[slot] {
-                self.vacant[slot] = false;
-                self.slots[slot] = self.frame();
+            if slot == self.slots.len() {
+                self.slots.push(0);
+                self.vacant.push(true);
             }
+            assert!(self.vacant[slot], "slot {slot} had memory");
+            self.vacant[slot] = false;
+            self.slots[slot] = self.frame();
         }
-        Ok(())
+        match count {
+            0 => Err(Errno::ENOMEM),
+            count => Ok(count),
+        }
     }
     fn release(&mut self, slot: usize) -> Result<()> {
         self.slots[slot] = self.frame();
@@ -452,10 +456,6 @@ fn dropped_pages_come_from_the_disk_and_changed_ones_stay() {
     let mut shared = Shared::new();
     shared.capacity = 256;
     let mut v = Volume::mount_with(image.disk(), shared, Options::default()).unwrap();
-    let vacant = |v: &Volume<MemoryDisk, Shared>| {
-        let slots = v.store().vacant.iter();
-        slots.filter(|&&vacant| vacant).count()
-    };
     let f = v.create(ROOT, b"f", FILE).unwrap();
     let mut data = contents(150 * PAGE, 5);
     v.write(f, 0, &data).unwrap();
@@ -468,14 +468,14 @@ fn dropped_pages_come_from_the_disk_and_changed_ones_stay() {
     assert_eq!(v.drop_pages(), 149);
     v.drop_metadata();
     assert_eq!(v.drop_pages(), 0);
-    assert_eq!(vacant(&v), 150 - 64 - 1);
+    assert_eq!(held(&v), 64 + 1);
     // What the other cache let go of comes from the disk, the rest from there.
     let frame = v.store_mut().other.remove(&(f, 0)).unwrap();
     v.store_mut().frames[frame].fill(0xee);
     let mut sink = vec![0; data.len()];
     v.read(f, 0, &mut sink).unwrap();
     assert!(sink == data);
-    assert_eq!((v.store().fetched, vacant(&v)), (3, 0));
+    assert_eq!(v.store().fetched, 3);
     v.write(f, 0, b"again").unwrap();
     data[..5].copy_from_slice(b"again");
     v.sync().unwrap();
@@ -485,16 +485,107 @@ fn dropped_pages_come_from_the_disk_and_changed_ones_stay() {
     assert!(sink == data);
     // Where memory is short, it goes on with the little that it has.
     v.drop_pages();
-    v.store_mut().exhausted = true;
+    v.store_mut().memory = 0;
     sink.fill(0);
     v.read(f, 0, &mut sink).unwrap();
     assert!(sink == data);
     v.write(f, 0, &data[PAGE..]).unwrap();
     data.copy_within(PAGE.., 0);
-    assert_eq!(vacant(&v), 150 - 64);
-    v.store_mut().exhausted = false;
+    assert_eq!(held(&v), 64);
+    v.store_mut().memory = usize::MAX;
     v.read(f, 0, &mut sink).unwrap();
     assert!(sink == data);
+    image.store(v.unmount().unwrap());
+    fsck(&image);
+}
+
+/// Slots that have memory.
+fn held(v: &Volume<MemoryDisk, Shared>) -> usize {
+    let slots = v.store().vacant.iter();
+    slots.filter(|&&vacant| !vacant).count()
+}
+
+fn with_memory(memory: usize) -> (Image, Volume<MemoryDisk, Shared>) {
+    let image = format_image(16 << 20, 4096, 128);
+    let mut shared = Shared::new();
+    (shared.capacity, shared.memory) = (1 << 20, memory);
+    let v = Volume::mount_with(image.disk(), shared, Options::default()).unwrap();
+    (image, v)
+}
+
+#[test]
+fn a_cache_grows_as_it_is_used_and_into_all_memory() {
+    let (_, mut v) = with_memory(usize::MAX);
+    assert_eq!(held(&v), 0, "it starts empty");
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let data = contents(3000 * PAGE, 5);
+    v.write(f, 0, &data[..PAGE]).unwrap();
+    assert_eq!(held(&v), 64);
+    v.write(f, 0, &data).unwrap();
+    assert!((3000..3300).contains(&held(&v)), "{}", held(&v));
+    v.sync().unwrap();
+    // All of it is there: nothing comes from the disk any more.
+    let mut sink = vec![0; data.len()];
+    for slot in v.store_mut().frames.iter_mut().take(1) {
+        slot.fill(0xee);
+    }
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink[..PAGE].iter().all(|&b| b == 0xee) && sink[PAGE..] == data[PAGE..]);
+}
+
+#[test]
+fn where_there_is_no_more_memory_the_oldest_page_makes_room() {
+    let (image, mut v) = with_memory(100);
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let data = contents(1000 * PAGE, 6);
+    v.write(f, 0, &data).unwrap();
+    let mut sink = vec![0; data.len()];
+    // In one piece: more than it can have at once.
+    assert_eq!(v.read(f, 0, &mut sink).unwrap(), data.len());
+    assert!(sink == data);
+    assert_eq!(held(&v), 100);
+    // More memory is found as soon as there is some again.
+    v.store_mut().memory = 600;
+    v.read(f, 0, &mut sink).unwrap();
+    v.read(f, 0, &mut sink).unwrap();
+    assert_eq!((held(&v), sink == data), (600, true));
+    fsck(&{
+        image.store(v.unmount().unwrap());
+        image
+    });
+}
+
+#[test]
+fn memory_is_given_back_oldest_first_and_changes_are_written() {
+    let (image, mut v) = with_memory(usize::MAX);
+    let f = v.create(ROOT, b"f", FILE).unwrap();
+    let mut data = contents(1000 * PAGE, 7);
+    v.write(f, 0, &data).unwrap();
+    v.write(f, 10, b"changed").unwrap();
+    data[10..17].copy_from_slice(b"changed");
+    v.publish(f, 500 * PAGE as u64, (0, 0)).unwrap();
+    let before = held(&v);
+    assert_eq!(v.give_back(300), 300);
+    assert_eq!(held(&v), before - 300);
+    // What went is on the disk.
+    v.store_mut().memory = 0;
+    let mut sink = vec![0; data.len()];
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    // A few stay, whoever asks and however often.
+    let all = held(&v) - 64;
+    assert_eq!((v.give_back(usize::MAX), held(&v)), (all, 64));
+    assert_eq!((v.give_back(1), held(&v)), (0, 64));
+    v.read(f, 0, &mut sink).unwrap();
+    assert!(sink == data);
+    // Slots without memory are found again, row by row.
+    v.store_mut().memory = usize::MAX;
+    for _ in 0..300 {
+        v.read(f, 0, &mut sink).unwrap();
+        assert!(sink == data);
+        v.give_back(77);
+    }
+    assert!(v.store().slots.len() < 1400, "{}", v.store().slots.len());
     image.store(v.unmount().unwrap());
     fsck(&image);
 }

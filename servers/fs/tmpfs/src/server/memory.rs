@@ -85,8 +85,10 @@ impl Memory {
         let populate = |page: u32, count: usize| Populate {
             addr: self.address(page) as u64,
             len: (count * PAGE) as u64,
+            needed: true,
         };
-        if ipc::call(Endpoint::VM, populate(first, CHUNK)).is_ok() {
+        let populated = ipc::call(Endpoint::VM, populate(first, CHUNK));
+        if populated.is_ok_and(|there| there.pages == CHUNK as u64) {
             self.free.extend(self.vacant.split_off(&first));
             return Ok(());
         }
