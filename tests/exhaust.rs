@@ -55,12 +55,12 @@ fn a_user_beside_one_who_took_all_memory() {
     if !all() {
         return;
     }
-    exhaust(Platform::Kvm, "hog", 24);
+    exhaust(Platform::Kvm, "hog", 16);
 }
 
 #[test]
 fn a_user_beside_one_who_took_all_memory_under_qemu() {
-    exhaust(Platform::Qemu, "hog", 24);
+    exhaust(Platform::Qemu, "hog", 16);
 }
 
 #[test]

@@ -151,7 +151,7 @@ protocol! {
     /// *Posted*: the poll(2) that `who` makes next goes on with one that a signal cut short and no handler ran for
     /// (`ERESTART_RESTARTBLOCK`): it has the time that was left.
     #[from(PM)]
-    post Resume = 48 {
+    post Resume = 49 {
         /// The process.
         who: Endpoint,
     };

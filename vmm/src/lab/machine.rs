@@ -263,10 +263,10 @@ impl Machine {
         })
     }
 
-    /// Runs until the guest stops, for `wall_limit` at most. A machine that has ended stays as
+    /// Runs until the guest stops, for `limit` of this thread's time at most. A machine that has ended stays as
     /// it is and says the same again.
-    pub fn run(&mut self, wall_limit: Duration) -> Result<Stop> {
-        let watchdog = Watchdog::new(wall_limit)?;
+    pub fn run(&mut self, limit: Duration) -> Result<Stop> {
+        let watchdog = Watchdog::new(limit)?;
         let stop = self.run_to_stop(&watchdog)?;
         if matches!(stop, Stop::PowerOff { .. } | Stop::Died(_)) {
             self.host.ended = Some(stop.clone());
