@@ -370,7 +370,7 @@ fn any_processor_will_do_unless_it_lacks_something() {
         models.extend([
             "Haswell,vendor=AuthenticAMD,+svm,+npt",
             "EPYC-Milan,+svm,+npt",
-            "Westmere,+xsave,+fsgsbase,vendor=AuthenticAMD,+svm,+npt",
+            "Westmere,+xsave,+xsaveopt,+fsgsbase,vendor=AuthenticAMD,+svm,+npt",
         ]);
     }
     for model in models {
@@ -432,7 +432,7 @@ fn any_processor_will_do_under_qemu_unless_it_lacks_something() {
         "Icelake-Server",
         "Haswell",
         "max,-avx,-avx2,-erms,-fsrm",
-        "Westmere,+xsave,+fsgsbase",
+        "Westmere,+xsave,+xsaveopt,+fsgsbase",
     ] {
         let output = under_qemu(model, &["--deterministic", "--verbose", "--", &answer]);
         assert_eq!(output.status.code(), Some(138), "{model}: {output:?}");
