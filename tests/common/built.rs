@@ -35,3 +35,9 @@ pub fn program(name: &str, test: &str) -> PathBuf {
     let found = programs(name).into_iter().find(has);
     found.unwrap_or_else(|| panic!("no test {name}::{test}: cargo test --workspace --no-run"))
 }
+
+/// The newest test program of this name.
+pub fn newest(name: &str) -> PathBuf {
+    let found = programs(name).into_iter().next();
+    found.unwrap_or_else(|| panic!("no test program {name}: cargo test --workspace --no-run"))
+}

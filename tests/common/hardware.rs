@@ -349,7 +349,7 @@ pub fn run(processor: &str, steps: &[Step]) -> Vec<Done> {
         .arg(archive.path())
         .args([
             "-append",
-            "console=ttyS0 loglevel=0 mitigations=off panic=-1 rdinit=/init",
+            "console=ttyS0 loglevel=0 mitigations=off no_timer_check panic=-1 rdinit=/init",
         ])
         .args([
             "-virtfs",
