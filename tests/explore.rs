@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use abi::policy::CopyPolicy;
 use absentia_vmm::explore::engine::{self, Event, Options};
+use absentia_vmm::explore::judge;
 use absentia_vmm::explore::minimize::minimize;
+use absentia_vmm::explore::orders::{Branch, Orders};
 use absentia_vmm::explore::points;
 use absentia_vmm::explore::row::{Give, Header, Layer, PointKind, Row, Verdict};
-use absentia_vmm::explore::run::{Stage, play};
+use absentia_vmm::explore::run::{Ended, Player, Stage, play};
 use absentia_vmm::explore::scenario::{self, Scenario};
 use absentia_vmm::explore::spots::{self, Pages};
 use absentia_vmm::inject::plan::Token;
@@ -157,6 +159,105 @@ fn every_single_other_choice_is_well() {
     let mut options = options(&[Layer::Pte]);
     (options.deviations, options.kinds) = (16, Vec::new());
     all_is_well("two-repairs", &options, 16);
+}
+
+/// Other orders of things, at random and one decision at a time.
+fn orders(schedules: u64, deviations: u64) -> Options {
+    Options {
+        kinds: Vec::new(),
+        schedules,
+        deviations,
+        ..options(&[Layer::Pte])
+    }
+}
+
+/// Of the calling thread, the guest's included, in ticks of a hundredth of a second.
+fn processor_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("/proc");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|time| time.parse::<u64>().expect("a time")).sum()
+}
+
+/// A run that branches from where the program starts, or from a point behind that, is the run of its
+/// token, which boots: record by record.
+#[test]
+fn another_order_from_a_snapshot_is_the_run_of_its_token() {
+    for name in ["two-repairs", "pipe"] {
+        let (scenario, cache) = (find(name), cache());
+        let stage = stage(&scenario, CopyPolicy::Try, &cache);
+        let options = orders(6, 40);
+        let orders = Orders::of(&stage, &options).expect("two runs");
+        let orders = orders.expect("other orders");
+        let mut hashes = BTreeSet::new();
+        let (mut branched, mut whole) = (0, 0);
+        let mut same = |player: &mut Player, schedule: Schedule| {
+            let begun = processor_time();
+            player.decide_by(&schedule).expect("a schedule");
+            let ended = player.finish().expect("a run");
+            branched += processor_time() - begun;
+            let mut plan = Plan::plain(name, CopyPolicy::Try);
+            plan.schedule = schedule;
+            let token = plan.to_string();
+            assert_eq!(token.parse(), Ok(plan.clone()));
+            let begun = processor_time();
+            let booted = play(&stage, &plan, u64::MAX, false).expect("a run");
+            whole += processor_time() - begun;
+            assert_eq!(booted.start, orders.start.point);
+            assert!(booted.player.records() == player.records(), "{token}");
+            let of = |ended: &Ended| (ended.hash, ended.accounts.clone(), ended.told.clone());
+            assert_eq!(of(&booted.ended), of(&ended), "{token}");
+            hashes.insert(ended.hash);
+        };
+        // The second machine never booted.
+        let mut players = [(); 2].map(|()| orders.start.player(&stage).expect("a machine"));
+        for number in 0..6 {
+            let player = &mut players[number as usize % 2];
+            orders.start.put_back(player).expect("the start");
+            same(player, orders.schedule(&options, number).0);
+        }
+        orders.start.put_back(&mut players[0]).expect("the start");
+        let behind = |branch: &&Branch| branch.point.is_some();
+        assert!(orders.branches.iter().any(|branch| behind(&branch)));
+        for branch in orders.branches.iter().step_by(3) {
+            let player = &mut players[0];
+            Orders::reach(player, branch).expect("its point");
+            let before = player.snapshot().expect("a snapshot");
+            let deviation = branch.deviations[0];
+            same(player, Schedule::List(vec![deviation]));
+            player.restore(&before).expect("back");
+        }
+        assert!(hashes.len() > 6, "{name}: {hashes:?}");
+        eprintln!("{name}: {branched} ticks without the boots, {whole} with them");
+        assert!(branched * 2 < whole, "{name}: {branched} of {whole} ticks");
+    }
+}
+
+/// What a campaign says of other orders is what their tokens come to.
+#[test]
+fn verdicts_of_other_orders_are_those_of_their_tokens() {
+    let (scenario, cache) = (find("two-repairs"), cache());
+    let mut stage = stage(&scenario, CopyPolicy::Try, &cache);
+    stage.sabotage = "answer-crossed".into();
+    let (_, rows) = explore(&stage, &orders(24, 24));
+    let base = engine::base(&stage, &Schedule::First, false).expect("a run");
+    let reference = base.reference.as_ref().ok();
+    let (bad, well): (Vec<&Row>, Vec<&Row>) =
+        rows.iter().partition(|row| row.verdict.is_violation());
+    assert!(!bad.is_empty() && !well.is_empty());
+    for row in bad.into_iter().take(6).chain(well.into_iter().step_by(5)) {
+        let plan: Plan = row.token.parse().expect("a token");
+        let played = play(&stage, &plan, base.budget(), false).expect("a run");
+        let expect = &scenario.expect;
+        let judged = judge::judge(expect, reference, &played.ended, &plan.faults);
+        let (token, verdict) = (&row.token, row.verdict);
+        assert_eq!(
+            (judged.verdict, &judged.detail),
+            (verdict, &row.detail),
+            "{token}"
+        );
+        assert_eq!(played.ended.retries, row.retries, "{token}");
+    }
 }
 
 #[test]

@@ -50,40 +50,60 @@ fn log(place: &TempDir) -> String {
     fs::read_to_string(place.path().join("here/log")).unwrap_or_else(|error| error.to_string())
 }
 
+/// By which machine of QEMU's.
+const MACHINES: [&str; 2] = ["## QEMU, microvm", "## QEMU, q35"];
+
 #[test]
-fn a_program_runs_under_qemus_microvm() {
+fn a_program_runs_by_every_command_line() {
     Platform::Qemu.require();
     let place = tempfile::tempdir().expect("a directory");
     let output = shell(&place, "absentia images here");
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let output = shell(&place, &documented("## QEMU, microvm"));
-    let said = text(&output.stdout);
-    assert!(
-        said.starts_with("This is Absentia"),
-        "{said}\n{}",
-        log(&place)
-    );
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for machine in MACHINES {
+        let output = shell(&place, &documented(machine));
+        let (said, log) = (text(&output.stdout), log(&place));
+        assert!(
+            said.starts_with("This is Absentia"),
+            "{machine}: {said}\n{log}"
+        );
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{machine}: {errors}\n{log}");
+    }
 }
 
-/// Input, errors and the exit status, too.
+/// Input, errors and the exit status, too, and a disk that is read and written.
 #[test]
-fn standard_streams_and_status_are_the_programs() {
+fn standard_streams_status_and_disk_are_the_programs() {
     Platform::Qemu.require();
-    let place = tempfile::tempdir().expect("a directory");
     let busybox = common::tool("busybox").expect("the tests need busybox (Debian: busybox-static)");
-    let script = "read line; echo \"out $line\"; echo \"err $line\" >&2; exit 7";
-    let made = format!(
-        "absentia images here -- {} sh -c '{script}'",
-        busybox.display()
-    );
-    let output = shell(&place, &made);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let run = format!("{{ echo word; }} | {}", documented("## QEMU, microvm"));
-    let output = shell(&place, &run);
-    assert_eq!(text(&output.stdout), "out word\n", "{}", log(&place));
-    assert_eq!(text(&output.stderr), "err word\n", "{}", log(&place));
-    assert_eq!(output.status.code(), Some(7));
+    let busybox = busybox.display();
+    for machine in MACHINES {
+        let place = tempfile::tempdir().expect("a directory");
+        let script = "read line; echo \"out $line\"; echo \"err $line\" >&2; \
+             yes | head -c 2500000 > /big; sync; echo 3 > /proc/sys/vm/drop_caches; md5sum < /big; exit 7";
+        let made = format!("absentia images here -- {busybox} sh -c '{script}'");
+        let output = shell(&place, &made);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let output = shell(
+            &place,
+            &format!("{{ echo word; }} | {}", documented(machine)),
+        );
+        let (out, err, log) = (text(&output.stdout), text(&output.stderr), log(&place));
+        let sum = "102908978a95f23602213e2c5dedfffc";
+        assert_eq!(
+            out,
+            format!("out word\n{sum}  -\n"),
+            "{machine}: {err}\n{log}"
+        );
+        assert!(err.contains("err word\n"), "{machine}: {err}");
+        assert_eq!(output.status.code(), Some(7), "{machine}: {log}");
+        let checked = shell(&place, "e2fsck -fn here/root.img");
+        assert!(
+            checked.status.success(),
+            "{machine}: {}",
+            text(&checked.stdout)
+        );
+    }
 }
 
 /// Without devices that the guest can drive it says so, on a machine with firmware, too.
@@ -93,7 +113,22 @@ fn a_pc_boots_to_the_lack_of_a_disk() {
     let place = tempfile::tempdir().expect("a directory");
     let output = shell(&place, "absentia images here");
     assert!(output.status.success(), "{}", text(&output.stderr));
-    shell(&place, &format!("{} || true", documented("## QEMU, q35")));
-    let log = log(&place);
-    assert!(log.contains("rs: no disk: "), "{log}");
+    let line = documented("## QEMU, q35");
+    for (change, lack) in [
+        (line.replace("absentia.pci=", "pci="), "rs: no disk: "),
+        // With only a legacy interface.
+        (
+            line.replace("blk-pci", "blk-pci,disable-modern=on"),
+            "rs: no disk: ",
+        ),
+        (
+            line.replace("serial-pci", "serial-pci,vectors=0"),
+            "rs: no console: ",
+        ),
+    ] {
+        assert_ne!(change, line);
+        shell(&place, &format!("{change} || true"));
+        let log = log(&place);
+        assert!(log.contains(lack), "{log}");
+    }
 }

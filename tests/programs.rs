@@ -304,6 +304,16 @@ fn exact_under_qemu() {
 }
 
 #[test]
+fn wide_under_kvm() {
+    compare_program(Platform::Kvm, "wide", &[]);
+}
+
+#[test]
+fn wide_under_qemu() {
+    compare_program(Platform::Qemu, "wide", &["20"]);
+}
+
+#[test]
 fn every_way_to_end() {
     Platform::Kvm.require();
     let root = Root::new().program("process");

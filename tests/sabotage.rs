@@ -14,11 +14,11 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::SystemTime;
 
 use abi::sabotage::{NAMES, VARIABLE};
+use common::built::program;
 
 /// What runs all of the table.
 const ALL: &str = "ABSENTIA_ALL";
@@ -86,9 +86,9 @@ const TABLE: &[(&str, &str, &str, bool)] = &[
     ("entry-forged", "programs", "forged_under_kvm", true),
     (
         "claim-ignored",
-        "greed",
-        "a_user_takes_everything_and_root_goes_on",
-        false,
+        "vm",
+        "tests::shortage::services_take_what_programs_leave_and_programs_make_room_then",
+        true,
     ),
     ("mapping-left", "programs", "truncated_under_kvm", true),
     ("good-unsaid", "programs", "halves_under_kvm", false),
@@ -127,38 +127,6 @@ const TABLE: &[(&str, &str, &str, bool)] = &[
 const G: &str = "matrix_g_and_k_under_kvm";
 const V: &str = "matrix_v_with_try";
 const D1: &str = "d1_read_is_well_under_try_in_every_layer";
-
-/// The test programs of this name beside this one, newest first.
-fn programs(name: &str) -> Vec<PathBuf> {
-    let this = std::env::current_exe().expect("this program");
-    let directory = this.parent().expect("a directory");
-    let hash_of = |path: &Path| {
-        let file = path.file_name()?.to_str()?;
-        let hash = file.strip_prefix(name)?.strip_prefix('-')?;
-        let is_hash = hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-        let changed = path.metadata().and_then(|m| m.modified()).ok()?;
-        is_hash.then_some(changed)
-    };
-    let entries = std::fs::read_dir(directory).expect("a directory");
-    let paths = entries.map(|entry| entry.expect("an entry").path());
-    let mut found: Vec<(SystemTime, PathBuf)> = paths
-        .filter_map(|path| Some((hash_of(&path)?, path)))
-        .collect();
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.into_iter().map(|(_, path)| path).collect()
-}
-
-/// The newest test program of this name that has such a test.
-fn program(name: &str, test: &str) -> PathBuf {
-    let has = |path: &PathBuf| {
-        let listed = Command::new(path)
-            .args([test, "--exact", "--list"])
-            .output();
-        listed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(": test"))
-    };
-    let found = programs(name).into_iter().find(has);
-    found.unwrap_or_else(|| panic!("no test {name}::{test}: cargo test --workspace --no-run"))
-}
 
 /// What a test that failed says, shortly: what it saw where it says that, or how it begins.
 fn said(text: &str) -> Option<String> {

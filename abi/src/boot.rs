@@ -187,8 +187,11 @@ impl<'a> RunSpec<'a> {
 }
 
 /// Kernel command line words the guest understands (Linux's syntax for devices):
-/// `virtio_mmio.device=<size>@<base>:<irq>`, [`CMDLINE_LAB`], [`CMDLINE_TSC`].
+/// `virtio_mmio.device=<size>@<base>:<irq>`, [`CMDLINE_PCI`], [`CMDLINE_LAB`], [`CMDLINE_TSC`].
 pub const CMDLINE_VIRTIO: &str = "virtio_mmio.device=";
+/// `absentia.pci=0x<address>`: the configuration space of PCI bus 0 (its ECAM: 4 KiB for each of 256
+/// functions), whose virtio devices are looked at, too. Firmware has given them their addresses.
+pub const CMDLINE_PCI: &str = "absentia.pci=";
 /// `absentia.lab=0x<address>`: the lab device's page.
 pub const CMDLINE_LAB: &str = "absentia.lab=";
 /// `absentia.tsc_khz=<decimal>`; without it the kernel calibrates against the APIC timer.

@@ -19,6 +19,21 @@ pub const TRAMPOLINE: u64 = 0xffff_ffff_ffe0_0000;
 /// Entry of IPC traps and kernel calls: `call` this address.
 pub const TRAMPOLINE_TRAP: u64 = TRAMPOLINE;
 
+// ---- Interrupts -----------------------------------------------------------------------
+
+/// Interrupt lines that are pins of the IOAPIC. The lines behind them are raised by messages only.
+pub const PINS: u32 = 24;
+/// Interrupt lines that [`Kcall::IrqBind`] knows.
+pub const LINES: u32 = 30;
+/// Vector of line 0; the others follow.
+pub const VECTOR_LINES: u32 = 33;
+
+/// The message that raises a line, as a device's MSI-X table has it: a physical address (the local
+/// APIC of processor 0) and what is written there (an edge).
+pub const fn message_of(line: u32) -> (u64, u32) {
+    (0xfee0_0000, VECTOR_LINES + line)
+}
+
 // ---- IPC traps ------------------------------------------------------------------------
 
 /// IPC operations, the trap number in rax.
@@ -84,7 +99,7 @@ bitflags::bitflags! {
         const MEMREQ = 1 << 2;
         /// To PM: [`Kcall::GetStopped`] has something.
         const STOPPED = 1 << 3;
-        /// Interrupt lines bound by [`Kcall::IrqBind`]: line `n` (0..32) is bit `32 + n`.
+        /// Interrupt lines bound by [`Kcall::IrqBind`]: line `n` ([`LINES`]) is bit `32 + n`.
         const IRQS = 0xffff_ffff << 32;
     }
 }

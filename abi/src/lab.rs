@@ -114,6 +114,10 @@ pub const PLAN_DONE: &str = "absent";
 /// where there is no lab device: a physical address in hexadecimal.
 pub const INSPECTION_LINE: &str = "inspection:";
 
+/// Start of the line on [`SERIAL_PORT`] that names what a processor lacks of what the kernel needs.
+/// The kernel ends there.
+pub const LACKS_LINE: &str = "this processor lacks";
+
 /// What [`DEBUG_EXIT_PORT`] gets after a kernel panic or a dead core server: with QEMU's own
 /// failures at status 1, a death needs a number of its own.
 pub const DEBUG_EXIT_PANIC: u32 = 0x7f;

@@ -129,6 +129,20 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     if let Some(lab) = lab.filter(|&lab| lab < PHYSICAL_MAX && lab.is_multiple_of(PAGE)) {
         machine::set_lab(lab);
     }
+    // Where CPL0 is interpreted the kernel at CPL3 sees another CPUID; the entry code has looked.
+    let interpreted = match gate_word {
+        0 => {
+            machine::has_lab()
+                && core::arch::x86_64::__cpuid(abi::lab::GATE_CPUID_LEAF).ebx
+                    & abi::lab::GATE_INTERPRETED
+                    != 0
+        }
+        word => word == 1,
+    };
+    if !interpreted && let Some(what) = fpu::lacks() {
+        machine::log(&[abi::lab::LACKS_LINE.as_bytes(), b" ", what.as_bytes()]);
+        machine::power_off(abi::lab::POWEROFF_PANIC);
+    }
     let (archive, archive_len, _, _): (u64, u64, u64, u64) = read(start.module_list);
     let ram_end = ram(&start).map(|(_, end)| end).max().unwrap_or(0);
     memory::set_ram_end(ram_end);
@@ -149,11 +163,11 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         allocations,
     );
     plan::init(option(CMDLINE_PLAN).unwrap_or_default());
-    let interpreted = gate == Gate::Direct
-        && core::arch::x86_64::__cpuid(abi::lab::GATE_CPUID_LEAF).ebx & abi::lab::GATE_INTERPRETED
-            != 0
-        && machine::has_lab();
-    fpu::init(gate, interpreted, !clock::is_virtual());
+    fpu::init(
+        gate,
+        interpreted && gate == Gate::Direct,
+        !clock::is_virtual(),
+    );
     sched::init(gate);
 
     let header: ArchiveHeader = read(archive);

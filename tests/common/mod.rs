@@ -4,6 +4,9 @@
 // Each test binary uses its part.
 #![allow(dead_code)]
 
+pub mod built;
+pub mod hardware;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};

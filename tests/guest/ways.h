@@ -31,10 +31,11 @@
 #include <unistd.h>
 
 static char bytes[64 << 10];
-// What processes share: how often the user went, the error at last, whether memory is filled, whether to start.
+// What processes share: how often the user went, the error at last, whether that came from a child of who goes and the last time
+// may have been counted before it was refused, whether memory is filled, whether to start, and the process that goes.
 static volatile struct {
 	long went;
-	int error, filled, start;
+	int error, late, filled, start, goes;
 } *told;
 
 static int file(int first)
@@ -286,8 +287,10 @@ static int waiting(void (*in)(void))
 		return errno;
 	if (pid == 0) {
 		in();
-		if (errno != EAGAIN && errno != EINTR)
+		if (errno != EAGAIN && errno != EINTR) {
+			told->late = 1;
 			told->error = errno;
+		}
 		for (;;)
 			pause();
 	}

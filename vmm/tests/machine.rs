@@ -116,7 +116,9 @@ fn a_triple_fault_is_told_with_registers() {
     let outcome = on_kvm(&[0xbb, 0x78, 0x56, 0x34, 0x12, 0x0f, 0x0b]);
     let text = guest_ended(&outcome);
     assert!(text.contains("KVM_EXIT_SHUTDOWN"), "{text}");
-    assert!(text.contains("rbx 0000000012345678"), "{text}");
+    // Where SVM ends a machine so, KVM starts the processor anew: the registers are gone, and it is said.
+    let gone = text.contains(absentia_vmm::kvm::vcpu::STARTED_ANEW);
+    assert!(gone || text.contains("rbx 0000000012345678"), "{text}");
 }
 
 #[test]

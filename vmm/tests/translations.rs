@@ -99,7 +99,7 @@ tables_guest:
     movq %r8, 8(%rdi)
     movq $-1, %r8
     leaq 209f(%rip), %r9
-    lock orq $0, (%rdx)
+    movq %rax, (%rdx)
 209:
     movq %r8, 16(%rdi)
     addq $8, %rsi

@@ -148,6 +148,13 @@ protocol! {
         /// The process.
         who: Endpoint,
     };
+    /// *Posted*: the poll(2) that `who` makes next goes on with one that a signal cut short and no handler ran for
+    /// (`ERESTART_RESTARTBLOCK`): it has the time that was left.
+    #[from(PM)]
+    post Resume = 49 {
+        /// The process.
+        who: Endpoint,
+    };
     /// *Posted*: make `who` (new, without files) run PROGRAM of the run specification with
     /// standard descriptors 0, 1 and 2 open. Answered by [`crate::proto::pm::ExecDone`] or
     /// [`crate::proto::pm::ExecFailed`].

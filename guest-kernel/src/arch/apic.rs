@@ -1,6 +1,7 @@
 //! Local APIC and IOAPIC, by MMIO in both gates.
 
-use super::layout::{LINES, PHYSICAL_BASE, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER};
+use super::layout::{PHYSICAL_BASE, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER};
+use abi::kernel::PINS;
 
 const LOCAL: u64 = PHYSICAL_BASE + 0xfee0_0000;
 const IO: u64 = PHYSICAL_BASE + 0xfec0_0000;
@@ -32,8 +33,8 @@ pub fn init() {
     write(LOCAL, LINT1, MASKED);
     write(LOCAL, DIVIDE, 0b1011);
     write(LOCAL, TIMER, VECTOR_TIMER as u32);
-    for line in 0..LINES {
-        io_write(0x10 + 2 * line as u32, MASKED);
+    for pin in 0..PINS {
+        io_write(0x10 + 2 * pin, MASKED);
     }
 }
 
@@ -42,8 +43,11 @@ fn io_write(register: u32, value: u32) {
     write(IO, 0x10, value);
 }
 
-/// Unmasks an edge-triggered line.
+/// Unmasks an edge-triggered line. One without a pin has nothing that masks it here.
 pub fn unmask(line: u32) {
+    if line >= PINS {
+        return;
+    }
     io_write(0x11 + 2 * line, 0);
     io_write(0x10 + 2 * line, VECTOR_LINES as u32 + line);
 }

@@ -5,7 +5,33 @@
 //! natively waits for `kernel_main`.
 
 use super::layout::{EXIT_STACK_TOP, IDT, TABLES, TSS, USER_CS, USER_SS};
+use abi::lab::{DEBUG_EXIT_PANIC, DEBUG_EXIT_PORT, LACKS_LINE, SERIAL_PORT};
 use core::arch::global_asm;
+
+/// COM1's line status: bit 5 says that it takes a byte.
+const LINE_STATUS: u16 = SERIAL_PORT + 5;
+
+static LACKS_LONG: [u8; 64] = lacks("64-bit mode");
+static LACKS_NX: [u8; 64] = lacks("NX");
+
+/// The line that says so, ending in a NUL.
+const fn lacks(what: &str) -> [u8; 64] {
+    let (begin, what) = (LACKS_LINE.as_bytes(), what.as_bytes());
+    let mut line = [0; 64];
+    let mut at = 0;
+    while at < begin.len() {
+        line[at] = begin[at];
+        at += 1;
+    }
+    line[at] = b' ';
+    let mut index = 0;
+    while index < what.len() {
+        line[at + 1 + index] = what[index];
+        index += 1;
+    }
+    line[at + 1 + index] = b'\n';
+    line
+}
 
 // Page-table entry bits: present 1, writable 2, user 4, uncached 0x18, accessed 0x20,
 // dirty 0x40, large 0x80. Access rights are the AND over the levels, so the leaves allow
@@ -170,6 +196,19 @@ global_asm!(
     "boot_start:",
     "cld",
     "movl %ebx, %edi", // start_info, first argument of kernel_main
+    // What paging below needs; the rest is looked at by `fpu::lacks`.
+    "movl $({lacks_long} - KBASE), %esi",
+    "movl $0x80000000, %eax",
+    "cpuid",
+    "cmpl $0x80000001, %eax",
+    "jb boot_refuse",
+    "movl $0x80000001, %eax",
+    "cpuid",
+    "btl $29, %edx",
+    "jnc boot_refuse",
+    "movl $({lacks_nx} - KBASE), %esi",
+    "btl $20, %edx",
+    "jnc boot_refuse",
     // The VMM says by a CPUID leaf which gate this host wants.
     "movl ${leaf}, %eax",
     "cpuid",
@@ -199,6 +238,27 @@ global_asm!(
     "movl %eax, %cr0",
     "lgdt boot_gdtr",
     "ljmp $8, $boot_long",
+
+    // Says on the serial port what %esi points to and ends the machine as a panic does.
+    "boot_refuse:",
+    "movl ${line_status}, %edx",
+    "1:",
+    "inb %dx, %al",
+    "testb $0x20, %al", // room for a byte
+    "jz 1b",
+    "lodsb",
+    "testb %al, %al",
+    "jz 2f",
+    "movl ${serial}, %edx",
+    "outb %al, %dx",
+    "jmp boot_refuse",
+    "2:",
+    "movl ${exit_port}, %edx",
+    "movl ${exit_panic}, %eax",
+    "outl %eax, %dx",
+    "3:",
+    "hlt",
+    "jmp 3b",
     ".balign 8",
     "boot_gdt:",
     ".quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff",
@@ -275,6 +335,12 @@ global_asm!(
     tables = const TABLES,
     idt = const IDT,
     linux_entry = const super::layout::LINUX_ENTRY,
+    lacks_long = sym LACKS_LONG,
+    lacks_nx = sym LACKS_NX,
+    line_status = const LINE_STATUS,
+    serial = const SERIAL_PORT,
+    exit_port = const DEBUG_EXIT_PORT,
+    exit_panic = const DEBUG_EXIT_PANIC,
     exit_stack = const EXIT_STACK_TOP,
     user_ss = const USER_SS,
     user_cs = const USER_CS,

@@ -28,31 +28,37 @@ static SIZE: Global<usize> = Global::new(512);
 static STRIDE: Global<usize> = Global::new(512);
 static MASK: Global<u64> = Global::new(0);
 
+/// What the processor lacks of what the kernel needs, if anything; that it has 64-bit mode and NX was seen
+/// before they were used. Not to be asked where CPL0 is interpreted: the VMM has asked the host.
+pub fn lacks() -> Option<&'static str> {
+    // Beyond the highest leaf there is anything.
+    let leaf = |number| (__cpuid_count(0, 0).eax >= number).then(|| __cpuid_count(number, 0));
+    if leaf(1).is_none_or(|leaf| leaf.ecx & 1 << 26 == 0) {
+        Some("XSAVE")
+    } else if leaf(7).is_none_or(|leaf| leaf.ebx & 1 == 0) {
+        Some("FSGSBASE")
+    } else {
+        None
+    }
+}
+
 fn configure(gate: Gate, all: bool) {
-    // Leaf 1 ECX bit 26: XSAVE exists.
-    let xsave = __cpuid_count(1, 0).ecx & 1 << 26 != 0;
     if gate == Gate::Direct {
-        let fsgsbase = __cpuid_count(7, 0).ebx & 1 != 0;
-        // SAFETY: at CPL0; sets CR4.FSGSBASE and OSXSAVE where the processor has them, and
+        // SAFETY: at CPL0; sets CR4.FSGSBASE and OSXSAVE, which the processor does not lack, and
         // enables user state components that it reports.
         unsafe {
             let mut cr4: u64;
             asm!("mov {}, cr4", out(reg) cr4, options(nostack, preserves_flags));
-            cr4 |= (fsgsbase as u64) << 16 | (xsave as u64) << 18;
+            cr4 |= 1 << 16 | 1 << 18;
             asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
-            if xsave {
-                let leaf = __cpuid_count(0xd, 0);
-                let (low, high) = if all {
-                    (leaf.eax, leaf.edx)
-                } else {
-                    (leaf.eax & COMMON, 0)
-                };
-                asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nostack));
-            }
+            let leaf = __cpuid_count(0xd, 0);
+            let (low, high) = if all {
+                (leaf.eax, leaf.edx)
+            } else {
+                (leaf.eax & COMMON, 0)
+            };
+            asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nostack));
         }
-    }
-    if !xsave {
-        return;
     }
     let (low, high): (u32, u32);
     // SAFETY: XSAVE is enabled, by us or by the host.
@@ -199,7 +205,7 @@ pub fn write(area: *mut u8, bytes: &[u8]) -> Result<(), Errno> {
 #[inline(always)]
 pub fn save_bases(process: &mut Process) {
     // SAFETY: FSGSBASE works at CPL3 on hosts that interpret CPL0, and CR4 enables it
-    // elsewhere (every processor with XSAVE and SVM or VMX in use has it).
+    // elsewhere (`lacks`).
     unsafe {
         asm!("rdfsbase {}", out(reg) process.regs.fs_base, options(nostack, preserves_flags));
         asm!("rdgsbase {}", out(reg) process.regs.gs_base, options(nostack, preserves_flags));

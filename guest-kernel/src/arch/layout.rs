@@ -52,10 +52,10 @@ pub const VECTOR_CALL: u64 = 3;
 pub const VECTOR_EXIT: u64 = 4;
 /// First vector of interrupts: the APIC timer.
 pub const VECTOR_TIMER: u64 = 32;
-/// Vectors of IOAPIC lines 0..24.
-pub const VECTOR_LINES: u64 = 33;
-/// IOAPIC lines.
-pub const LINES: u64 = 24;
+/// Vector of interrupt line 0.
+pub const VECTOR_LINES: u64 = abi::kernel::VECTOR_LINES as u64;
+/// Interrupt lines.
+pub const LINES: u64 = abi::kernel::LINES as u64;
 /// Spurious APIC interrupts. The low four bits are ones, as old APICs want.
 pub const VECTOR_SPURIOUS: u64 = 63;
 /// Vectors with a stub.

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use rt::{ipc, kernel, outbox};
 
-use crate::devices::{self, Devices};
+use crate::devices::{self, Devices, Place};
 use crate::load::{Failure, Loader, Order, System};
 use crate::mishap::Mishaps;
 use crate::services::{
@@ -34,11 +34,11 @@ pub fn main() -> ! {
         Err(word) => refuse!("{CMDLINE_FAIL}{word}: not SERVICE:REQUEST:N:HOW"),
     };
     let devices = devices::probe(&command_line);
-    if devices.window(Device::Block).is_none() {
-        refuse!("no disk: there is no virtio block device on the kernel command line");
+    if devices.place(Device::Block).is_none() {
+        refuse!("no disk: the kernel command line names no place with a virtio block device");
     }
-    if devices.window(Device::Console).is_none() {
-        refuse!("no console: there is no virtio console device on the kernel command line");
+    if devices.place(Device::Console).is_none() {
+        refuse!("no console: the kernel command line names no place with a virtio console device");
     }
 
     let endpoints = create();
@@ -128,7 +128,7 @@ fn start(
     cache: u64,
     loader: &mut Loader<System>,
 ) -> Result<(), Failure> {
-    let window = service.device.and_then(|device| devices.window(device));
+    let place = service.device.and_then(|device| devices.place(device));
     let mut arguments: Vec<String> = Vec::new();
     arguments.push(service.name.into());
     for argument in service.arguments {
@@ -139,10 +139,7 @@ fn start(
             }
             Argument::Device => {
                 // Without it the boot has ended before this.
-                if let Some(window) = window {
-                    arguments.push(format!("mmio={:#x}", window.address));
-                    arguments.push(format!("irq={}", window.irq));
-                }
+                arguments.extend(place.iter().flat_map(Place::arguments));
                 if devices.polled {
                     arguments.push("poll=1".into());
                 }
@@ -157,9 +154,9 @@ fn start(
         image: service.image,
         stack: service.stack,
         arguments: &arguments,
-        privileges: service.privileges(endpoints, window.map(|window| window.irq)),
+        privileges: service.privileges(endpoints, place.map(|place| place.irq())),
         priority: service.priority,
-        window: window.map(|window| window.pages()),
+        window: place.map(|place| place.pages()),
     };
     loader.exec(&order, mishaps.exec(service.name))
 }

@@ -1,11 +1,16 @@
-//! The virtio-mmio windows that the kernel command line names, and which device is in each.
+//! The virtio devices that the kernel command line names: windows of virtio-mmio, and whatever is on
+//! PCI bus 0.
 
-use abi::boot::{CMDLINE_DETERMINISTIC, CMDLINE_VIRTIO};
+use abi::boot::{CMDLINE_DETERMINISTIC, CMDLINE_PCI, CMDLINE_VIRTIO};
+use abi::kernel::PINS;
 use abi::proto::vm::{AllowPhysical, MapPhysical, Munmap};
 use abi::{Endpoint, Errno, PAGE, page_down};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use rt::ipc;
 
+use crate::pci::{self, Function, Registers};
 use crate::services::Device;
 
 /// Bytes of the registers of a virtio-mmio window before its configuration.
@@ -16,8 +21,9 @@ const DEVICE_ID: usize = 0x08;
 const STATUS: usize = 0x70;
 /// Reads of the status that a device may take to stop.
 const RESET_READS: u32 = 100_000;
-/// Interrupt lines that privileges can name.
-const LINES: u32 = 32;
+/// Device types.
+const BLOCK: u32 = 2;
+const CONSOLE: u32 = 3;
 
 /// A virtio-mmio window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +59,7 @@ fn window(text: &str) -> Option<Window> {
     let irq = u32::try_from(number(parts.next()?)?).ok()?;
     let len = number(size)?;
     let end = address.checked_add(len)?;
-    (len >= REGISTERS && end <= abi::kernel::PHYSICAL_MAX && address % 4 == 0 && irq < LINES)
+    (len >= REGISTERS && end <= abi::kernel::PHYSICAL_MAX && address % 4 == 0 && irq < PINS)
         .then_some(Window { address, len, irq })
 }
 
@@ -78,26 +84,81 @@ fn number(text: &str) -> Option<u64> {
     value.ok()?.checked_mul(1 << shift)
 }
 
+/// Where a device is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In a window of virtio-mmio.
+    Mmio(Window),
+    /// Behind PCI.
+    Pci(Function),
+}
+
+impl Place {
+    /// The pages of its registers: first address and bytes.
+    pub const fn pages(&self) -> (u64, u64) {
+        match self {
+            Place::Mmio(window) => window.pages(),
+            Place::Pci(function) => function.pages(),
+        }
+    }
+
+    /// Its interrupt line.
+    pub const fn irq(&self) -> u32 {
+        match self {
+            Place::Mmio(window) => window.irq,
+            Place::Pci(function) => function.irq,
+        }
+    }
+
+    /// What its driver is told.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = match self {
+            Place::Mmio(window) => [format!("mmio={:#x}", window.address)].into(),
+            Place::Pci(function) => function.arguments(),
+        };
+        arguments.push(format!("irq={}", self.irq()));
+        arguments
+    }
+}
+
 /// The first block and the first console device.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Devices {
-    block: Option<Window>,
-    console: Option<Window>,
+    block: Option<Place>,
+    console: Option<Place>,
     /// Drivers ask their devices instead of waiting for interrupts.
     pub polled: bool,
 }
 
 impl Devices {
     /// Where the device is, if there is one.
-    pub fn window(&self, device: Device) -> Option<Window> {
+    pub fn place(&self, device: Device) -> Option<Place> {
         match device {
             Device::Block => self.block,
             Device::Console => self.console,
         }
     }
+
+    /// A device of this type was found there.
+    fn found(&mut self, device_type: u32, place: Place) {
+        match device_type {
+            BLOCK => self.block.get_or_insert(place),
+            CONSOLE => self.console.get_or_insert(place),
+            _ => return,
+        };
+    }
+
+    /// Whether a device of this type would be the first.
+    fn lacks(&self, device_type: u32) -> bool {
+        match device_type {
+            BLOCK => self.block.is_none(),
+            CONSOLE => self.console.is_none(),
+            _ => false,
+        }
+    }
 }
 
-/// Looks into each window.
+/// Looks into each window and at each function.
 pub fn probe(command_line: &str) -> Devices {
     let mut words = command_line.split_ascii_whitespace();
     let mut devices = Devices {
@@ -106,26 +167,55 @@ pub fn probe(command_line: &str) -> Devices {
     };
     let mut mapped = Mapped::default();
     for window in windows(command_line) {
-        let found = match mapped.device_id(&window) {
-            Ok(2) => &mut devices.block,
-            Ok(3) => &mut devices.console,
-            Ok(_) => continue,
-            Err(errno) => {
-                rt::log!("device at {:#x}: {errno}", window.address);
-                continue;
-            }
-        };
-        found.get_or_insert(window);
+        match mapped.device_id(&window) {
+            Ok(device_type) => devices.found(device_type, Place::Mmio(window)),
+            Err(errno) => rt::log!("device at {:#x}: {errno}", window.address),
+        }
+    }
+    if let Some(bus) = bus(command_line)
+        && let Err(errno) = probe_bus(bus, &mut devices, &mut mapped)
+    {
+        rt::log!("PCI bus at {bus:#x}: {errno}");
     }
     mapped.unmap();
     devices
 }
 
+/// The configuration space of PCI bus 0 that a command line names.
+fn bus(command_line: &str) -> Option<u64> {
+    let mut words = command_line.split_ascii_whitespace();
+    let bus = words.find_map(|word| number(word.strip_prefix(CMDLINE_PCI)?))?;
+    let end = bus.checked_add(pci::BUS)?;
+    (bus.is_multiple_of(PAGE) && end <= abi::kernel::PHYSICAL_MAX).then_some(bus)
+}
+
+/// Looks for what is missing among the functions of a bus, and gives each a line of its own.
+fn probe_bus(bus: u64, devices: &mut Devices, mapped: &mut Mapped) -> Result<(), Errno> {
+    let mut irq = PINS;
+    for (config, device_type) in pci::functions(mapped, bus)? {
+        if !devices.lacks(device_type) {
+            continue;
+        }
+        match pci::look(mapped, config, irq) {
+            Ok(function) => {
+                function.enable(mapped)?;
+                devices.found(device_type, Place::Pci(function));
+                irq += 1;
+            }
+            Err(trouble) => rt::log!("the device with its configuration at {config:#x}: {trouble}"),
+        }
+    }
+    Ok(())
+}
+
 /// Stops a device whose driver died: whatever it was asked for, it must not write to memory
 /// that others get now.
-pub fn reset(window: &Window) -> Result<(), Errno> {
+pub fn reset(place: &Place) -> Result<(), Errno> {
     let mut mapped = Mapped::default();
-    let result = mapped.reset(window);
+    let result = match place {
+        Place::Mmio(window) => mapped.reset(window),
+        Place::Pci(function) => function.reset(&mut mapped),
+    };
     mapped.unmap();
     result
 }
@@ -137,7 +227,39 @@ struct Mapped {
     pages: Vec<(u64, u64)>,
 }
 
+impl Registers for Mapped {
+    fn load(&mut self, at: u64) -> Result<u32, Errno> {
+        let register = self.register(at)?.cast::<u32>();
+        // SAFETY: VM mapped the page, and the register is aligned.
+        Ok(unsafe { register.read_volatile() })
+    }
+
+    fn store(&mut self, at: u64, value: u32) -> Result<(), Errno> {
+        let register = self.register(at)?.cast::<u32>();
+        // SAFETY: as in `load`; nobody drives the device yet.
+        unsafe { register.write_volatile(value) };
+        Ok(())
+    }
+
+    fn load8(&mut self, at: u64) -> Result<u8, Errno> {
+        // SAFETY: as in `load`.
+        Ok(unsafe { self.register(at)?.read_volatile() })
+    }
+
+    fn store8(&mut self, at: u64, value: u8) -> Result<(), Errno> {
+        // SAFETY: as in `load`; nobody drives the device yet or any more.
+        unsafe { self.register(at)?.write_volatile(value) };
+        Ok(())
+    }
+}
+
 impl Mapped {
+    /// The register at a physical address, a multiple of its size.
+    fn register(&mut self, at: u64) -> Result<*mut u8, Errno> {
+        let page = page_down(at);
+        Ok((self.page(page)? + (at - page)) as usize as *mut u8)
+    }
+
     fn page(&mut self, phys: u64) -> Result<u64, Errno> {
         if let Some(&(_, address)) = self.pages.iter().find(|page| page.0 == phys) {
             return Ok(address);
@@ -226,6 +348,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_lies_within_reach() {
+        assert_eq!(bus("quiet absentia.pci=0xb0000000"), Some(0xb000_0000));
+        for word in ["0xb0000800", "0xfff01000", "0xffffffffffffffff", "here", ""] {
+            assert_eq!(bus(&format!("absentia.pci={word}")), None, "{word}");
+        }
+        assert_eq!(bus("pci=0xb0000000"), None);
+    }
+
+    #[test]
     fn malformed_words_are_left_out() {
         for word in [
             "",
@@ -237,7 +368,7 @@ mod tests {
             "@0xd0000000:5",
             "16@0xd0000000:5",
             "4K@0xd0000001:5",
-            "4K@0xd0000000:32",
+            "4K@0xd0000000:24",
             "4K@0xffffffffffffffff:5",
             "99999999999G@0:5",
             "4K@0x100000000:5",
@@ -245,6 +376,6 @@ mod tests {
             assert_eq!(window(word), None, "{word}");
         }
         assert!(window("0x200@0xd0000000:5:7").is_some());
-        assert!(window("01000@3G:31").is_some());
+        assert!(window("01000@3G:23").is_some());
     }
 }

@@ -15,6 +15,7 @@ mod boot;
 mod devices;
 mod load;
 mod mishap;
+mod pci;
 mod services;
 mod watch;
 

@@ -48,7 +48,7 @@ pub enum Argument {
     Text(&'static str),
     /// `KEY=<endpoint of the service>`.
     EndpointOf(&'static str, Id),
-    /// `mmio=<address> irq=<line>` of the service's device.
+    /// Where the service's device is, and its interrupt line: `mmio=<address> irq=<line>`, for example.
     Device,
     /// `cache=<pages>`: the most that the disk cache may have.
     Cache,

@@ -354,8 +354,8 @@ impl<'a> Watch<'a> {
 
     /// Stops the device of a dead service, frees its memory, and wakes who waits for it.
     fn bury(&self, service: &Service, who: Endpoint) -> Result<(), Errno> {
-        let window = service.device.and_then(|d| self.devices.window(d));
-        let stopped = window.map_or(Ok(()), |window| devices::reset(&window));
+        let place = service.device.and_then(|d| self.devices.place(d));
+        let stopped = place.map_or(Ok(()), |place| devices::reset(&place));
         let freed = stopped.and_then(|()| ipc::call(Endpoint::VM, vm::Exit { who }));
         // In any case: a process without a space, or a stopped one that keeps it.
         kernel::proc_exit(who)?;

@@ -314,6 +314,13 @@ impl Vfs {
                     process.interrupt.raise();
                 }
             }
+            vfs::Resume::KIND => {
+                if let Some(r) = vfs::Resume::decode(message)
+                    && let Some(process) = self.process(r.who)
+                {
+                    process.resumed.set(true);
+                }
+            }
             vfs::ExecInit::KIND => {
                 if let Some(r) = vfs::ExecInit::decode(message) {
                     let this = self.clone();

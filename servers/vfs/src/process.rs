@@ -94,6 +94,10 @@ pub struct Process {
     pub groups: RefCell<Rc<Vec<u32>>>,
     /// Ends the current call.
     pub interrupt: Interrupt,
+    /// Until when (ns since boot) the poll waits that a signal cut short last.
+    pub cut_short: Cell<Option<u64>>,
+    /// The next poll goes on with it.
+    pub resumed: Cell<bool>,
     /// The executable.
     pub program: RefCell<Option<Place>>,
     /// Keeps the executable from being written.
@@ -131,6 +135,8 @@ impl Process {
             crowded: Cell::new(false),
             groups: RefCell::default(),
             interrupt: Interrupt::default(),
+            cut_short: Cell::default(),
+            resumed: Cell::default(),
             program: RefCell::new(None),
             executing: RefCell::new(None),
             figures: Cell::new(NO_FIGURES),
@@ -176,6 +182,8 @@ impl Process {
             crowded: Cell::new(false),
             groups: RefCell::new(self.groups.borrow().clone()),
             interrupt: Interrupt::default(),
+            cut_short: Cell::default(),
+            resumed: Cell::default(),
             program: RefCell::new(self.program.borrow().clone()),
             executing: RefCell::new(self.executing.borrow().clone()),
             figures: self.figures.clone(),

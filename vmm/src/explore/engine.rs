@@ -1,5 +1,5 @@
-//! The campaign: the run without a fault, then every fault at every point, each from a snapshot
-//! of the moment before.
+//! The campaign: the run without a fault, then every fault at every point and other orders of
+//! things, each from a snapshot of the moment before.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -9,10 +9,12 @@ use abi::trace::{Kind, Record, random};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::judge::{self, Judged, Reference};
+use super::orders::{Branch, Orders};
 use super::row::{self, Baseline, Give, Hash, Header, Layer, PointKind, Row};
 use super::run::{Ended, Player, Stage};
 use super::spots::{Pages, Spot, faults, page_faults, spots, told};
-use crate::inject::{Applied, Fault, Plan, PointName, Schedule, Window};
+use super::start::Start;
+use crate::inject::{Applied, Fault, Plan, PointName, Schedule};
 use crate::trace::words::Names;
 
 /// What executes laboratory machines.
@@ -82,13 +84,7 @@ pub struct Base {
 pub fn base(stage: &Stage<'_>, schedule: &Schedule, verbose: bool) -> Result<Base> {
     let mut player = Player::new(stage, schedule, verbose)?;
     let first = player.start()?;
-    let ended = player.finish()?;
-    Ok(Base {
-        reference: judge::reference(&stage.scenario.expect, &ended),
-        records: player.records().to_vec(),
-        ended,
-        first,
-    })
+    Base::of(stage, &mut player, first)
 }
 
 /// See [`Base::budget`].
@@ -97,6 +93,17 @@ pub fn budget(points: u64) -> u64 {
 }
 
 impl Base {
+    /// From where the program starts, at point `first`, to the end.
+    fn of(stage: &Stage<'_>, player: &mut Player, first: u64) -> Result<Base> {
+        let ended = player.finish()?;
+        Ok(Base {
+            reference: judge::reference(&stage.scenario.expect, &ended),
+            records: player.records().to_vec(),
+            ended,
+            first,
+        })
+    }
+
     /// Points passed in all.
     pub fn points(&self) -> u64 {
         let last = self.records.iter().rev();
@@ -164,13 +171,14 @@ pub fn campaign(
     if stage.emulated {
         return super::qemu::campaign(stage, options, tell);
     }
-    let base = base(stage, &Schedule::First, false)?;
+    let (start, base, orders) = begin(stage, options)?;
     let spots = spots(stage, options, &base);
     let mut header = base.header(stage);
     header.runs = 0;
+    let orders_count = orders.as_ref().map_or(0, Orders::count);
     tell(Event::Begun(
         Box::new(header),
-        spots.len() as u64 + options.schedules,
+        spots.len() as u64 + orders_count,
     ))?;
     if let Err(judged) = &base.reference {
         // Nothing to compare with, and nothing more to learn: the plain run is the finding.
@@ -183,16 +191,14 @@ pub fn campaign(
         );
         return tell(Event::Row(Box::new(row)));
     }
-    let deviations = deviations(stage, options)?;
     let shared = Shared {
         stage,
         options,
+        start: &start,
         base: &base,
         spots: &spots,
-        deviations: &deviations,
-        next_deviation: AtomicUsize::new(0),
+        orders: orders.as_ref(),
         next: AtomicUsize::new(0),
-        next_schedule: AtomicUsize::new(0),
         runs: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
     };
@@ -224,33 +230,28 @@ pub fn campaign(
     })
 }
 
-/// All single deviations from the first choice, at the decisions that the options want: this
-/// shard's part of them.
-fn deviations(stage: &Stage<'_>, options: &Options) -> Result<Vec<(u32, u32)>> {
-    if options.deviations == 0 {
-        return Ok(Vec::new());
+/// The two boots of a campaign: of the run without a fault, which is run to its end, and where
+/// they are wanted of other orders of things. At the same time, if two machines may run.
+fn begin(stage: &Stage<'_>, options: &Options) -> Result<(Start, Base, Option<Orders>)> {
+    let plain = || -> Result<(Start, Base)> {
+        let start = Start::of(stage, &Schedule::First)?;
+        let mut player = start.player(stage)?;
+        let base = Base::of(stage, &mut player, start.point)?;
+        start.spare(player);
+        Ok((start, base))
+    };
+    if options.jobs < 2 {
+        let (start, base) = plain()?;
+        return Ok((start, base, Orders::of(stage, options)?));
     }
-    let mut player = Player::new(stage, &Schedule::List(Vec::new()), false)?;
-    player.start()?;
-    let first = player.machine().control().map_or(0, |c| c.decisions);
-    player.finish()?;
-    let decisions = player
-        .records()
-        .iter()
-        .filter(|r| r.kind() == Some(Kind::Decision) && r.number() >= first)
-        .take(usize::try_from(options.deviations).unwrap_or(usize::MAX));
-    let (shard, shards) = options.shard;
-    let mut all = Vec::new();
-    for record in decisions {
-        let number = u32::try_from(record.number()).context("so many decisions")?;
-        all.extend((1..record.words[2] as u32).map(|choice| (number, choice)));
-    }
-    let mut index = 0;
-    all.retain(|_| {
-        index += 1;
-        (index - 1) % shards.max(1) == shard
-    });
-    Ok(all)
+    thread::scope(|scope| {
+        let orders = scope.spawn(|| Orders::of(stage, options));
+        let plain = plain();
+        let orders = orders.join();
+        let orders = orders.map_err(|_| anyhow!("a worker of the campaign panicked"))?;
+        let (start, base) = plain?;
+        Ok((start, base, orders?))
+    })
 }
 
 /// The processes that a trace names.
@@ -264,44 +265,72 @@ pub fn names(records: &[Record]) -> Names {
 struct Shared<'a> {
     stage: &'a Stage<'a>,
     options: &'a Options,
+    start: &'a Start,
     base: &'a Base,
     spots: &'a [Spot],
-    deviations: &'a [(u32, u32)],
-    next_deviation: AtomicUsize,
+    orders: Option<&'a Orders>,
     next: AtomicUsize,
-    next_schedule: AtomicUsize,
     runs: AtomicUsize,
     stop: AtomicBool,
 }
 
-/// Points that a worker takes at a time: enough that few machines run through the same ground,
-/// few enough that all end together.
-const BLOCK: usize = 8;
-
 impl Shared<'_> {
     fn work(&self, send: &Sender<Event>) -> Result<()> {
         self.points(send)?;
-        self.deviations(send)?;
-        self.schedules(send)
+        let Some(orders) = self.orders else {
+            return Ok(());
+        };
+        let mut machine = None;
+        self.deviations(orders, &mut machine, send)?;
+        self.schedules(orders, &mut machine, send)
     }
 
-    /// Runs in which one decision is another.
-    fn deviations(&self, send: &Sender<Event>) -> Result<()> {
-        loop {
-            let next = self.next_deviation.fetch_add(1, Ordering::Relaxed);
-            let Some(&deviation) = self.deviations.get(next) else {
-                return Ok(());
-            };
+    /// Runs in which one decision is another. The machine only ever goes forward, with a side
+    /// trip for each.
+    fn deviations(
+        &self,
+        orders: &Orders,
+        machine: &mut Option<Player>,
+        send: &Sender<Event>,
+    ) -> Result<()> {
+        while let Some(branch) = orders.next_branch().filter(|_| !self.stopped()) {
+            let player = self.machine(machine, &orders.start)?;
+            Orders::reach(player, branch)?;
+            self.deviate(player, branch, send)?;
+            let _ = send.send(Event::PointDone);
+        }
+        Ok(())
+    }
+
+    fn deviate(&self, player: &mut Player, branch: &Branch, send: &Sender<Event>) -> Result<()> {
+        let before = player.snapshot()?;
+        for &deviation in &branch.deviations {
             if self.stopped() || !self.may_run() {
                 return Ok(());
             }
             let schedule = Schedule::List(vec![deviation]);
-            let mut player = Player::new(self.stage, &schedule, false)?;
-            player.set_budget(self.base.budget());
-            player.start()?;
+            player.decide_by(&schedule)?;
             let ended = player.finish()?;
             let _ = send.send(Event::Row(Box::new(self.row(&ended, &[], &schedule))));
+            player.restore(&before)?;
         }
+        Ok(())
+    }
+
+    /// This worker's machine, made where the program starts when it has none.
+    fn machine<'m>(
+        &self,
+        machine: &'m mut Option<Player>,
+        start: &Start,
+    ) -> Result<&'m mut Player> {
+        Ok(match machine {
+            Some(player) => player,
+            None => {
+                let mut player = start.player(self.stage)?;
+                player.set_budget(self.base.budget());
+                machine.insert(player)
+            }
+        })
     }
 
     /// Whether another run may begin.
@@ -323,31 +352,15 @@ impl Shared<'_> {
     fn points(&self, send: &Sender<Event>) -> Result<()> {
         let mut machine = None;
         loop {
-            let from = self.next.fetch_add(BLOCK, Ordering::Relaxed);
-            let block = self.spots.get(from..).unwrap_or_default();
-            if block.is_empty() || self.stopped() {
+            let next = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(spot) = self.spots.get(next).filter(|_| !self.stopped()) else {
                 return Ok(());
-            }
-            let player = match &mut machine {
-                Some(player) => player,
-                None => machine.insert(self.player()?),
             };
-            for spot in &block[..block.len().min(BLOCK)] {
-                if self.stopped() {
-                    return Ok(());
-                }
-                self.explore(player, spot, send)?;
-                // Who no longer listens has said why.
-                let _ = send.send(Event::PointDone);
-            }
+            let player = self.machine(&mut machine, self.start)?;
+            self.explore(player, spot, send)?;
+            // Who no longer listens has said why.
+            let _ = send.send(Event::PointDone);
         }
-    }
-
-    fn player(&self) -> Result<Player> {
-        let mut player = Player::new(self.stage, &Schedule::First, false)?;
-        player.set_budget(self.base.budget());
-        player.start()?;
-        Ok(player)
     }
 
     /// Every fault of one point.
@@ -441,29 +454,35 @@ impl Shared<'_> {
     }
 
     /// Runs in another order, each with a fault somewhere in it every second time.
-    fn schedules(&self, send: &Sender<Event>) -> Result<()> {
-        loop {
-            let number = self.next_schedule.fetch_add(1, Ordering::Relaxed) as u64;
-            if number >= self.options.schedules || self.stopped() || !self.may_run() {
+    fn schedules(
+        &self,
+        orders: &Orders,
+        machine: &mut Option<Player>,
+        send: &Sender<Event>,
+    ) -> Result<()> {
+        while let Some(number) = orders.next_schedule() {
+            if self.stopped() || !self.may_run() {
                 return Ok(());
             }
-            let (shard, shards) = self.options.shard;
-            let seed = random(self.options.seed, number * shards.max(1) + shard);
-            let schedule = match number % 2 {
-                0 => Schedule::Random(seed, Window::ALL),
-                _ => Schedule::Priorities(seed, Window::ALL),
-            };
-            let row = self.scheduled(&schedule, seed)?;
+            let player = self.machine(machine, &orders.start)?;
+            orders.start.put_back(player)?;
+            let (schedule, seed) = orders.schedule(self.options, number);
+            let row = self.scheduled(player, orders.start.point, &schedule, seed)?;
             let _ = send.send(Event::Row(Box::new(row)));
             let _ = send.send(Event::PointDone);
         }
+        Ok(())
     }
 
-    fn scheduled(&self, schedule: &Schedule, seed: u64) -> Result<Row> {
-        let mut player = Player::new(self.stage, schedule, false)?;
-        player.set_budget(self.base.budget());
+    fn scheduled(
+        &self,
+        player: &mut Player,
+        start: u64,
+        schedule: &Schedule,
+        seed: u64,
+    ) -> Result<Row> {
+        player.decide_by(schedule)?;
         let mut with = Vec::new();
-        let start = player.start()?;
         if seed.is_multiple_of(2) {
             // Somewhere in the run; the order of things decides what is there.
             let span = self.base.points().saturating_sub(self.base.first).max(1);

@@ -31,7 +31,7 @@ pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 /// Entropy of every laboratory machine.
 const SEED: [u64; 4] = [1, 2, 3, 4];
 /// A stay in the guest without an exit for so long is a hang.
-const WALL_LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// How machines for a scenario are made.
 #[derive(Clone, Debug)]
@@ -174,15 +174,19 @@ pub struct Player {
 impl Player {
     /// A machine that is about to boot.
     pub fn new(stage: &Stage<'_>, schedule: &Schedule, verbose: bool) -> Result<Player> {
-        let setup = stage.setup(schedule, verbose)?;
-        let mut machine = Machine::boot(&setup)?;
+        Player::of(stage, &stage.setup(schedule, verbose)?)
+    }
+
+    /// One of a setup of this stage.
+    pub(super) fn of(stage: &Stage<'_>, setup: &Setup) -> Result<Player> {
+        let mut machine = Machine::boot(setup)?;
         let withdrawals = Withdrawals::default();
         machine.absences = Box::new(withdrawals.clone());
         let files = stage.scenario.expect.files.iter();
         Ok(Player {
             machine,
             withdrawals,
-            log: setup.log,
+            log: setup.log.clone(),
             files: files.map(|file| file.path.clone()).collect(),
             budget: NEVER,
             early: None,
@@ -209,9 +213,17 @@ impl Player {
         self.budget = point;
     }
 
+    /// From now on decisions are made so. The machine must have been made for a schedule that
+    /// decides: one without decisions counts none.
+    pub fn decide_by(&mut self, schedule: &Schedule) -> Result<()> {
+        let mut control = self.machine.control().context("the kernel's control")?;
+        schedule.fill(&mut control);
+        self.machine.set_control(&control)
+    }
+
     /// Runs up to PROGRAM's first instruction; the number of the next point.
     pub fn start(&mut self) -> Result<u64> {
-        match self.machine.run(WALL_LIMIT)? {
+        match self.machine.run(LIMIT)? {
             Stop::Started => {
                 self.log.clear();
                 let control = self.machine.control();
@@ -227,7 +239,7 @@ impl Player {
     /// Runs up to this point; false when the run ends before.
     pub fn reach(&mut self, point: u64) -> Result<bool> {
         self.ask(point)?;
-        let stop = self.machine.run(WALL_LIMIT)?;
+        let stop = self.machine.run(LIMIT)?;
         let reached = stop == Stop::Point(point);
         if !reached {
             self.early = Some(stop);
@@ -268,10 +280,10 @@ impl Player {
         self.ask(self.budget)?;
         let mut stop = match self.early.take() {
             Some(stop) => stop,
-            None => self.machine.run(WALL_LIMIT)?,
+            None => self.machine.run(LIMIT)?,
         };
         while stop == Stop::Started {
-            stop = self.machine.run(WALL_LIMIT)?;
+            stop = self.machine.run(LIMIT)?;
         }
         let finish = self.finished(stop)?;
         let log = self.log.kept();

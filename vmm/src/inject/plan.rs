@@ -3,7 +3,7 @@
 //! `SCENARIO@POLICY[+POINT.TARGET.LAYER[.GIVE]]...~SCHEDULE`, for example
 //! `d1-read@transparent+412.t0.pte~first`: at fault point 412 the first page of the copy's
 //! target is evicted. A point is a number or a name ([`super::name`]), a target a page of one of
-//! its sides, of a process or of the machine ([`super::target`]). The schedule is `first`, `r:SEED[:A-B]` (random, decisions A to B), `p:SEED[:A-B]`
+//! its sides, of a process or of the machine ([`super::target`]). The schedule is `first`, `r:SEED[:A-B]` (random, decisions A to B, or `A-` to the end), `p:SEED[:A-B]`
 //! (random priorities) or `l:DECISION=CHOICE,...`.
 
 use std::fmt;
@@ -70,6 +70,10 @@ impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Window::ALL => Ok(()),
+            Window {
+                start,
+                end: u64::MAX,
+            } => write!(f, ":{start}-"),
             Window { start, end } => write!(f, ":{start}-{end}"),
         }
     }
@@ -246,11 +250,16 @@ impl FromStr for Schedule {
             if window.is_empty() {
                 return Ok((seed, Window::ALL));
             }
-            let ends = window
-                .split_once('-')
-                .and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
-            let (start, end) =
-                ends.ok_or_else(|| format!("{window:?} is no window of decisions (A-B)"))?;
+            let ends = window.split_once('-').and_then(|(start, end)| {
+                let end = match end {
+                    "" => u64::MAX,
+                    end => end.parse().ok()?,
+                };
+                Some((start.parse().ok()?, end))
+            });
+            let (start, end) = ends.ok_or_else(|| {
+                format!("{window:?} is no window of decisions (A-B, or A- to the end)")
+            })?;
             Ok((seed, Window { start, end }))
         };
         if text == "first" {

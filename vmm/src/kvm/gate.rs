@@ -117,15 +117,27 @@ pub fn check(cpl0: Cpl0, supported: &CpuId) -> Result<()> {
         let words = match cpl0 {
             Cpl0::Native => leaf.map_or([0; 4], |l| [l.eax, l.ebx, l.ecx, l.edx]),
             Cpl0::Interpreted => {
-                let own = std::arch::x86_64::__cpuid_count(function, 0);
-                [own.eax, own.ebx, own.ecx, own.edx]
+                use std::arch::x86_64::{__cpuid, __cpuid_count};
+                // Beyond the highest leaf of its range there is anything.
+                match __cpuid(function & 0x8000_0000).eax >= function {
+                    true => {
+                        let own = __cpuid_count(function, 0);
+                        [own.eax, own.ebx, own.ecx, own.edx]
+                    }
+                    false => [0; 4],
+                }
             }
         };
         if words[register] >> bit & 1 == 0 {
-            bail!("this host's virtual processors lack {name}, which the guest's kernel needs");
+            bail!("{}", lacking("this host's virtual processors lack", name));
         }
     }
     Ok(())
+}
+
+/// The line that refuses a processor for want of `what`.
+pub fn lacking(who_lacks: &str, what: &str) -> String {
+    format!("{who_lacks} {what}, which the guest's kernel needs")
 }
 
 #[cfg(test)]

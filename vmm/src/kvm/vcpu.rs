@@ -14,6 +14,12 @@ const CR0_ET: u64 = 1 << 4;
 /// Bit 1 of rflags always reads one.
 pub(super) const RFLAGS_RESERVED: u64 = 2;
 
+/// Where a processor starts.
+const RESET_RIP: u64 = 0xfff0;
+/// What is said in place of registers after a triple fault under SVM, of which the processor leaves no defined state: KVM
+/// then starts the vCPU anew (KVM_EXIT_SHUTDOWN, `shutdown_interception`).
+pub const STARTED_ANEW: &str = "(the processor was started anew: its registers are gone)";
+
 /// What a run of the vCPU ended with, as far as the caller has to act on it.
 #[derive(Debug)]
 pub enum Exit<'a> {
@@ -221,6 +227,9 @@ impl Vcpu {
         let (Ok(r), Ok(s)) = (self.fd.get_regs(), self.fd.get_sregs()) else {
             return "(registers are not available)".into();
         };
+        if r.rip == RESET_RIP {
+            return STARTED_ANEW.into();
+        }
         format!(
             "rip {:016x} rsp {:016x} rflags {:08x} cs {:04x} ss {:04x} cpl {}\n\
              rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\

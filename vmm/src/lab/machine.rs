@@ -29,7 +29,7 @@ use crate::kvm::forget::Forgotten;
 use crate::kvm::gate::{Cpl0, Gate};
 use crate::kvm::state::{Irqchips, VcpuState, saved_msrs};
 use crate::kvm::vcpu::Death;
-use crate::log::Log;
+use crate::log::{KEPT, Log};
 use crate::machine::DIED;
 use crate::memory::{GuestRam, slot::Restrictions};
 use crate::snapshot::image::Image;
@@ -45,7 +45,7 @@ const COMPLETIONS: usize = 1 << 12;
 const ATTEMPTS: usize = 100;
 
 /// Everything a machine needs. The same setup makes the same machine any number of times.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     /// The kernel's ELF file.
     pub kernel: Cow<'static, [u8]>,
@@ -63,6 +63,16 @@ pub struct Setup {
     pub control: Control,
     /// The log.
     pub log: Arc<Log>,
+}
+
+impl Setup {
+    /// The same for another machine, with a log of its own.
+    pub fn again(&self) -> Setup {
+        Setup {
+            log: Arc::new(Log::new(self.log.verbose(), KEPT)),
+            ..self.clone()
+        }
+    }
 }
 
 /// Why a machine stopped.
@@ -253,10 +263,10 @@ impl Machine {
         })
     }
 
-    /// Runs until the guest stops, for `wall_limit` at most. A machine that has ended stays as
+    /// Runs until the guest stops, for `limit` of this thread's time at most. A machine that has ended stays as
     /// it is and says the same again.
-    pub fn run(&mut self, wall_limit: Duration) -> Result<Stop> {
-        let watchdog = Watchdog::new(wall_limit)?;
+    pub fn run(&mut self, limit: Duration) -> Result<Stop> {
+        let watchdog = Watchdog::new(limit)?;
         let stop = self.run_to_stop(&watchdog)?;
         if matches!(stop, Stop::PowerOff { .. } | Stop::Died(_)) {
             self.host.ended = Some(stop.clone());

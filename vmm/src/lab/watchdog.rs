@@ -1,4 +1,4 @@
-//! Ends a stay in the guest after some time, by the kick signal to the thread that runs it.
+//! Ends a stay in the guest after some time that it ran, by the kick signal to the thread that runs it.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,23 @@ use crate::control::kick_signal;
 /// KVM_RUN does not interrupt it.
 const AGAIN: Duration = Duration::from_millis(1);
 
+/// A host that does other things, or stands still itself, is no hang of the guest: what counts is
+/// the time that the thread ran, and so many times as much by the clock, where it sleeps.
+const BY_THE_CLOCK: u32 = 20;
+
 /// A timer of the calling thread, which must be the one that drops it.
 #[derive(Debug)]
 pub struct Watchdog {
     timer: libc::timer_t,
-    deadline: Option<Instant>,
+    /// Of the thread's own time. One that cannot be said never comes.
+    deadline: Option<Duration>,
+    by_the_clock: Option<Instant>,
+}
+
+/// How long this thread has run.
+fn ran() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 impl Watchdog {
@@ -31,8 +43,10 @@ impl Watchdog {
         check(result).context("a timer for the watchdog")?;
         let watchdog = Watchdog {
             timer,
-            // A time that cannot be said is one that never comes.
-            deadline: Instant::now().checked_add(limit),
+            deadline: ran().checked_add(limit),
+            by_the_clock: limit
+                .checked_mul(BY_THE_CLOCK)
+                .and_then(|limit| Instant::now().checked_add(limit)),
         };
         let times = libc::itimerspec {
             it_interval: timespec(AGAIN),
@@ -47,8 +61,8 @@ impl Watchdog {
 
     /// Whether the time is over.
     pub fn expired(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline.is_some_and(|deadline| ran() >= deadline)
+            || self.by_the_clock.is_some_and(|end| Instant::now() >= end)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::hostlink::Link;
 use crate::hostlink::input::Input;
 use crate::inspect::watch::{Asked, attend};
 use crate::kvm::exits::Counts;
-use crate::kvm::gate::Gate;
+use crate::kvm::gate::{self, Gate};
 use crate::log::complain;
 use crate::machine::{Config, Outcome, spawn};
 use crate::sandbox::{self, Role, Sandbox};
@@ -111,7 +111,8 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
     let ended = Arc::new(Ended::new()?);
     let mut lines = Lines::new(log.clone());
     let inspector = watch.inspector(config.report.clone())?;
-    lines.listen(move |line| watch.lock().line(line));
+    let heard = watch.clone();
+    lines.listen(move |line| heard.lock().line(line));
     let started = lines.started.clone();
     let link = Link::new(config.stdout, config.stderr, input.clone(), stop.clone());
     let link = Arc::new(Mutex::new(link));
@@ -187,7 +188,10 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
 
     let link = link.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (exit, absent) = (link.exit(), link.absent());
-    let end = format!("QEMU {}", describe(status));
+    let end = match &watch.lock().lacks {
+        Some(what) => gate::lacking("this virtual processor lacks", what),
+        None => format!("QEMU {}", describe(status)),
+    };
     Ok(Outcome {
         ending: conclude(exit, ordered, reason, end),
         gate: Some(Gate::Direct),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use abi::lab::{INSPECTION_LINE, PLAN_LINE, RECORD_LINE, STUCK_LINE, TRACE_LINE};
+use abi::lab::{INSPECTION_LINE, LACKS_LINE, PLAN_LINE, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::Record;
 use anyhow::{Context, Result};
 use vm_memory::{FileOffset, GuestAddress};
@@ -34,6 +34,8 @@ pub struct Heard {
     pub plan: Vec<String>,
     /// Nobody can run.
     pub stuck: bool,
+    /// What the processor lacks of what the kernel needs.
+    pub lacks: Option<String>,
     /// Gets each record.
     pub recorder: Option<Recorder>,
     inspection: Arc<AtomicU64>,
@@ -55,6 +57,9 @@ impl Heard {
         } else if let Some(at) = line.strip_prefix(INSPECTION_LINE) {
             let at = u64::from_str_radix(at.trim(), 16).unwrap_or(0);
             self.inspection.store(at, Ordering::Release);
+            return true;
+        } else if let Some(what) = line.strip_prefix(LACKS_LINE) {
+            self.lacks = Some(what.trim().into());
             return true;
         } else if line == STUCK_LINE {
             self.stuck = true;
@@ -157,6 +162,8 @@ mod tests {
         assert!(!heard.line("hello"));
         assert!(heard.line("inspection: 1234000"));
         assert_eq!(heard.inspection.load(Ordering::Acquire), 0x123_4000);
+        assert!(heard.line("this processor lacks NX"));
+        assert_eq!(heard.lacks.as_deref(), Some("NX"));
         assert!(!heard.stuck);
         assert!(!heard.line(STUCK_LINE));
         assert!(heard.stuck);

@@ -1,4 +1,4 @@
-//! What the virtio drivers share: the device's register window ([`window`]) and memory that
+//! What the virtio drivers share: the device's registers ([`window`], [`pci`]) and memory that
 //! the device can reach ([`dma`]). The rings themselves are `virtio-drivers`'.
 //!
 //! A driver takes only VIRTIO_F_VERSION_1 and what it names in [`negotiate`]; without
@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod dma;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod pci;
 pub mod window;
 
 pub use virtio_drivers::Error;

@@ -33,12 +33,19 @@ pub fn interruption(registers: &Registers) -> Option<Errno> {
         .find(|code| registers.orig_rax as i32 != -1 && is(code))
 }
 
+/// Whether the call that was cut short had a deadline that VFS keeps ([`vfs::Resume`]).
+fn is_vfs_with_deadline(registers: &Registers) -> bool {
+    interruption(registers) == Some(Errno::ERESTART_RESTARTBLOCK)
+        && registers.orig_rax as u32 == linux::__NR_poll
+}
+
 /// Makes the thread enter its Linux call again: back over the two-byte `syscall`.
 pub fn restart(registers: &mut Registers) {
-    let again = registers.rax != Errno::ERESTART_RESTARTBLOCK.to_word();
-    registers.rax = match again {
-        true => registers.orig_rax,
-        false => linux::__NR_restart_syscall as u64,
+    let of_pm =
+        registers.rax == Errno::ERESTART_RESTARTBLOCK.to_word() && !is_vfs_with_deadline(registers);
+    registers.rax = match of_pm {
+        false => registers.orig_rax,
+        true => linux::__NR_restart_syscall as u64,
     };
     registers.rip = registers.rip.wrapping_sub(2);
     registers.orig_rax = u64::MAX;
@@ -259,6 +266,9 @@ impl<S: System> Pm<S> {
             if let Ok(mut registers) = self.sys.registers(who)
                 && interruption(&registers).is_some()
             {
+                if is_vfs_with_deadline(&registers) {
+                    self.sys.post(Endpoint::VFS, vfs::Resume { who });
+                }
                 restart(&mut registers);
                 let _ = self.sys.set_registers(who, &registers);
             }

@@ -7,9 +7,11 @@ use crate::signal::pending::Pending;
 use crate::signal::set::*;
 use abi::kernel::Exception;
 use abi::proto::pm::{FaultSignal, Raise, RestoreMask, SwapMask};
-use abi::{Class, Errno, Message};
+use abi::proto::vfs;
+use abi::{Class, Errno, Message, Request};
 
 const KILL: u32 = nr::__NR_kill;
+const RESUME: &str = vfs::Resume::NAME;
 
 #[test]
 fn standard_signals_coalesce_and_real_time_signals_queue() {
@@ -177,6 +179,32 @@ fn a_stopped_process_is_reported_and_keeps_its_signals() {
     w.call(init, KILL, &[pid as u64, SIGCONT as u64]);
     assert!(!w.lives(child));
     assert!(w.runs(other));
+}
+
+#[test]
+fn continue_without_more_gives_a_poll_the_time_that_was_left() {
+    for handled in [false, true] {
+        let (mut w, init) = World::new();
+        let (child, pid) = w.fork(init);
+        w.handle_signal(child, SIGUSR1, flags::RESTART);
+        w.enter_vfs(child, nr::__NR_poll);
+        let rip = w.pm.sys.body(child).registers.rip;
+        let signal = if handled { SIGUSR1 } else { SIGSTOP };
+        w.call(init, KILL, &[pid as u64, signal as u64]);
+        w.leave_vfs(child, Err(Errno::ERESTART_RESTARTBLOCK));
+        assert_eq!(w.posted(RESUME), 0);
+        if handled {
+            w.sigreturn(child);
+            assert_eq!(w.rax(child), Err(Errno::EINTR));
+            assert_eq!(w.posted(RESUME), 0);
+            continue;
+        }
+        w.call(init, KILL, &[pid as u64, SIGCONT as u64]);
+        let body = w.pm.sys.body(child);
+        assert_eq!(body.registers.rip, rip - 2);
+        assert_eq!(body.registers.rax, nr::__NR_poll as u64);
+        assert_eq!(w.posted(RESUME), 1);
+    }
 }
 
 #[test]

@@ -42,12 +42,24 @@ pub fn timespec([seconds, ns]: [i64; 2]) -> Result<u64, Errno> {
         .saturating_add(ns as u64))
 }
 
-/// poll(2)
+/// poll(2). One that a signal cut short goes on until its first deadline ([`abi::proto::vfs::Resume`]).
 pub async fn poll(c: &Caller, a: Args) -> Result<u64, Errno> {
-    let timeout = a[2] as i32;
-    let ns = u64::try_from(timeout).ok().map(|ms| ms * 1_000_000);
-    let deadline = deadline(c, ns);
-    poll_until(c, a[0], a[1], deadline).await
+    let cut_short = c.process.cut_short.take();
+    let deadline = match cut_short.filter(|_| c.process.resumed.take()) {
+        None => {
+            let timeout = a[2] as i32;
+            deadline(c, u64::try_from(timeout).ok().map(|ms| ms * 1_000_000))
+        }
+        deadline => deadline,
+    };
+    let result = poll_until(c, a[0], a[1], deadline).await;
+    match (result, deadline) {
+        (Err(Errno::ERESTARTNOHAND), Some(_)) => {
+            c.process.cut_short.set(deadline);
+            Err(Errno::ERESTART_RESTARTBLOCK)
+        }
+        (result, _) => result,
+    }
 }
 
 /// ppoll(2)

@@ -154,6 +154,34 @@ fn absent_pages_neither_lose_nor_double_bytes() {
 }
 
 #[test]
+fn a_poll_that_was_cut_short_goes_on_until_its_first_deadline() {
+    let mut w = world();
+    let poll = [DATA, 1, 5, 0, 0, 0];
+    let interrupt = vfs::Interrupt { who: OTHER }.encode();
+    let resume = vfs::Resume { who: OTHER }.encode();
+    w.fake.poke(OTHER, DATA + 4, &linux::POLLIN.to_le_bytes());
+    for resumed in [true, false] {
+        let start = w.fake.time.get();
+        assert_eq!(w.start(OTHER, linux::__NR_poll, poll), None);
+        w.fake.time.set(start + 3_000_000);
+        w.deliver(Endpoint::PM, Class::Post, interrupt);
+        let cut_short = Some(Err(Errno::ERESTART_RESTARTBLOCK));
+        assert_eq!(w.reply_of(OTHER), cut_short);
+        if resumed {
+            w.deliver(Endpoint::PM, Class::Post, resume);
+        }
+        // One that is made anew, after a handler, has all its time.
+        let wanted = start + if resumed { 5_000_000 } else { 8_000_000 };
+        assert_eq!(w.start(OTHER, linux::__NR_poll, poll), None);
+        assert_eq!(w.fake.timer.get(), wanted);
+        w.fake.time.set(wanted);
+        w.vfs.timers.expired();
+        w.settle();
+        assert_eq!(w.reply_of(OTHER), Some(Ok(0)));
+    }
+}
+
+#[test]
 fn polling_sees_data_hang_up_and_time() {
     let mut w = world();
     let entry = |w: &World, fd: u32, events: u16| {

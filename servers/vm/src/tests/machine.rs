@@ -76,6 +76,10 @@ impl Machine {
         let window = unsafe { Window::new(memory, bytes) };
         // SAFETY: nothing else uses the memory.
         let frames = Box::leak(Box::new(unsafe { Frames::new(window, &free) }.unwrap()));
+        let sabotaged = std::env::var(abi::sabotage::VARIABLE).unwrap_or_default();
+        if abi::sabotage::of_names(sabotaged.as_bytes()) & abi::sabotage::CLAIM_IGNORED != 0 {
+            frames.ignore_claims();
+        }
         let frames_pointer: *mut Frames = frames;
         // SAFETY: leaked, taken back when the machine is dropped, after the server.
         let server = Server::new(unsafe { &*frames_pointer }, true);

@@ -73,6 +73,23 @@ fn a_schedule_fills_its_part() {
     );
 }
 
+#[test]
+fn a_window_may_have_no_end() {
+    let open = Schedule::Priorities(
+        7,
+        Window {
+            start: 31,
+            end: u64::MAX,
+        },
+    );
+    assert_eq!(open.to_string(), "p:7:31-");
+    for (text, end) in [("p:7:31-", u64::MAX), ("p:7:31-40", 40)] {
+        let window = Window { start: 31, end };
+        assert_eq!(text.parse(), Ok(Schedule::Priorities(7, window)));
+    }
+    assert!("p:7:-40".parse::<Schedule>().is_err());
+}
+
 fn part() -> impl Strategy<Value = Part> {
     prop_oneof![
         Just(Part::Any),
