@@ -29,7 +29,7 @@ use crate::kvm::Vm;
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::{Cpl0, Gate};
 use crate::log::Log;
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, footprint};
 use crate::root::Disk;
 use crate::root::absent::Advice;
 use crate::sandbox::{self, Role, Sandbox};
@@ -388,6 +388,8 @@ impl Runner {
                         self.board.counts,
                         counters.unwrap_or_default()
                     ));
+                    // What only the boot needed.
+                    footprint::release_program();
                 }
                 Step::Request(Request::PowerOff(abi::lab::POWEROFF_PANIC)) => {
                     return format!("{DIED}\n{}", self.board.vcpu.describe());

@@ -8,7 +8,7 @@ use crate::calls::{self, Outcome};
 use crate::device::Driver;
 use crate::exec;
 use crate::file::Kind;
-use crate::machine::{call_vm, post};
+use crate::machine::post;
 use crate::mount::Mount;
 use crate::peer::Peer;
 use crate::process::Ids;
@@ -19,14 +19,12 @@ use abi::errno::result_to_word;
 use abi::message::reply_message;
 use abi::proto::device::numbers;
 use abi::proto::{fs, pm, rs, vfs, vm};
-use abi::role::Roles;
 use abi::senders::Refusal;
 use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Reply, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -562,48 +560,6 @@ impl Vfs {
                 .log(format_args!("telling what was not there: {errno}"));
         }
         post(&*self.machine, asker, pm::Synced { txn, status });
-    }
-
-    /// Has the file systems that cache files in memory give back some of it. Others are not asked: one of them (proc)
-    /// waits for PM, which may wait for this memory.
-    async fn give_back(&self, r: vfs::GiveBack) {
-        let mounts = self.mounts.borrow().clone();
-        let mut asked = Vec::new();
-        let mut pages = 0;
-        for mount in mounts {
-            let who = mount.peer.endpoint;
-            let caches = Roles::FILES.admits(who) && mount.peer.check_alive().is_ok();
-            if !caches || pages >= r.pages || asked.contains(&who) {
-                continue;
-            }
-            asked.push(who);
-            let more = r.pages - pages;
-            let give = |txn| fs::GiveBack { txn, pages: more };
-            if let Ok([given, ..]) = mount.peer.ask(give).await {
-                pages += given;
-            }
-        }
-        post(&*self.machine, Endpoint::VM, vm::GaveBack { pages });
-    }
-
-    /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the
-    /// file systems, which share pages with VM; what VM then still has only it knows of. The file
-    /// system that asks waits for the answer and is not asked itself.
-    async fn drop_caches(&self, asker: Endpoint, r: vfs::DropCaches) -> Result<(), Errno> {
-        if r.names {
-            self.names.clear();
-        }
-        let mounts = self.mounts.borrow().clone();
-        let alive = mounts.iter().filter(|m| m.peer.check_alive().is_ok());
-        for mount in alive.filter(|m| m.peer.endpoint != asker) {
-            let (data, names) = (r.data, r.names);
-            let drop = |txn| fs::DropCaches { txn, data, names };
-            mount.peer.ask(drop).await?;
-        }
-        if r.data {
-            call_vm(&*self.machine, vm::DropCaches {})?;
-        }
-        Ok(())
     }
 }
 

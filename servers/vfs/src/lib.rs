@@ -18,6 +18,7 @@ pub mod access;
 pub mod accounts;
 pub mod admission;
 pub mod block;
+mod caches;
 pub mod calls;
 pub mod device;
 pub mod dispatch;
