@@ -30,7 +30,7 @@ pub struct Completions {
 type Entry = (&'static str, &'static str);
 
 /// What the exit status says, by subcommand.
-const STATUS: [(&str, &[Entry]); 6] = [
+const STATUS: [(&str, &[Entry]); 7] = [
     (
         "run",
         &[
@@ -47,6 +47,19 @@ const STATUS: [(&str, &[Entry]); 6] = [
             ("127", "there is no such program"),
             ("130, 143", "^C or SIGTERM ended the run"),
             ("141", "nobody reads the output any more"),
+        ],
+    ),
+    (
+        "attach",
+        &[
+            (
+                "0 to 123, 128 + N",
+                "the program's own status; signal N ended it",
+            ),
+            ("125", "the command or the guest failed"),
+            ("126", "the program is there and cannot be executed"),
+            ("127", "there is no such program"),
+            ("130, 143", "^C or SIGTERM ended the run"),
         ],
     ),
     (
