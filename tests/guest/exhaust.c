@@ -231,10 +231,10 @@ static long settled(void)
 	return memory_free();
 }
 
-// Waits until the way was refused, or nobody goes it any more: who went it has ended, or stands for 10 seconds.
-static void refused(void)
+// Waits until the way was refused, or nobody goes it any more: who went it has ended, or stands for so many seconds.
+static void refused(int stands)
 {
-	for (long still = 0, went = 0; still < 5000 && !told->error; still++) {
+	for (long still = 0, went = 0; still < stands * 500 && !told->error; still++) {
 		while (waitpid(-1, 0, WNOHANG) > 0)
 			;
 		if (told->goes > 0 && kill(told->goes, 0) && errno == ESRCH)
@@ -277,7 +277,7 @@ static void try(const struct way *way, int figures)
 	pid_t user = go(way, 1000000);
 	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", holder > 0 ? holder : user);
 	int adjust = open(path, O_WRONLY);
-	refused();
+	refused(2);
 	int error = told->error;
 	long went = told->went - told->late, left = memory_free();
 	// From here on somebody may be ended.
@@ -286,7 +286,7 @@ static void try(const struct way *way, int figures)
 	end_user();
 	// The user can do again what was refused.
 	go(way, 3);
-	refused();
+	refused(10);
 	int again = told->error;
 	// At least once, if it went at all: how often is a matter of what else is in memory.
 	int works_again = told->went >= (went < 1 ? went : 1);
@@ -329,7 +329,7 @@ int main(int argc, char **argv)
 			continue;
 		end_user();
 		go(&ways[i], 3);
-		refused();
+		refused(10);
 		try(&ways[i], argc > 2);
 	}
 	// What is kept from programs on their behalf (SERVICES_MEMORY of abi/src/kernel.rs).
