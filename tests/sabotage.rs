@@ -74,7 +74,7 @@ const TABLE: &[(&str, &str, &str, bool)] = &[
         "refused-frame-kept",
         "refusals",
         "a_frame_that_a_refusal_leaves_behind_is_found",
-        false,
+        true,
     ),
     ("try-ignored", "rows", G, false),
     ("mark-at-first", "rows", G, true),
