@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use rt::ipc;
 
-use crate::pci::{self, Function, Registers};
+use crate::pci::{self, Function, RESET_READS, Registers};
 use crate::services::Device;
 
 /// Bytes of the registers of a virtio-mmio window before its configuration.
@@ -19,8 +19,6 @@ const REGISTERS: u64 = 0x100;
 const MAGIC: u32 = 0x7472_6976;
 const DEVICE_ID: usize = 0x08;
 const STATUS: usize = 0x70;
-/// Reads of the status that a device may take to stop.
-const RESET_READS: u32 = 100_000;
 /// Device types.
 const BLOCK: u32 = 2;
 const CONSOLE: u32 = 3;

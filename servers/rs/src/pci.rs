@@ -45,7 +45,7 @@ const MSI_X_MASKED: u32 = 1 << 30;
 const COMMON_LEN: u64 = 0x38;
 const STATUS: u64 = 0x14;
 /// Reads of the status that a device may take to stop.
-const RESET_READS: u32 = 100_000;
+pub const RESET_READS: u32 = 100_000;
 /// A driver gets the pages from its first register to its last, which are no more than this.
 const SPAN_MAX: u64 = 1 << 20;
 

@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod dma;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod map;
 pub mod pci;
 pub mod window;
 

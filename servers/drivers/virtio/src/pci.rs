@@ -1,11 +1,12 @@
 //! A device behind PCI (virtio 1.2, section 4.1): structures of registers in its memory, which RS found,
 //! and an interrupt by message, which RS set up.
 
-use abi::proto::vm::MapPhysical;
-use abi::{Endpoint, Errno, PAGE, page_down};
+use abi::Errno;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{Error, PhysAddr, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::map::map;
 
 /// Offsets in the common configuration.
 mod common {
@@ -78,16 +79,9 @@ pub struct Pci {
     config_len: usize,
 }
 
-/// Maps `len` bytes of registers.
-fn map(address: u64, len: u64) -> core::result::Result<Block, Errno> {
-    let first = page_down(address);
-    let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
-    let window = MapPhysical {
-        phys: first,
-        len: (end - first).next_multiple_of(PAGE),
-    };
-    let mapped = rt::ipc::call(Endpoint::VM, window)?;
-    Ok(Block((mapped.addr + (address - first)) as *mut u8))
+/// The registers there, mapped.
+fn block(address: u64, len: u64) -> core::result::Result<Block, Errno> {
+    Ok(Block(map(address, len)? as *mut u8))
 }
 
 impl Pci {
@@ -97,12 +91,12 @@ impl Pci {
         let (notify_len, config_len) = (number("notify_len")?, number("config_len")?);
         Ok(Pci {
             kind,
-            common: map(number("common")?, common::LEN)?,
-            notify: map(number("notify")?, notify_len)?,
+            common: block(number("common")?, common::LEN)?,
+            notify: block(number("notify")?, notify_len)?,
             notify_len: notify_len as usize,
             multiplier: number("multiplier")? as usize,
             doors: [None; QUEUES],
-            config: map(number("config")?, config_len)?,
+            config: block(number("config")?, config_len)?,
             config_len: config_len as usize,
         })
     }

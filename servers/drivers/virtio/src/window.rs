@@ -1,13 +1,13 @@
 //! The device's registers: found by the driver's arguments, `mmio=` or those of [`Pci`], and `irq=`.
 
-use abi::proto::vm::MapPhysical;
-use abi::{Endpoint, Errno, PAGE, page_down};
+use abi::Errno;
 use core::ptr::NonNull;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{PhysAddr, Result as DriverResult};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::map::map;
 use crate::pci::Pci;
 
 /// Bytes of a register block: the header and 256 bytes of configuration. QEMU packs blocks
@@ -117,14 +117,7 @@ pub fn open(kind: DeviceType) -> Result<Registers, Errno> {
 
 /// Maps a register block and checks that it is a `kind`. Logs what is wrong.
 fn block(kind: DeviceType, base: u64) -> Result<MmioTransport<'static>, Errno> {
-    let first = page_down(base);
-    let end = base.checked_add(BLOCK).ok_or(Errno::EINVAL)?;
-    let window = MapPhysical {
-        phys: first,
-        len: (end - first).next_multiple_of(PAGE),
-    };
-    let mapped = rt::ipc::call(Endpoint::VM, window)?;
-    let header = (mapped.addr + (base - first)) as *mut VirtIOHeader;
+    let header = map(base, BLOCK)? as *mut VirtIOHeader;
     let header = NonNull::new(header).ok_or(Errno::EFAULT)?;
     // SAFETY: VM mapped the whole block, uncached and for this process's life; nobody else in
     // this process knows of it. Register blocks are at least 4-byte aligned.
