@@ -316,7 +316,7 @@ impl Vfs {
                 if let Some(r) = vfs::Resume::decode(message)
                     && let Some(process) = self.process(r.who)
                 {
-                    process.resumed.set(true);
+                    process.resumed.set(process.cut_short.take());
                 }
             }
             vfs::ExecInit::KIND => {

@@ -96,8 +96,8 @@ pub struct Process {
     pub interrupt: Interrupt,
     /// Until when (ns since boot) the poll waits that a signal cut short last.
     pub cut_short: Cell<Option<u64>>,
-    /// The next poll goes on with it.
-    pub resumed: Cell<bool>,
+    /// The same, of the one that the next poll goes on with.
+    pub resumed: Cell<Option<u64>>,
     /// The executable.
     pub program: RefCell<Option<Place>>,
     /// Keeps the executable from being written.

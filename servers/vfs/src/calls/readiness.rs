@@ -44,14 +44,11 @@ pub fn timespec([seconds, ns]: [i64; 2]) -> Result<u64, Errno> {
 
 /// poll(2). One that a signal cut short goes on until its first deadline ([`abi::proto::vfs::Resume`]).
 pub async fn poll(c: &Caller, a: Args) -> Result<u64, Errno> {
-    let cut_short = c.process.cut_short.take();
-    let deadline = match cut_short.filter(|_| c.process.resumed.take()) {
-        None => {
-            let timeout = a[2] as i32;
-            deadline(c, u64::try_from(timeout).ok().map(|ms| ms * 1_000_000))
-        }
-        deadline => deadline,
-    };
+    c.process.cut_short.set(None);
+    let deadline = c.process.resumed.take().or_else(|| {
+        let timeout = a[2] as i32;
+        deadline(c, u64::try_from(timeout).ok().map(|ms| ms * 1_000_000))
+    });
     let result = poll_until(c, a[0], a[1], deadline).await;
     match (result, deadline) {
         (Err(Errno::ERESTARTNOHAND), Some(_)) => {
