@@ -2,7 +2,6 @@
  * time or at a fault and whose handlers use them, over switches to children that do the same, fork and sleep. All sixteen are full all the
  * while: what happens is done by instructions that touch none of them. Prints what was kept. */
 #define _GNU_SOURCE
-#include <cpuid.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -15,6 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "avx2.h"
 
 #define PAGE 4096l
 
@@ -76,24 +76,6 @@ static void handler(int number)
     if (number == SIGSEGV)
         mprotect(guarded, PAGE, PROT_READ | PROT_WRITE);
     flag++;
-}
-
-static void no_xgetbv(int signal)
-{
-    (void)signal;
-    puts("no AVX2 here");
-    exit(0);
-}
-
-/* XCR0 itself is asked: without VMX and SVM a program's CPUID may lack OSXSAVE (see avx.c). */
-static int avx2(void)
-{
-    unsigned a, b, c, d, low, high;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2))
-        return 0;
-    signal(SIGILL, no_xgetbv);
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & 6) == 6;
 }
 
 /* A child that has other values, and gives the processor away all the time; its status says whether they were kept. */
