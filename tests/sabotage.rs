@@ -139,7 +139,10 @@ fn said(text: &str) -> Option<String> {
     };
     let seen = lines().find_map(|line| line.strip_prefix("left: \""));
     let wrong = seen.and_then(|seen| seen.split("\\n").find(|line| line.contains(": line ")));
-    let verdict = || lines().find(|line| line.starts_with("verdict: "));
+    // Rows that are well are printed, too.
+    let well = |verdict: &str| verdict.starts_with("Ok") || verdict.starts_with("ErrorSurfaced");
+    let bad = |line: &&str| line.strip_prefix("verdict: ").is_some_and(|v| !well(v));
+    let verdict = || lines().find(bad);
     let line = wrong.or_else(verdict).or_else(|| lines().next())?;
     let line: String = line.chars().take(70).collect();
     let line = line.replace('|', "/");
