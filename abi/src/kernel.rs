@@ -588,7 +588,8 @@ pub struct BootInfo {
 }
 
 /// Bytes that services take of the free memory whatever programs do: their programs and heaps, VM's tables and
-/// what programs leave to them. A boot with less free memory is refused (servers/vm/src/boot.rs).
+/// what programs leave to them. A boot with less free memory is refused (servers/vm/src/boot.rs);
+/// `tests/exhaust.rs` compares it with what services have after all that users do.
 pub const SERVICES_MEMORY: u64 = 8 << 20;
 /// Bytes that a server's heap grows by, at least.
 pub const HEAP_PIECE: usize = 64 << 10;
