@@ -92,3 +92,38 @@ fn timespec(duration: Duration) -> libc::timespec {
         tv_nsec: duration.subsec_nanos().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::install_kick;
+
+    #[test]
+    fn who_stands_still_has_its_time_yet_and_who_runs_has_not() {
+        const LIMIT: Duration = Duration::from_millis(50);
+        install_kick().unwrap();
+        let watchdog = Watchdog::new(LIMIT).unwrap();
+        let begun = Instant::now();
+        // The kicks end a sleep.
+        while begun.elapsed() < 3 * LIMIT {
+            std::thread::sleep(LIMIT);
+        }
+        assert!(!watchdog.expired());
+        let ran_before = ran();
+        while ran() < ran_before + LIMIT {
+            std::hint::spin_loop();
+        }
+        assert!(watchdog.expired());
+    }
+
+    #[test]
+    fn who_sleeps_is_ended_by_the_clock() {
+        install_kick().unwrap();
+        let watchdog = Watchdog::new(Duration::from_millis(2)).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(60) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(watchdog.expired());
+    }
+}
