@@ -11,16 +11,17 @@ use abi::boot::{
     CMDLINE_LAB, CMDLINE_PLAN, CMDLINE_TRACE, CMDLINE_TSC, KIND_FLAT,
 };
 use abi::kernel::{
-    BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, VM_WINDOW,
-    rts,
+    BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, Span,
+    VM_WINDOW, rts,
 };
 use abi::policy::CopyPolicy;
 use abi::role::Role;
 use abi::sabotage::of_command_line;
 use abi::{Endpoint, Errno, PAGE, page_down};
+use zerocopy::FromBytes;
 
 /// `hvm_start_info`, version 1 (Xen's public/arch-x86/hvm/start_info.h).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 struct StartInfo {
     magic: u32,
@@ -84,12 +85,10 @@ pub fn task_entry(index: usize, program: bool) -> u64 {
     }
 }
 
-fn read<T: Copy>(physical: u64) -> T {
-    match memory::slice(physical, size_of::<T>() as u64) {
-        // SAFETY: the slice has the structure's size; structures of plain integers are valid
-        // for any bits, and the read is unaligned.
-        Some(bytes) => unsafe { bytes.as_ptr().cast::<T>().read_unaligned() },
-        None => crate::fatal!("boot data at {physical:#x} lies outside RAM"),
+fn read<T: FromBytes>(physical: u64) -> T {
+    match memory::slice(physical, size_of::<T>() as u64).map(T::read_from_bytes) {
+        Some(Ok(value)) => value,
+        _ => crate::fatal!("boot data at {physical:#x} lies outside RAM"),
     }
 }
 
@@ -184,7 +183,10 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
             tsc_hz: hz,
             tsc_start: clock::start(),
             modules: header.count,
-            archive: (archive, archive_len),
+            archive: Span {
+                start: archive,
+                end: archive + archive_len,
+            },
             xsave_bytes: fpu::size() as u64,
             lab: lab::physical(),
             deciding: lab::deciding() as u64,
@@ -215,7 +217,7 @@ fn read_command_line(physical: u64) {
 fn ram(start: &StartInfo) -> impl Iterator<Item = (u64, u64)> + use<> {
     let (map, entries) = (start.memory_map, start.memory_map_entries as u64);
     (0..entries.min(128)).filter_map(move |i| {
-        let (from, len, kind): (u64, u64, u64) = read(map + i * 24);
+        let [from, len, kind]: [u64; 3] = read(map + i * 24);
         let (from, to) = (
             from.checked_add(PAGE - 1)? & !(PAGE - 1),
             from.saturating_add(len).min(RAM_LIMIT),
@@ -239,7 +241,7 @@ fn place_fpu_areas(start: &StartInfo, archive: u64, archive_len: u64) -> (u64, u
         bytes
     };
     let free = free_ranges(start, archive, archive_len, (0, 0));
-    let Some(&(from, _)) = free.iter().find(|(from, to)| to - from >= bytes) else {
+    let Some(&Span { start: from, .. }) = free.iter().find(|range| range.len() >= bytes) else {
         crate::fatal!(
             "not enough memory for {bytes} bytes of FPU state: give the guest more (--mem)"
         )
@@ -250,12 +252,7 @@ fn place_fpu_areas(start: &StartInfo, archive: u64, archive_len: u64) -> (u64, u
 }
 
 /// RAM without what is in use, ascending.
-fn free_ranges(
-    start: &StartInfo,
-    archive: u64,
-    archive_len: u64,
-    fpu: (u64, u64),
-) -> [(u64, u64); 8] {
+fn free_ranges(start: &StartInfo, archive: u64, archive_len: u64, fpu: (u64, u64)) -> [Span; 8] {
     let page_of = |at: u64| (page_down(at), page_down(at) + PAGE);
     let used = [
         (0, LOW_MEMORY),
@@ -266,7 +263,7 @@ fn free_ranges(
         page_of(start.command_line),
         page_of(start.memory_map),
     ];
-    let mut free = [(0, 0); 8];
+    let mut free = [Span::EMPTY; 8];
     let mut n = 0;
     for (mut at, end) in ram(start) {
         while at < end && n < free.len() {
@@ -279,7 +276,10 @@ fn free_ranges(
                 .map(|&(from, _)| from)
                 .filter(|&from| from > at)
                 .fold(end, u64::min);
-            free[n] = (at, stop);
+            free[n] = Span {
+                start: at,
+                end: stop,
+            };
             n += 1;
             at = stop;
         }
@@ -291,12 +291,12 @@ fn free_ranges(
 pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
     let info = info();
     let at = size_of::<ArchiveHeader>() as u64 + index.checked_mul(64).ok_or(Errno::ENOENT)?;
-    if index >= info.modules || at + 64 > info.archive.1 {
+    if index >= info.modules || at + 64 > info.archive.len() {
         return Err(Errno::ENOENT);
     }
-    let entry: ArchiveEntry = read(info.archive.0 + at);
+    let entry: ArchiveEntry = read(info.archive.start + at);
     match entry.offset.checked_add(entry.len) {
-        Some(end) if end <= info.archive.1 && entry.offset.is_multiple_of(PAGE) => Ok(entry),
+        Some(end) if end <= info.archive.len() && entry.offset.is_multiple_of(PAGE) => Ok(entry),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -305,9 +305,12 @@ pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
 pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
     let entry = module(index)?;
     let n = entry.len.saturating_sub(offset).min(len);
-    let bytes = memory::slice(info().archive.0 + entry.offset + offset.min(entry.len), n)
-        .ok_or(Errno::EINVAL)?;
-    copy::write_bytes(cr3, buffer, bytes.as_ptr(), bytes.len())?;
+    let bytes = memory::slice(
+        info().archive.start + entry.offset + offset.min(entry.len),
+        n,
+    )
+    .ok_or(Errno::EINVAL)?;
+    copy::write_bytes(cr3, buffer, bytes)?;
     Ok(n)
 }
 
@@ -341,7 +344,7 @@ fn start_vm() {
         for i in first_table..=last_table {
             tables[2][i as usize] = physical(&tables[3 + (i - first_table) as usize]) | 0x67;
         }
-        let image = info().archive.0 + entry.offset;
+        let image = info().archive.start + entry.offset;
         for page in 0..pages {
             let at = (entry.address >> 12) + page;
             tables[3 + ((at >> 9) - first_table) as usize][at as usize & 511] =
