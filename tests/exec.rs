@@ -147,12 +147,12 @@ fn faults(platform: Platform, rounds: &str) {
 
 #[test]
 fn x3_x10_a_failure_at_every_step_leaves_nothing_behind() {
-    faults(Platform::Kvm, "50");
+    faults(Platform::Kvm, if common::all() { "50" } else { "10" });
 }
 
 #[test]
 fn x3_x10_a_failure_at_every_step_under_qemu() {
-    faults(Platform::Qemu, "5");
+    faults(Platform::Qemu, if common::all() { "5" } else { "2" });
 }
 
 /// Where the parts of programs are, with chance and without.

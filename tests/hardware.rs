@@ -17,15 +17,6 @@ const ABSENTIA: &str = env!("CARGO_BIN_EXE_absentia");
 /// To a program's first instruction, seconds.
 const BOOT: f64 = 2.0;
 
-/// Whether there is time for what takes long.
-fn all() -> bool {
-    let all = std::env::var_os("ABSENTIA_ALL").is_some();
-    if !all {
-        println!("a selection: all of it is for ABSENTIA_ALL=1 (README)");
-    }
-    all
-}
-
 /// Whether that part of the whole is to run: all of them, unless ABSENTIA_PART has a word of the names of some.
 fn wanted(name: &str) -> bool {
     let part = std::env::var("ABSENTIA_PART").unwrap_or_default();
@@ -270,7 +261,7 @@ const JUDGED: &str = "programs";
 
 #[test]
 fn whole_test_programs_pass_there() {
-    if !all() {
+    if !common::all() {
         return;
     }
     Platform::Kvm.require();
@@ -399,7 +390,7 @@ fn any_processor_will_do_unless_it_lacks_something() {
         "EPYC,+svm,+npt",
         "max,+svm,+npt,-avx,-avx2,-fma,-f16c,-erms",
     ];
-    if all() {
+    if common::all() {
         models.extend([
             "Haswell,vendor=AuthenticAMD,+svm,+npt",
             "EPYC-Milan,+svm,+npt",
@@ -416,7 +407,7 @@ fn any_processor_will_do_unless_it_lacks_something() {
         );
     }
     let refusal = Step::new("run", 60, &format!("{ABSENTIA} run; test $? = 125"));
-    let lacking: &[&str] = if all() {
+    let lacking: &[&str] = if common::all() {
         &["xsave", "fsgsbase"]
     } else {
         &["fsgsbase"]
@@ -491,7 +482,7 @@ fn any_processor_will_do_under_qemu_unless_it_lacks_something() {
 /// Every scenario in every layer, in other orders as well.
 #[test]
 fn every_scenario_is_well_there() {
-    if !all() {
+    if !common::all() {
         return;
     }
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");

@@ -68,6 +68,15 @@ impl Platform {
     }
 }
 
+/// Whether there is time for what takes long: a bounded selection otherwise.
+pub fn all() -> bool {
+    let all = std::env::var_os("ABSENTIA_ALL").is_some();
+    if !all {
+        println!("a selection: all of it is for ABSENTIA_ALL=1 (README)");
+    }
+    all
+}
+
 /// What `tests/sabotage.rs` has machines of tests started with: deliberate defects.
 pub fn sabotage() -> String {
     std::env::var(abi::sabotage::VARIABLE).unwrap_or_default()
