@@ -11,8 +11,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// User addresses are below this (the last page of the lower half stays unmapped).
 pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
-/// The kernel's and VM's view of physical memory never exceeds this, bytes.
-pub const PHYSICAL_MAX: u64 = 4 << 30;
+/// The kernel's and VM's view of physical memory never exceeds this, bytes: what an entry of the topmost table covers.
+pub const PHYSICAL_MAX: u64 = 512 << 30;
+/// Physical addresses that are never used as RAM. Devices' registers lie below its end.
+pub const HOLE: core::ops::Range<u64> = 3 << 30..4 << 30;
 /// Where VM sees physical memory: guest-physical `p` is at `VM_WINDOW + p`.
 pub const VM_WINDOW: u64 = 0x0000_1000_0000_0000;
 /// The trampoline page, mapped executable in every address space.

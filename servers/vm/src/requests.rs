@@ -348,7 +348,7 @@ impl Server {
     fn map_physical(&mut self, source: Endpoint, r: MapPhysical) -> Result<MappedPhysical, Errno> {
         let len = check_range(0, r.len)?;
         let phys_end = r.phys.checked_add(len).ok_or(Errno::EINVAL)?;
-        if !r.phys.is_multiple_of(PAGE) || phys_end > abi::kernel::PHYSICAL_MAX {
+        if !r.phys.is_multiple_of(PAGE) || phys_end > abi::kernel::HOLE.end {
             return Err(Errno::EINVAL);
         }
         let process = self.process(source).ok_or(Errno::ESRCH)?;
