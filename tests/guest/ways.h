@@ -142,14 +142,13 @@ static int link_target(int first)
 }
 
 // A tree that is deeper with each.
-static int deep(int first)
+static int deeper(const char *top, int first)
 {
-	(void)first;
-	if (chdir("/tmp/user") && first)
+	if (chdir(top) && first)
 		return errno;
 	static int at = -1;
 	if (first)
-		at = open("/tmp/user", O_RDONLY);
+		at = open(top, O_RDONLY);
 	char called[32];
 	snprintf(called, sizeof called, "d%d", getpid());
 	if (mkdirat(at, called, 0700))
@@ -160,6 +159,17 @@ static int deep(int first)
 	close(at);
 	at = next;
 	return 0;
+}
+
+static int deep(int first)
+{
+	return deeper("/tmp/user", first);
+}
+
+// Where it is not the file system that keeps it in memory.
+static int deep_on_disk(int first)
+{
+	return deeper("/work/user", first);
 }
 
 static int on_disk(int first)
@@ -718,6 +728,7 @@ static const struct way {
 	{ "links", links },
 	{ "symlinks", link_target },
 	{ "deep", deep },
+	{ "deep-on-disk", deep_on_disk },
 	{ "disk", on_disk },
 	{ "orphans", orphans },
 	{ "large-files", large_files },

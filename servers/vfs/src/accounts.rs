@@ -3,6 +3,7 @@
 //! The defaults follow from the machine's memory so that all of them together fit into it,
 //! beside programs that use the rest.
 
+use crate::mount::names_most;
 use crate::state::{Caller, Vfs};
 use abi::{Errno, PAGE, tunable};
 use core::cell::Cell;
@@ -10,6 +11,8 @@ use rt::charge::{Account, Charge, Limits, Payer};
 
 /// Bytes that an open file takes, with its vnode and a descriptor (Linux reckons 1 KiB, too).
 const FILE_COST: u64 = 1024;
+/// Bytes of a vnode, with its inode in the file system.
+const VNODE_COST: u64 = 1024;
 /// Bytes of a record lock.
 const LOCK_COST: u64 = 64;
 /// Bytes of a watched file.
@@ -27,6 +30,9 @@ pub const PIPE_PAGES_MIN: u64 = 2;
 pub struct Accounts {
     /// Open files: `ENFILE`.
     pub files: Account,
+    /// Vnodes, those of cached names among them, which go when there are too many: `ENOMEM`. What is open keeps
+    /// all directories above it, however deep, and what is mapped is kept without being open.
+    pub vnodes: Account,
     /// Pages that pipes may fill.
     pub pipes: Account,
     /// A user's pages of pipes above which new ones are small; 0: none.
@@ -58,8 +64,12 @@ impl Accounts {
         // that user's new pipes are small. Linux has 16384 pages there and no hard limit: our
         // pipes cannot be swapped or killed with their owner's memory.
         let pipes = part(8, PAGE);
+        let files = part(10, FILE_COST);
+        // The files that may be open, the names that may be cached, and a sixteenth of memory beside them.
+        let vnodes = files + names_most(memory) as u64 + part(16, VNODE_COST);
         Accounts {
-            files: Account::new(Limits::of_machine(part(10, FILE_COST))),
+            files: Account::new(Limits::of_machine(files)),
+            vnodes: Account::new(Limits::shared(vnodes)),
             pipes: Account::new(Limits::shared(pipes)),
             pipe_soft: Cell::new((pipes / 4).min(16384)),
             pipe_max: Cell::new(1 << 20),
@@ -150,6 +160,19 @@ impl Caller {
     /// Who pays for what this call leaves behind.
     pub fn payer(&self) -> Payer {
         self.process.payer()
+    }
+
+    /// A vnode that a call may bring into memory, to be asked for before anything is changed: `ENOMEM`. Cached names
+    /// go first.
+    pub fn vnode(&self) -> Result<Charge, Errno> {
+        loop {
+            if let Some(charge) = self.vfs.accounts.vnodes.charge(self.payer(), 1) {
+                return Ok(charge);
+            }
+            if !self.vfs.names.forget_oldest() {
+                return Err(Errno::ENOMEM);
+            }
+        }
     }
 
     /// Bytes that this call needs while it is under way, or that a table of descriptors takes:

@@ -13,6 +13,7 @@ use alloc::rc::{Rc, Weak};
 use core::cell::{Cell, RefCell};
 use core::ops::Bound;
 use linux_raw_sys::general as linux;
+use rt::charge::Charge;
 
 /// Names the cache holds at most, and at least.
 const NAMES: (u64, u64) = (256, 4096);
@@ -28,12 +29,17 @@ pub struct NameCache {
     most: usize,
 }
 
+/// Names that are cached at most in a machine with `memory` bytes: a 32nd of it.
+pub fn names_most(memory: u64) -> usize {
+    (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize
+}
+
 impl NameCache {
-    /// For a machine with `memory` bytes: a 32nd of it.
+    /// For a machine with `memory` bytes.
     pub fn new(memory: u64) -> NameCache {
         NameCache {
             order: RefCell::default(),
-            most: (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize,
+            most: names_most(memory),
         }
     }
 
@@ -51,20 +57,26 @@ impl NameCache {
             oldest
         };
         drop(order);
-        if let Some((directory, name)) = oldest
-            && let Some(directory) = directory.upgrade()
-        {
-            directory.forget(&name);
+        if let Some(oldest) = oldest {
+            forget(oldest);
         }
+    }
+
+    /// Forgets the oldest name; `false` when there was none.
+    pub fn forget_oldest(&self) -> bool {
+        let oldest = self.order.borrow_mut().pop_front();
+        oldest.map(forget).is_some()
     }
 
     /// Forgets everything (an unmount, or a check for leaks).
     pub fn clear(&self) {
-        for (directory, name) in self.order.take() {
-            if let Some(directory) = directory.upgrade() {
-                directory.forget(&name);
-            }
-        }
+        self.order.take().into_iter().for_each(forget);
+    }
+}
+
+fn forget((directory, name): CachedName) {
+    if let Some(directory) = directory.upgrade() {
+        directory.forget(&name);
     }
 }
 
@@ -172,7 +184,7 @@ impl Mount {
         // A directory has no device number.
         let forced = core::mem::take(&mut words[4]) & u64::from(linux::MS_RDONLY);
         mount.flags.set(mount.flags.get() | forced);
-        let root = mount.adopt(words);
+        let root = mount.adopt(words, None);
         mount.root_ino.set(Some(root.ino));
         *mount.root.borrow_mut() = Some(root);
         Ok(mount)
@@ -226,8 +238,9 @@ impl Mount {
             .any(|v| v.is_written())
     }
 
-    /// The vnode of an answer with attributes, which came with one reference.
-    pub fn adopt(self: &Rc<Self>, words: [u64; 5]) -> Rc<Vnode> {
+    /// The vnode of an answer with attributes, which came with one reference. `charge` pays for it, if it is new; a
+    /// mount itself pays for its root.
+    pub fn adopt(self: &Rc<Self>, words: [u64; 5], charge: Option<Charge>) -> Rc<Vnode> {
         let brief = Brief::from_words(words);
         let known = self.vnodes.borrow().get(&brief.ino).and_then(Weak::upgrade);
         if let Some(vnode) = known {
@@ -235,7 +248,7 @@ impl Mount {
             vnode.update(&brief);
             return vnode;
         }
-        let vnode = Rc::new(Vnode::new(self.clone(), &brief));
+        let vnode = Rc::new(Vnode::new(self.clone(), &brief, charge));
         self.vnodes
             .borrow_mut()
             .insert(brief.ino, Rc::downgrade(&vnode));

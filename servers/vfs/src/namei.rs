@@ -306,6 +306,7 @@ impl Caller {
         name: &[u8],
     ) -> Result<Option<Rc<Vnode>>, Errno> {
         let mount = &directory.mount;
+        let charge = self.vnode()?;
         let changes = directory.changes();
         let grant = mount.peer.lend(name)?;
         let answer = mount
@@ -322,7 +323,7 @@ impl Caller {
         let unchanged = directory.changes() == changes;
         match answer {
             Ok(words) => {
-                let vnode = mount.adopt(words);
+                let vnode = mount.adopt(words, Some(charge));
                 place(directory, name, &vnode);
                 if unchanged {
                     directory.remember(name, Cached::Present(vnode.clone()));

@@ -343,11 +343,13 @@ impl Pipe {
     fn append(&self, data: &[u8]) -> Result<(), Errno> {
         let mut queue = self.data.borrow_mut();
         let len = queue.len() + data.len();
-        // Never more than is charged.
-        let wanted = (2 * queue.capacity()).max(len + self.promised.get());
-        let wanted = wanted.min(self.capacity()).max(len);
-        let more = wanted - queue.len();
-        queue.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
+        // Never more than is charged; where there is not that much, as much as must be.
+        let least = (len + self.promised.get()).min(self.capacity()).max(len);
+        let wanted = (2 * queue.capacity()).min(self.capacity()).max(least);
+        let (more, least) = (wanted - queue.len(), least - queue.len());
+        let grown = queue.try_reserve_exact(more);
+        let grown = grown.or_else(|_| queue.try_reserve_exact(least));
+        grown.map_err(|_| Errno::ENOMEM)?;
         queue.extend(data);
         drop(queue);
         self.changes.input();

@@ -16,6 +16,7 @@ use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
+use rt::charge::Charge;
 
 /// The type bits of a mode.
 pub const S_IFMT: u32 = linux::S_IFMT;
@@ -100,6 +101,7 @@ pub struct Vnode {
     pub locks: Locks,
     writers: Cell<u32>,
     executions: Cell<u32>,
+    _charge: Option<Charge>,
 }
 
 /// A file is open for writing: until this is dropped nobody can execute it.
@@ -147,7 +149,7 @@ impl Drop for Executing {
 
 impl Vnode {
     /// A vnode that holds one reference. Only [`Mount::adopt`] makes them.
-    pub fn new(mount: Rc<Mount>, brief: &Brief) -> Vnode {
+    pub fn new(mount: Rc<Mount>, brief: &Brief, charge: Option<Charge>) -> Vnode {
         Vnode {
             mount,
             ino: brief.ino,
@@ -169,6 +171,7 @@ impl Vnode {
             locks: Locks::default(),
             writers: Cell::new(0),
             executions: Cell::new(0),
+            _charge: charge,
         }
     }
 

@@ -66,6 +66,9 @@ pub struct Job {
     pub asked: Option<u64>,
     /// The page that came, was taken from its file meanwhile, and was asked for once more.
     pub again: Option<u64>,
+    /// How often it got no memory for this page although there were frames: what lacks is VM's own, or VFS's, or
+    /// a file system's.
+    pub vain: u32,
 }
 
 /// Jobs that wait for a page.
@@ -160,6 +163,7 @@ impl Server {
             may_ask: !self.process(source).is_some_and(|p| p.in_chain),
             asked: None,
             again: None,
+            vain: 0,
         });
     }
 
@@ -197,6 +201,7 @@ impl Server {
             may_ask,
             asked: None,
             again: None,
+            vain: 0,
         };
         match end.and_then(abi::page_up) {
             Some(_) if len == 0 => self.finish(job, Ok(())),
@@ -219,7 +224,7 @@ impl Server {
             match space.access(pool, job.cursor, job.access) {
                 Step::Ready => {
                     job.cursor += PAGE;
-                    job.asked = None;
+                    (job.asked, job.vain) = (None, 0);
                 }
                 Step::Evicted => self.complete_eviction(job.who, job.cursor),
                 Step::Later => {

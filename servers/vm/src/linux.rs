@@ -552,6 +552,7 @@ impl Server {
                     may_ask: true,
                     asked: None,
                     again: None,
+                    vain: 0,
                 });
                 return Ok(None);
             }

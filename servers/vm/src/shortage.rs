@@ -20,6 +20,10 @@ use abi::{Endpoint, Errno, Message, PAGE};
 use alloc::format;
 use alloc::vec::Vec;
 
+/// How often a page is tried for that does not come although there are frames: one refusal may be chance. Then caches
+/// give way, and then a process, as where there are none: what each of them has notes are kept of.
+const VAIN: u32 = 4;
+
 /// Jobs that wait for memory, and what PM was asked.
 #[derive(Default)]
 pub(crate) struct Shortage {
@@ -59,8 +63,15 @@ impl Server {
     }
 
     /// The job waits for memory: for what comes free with this message, or for PM's choice.
-    pub(crate) fn starve(&mut self, job: Job) {
+    pub(crate) fn starve(&mut self, mut job: Job) {
+        job.vain += u32::from(self.has_frames());
         self.shortage.starved.push(job);
+    }
+
+    /// Whether there are frames for programs that wait.
+    fn has_frames(&self) -> bool {
+        let frames = self.pool.frames;
+        frames.free() >= frames.kept_from(Claim::Program) + 64
     }
 
     /// A Linux call that makes VM keep something waits while memory is short; whether it does.
@@ -81,6 +92,7 @@ impl Server {
             may_ask: true,
             asked: None,
             again: None,
+            vain: 0,
         });
         true
     }
@@ -93,13 +105,12 @@ impl Server {
     /// After each message: who waits goes on when there is memory again, and programs make room
     /// when services have used up too much of what they leave to them.
     pub(crate) fn settle_shortage(&mut self) {
-        let frames = self.pool.frames;
-        let enough = frames.kept_from(Claim::Program) + 64;
-        if frames.free() >= enough {
+        if self.has_frames() {
             self.shortage.hopeless = false;
             self.shortage.reclaims = 0;
-            self.feed();
+            self.feed_but(VAIN);
         }
+        let frames = self.pool.frames;
         let short = !self.shortage.starved.is_empty() || frames.wants_cache_back();
         if (short && self.ask_caches()) || self.shortage.asked.is_some() {
             return;
@@ -113,8 +124,16 @@ impl Server {
 
     /// Tries again what waits for memory.
     pub(crate) fn feed(&mut self) {
+        self.feed_but(u32::MAX);
+    }
+
+    /// Tries again what waits for memory and did not so often in vain.
+    fn feed_but(&mut self, vain: u32) {
         for job in core::mem::take(&mut self.shortage.starved) {
-            self.run(job);
+            match job.vain < vain {
+                true => self.run(job),
+                false => self.shortage.starved.push(job),
+            }
         }
     }
 

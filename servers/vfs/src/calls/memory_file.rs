@@ -47,6 +47,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
     let ids = c.process.ids.get();
     let executable = flags & linux::MFD_NOEXEC_SEAL == 0;
     let mode = linux::S_IFREG | if executable { 0o777 } else { 0o666 };
+    let charge = c.vnode()?;
     let grant = mount.peer.lend(b"?")?;
     let words = mount
         .peer
@@ -61,7 +62,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         })
         .await;
     drop(grant);
-    let vnode = mount.adopt(words?);
+    let vnode = mount.adopt(words?, Some(charge));
     vnode.seals.set(Some(match flags {
         _ if !executable => 0,
         _ if flags & linux::MFD_ALLOW_SEALING != 0 => 0,

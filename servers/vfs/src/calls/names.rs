@@ -183,6 +183,7 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
     rights::may_create(&credentials, parent)?;
     let (group, _) = rights::init_owner(&credentials, parent, linux::S_IFLNK);
     let owner = credentials.uid();
+    let charge = c.vnode()?;
     let peer = &parent.mount.peer;
     parent.names_change(&found.name);
     let grants = (peer.lend(&found.name)?, peer.lend(&target)?);
@@ -197,7 +198,7 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
         .await;
     drop(grants);
     parent.names_change(&found.name);
-    let vnode = parent.mount.adopt(answer?);
+    let vnode = parent.mount.adopt(answer?, Some(charge));
     parent.remember(&found.name, Cached::Present(vnode));
     Ok(0)
 }

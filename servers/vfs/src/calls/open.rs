@@ -266,6 +266,7 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
     let mode = rights::prepare_mode(&credentials, directory, mode, c.process.umask());
     let (group, mode) = rights::init_owner(&credentials, directory, mode);
     let owner = credentials.uid();
+    let charge = c.vnode()?;
     let peer = &directory.mount.peer;
     directory.names_change(&found.name);
     let grant = peer.lend(&found.name)?;
@@ -282,7 +283,7 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
         .await;
     drop(grant);
     directory.names_change(&found.name);
-    let vnode = directory.mount.adopt(words?);
+    let vnode = directory.mount.adopt(words?, Some(charge));
     place(directory, &found.name, &vnode);
     directory.remember(&found.name, Cached::Present(vnode.clone()));
     Ok(vnode)

@@ -135,3 +135,38 @@ fn counters_return_to_their_start() {
     let root = w.fs.inode(1).references;
     assert_eq!(root, 1, "the root is held once");
 }
+
+/// What keeps files in memory without a descriptor, directories above what is in use, is bounded, too. What is only
+/// cached makes room.
+#[test]
+fn files_in_memory_are_charged() {
+    let mut fs = MemoryFs::new();
+    for n in 0..100 {
+        fs.add(1, &std::format!("f{n}"), REG, b"");
+    }
+    let mut w = World::with(fs);
+    let vnodes = w.vfs.accounts.vnodes.clone();
+    vnodes.set_limits(rt::charge::Limits::shared(40));
+    for n in 0..100 {
+        stat(&mut w, &std::format!("/f{n}")).unwrap();
+    }
+    assert!(vnodes.used() <= 40);
+    let (deeper, top) = (w.string(0, "d"), w.string(1, "/"));
+    for _ in 0..2 {
+        w.call(linux::__NR_chdir, &[top]).unwrap();
+        let mut deep = 0;
+        let refused = loop {
+            let made = w.call(linux::__NR_mkdir, &[deeper, 0o777]);
+            assert!(matches!(made, Ok(_) | Err(Errno::ENOMEM | Errno::EEXIST)));
+            if let Err(errno) = w.call(linux::__NR_chdir, &[deeper]) {
+                break errno;
+            }
+            deep += 1;
+            assert!(deep <= 40);
+        };
+        assert_eq!((refused, deep, vnodes.used()), (Errno::ENOMEM, 40, 40));
+    }
+    w.call(linux::__NR_chdir, &[top]).unwrap();
+    w.vfs.names.clear();
+    assert_eq!(vnodes.used(), 0);
+}

@@ -42,6 +42,8 @@ pub struct Machine {
     pub hold_syncs: bool,
     /// Files whose pages cannot be read.
     pub broken: Vec<u64>,
+    /// VFS has no memory to bring a page.
+    pub no_memory: bool,
     /// Page-ins answered without a page.
     pub empty: bool,
     /// Page-ins seen.
@@ -93,6 +95,7 @@ impl Machine {
             held: VecDeque::new(),
             hold_syncs: false,
             broken: Vec::new(),
+            no_memory: false,
             empty: false,
             page_ins: 0,
             asked: (0, 0, 0),
@@ -207,6 +210,8 @@ impl Machine {
     pub fn answer(&mut self, request: vfs::PageIn) {
         let status = if self.broken.contains(&request.ino) {
             Err(Errno::EIO)
+        } else if self.no_memory {
+            Err(Errno::ENOMEM)
         } else {
             if !self.empty {
                 let page = request.offset / PAGE;
@@ -303,6 +308,11 @@ impl Machine {
     pub fn memory_request(&mut self, request: MemoryRequest) {
         self.vm().handle_memory_request(&request);
         assert!(self.perform(Endpoint::NONE).is_none());
+    }
+
+    /// What VM wanted done since is done.
+    pub fn settle(&mut self) {
+        self.perform(Endpoint::NONE);
     }
 
     /// Answers what was held, and handles what comes of it.

@@ -192,3 +192,31 @@ fn clean_pages_go_before_a_process_although_they_are_mapped() {
     done(&mut machine, 1);
     assert_eq!(asked(&mut machine), vec![OTHER]);
 }
+
+/// Frames are there, and yet the page does not come: not for ever, and not for a refusal or two.
+#[test]
+fn who_waits_in_vain_makes_room() {
+    let mut machine = Machine::new(4);
+    let args = [0, PAGE, 1, linux::MAP_PRIVATE as u64, 9, 0];
+    let at = machine.linux(INIT, linux::__NR_mmap, &args);
+    let at = at.unwrap().unwrap();
+    machine.hold = true;
+    machine.no_memory = true;
+    assert_eq!(machine.access(INIT, at, Access::Read), Err(0));
+    let mut tries = 0;
+    while let Some(request) = machine.held.pop_front() {
+        assert_eq!(asked(&mut machine), vec![], "after {tries}");
+        machine.answer(request);
+        machine.settle();
+        tries += 1;
+        assert!(tries < 100);
+    }
+    assert!(tries > 2, "{tries}");
+    assert_eq!(asked(&mut machine), vec![INIT]);
+    // Somebody has gone, and now there is memory.
+    machine.no_memory = false;
+    done(&mut machine, 1);
+    machine.release();
+    assert_eq!(answers(&mut machine, INIT), vec![0]);
+    assert_ne!(machine.entry(INIT, at), 0);
+}
