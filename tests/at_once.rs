@@ -41,6 +41,30 @@ fn a_cache_grows_into_free_memory_and_makes_room_under_qemu() {
     cached(Platform::Qemu, &[(64, "40", "40")]);
 }
 
+/// Boot and run of a small program, with much memory and little: the trace has as many records. Where a server or the kernel did
+/// more the larger its machine is, it would have more; what touches more memory is seen by `vmm/tests/footprint.rs`.
+#[test]
+fn a_boot_is_the_same_work_whatever_memory_there_is() {
+    Platform::Kvm.require();
+    let records = |memory: &str| -> u64 {
+        let output = Command::new(env!("CARGO_BIN_EXE_absentia"))
+            .args(["run", "--accel", "kvm", "--deterministic", "--verbose"])
+            .args(["--mem", memory, "--", "/bin/busybox", "true"])
+            .output()
+            .expect("absentia");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let trace = said.lines().find_map(|line| line.split_once("trace: "));
+        let count = trace.and_then(|(_, trace)| trace.split(' ').next()?.parse().ok());
+        count.unwrap_or_else(|| panic!("no trace: {said}"))
+    };
+    let least = records("16M");
+    assert!(least > 500, "{least}");
+    for memory in ["128M", "3G", "4G", "16G", "64G"] {
+        assert_eq!(records(memory), least, "--mem {memory}");
+    }
+}
+
 /// A run of the command on a root: what it said, after it succeeded.
 fn on_root(platform: Platform, words: &[&str], root: &Path, cache: &Path, script: &str) -> String {
     let accel = match platform {

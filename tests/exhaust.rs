@@ -17,15 +17,6 @@ fn ways() -> Vec<&'static str> {
     names
 }
 
-/// Whether there is time for what takes minutes.
-fn all() -> bool {
-    let all = std::env::var_os("ABSENTIA_ALL").is_some();
-    if !all {
-        println!("the quick suite leaves this mode to ABSENTIA_ALL=1 (README)");
-    }
-    all
-}
-
 /// All ways in one mode: each is refused as on Linux, root works while the user holds everything, the user
 /// can do the same again, and memory comes back.
 fn exhaust(platform: Platform, mode: &str, mib: u64) {
@@ -47,7 +38,7 @@ fn exhaust(platform: Platform, mode: &str, mib: u64) {
 
 #[test]
 fn a_user_alone_in_16_mib() {
-    if !all() {
+    if !common::all() {
         return;
     }
     exhaust(Platform::Kvm, "alone", 16);
@@ -60,7 +51,7 @@ fn a_user_alone_in_16_mib_under_qemu() {
 
 #[test]
 fn a_user_beside_one_who_took_all_memory() {
-    if !all() {
+    if !common::all() {
         return;
     }
     exhaust(Platform::Kvm, "hog", 16);
@@ -73,7 +64,7 @@ fn a_user_beside_one_who_took_all_memory_under_qemu() {
 
 #[test]
 fn a_user_where_memory_itself_refuses() {
-    if !all() {
+    if !common::all() {
         return;
     }
     exhaust(Platform::Kvm, "full", 64);

@@ -11,19 +11,19 @@ use std::process::{Command, Output, Stdio};
 
 use absentia_vmm::explore::scenario;
 use common::hardware::{self, Done, PROCESSOR, Step};
-use common::{Platform, built, guest_program};
+use common::{Platform, built, guest_program, judge};
 
 const ABSENTIA: &str = env!("CARGO_BIN_EXE_absentia");
 /// To a program's first instruction, seconds.
 const BOOT: f64 = 2.0;
 
-/// Whether there is time for what takes long.
-fn all() -> bool {
-    let all = std::env::var_os("ABSENTIA_ALL").is_some();
-    if !all {
-        println!("a selection: all of it is for ABSENTIA_ALL=1 (README)");
+/// Whether that part of the whole is to run: all of them, unless ABSENTIA_PART has a word of the names of some.
+fn wanted(name: &str) -> bool {
+    let part = std::env::var("ABSENTIA_PART").unwrap_or_default();
+    if !name.contains(&part) {
+        println!("left out: {name}, which has no {part} in its name (ABSENTIA_PART)");
     }
-    all
+    name.contains(&part)
 }
 
 /// The command with such arguments, words of a shell.
@@ -231,8 +231,7 @@ const SELECTED: &[(&str, &[&str])] = &[
 
 /// Test programs all of whose tests are run there with ABSENTIA_ALL=1, but for those with such words in their names.
 /// Those of QEMU run here, as does what measures the host. Snapshots of every few milliseconds, each played to the end, are
-/// many on a slow machine. The programs are those that find another judge there: an older Linux, or an emulated processor
-/// under it.
+/// many on a slow machine.
 const WHOLE: &[(&str, &[&str])] = &[
     ("lab", &[]),
     ("modify", &[]),
@@ -254,29 +253,49 @@ const WHOLE: &[(&str, &[&str])] = &[
             "wide_registers",
         ],
     ),
-    (
-        "programs",
-        &["qemu", "exact", "forbidden", "forged", "splices", "stepped"],
-    ),
+    ("programs", &["qemu"]),
 ];
+
+/// Programs that are compared with Linux: with this host's, whose version is newer and whose processor is real.
+const JUDGED: &str = "programs";
 
 #[test]
 fn whole_test_programs_pass_there() {
-    if !all() {
+    if !common::all() {
         return;
     }
     Platform::Kvm.require();
     compile();
-    let steps = WHOLE.iter().map(|(name, without)| {
+    let judge = Path::new(env!("CARGO_TARGET_TMPDIR")).join("judge");
+    let steps = WHOLE.iter().filter(|(name, _)| wanted(name));
+    let steps = steps.map(|(name, without)| {
         let path = built::newest(name).canonicalize().expect("a test program");
         let skips: String = without
             .iter()
             .map(|word| format!(" --skip {word}"))
             .collect();
         let command = format!("{} --test-threads 1{skips}", path.display());
+        if *name != JUDGED {
+            return Step::new(name, 1800, &command);
+        }
+        let command = format!("{}='{}' {command}", judge::VARIABLE, judge.display());
+        let _ = std::fs::remove_dir_all(&judge);
+        std::fs::create_dir(&judge).expect("a directory");
+        let here = Command::new("sh").args(["-c", &command]).output();
+        let here = here.expect("sh");
+        assert!(
+            here.status.success(),
+            "{}",
+            String::from_utf8_lossy(&here.stdout)
+        );
         Step::new(name, 1800, &command)
     });
-    for done in hardware::run(PROCESSOR, &steps.collect::<Vec<_>>()) {
+    let steps: Vec<Step> = steps.collect();
+    // A machine for each, which are not always quick.
+    for done in steps
+        .chunks(1)
+        .flat_map(|steps| hardware::run(PROCESSOR, steps))
+    {
         let said = done.said();
         assert!(
             said.contains("test result: ok. ") && !said.contains(" ok. 0 passed"),
@@ -371,14 +390,14 @@ fn any_processor_will_do_unless_it_lacks_something() {
         "EPYC,+svm,+npt",
         "max,+svm,+npt,-avx,-avx2,-fma,-f16c,-erms",
     ];
-    if all() {
+    if common::all() {
         models.extend([
             "Haswell,vendor=AuthenticAMD,+svm,+npt",
             "EPYC-Milan,+svm,+npt",
             "Westmere,+xsave,+xsaveopt,+fsgsbase,vendor=AuthenticAMD,+svm,+npt",
         ]);
     }
-    for model in models {
+    for model in models.into_iter().filter(|model| wanted(model)) {
         let done = hardware::run(model, &run);
         assert!(find(&done, "run").said().contains("read back"), "{model}");
         assert_eq!(
@@ -388,7 +407,7 @@ fn any_processor_will_do_unless_it_lacks_something() {
         );
     }
     let refusal = Step::new("run", 60, &format!("{ABSENTIA} run; test $? = 125"));
-    let lacking: &[&str] = if all() {
+    let lacking: &[&str] = if common::all() {
         &["xsave", "fsgsbase"]
     } else {
         &["fsgsbase"]
@@ -463,12 +482,15 @@ fn any_processor_will_do_under_qemu_unless_it_lacks_something() {
 /// Every scenario in every layer, in other orders as well.
 #[test]
 fn every_scenario_is_well_there() {
-    if !all() {
+    if !common::all() {
         return;
     }
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
-    let steps: Vec<Step> = scenario::names(&directory)
+    let names = scenario::names(&directory);
+    assert!(names.len() >= 12);
+    let steps: Vec<Step> = names
         .iter()
+        .filter(|name| wanted(name))
         .map(|name| {
             step(
                 name,
@@ -477,7 +499,6 @@ fn every_scenario_is_well_there() {
             )
         })
         .collect();
-    assert!(steps.len() >= 12);
     // A machine for each: disks that are made stay in its memory.
     let machines = steps.chunks(1);
     for done in machines.flat_map(|steps| hardware::run(PROCESSOR, steps)) {

@@ -80,3 +80,70 @@ fn every_file_of_tests_is_a_target() {
         "no target in vmm/Cargo.toml: {missing:?}"
     );
 }
+
+/// Blocks, functions, implementations and attributes of a source that the compiler takes on trust.
+fn unsafe_in(text: &str) -> usize {
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let starts = [
+        "unsafe {",
+        "unsafe fn",
+        "unsafe impl",
+        "unsafe trait",
+        "unsafe extern",
+        "unsafe(",
+    ];
+    code.map(|line| {
+        starts
+            .iter()
+            .map(|start| line.matches(start).count())
+            .sum::<usize>()
+    })
+    .sum()
+}
+
+/// `unsafe` stands where docs/unsafe.md says, and as often; each block names its invariant (clippy's
+/// undocumented_unsafe_blocks).
+#[test]
+fn unsafe_code_is_where_the_list_has_it() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let list = fs::read_to_string(tree.join("docs/unsafe.md")).expect("docs/unsafe.md");
+    let mut wanted = Vec::new();
+    for line in list.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let count: usize = cells[2].parse().expect("a number");
+        assert!(cells[3].len() > 20, "no reason: {line}");
+        wanted.push((cells[1].trim_matches('`').to_owned(), count));
+    }
+    let mut files = Vec::new();
+    for place in [
+        "abi/src",
+        "guest-kernel/src",
+        "libexec/src",
+        "servers",
+        "vmm/src",
+    ] {
+        sources(&tree.join(place), &mut files);
+    }
+    let mut found: Vec<_> = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "tests"))
+        .filter_map(|path| {
+            let count = unsafe_in(&fs::read_to_string(path).expect("a source"));
+            let path = path.strip_prefix(&tree).expect("of the tree");
+            (count > 0).then(|| (path.display().to_string(), count))
+        })
+        .collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(
+        found, wanted,
+        "docs/unsafe.md lists every file with unsafe code"
+    );
+    assert_eq!(
+        unsafe_in("  unsafe { a }\n// unsafe { b }\n#[unsafe(no_mangle)] unsafe extern {"),
+        3
+    );
+}

@@ -6,7 +6,7 @@
 //! the tests as they are have passed:
 //!
 //! ```text
-//! cargo test --workspace --no-run && ABSENTIA_ALL=1 cargo test --test sabotage --test exhaust --test hardware -- --nocapture
+//! cargo test --workspace --no-run && ABSENTIA_ALL=1 cargo test --test sabotage --test exhaust --test hardware --test snapshots --test exec -- --nocapture
 //! ```
 //!
 //! The programs that run are the newest of each name beside this one.

@@ -6,12 +6,13 @@
 //! aligned in memory.
 
 use crate::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `ArchiveHeader::magic`.
 pub const ARCHIVE_MAGIC: u64 = u64::from_le_bytes(*b"ABSENTIA");
 
 /// Start of the archive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ArchiveHeader {
     /// [`ARCHIVE_MAGIC`].
@@ -21,7 +22,9 @@ pub struct ArchiveHeader {
 }
 
 /// One file of the archive, 64 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct ArchiveEntry {
     /// Name, zero padded.
@@ -83,7 +86,9 @@ pub const RUN_MAGIC: u64 = u64::from_le_bytes(*b"RUNSPEC1");
 /// Start of the run specification: what PROGRAM is and how its world looks. It is followed
 /// by the NUL-terminated strings: `argc` arguments (the first is PROGRAM's path), `envc`
 /// environment strings, the working directory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct RunHeader {
     /// [`RUN_MAGIC`].
@@ -140,13 +145,7 @@ pub struct RunSpec<'a> {
 impl<'a> RunSpec<'a> {
     /// Reads a specification; `EINVAL` when it is malformed.
     pub fn parse(bytes: &'a [u8]) -> Result<RunSpec<'a>, Errno> {
-        if bytes.len() < size_of::<RunHeader>() {
-            return Err(Errno::EINVAL);
-        }
-        // SAFETY: the length was checked; RunHeader is plain integers, valid for any bits;
-        // read_unaligned has no alignment requirement.
-        let header = unsafe { bytes.as_ptr().cast::<RunHeader>().read_unaligned() };
-        let strings = &bytes[size_of::<RunHeader>()..];
+        let (header, strings) = RunHeader::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
         let spec = RunSpec { header, strings };
         let wanted = header.argc as usize + header.envc as usize + 1;
         if header.magic != RUN_MAGIC || header.argc == 0 || spec.all().count() < wanted {

@@ -7,6 +7,7 @@ use crate::message::{Message, WORDS};
 use crate::trace::{Kind, Record, Stage, random};
 use crate::{Class, Endpoint, grant, hostlink, policy, proto, sabotage};
 use std::vec::Vec;
+use zerocopy::IntoBytes;
 
 /// Words that nobody would send, and some that somebody would.
 pub fn word(seed: u64, index: u64) -> u64 {
@@ -76,10 +77,7 @@ fn messages_are_read_whole_or_not_at_all() {
 fn specification() -> Vec<u8> {
     let mut header = RunHeader::default();
     (header.magic, header.argc, header.envc) = (RUN_MAGIC, 2, 1);
-    let at = (&raw const header).cast::<u8>();
-    // SAFETY: a header is plain integers without holes, which live as long as the slice is used.
-    let bytes = unsafe { core::slice::from_raw_parts(at, size_of::<RunHeader>()) };
-    [bytes, b"program\0argument\0A=B\0/\0"].concat()
+    [header.as_bytes(), b"program\0argument\0A=B\0/\0"].concat()
 }
 
 #[test]

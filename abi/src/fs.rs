@@ -1,7 +1,49 @@
 //! Structures that VFS and the file systems exchange through grants.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A moment of a file: seconds since 1970, and nanoseconds of the second.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct Time {
+    /// Seconds since 1970-01-01, 00:00 UTC.
+    pub seconds: i64,
+    /// Nanoseconds of the second.
+    pub nanoseconds: i64,
+}
+
+impl From<(i64, i64)> for Time {
+    fn from((seconds, nanoseconds): (i64, i64)) -> Time {
+        Time {
+            seconds,
+            nanoseconds,
+        }
+    }
+}
+
+impl From<Time> for (i64, i64) {
+    fn from(time: Time) -> (i64, i64) {
+        (time.seconds, time.nanoseconds)
+    }
+}
+
 /// A file's attributes, as every file system reports them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Attributes {
     /// Inode number within the file system.
@@ -24,12 +66,12 @@ pub struct Attributes {
     pub block_size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Access time: seconds, nanoseconds.
-    pub atime: (i64, i64),
+    /// Access time.
+    pub atime: Time,
     /// Modification time.
-    pub mtime: (i64, i64),
+    pub mtime: Time,
     /// Change time.
-    pub ctime: (i64, i64),
+    pub ctime: Time,
 }
 
 /// mount(2): nothing is written.
@@ -80,7 +122,9 @@ impl SetMask {
 }
 
 /// What [`crate::proto::fs::SetAttr`] changes. ctime becomes `now`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct SetAttributes {
     /// [`SetMask`].
@@ -94,13 +138,15 @@ pub struct SetAttributes {
     /// See [`SetMask::SIZE`].
     pub size: u64,
     /// See [`SetMask::ATIME`].
-    pub atime: (i64, i64),
+    pub atime: Time,
     /// See [`SetMask::MTIME`].
-    pub mtime: (i64, i64),
+    pub mtime: Time,
 }
 
 /// A file system's figures, for statfs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Statistics {
     /// Linux `f_type`.

@@ -5,6 +5,7 @@
 //! number in bits 20..31, which advances at revoke, so that a stale id is refused.
 
 use crate::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 bitflags::bitflags! {
     /// Flags of a grant entry. "Read" means that the grantee may read.
@@ -39,7 +40,7 @@ pub const SEQUENCE_MAX: u32 = 2047;
 pub const MAX_INDIRECT: usize = 5;
 
 /// One entry, 48 bytes. `flags` is written last when publishing and first when revoking.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct GrantEntry {
     /// [`Cpf`].

@@ -5,13 +5,16 @@
 //! negated errno. rcx and r11 do not survive a trap.
 
 use crate::{Errno, PAGE};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 // ---- Address-space layout -------------------------------------------------------------
 
 /// User addresses are below this (the last page of the lower half stays unmapped).
 pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
-/// The kernel's and VM's view of physical memory never exceeds this, bytes.
-pub const PHYSICAL_MAX: u64 = 4 << 30;
+/// The kernel's and VM's view of physical memory never exceeds this, bytes: what an entry of the topmost table covers.
+pub const PHYSICAL_MAX: u64 = 512 << 30;
+/// Physical addresses that are never used as RAM. Devices' registers lie below its end.
+pub const HOLE: core::ops::Range<u64> = 3 << 30..4 << 30;
 /// Where VM sees physical memory: guest-physical `p` is at `VM_WINDOW + p`.
 pub const VM_WINDOW: u64 = 0x0000_1000_0000_0000;
 /// The trampoline page, mapped executable in every address space.
@@ -310,7 +313,9 @@ pub const MAX_VECTOR: usize = 64;
 pub const CP_FLAG_TRY: u64 = 1;
 
 /// One copy through a grant ([`Kcall::SafeCopy`]).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct SafeCopy {
     /// The granter's endpoint.
@@ -329,7 +334,9 @@ pub struct SafeCopy {
 }
 
 /// One copy between any two address spaces ([`Kcall::VirCopy`]).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct VirCopy {
     /// Source endpoint (`SELF`; `NONE` for physical memory).
@@ -347,7 +354,9 @@ pub struct VirCopy {
 }
 
 /// A copy that met an absent page and parked its caller, as VM sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct MemoryRequest {
     /// The parked caller.
@@ -394,7 +403,9 @@ pub mod resume {
 }
 
 /// A process's integer state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct Registers {
@@ -426,7 +437,9 @@ pub struct Registers {
 }
 
 /// What a process may do; default deny.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Privileges {
     /// [`Kcall::bit`]s.
@@ -501,7 +514,9 @@ pub enum LinuxRoute {
 }
 
 /// One process as the kernel sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct ProcessInfo {
     /// Endpoint.
@@ -534,7 +549,9 @@ pub mod rts {
 }
 
 /// The kernel's counters since boot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Counters {
     /// Entries into the kernel, all causes.
@@ -559,12 +576,39 @@ pub struct Counters {
     pub idle_ns: u64,
 }
 
+/// Addresses `[start, end)`.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Span {
+    /// The first.
+    pub start: u64,
+    /// The first beyond.
+    pub end: u64,
+}
+
+impl Span {
+    /// Without any.
+    pub const EMPTY: Span = Span { start: 0, end: 0 };
+
+    /// Bytes; 0 when it ends before it starts.
+    pub const fn len(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether there is no address in it.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What the machine is ([`Kcall::BootInfo`]).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct BootInfo {
-    /// Free physical ranges `[start, end)`, page aligned, ascending; unused entries are 0.
-    pub free: [(u64, u64); 8],
+    /// Free physical ranges, page aligned, ascending; unused entries are empty.
+    pub free: [Span; 8],
     /// All RAM, bytes.
     pub ram_bytes: u64,
     /// 0 direct, 1 deprivileged.
@@ -575,8 +619,8 @@ pub struct BootInfo {
     pub tsc_start: u64,
     /// Entries of the boot archive.
     pub modules: u64,
-    /// Physical address of the boot archive and its length in bytes.
-    pub archive: (u64, u64),
+    /// Where the boot archive is in physical memory.
+    pub archive: Span,
     /// Bytes of one XSAVE area.
     pub xsave_bytes: u64,
     /// Physical address of the laboratory's [`crate::trace::Control`]; 0 when it is off.
@@ -599,8 +643,7 @@ pub const PROGRAMS_MEMORY_MIN: u64 = 2 << 20;
 impl BootInfo {
     /// Bytes of free memory, with which VM begins.
     pub fn free_bytes(&self) -> u64 {
-        let lengths = self.free.iter();
-        lengths.map(|(start, end)| end.saturating_sub(*start)).sum()
+        self.free.iter().map(Span::len).sum()
     }
 
     /// Bytes that programs can have, which limits are parts of (docs/limits.md).
@@ -612,13 +655,13 @@ impl BootInfo {
 
     /// Of no machine.
     pub const NONE: BootInfo = BootInfo {
-        free: [(0, 0); 8],
+        free: [Span::EMPTY; 8],
         ram_bytes: 0,
         gate: 0,
         tsc_hz: 0,
         tsc_start: 0,
         modules: 0,
-        archive: (0, 0),
+        archive: Span::EMPTY,
         xsave_bytes: 0,
         lab: 0,
         deciding: 0,

@@ -4,6 +4,8 @@
 //! `absentia.lab=0x...`. Registers are 64 bits wide, little endian, written with plain
 //! 8-byte stores; a store to a doorbell leaves to the VMM.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Doorbell: a log line. Write the guest-physical address of the text to
 /// [`LOG_ADDRESS`] first (plain register, latched), then its length here.
 pub const LOG_DOORBELL: u64 = 0x00;
@@ -37,7 +39,9 @@ pub const INSPECTION_MAGIC: u64 = u64::from_le_bytes(*b"INSPECT1");
 
 /// Where the VMM finds the kernel's process table and message queues in guest memory, so that
 /// it can tell who waits for whom without the guest's help. All addresses are physical.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Inspection {
     /// [`INSPECTION_MAGIC`].

@@ -11,6 +11,7 @@
 //!
 //! Linux's own numbers come from `linux-raw-sys`; [`errno`] gives them a type.
 #![no_std]
+#![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;

@@ -3,6 +3,7 @@
 use crate::role::Roles;
 use crate::senders::Mode;
 use crate::{Endpoint, Errno};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Words a message carries beside its kind.
 pub const WORDS: usize = 7;
@@ -11,7 +12,9 @@ pub const WORDS: usize = 7;
 ///
 /// In a request the kind names the operation. In a reply to a `call` it is the status word:
 /// 0, or a negated [`Errno`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Message {
     /// Operation of a request; status word of a reply.

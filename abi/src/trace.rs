@@ -11,6 +11,8 @@
 //! * A **decision** is a choice among things that may all happen next. Decisions are numbered,
 //!   too, and [`Control::mode`] makes them.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// `Control::magic`.
 pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"CONTROL1");
 /// `Control::ask` when no point is wanted.
@@ -25,7 +27,7 @@ pub const WITHDRAWN_COMES: u64 = 1;
 pub const CHOICES: usize = 256;
 
 /// See the module. All words little endian.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
     /// [`CONTROL_MAGIC`].
@@ -117,7 +119,9 @@ pub enum Mode {
 }
 
 /// One record, a cache line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C, align(64))]
 pub struct Record {
     /// Virtual time, ns.
@@ -223,7 +227,7 @@ pub const SERVING_NAME: usize = 24;
 
 /// What a server is doing and for whom: it keeps this where it told the kernel
 /// ([`LAB_SERVING`]), and the kernel looks when it records what the server does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Serving {
     /// Endpoint of the process that is served.

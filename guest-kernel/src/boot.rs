@@ -2,7 +2,7 @@
 
 use crate::arch::gate::Gate;
 use crate::arch::layout::KERNEL_BASE;
-use crate::arch::{apic, fpu, gate, layout, machine};
+use crate::arch::{apic, direct_map, fpu, gate, layout, machine};
 use crate::global::Global;
 use crate::process::Process;
 use crate::{clock, copy, inspect, ipc, lab, memory, plan, process, sched, transfer};
@@ -11,16 +11,17 @@ use abi::boot::{
     CMDLINE_LAB, CMDLINE_PLAN, CMDLINE_TRACE, CMDLINE_TSC, KIND_FLAT,
 };
 use abi::kernel::{
-    BootInfo, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges, VM_WINDOW,
-    rts,
+    BootInfo, HOLE, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges,
+    Span, VM_WINDOW, rts,
 };
 use abi::policy::CopyPolicy;
 use abi::role::Role;
 use abi::sabotage::of_command_line;
 use abi::{Endpoint, Errno, PAGE, page_down};
+use zerocopy::FromBytes;
 
 /// `hvm_start_info`, version 1 (Xen's public/arch-x86/hvm/start_info.h).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes)]
 #[repr(C)]
 struct StartInfo {
     magic: u32,
@@ -36,8 +37,8 @@ struct StartInfo {
 }
 
 const START_INFO_MAGIC: u32 = 0x336e_c578;
-/// RAM above this is not used: device windows start here.
-const RAM_LIMIT: u64 = 3 << 30;
+/// Where RAM may be.
+const RAM: [(u64, u64); 2] = [(0, HOLE.start), (HOLE.end, PHYSICAL_MAX)];
 /// Below this lie the loader's structures and the PC's holes.
 const LOW_MEMORY: u64 = 1 << 20;
 
@@ -84,12 +85,10 @@ pub fn task_entry(index: usize, program: bool) -> u64 {
     }
 }
 
-fn read<T: Copy>(physical: u64) -> T {
-    match memory::slice(physical, size_of::<T>() as u64) {
-        // SAFETY: the slice has the structure's size; structures of plain integers are valid
-        // for any bits, and the read is unaligned.
-        Some(bytes) => unsafe { bytes.as_ptr().cast::<T>().read_unaligned() },
-        None => crate::fatal!("boot data at {physical:#x} lies outside RAM"),
+fn read<T: FromBytes>(physical: u64) -> T {
+    match memory::slice(physical, size_of::<T>() as u64).map(T::read_from_bytes) {
+        Some(Ok(value)) => value,
+        _ => crate::fatal!("boot data at {physical:#x} lies outside RAM"),
     }
 }
 
@@ -115,7 +114,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     };
     gate::init(gate);
     // The loader's structures are read before RAM's size is known.
-    memory::set_ram_end(RAM_LIMIT);
+    memory::set_ram_ends(HOLE.start, 0);
     let start: StartInfo = read(start_info);
     if start.magic != START_INFO_MAGIC || start.modules == 0 {
         crate::fatal!(
@@ -126,7 +125,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     }
     read_command_line(start.command_line);
     let lab = option(CMDLINE_LAB).and_then(|text| number(text.strip_prefix(b"0x")?, 16));
-    if let Some(lab) = lab.filter(|&lab| lab < PHYSICAL_MAX && lab.is_multiple_of(PAGE)) {
+    if let Some(lab) = lab.filter(|&lab| lab < HOLE.end && lab.is_multiple_of(PAGE)) {
         machine::set_lab(lab);
     }
     // Where CPL0 is interpreted the kernel at CPL3 sees another CPUID; the entry code has looked.
@@ -144,8 +143,8 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         machine::power_off(abi::lab::POWEROFF_PANIC);
     }
     let (archive, archive_len, _, _): (u64, u64, u64, u64) = read(start.module_list);
-    let ram_end = ram(&start).map(|(_, end)| end).max().unwrap_or(0);
-    memory::set_ram_end(ram_end);
+    let (low_end, high_end) = ram_ends(&start);
+    memory::set_ram_ends(low_end, 0);
 
     transfer::set_policy(CopyPolicy::of_command_line(command_line()));
     process::init();
@@ -174,17 +173,23 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     if header.magic != ARCHIVE_MAGIC || !archive.is_multiple_of(PAGE) {
         crate::fatal!("the module at {archive:#x} is not a boot archive");
     }
-    let fpu_at = place_fpu_areas(&start, archive, archive_len);
+    let tables = direct_map::bytes(high_end);
+    let areas = place_areas(&start, archive, archive_len, tables);
+    direct_map::extend(areas.1 - tables, high_end);
+    memory::set_ram_ends(low_end, high_end);
     // SAFETY: boot, single thread of control.
     unsafe {
         INFO = BootInfo {
-            free: free_ranges(&start, archive, archive_len, fpu_at),
+            free: free_ranges(&start, archive, archive_len, areas),
             ram_bytes: ram(&start).map(|(from, to)| to - from).sum(),
             gate: gate_word,
             tsc_hz: hz,
             tsc_start: clock::start(),
             modules: header.count,
-            archive: (archive, archive_len),
+            archive: Span {
+                start: archive,
+                end: archive + archive_len,
+            },
             xsave_bytes: fpu::size() as u64,
             lab: lab::physical(),
             deciding: lab::deciding() as u64,
@@ -204,24 +209,40 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
 }
 
 fn read_command_line(physical: u64) {
-    let Some(bytes) = memory::slice(physical, 4096.min(RAM_LIMIT - physical.min(RAM_LIMIT))) else {
+    let Some(bytes) = memory::slice(physical, PAGE.min(HOLE.start.saturating_sub(physical))) else {
         return;
     };
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(0);
     COMMAND_LINE.set(&bytes[..len]);
 }
 
-/// RAM ranges of the memory map, page aligned, below [`RAM_LIMIT`].
+/// RAM ranges of the memory map, page aligned, without what is never used as such.
 fn ram(start: &StartInfo) -> impl Iterator<Item = (u64, u64)> + use<> {
     let (map, entries) = (start.memory_map, start.memory_map_entries as u64);
-    (0..entries.min(128)).filter_map(move |i| {
-        let (from, len, kind): (u64, u64, u64) = read(map + i * 24);
-        let (from, to) = (
-            from.checked_add(PAGE - 1)? & !(PAGE - 1),
-            from.saturating_add(len).min(RAM_LIMIT),
-        );
-        (kind as u32 == 1 && from < to).then_some((from, page_down(to)))
+    (0..entries.min(128)).flat_map(move |i| {
+        let [from, len, kind]: [u64; 3] = read(map + i * 24);
+        RAM.into_iter().filter_map(move |(least, most)| {
+            let (from, to) = (
+                from.max(least).checked_add(PAGE - 1)? & !(PAGE - 1),
+                from.saturating_add(len).min(most),
+            );
+            (kind as u32 == 1 && from < to).then_some((from, page_down(to)))
+        })
     })
+}
+
+/// Where RAM below and behind the hole ends; 0 where there is none.
+fn ram_ends(start: &StartInfo) -> (u64, u64) {
+    let (mut low, mut high) = (0, 0);
+    for (_, end) in ram(start) {
+        let which = if end <= HOLE.start {
+            &mut low
+        } else {
+            &mut high
+        };
+        *which = end.max(*which);
+    }
+    (low, high)
 }
 
 fn kernel_image() -> (u64, u64) {
@@ -229,8 +250,9 @@ fn kernel_image() -> (u64, u64) {
     (0x20_0000, &raw const kernel_end as u64)
 }
 
-/// Room for the FPU areas: right behind the kernel, or anywhere it fits.
-fn place_fpu_areas(start: &StartInfo, archive: u64, archive_len: u64) -> (u64, u64) {
+/// Room for the FPU areas, and for `tables` bytes of page tables behind them: right behind the kernel, or anywhere it
+/// fits.
+fn place_areas(start: &StartInfo, archive: u64, archive_len: u64, tables: u64) -> (u64, u64) {
     let bytes = fpu::bytes().next_multiple_of(PAGE);
     // The frames that are left are the same on every host.
     let bytes = if clock::is_virtual() {
@@ -239,34 +261,30 @@ fn place_fpu_areas(start: &StartInfo, archive: u64, archive_len: u64) -> (u64, u
         bytes
     };
     let free = free_ranges(start, archive, archive_len, (0, 0));
-    let Some(&(from, _)) = free.iter().find(|(from, to)| to - from >= bytes) else {
+    let fits = |range: &&Span| range.end <= HOLE.start && range.len() >= bytes + tables;
+    let Some(&Span { start: from, .. }) = free.iter().find(fits) else {
         crate::fatal!(
             "not enough memory for {bytes} bytes of FPU state: give the guest more (--mem)"
         )
     };
     memory::clear(from, bytes / PAGE);
     fpu::set_areas(layout::PHYSICAL_BASE + from);
-    (from, from + bytes)
+    (from, from + bytes + tables)
 }
 
 /// RAM without what is in use, ascending.
-fn free_ranges(
-    start: &StartInfo,
-    archive: u64,
-    archive_len: u64,
-    fpu: (u64, u64),
-) -> [(u64, u64); 8] {
+fn free_ranges(start: &StartInfo, archive: u64, archive_len: u64, areas: (u64, u64)) -> [Span; 8] {
     let page_of = |at: u64| (page_down(at), page_down(at) + PAGE);
     let used = [
         (0, LOW_MEMORY),
         kernel_image(),
         (archive, (archive + archive_len).next_multiple_of(PAGE)),
-        fpu,
+        areas,
         page_of(start.module_list),
         page_of(start.command_line),
         page_of(start.memory_map),
     ];
-    let mut free = [(0, 0); 8];
+    let mut free = [Span::EMPTY; 8];
     let mut n = 0;
     for (mut at, end) in ram(start) {
         while at < end && n < free.len() {
@@ -279,7 +297,10 @@ fn free_ranges(
                 .map(|&(from, _)| from)
                 .filter(|&from| from > at)
                 .fold(end, u64::min);
-            free[n] = (at, stop);
+            free[n] = Span {
+                start: at,
+                end: stop,
+            };
             n += 1;
             at = stop;
         }
@@ -291,12 +312,12 @@ fn free_ranges(
 pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
     let info = info();
     let at = size_of::<ArchiveHeader>() as u64 + index.checked_mul(64).ok_or(Errno::ENOENT)?;
-    if index >= info.modules || at + 64 > info.archive.1 {
+    if index >= info.modules || at + 64 > info.archive.len() {
         return Err(Errno::ENOENT);
     }
-    let entry: ArchiveEntry = read(info.archive.0 + at);
+    let entry: ArchiveEntry = read(info.archive.start + at);
     match entry.offset.checked_add(entry.len) {
-        Some(end) if end <= info.archive.1 && entry.offset.is_multiple_of(PAGE) => Ok(entry),
+        Some(end) if end <= info.archive.len() && entry.offset.is_multiple_of(PAGE) => Ok(entry),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -305,9 +326,12 @@ pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
 pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
     let entry = module(index)?;
     let n = entry.len.saturating_sub(offset).min(len);
-    let bytes = memory::slice(info().archive.0 + entry.offset + offset.min(entry.len), n)
-        .ok_or(Errno::EINVAL)?;
-    copy::write_bytes(cr3, buffer, bytes.as_ptr(), bytes.len())?;
+    let bytes = memory::slice(
+        info().archive.start + entry.offset + offset.min(entry.len),
+        n,
+    )
+    .ok_or(Errno::EINVAL)?;
+    copy::write_bytes(cr3, buffer, bytes)?;
     Ok(n)
 }
 
@@ -341,7 +365,7 @@ fn start_vm() {
         for i in first_table..=last_table {
             tables[2][i as usize] = physical(&tables[3 + (i - first_table) as usize]) | 0x67;
         }
-        let image = info().archive.0 + entry.offset;
+        let image = info().archive.start + entry.offset;
         for page in 0..pages {
             let at = (entry.address >> 12) + page;
             tables[3 + ((at >> 9) - first_table) as usize][at as usize & 511] =

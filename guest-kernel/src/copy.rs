@@ -8,6 +8,7 @@ use crate::memory;
 use crate::sched;
 use abi::kernel::user_range;
 use abi::{Errno, PAGE, page_down};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The page may be accessed.
 pub const PRESENT: u64 = 1;
@@ -181,20 +182,30 @@ pub fn fill(target: &Operand, len: u64, pattern: u8) -> Result<(), Absent> {
     Ok(())
 }
 
-/// Reads a plain structure from a process, without VM. `EFAULT` when it is not resident.
-pub fn read_struct<T: Copy>(cr3: u64, address: u64) -> Result<T, Errno> {
+/// Reads a structure from a process, without VM. `EFAULT` when it is not resident.
+pub fn read_struct<T: FromBytes>(cr3: u64, address: u64) -> Result<T, Errno> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
-    read_bytes(cr3, address, value.as_mut_ptr().cast(), size_of::<T>())?;
-    // SAFETY: all bytes were written. Callers use structures of plain integers only.
-    Ok(unsafe { value.assume_init() })
+    // SAFETY: the value has these bytes. All were written then, and any bits are a `T` (FromBytes).
+    unsafe {
+        read_bytes(cr3, address, value.as_mut_ptr().cast(), size_of::<T>())?;
+        Ok(value.assume_init())
+    }
 }
 
-/// Writes a plain structure to a process, without VM.
-pub fn write_struct<T: Copy>(cr3: u64, address: u64, value: &T) -> Result<(), Errno> {
-    write_bytes(cr3, address, (&raw const *value).cast(), size_of::<T>())
+/// Writes a structure to a process, without VM.
+pub fn write_struct<T: IntoBytes + Immutable>(
+    cr3: u64,
+    address: u64,
+    value: &T,
+) -> Result<(), Errno> {
+    write_bytes(cr3, address, value.as_bytes())
 }
 
-fn read_bytes(cr3: u64, address: u64, to: *mut u8, len: usize) -> Result<(), Errno> {
+/// Reads `len` bytes of a process.
+///
+/// # Safety
+/// The kernel may write `len` bytes at `to`.
+unsafe fn read_bytes(cr3: u64, address: u64, to: *mut u8, len: usize) -> Result<(), Errno> {
     let operand = Operand {
         cr3: Some(cr3),
         address,
@@ -216,7 +227,8 @@ fn read_bytes(cr3: u64, address: u64, to: *mut u8, len: usize) -> Result<(), Err
 }
 
 /// Copies kernel memory to a process, without VM.
-pub fn write_bytes(cr3: u64, address: u64, from: *const u8, len: usize) -> Result<(), Errno> {
+pub fn write_bytes(cr3: u64, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let (from, len) = (bytes.as_ptr(), bytes.len());
     let operand = Operand {
         cr3: Some(cr3),
         address,
@@ -239,5 +251,6 @@ pub fn write_bytes(cr3: u64, address: u64, from: *const u8, len: usize) -> Resul
 
 /// Reads bytes of a process into kernel memory, without VM.
 pub fn read_slice(cr3: u64, address: u64, to: &mut [u8]) -> Result<(), Errno> {
-    read_bytes(cr3, address, to.as_mut_ptr(), to.len())
+    // SAFETY: the slice has these bytes.
+    unsafe { read_bytes(cr3, address, to.as_mut_ptr(), to.len()) }
 }

@@ -18,6 +18,7 @@ use abi::policy::CopyPolicy;
 use abi::sabotage;
 use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno, Message, PAGE};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How a kernel call ended.
 pub type Outcome = Result<u64, Stop>;
@@ -174,14 +175,14 @@ fn own_absent(caller: &mut Process, (address, len, write): (u64, u64, bool), err
 
 /// Reads a structure of the caller's own.
 #[inline(always)]
-pub fn own_struct<T: Copy>(caller: &mut Process, address: u64) -> Result<T, Stop> {
+pub fn own_struct<T: FromBytes>(caller: &mut Process, address: u64) -> Result<T, Stop> {
     let read = copy::read_struct(caller.cr3, address);
     own(caller, (address, size_of::<T>() as u64, false), read)
 }
 
 /// Writes a structure to the caller.
 #[inline(never)]
-pub fn give<T: Copy>(caller: &mut Process, address: u64, value: &T) -> Outcome {
+pub fn give<T: IntoBytes + Immutable>(caller: &mut Process, address: u64, value: &T) -> Outcome {
     let written = copy::write_struct(caller.cr3, address, value);
     own(caller, (address, size_of::<T>() as u64, true), written)?;
     Ok(0)
@@ -191,7 +192,7 @@ pub fn give<T: Copy>(caller: &mut Process, address: u64, value: &T) -> Outcome {
 #[inline(never)]
 pub fn give_bytes(caller: &mut Process, address: u64, bytes: &[u8]) -> Outcome {
     let len = bytes.len();
-    let written = copy::write_bytes(caller.cr3, address, bytes.as_ptr(), len);
+    let written = copy::write_bytes(caller.cr3, address, bytes);
     own(caller, (address, len as u64, true), written)?;
     Ok(len as u64)
 }

@@ -147,7 +147,6 @@ impl Board {
             vcpu,
             bus: Bus {
                 ram: ram.map.clone(),
-                ram_size: ram.size,
                 uart: uart(plan.log.clone()),
                 block,
                 console: Arc::new(Mutex::new(console)),
@@ -186,7 +185,7 @@ impl Board {
 
 fn handle(exit: Exit<'_>, bus: &mut Bus, counts: &mut Counts) -> Step {
     let mmio = |at| {
-        if at < bus.ram_size {
+        if bus.is_ram(at) {
             Kind::MmioInRam
         } else {
             Kind::Mmio

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use abi::kernel::HOLE;
 use absentia_vmm::board::{Board, Drive, Interrupts, Plan, Step};
 use absentia_vmm::boot::{LAB_BASE, Window, Windows};
 use absentia_vmm::control::Stop;
@@ -27,7 +28,8 @@ use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use vm_memory::{Bytes, GuestAddress};
 
-const MEMORY: u64 = 128 << 20;
+/// Bytes of RAM: below the hole for devices, which Firecracker has where we have it, and on both sides.
+const MEMORIES: [u64; 2] = [128 << 20, HOLE.start + (64 << 20)];
 const HIGH_MEMORY: u64 = 1 << 20;
 const SYSTEM: std::ops::Range<u64> = 0x9_fc00..0xe_0000;
 const CONFIGURATION: std::ops::Range<u64> = 0xeec0_0000..0xfec0_0000;
@@ -70,7 +72,8 @@ fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> u64 
         panic!("{:?}", loaded.pvh_boot_cap);
     };
 
-    let module = (MEMORY - archive.len()) & !4095;
+    let low = ram.size.min(HOLE.start);
+    let module = (low - archive.len()) & !4095;
     archive
         .write(|offset, bytes| {
             put(module + offset, bytes);
@@ -87,8 +90,10 @@ fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> u64 
             CONFIGURATION.end - CONFIGURATION.start,
             2,
         ),
-        (HIGH_MEMORY, MEMORY - HIGH_MEMORY, 1),
+        (HIGH_MEMORY, low - HIGH_MEMORY, 1),
+        (HOLE.end, ram.size - low, 1),
     ];
+    let count = ranges.iter().filter(|range| range.1 > 0).count();
     for (i, (from, len, kind)) in (0..).zip(ranges) {
         put(MEMORY_MAP + 24 * i, &words(&[from, len, kind]));
     }
@@ -101,7 +106,7 @@ fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> u64 
         COMMAND_LINE,
         0,
         MEMORY_MAP,
-        ranges.len() as u64,
+        count as u64,
     ]);
     put(START_INFO, &start);
     entry.0
@@ -154,9 +159,13 @@ fn enter(vcpu: &VcpuFd, ram: &GuestRam, rip: u64) {
 
 #[test]
 fn the_guest_boots_as_firecracker_loads_it() {
+    MEMORIES.into_iter().for_each(boots);
+}
+
+fn boots(memory: u64) {
     let begun = Instant::now();
     let kvm = Kvm::new().expect("this test needs /dev/kvm, readable and writable");
-    let ram = GuestRam::new(MEMORY).expect("guest RAM");
+    let ram = GuestRam::new(memory).expect("guest RAM");
     let vm = Vm::new(&kvm, &ram).expect("a machine");
     let images = Program::new::<&str>([]).images().expect("the images");
     let Images {
@@ -195,10 +204,10 @@ fn the_guest_boots_as_firecracker_loads_it() {
     let entry = load(&ram, &kernel, &archive, &cmdline);
     enter(board.vcpu.fd(), &ram, entry);
 
-    static DONE: AtomicBool = AtomicBool::new(false);
-    let lines = log.clone();
+    let done = Arc::new(AtomicBool::new(false));
+    let (lines, ended) = (log.clone(), done.clone());
     std::thread::spawn(move || {
-        while !DONE.load(Ordering::Relaxed) {
+        while !ended.load(Ordering::Relaxed) {
             if begun.elapsed() > Duration::from_secs(60) {
                 eprintln!("the guest does not end: {:#?}", lines.kept());
                 std::process::exit(1);
@@ -218,7 +227,7 @@ fn the_guest_boots_as_firecracker_loads_it() {
             Step::Dead(death) => panic!("{death:?}: {:#?}", log.kept()),
         }
     }
-    DONE.store(true, Ordering::Relaxed);
+    done.store(true, Ordering::Relaxed);
     assert!(started, "{:#?}", log.kept());
     let said = said.lock().unwrap_or_else(|e| e.into_inner());
     let said = String::from_utf8_lossy(&said);

@@ -39,7 +39,8 @@ const fn lacks(what: &str) -> [u8; 64] {
 global_asm!(
     ".section .tables, \"aw\", @progbits",
     ".set KBASE, 0xffffffff80000000",
-    // The first 3 GiB are RAM; the fourth holds device windows and is uncached.
+    // The first 3 GiB are RAM; the fourth holds device windows and is uncached (abi::kernel::HOLE). What is behind it is
+    // mapped where there is RAM (direct_map.rs).
     ".balign 4096",
     "pd_physical:",
     ".set address, 0",

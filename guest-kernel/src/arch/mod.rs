@@ -2,6 +2,7 @@
 
 pub mod apic;
 mod boot;
+pub mod direct_map;
 pub mod fpu;
 pub mod gate;
 pub mod guard;

@@ -282,6 +282,7 @@ impl<S: System> Pm<S> {
             set_id_exec: false,
             crowded: false,
             traced_by: None,
+            tracer: false,
         };
         self.table.add_process(child);
         self.watch_cpu(pid);

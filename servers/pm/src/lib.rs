@@ -7,6 +7,7 @@
 //!
 //! PM itself is process 1; PROGRAM is process 2, and the machine ends when it does.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]

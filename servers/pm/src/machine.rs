@@ -7,10 +7,11 @@ use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec;
 use alloc::vec::Vec;
 use rt::clock::Clock;
-use rt::grants::{self, Access};
+use rt::grants;
 use rt::inbox::Inbox;
 use rt::ipc::Received;
 use rt::{copy, ipc, kernel, outbox};
+use zerocopy::IntoBytes;
 
 /// The machine PM runs on.
 #[derive(Default)]
@@ -29,7 +30,7 @@ impl Machine {
         Machine {
             xsave_bytes: info.as_ref().map_or(0, |info| info.xsave_bytes as usize),
             sabotage: info.map_or(0, |info| info.sabotage),
-            xfeatures: read_xcr0(),
+            xfeatures: rt::processor::xcr0(),
             inbox: Inbox::new().ok(),
             clock: Clock::new(),
         }
@@ -41,21 +42,6 @@ impl Machine {
             inbox.received(received);
         }
     }
-}
-
-/// XCR0, or the legacy two components where there is no XSAVE.
-fn read_xcr0() -> u64 {
-    const OSXSAVE: u32 = 1 << 27;
-    if core::arch::x86_64::__cpuid(1).ecx & OSXSAVE == 0 {
-        return 3;
-    }
-    let (low, high): (u32, u32);
-    // SAFETY: with OSXSAVE set, xgetbv of register 0 is allowed in user mode; it only reads.
-    unsafe {
-        core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high,
-                         options(nomem, nostack, preserves_flags));
-    }
-    low as u64 | (high as u64) << 32
 }
 
 impl System for Machine {
@@ -76,12 +62,7 @@ impl System for Machine {
         // An empty grant would be refused.
         let padding = [0];
         let memory = if groups.is_empty() { &padding } else { groups };
-        let grant = grants::direct(
-            Endpoint::VFS,
-            memory.as_ptr().cast(),
-            size_of_val(memory),
-            Access::Read,
-        )?;
+        let grant = grants::lend(Endpoint::VFS, memory.as_bytes())?;
         let request = abi::proto::vfs::SetGroups {
             who,
             grant: grant.id(),

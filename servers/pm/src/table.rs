@@ -212,6 +212,8 @@ pub struct Process {
     pub crowded: bool,
     /// Who traced its first thread when that ended.
     pub traced_by: Option<u32>,
+    /// It has traced a thread: only then may threads and ghosts name it as their tracer.
+    pub tracer: bool,
 }
 
 impl Process {

@@ -57,7 +57,7 @@ fn window(text: &str) -> Option<Window> {
     let irq = u32::try_from(number(parts.next()?)?).ok()?;
     let len = number(size)?;
     let end = address.checked_add(len)?;
-    (len >= REGISTERS && end <= abi::kernel::PHYSICAL_MAX && address % 4 == 0 && irq < PINS)
+    (len >= REGISTERS && end <= abi::kernel::HOLE.end && address % 4 == 0 && irq < PINS)
         .then_some(Window { address, len, irq })
 }
 
@@ -184,7 +184,7 @@ fn bus(command_line: &str) -> Option<u64> {
     let mut words = command_line.split_ascii_whitespace();
     let bus = words.find_map(|word| number(word.strip_prefix(CMDLINE_PCI)?))?;
     let end = bus.checked_add(pci::BUS)?;
-    (bus.is_multiple_of(PAGE) && end <= abi::kernel::PHYSICAL_MAX).then_some(bus)
+    (bus.is_multiple_of(PAGE) && end <= abi::kernel::HOLE.end).then_some(bus)
 }
 
 /// Looks for what is missing among the functions of a bus, and gives each a line of its own.

@@ -1,7 +1,7 @@
 //! Virtio devices on a PCI bus (PCI 3.0, and virtio 1.2, section 4.1): where firmware has put their
 //! registers, and interrupts by message (MSI-X), which need no wires.
 
-use abi::kernel::{PHYSICAL_MAX, message_of, page_span};
+use abi::kernel::{HOLE, message_of, page_span};
 use abi::{Errno, PAGE};
 use alloc::format;
 use alloc::string::String;
@@ -189,7 +189,7 @@ fn part(
             address: memory + offset,
             len,
         })
-        .filter(|part| part.len > 0 && part.address + part.len <= PHYSICAL_MAX))
+        .filter(|part| part.len > 0 && part.address + part.len <= HOLE.end))
 }
 
 /// Where a base address register has memory; `None` where firmware gave it none that is
@@ -207,7 +207,7 @@ fn memory(registers: &mut impl Registers, config: u64, bar: u32) -> Result<Optio
         _ => 0,
     };
     let address = u64::from(high) << 32 | u64::from(low & !0xf);
-    Ok((low & IO == 0 && address != 0 && address < PHYSICAL_MAX).then_some(address))
+    Ok((low & IO == 0 && address != 0 && address < HOLE.end).then_some(address))
 }
 
 impl Function {

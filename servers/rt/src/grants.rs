@@ -5,6 +5,8 @@ use crate::kernel::kcall;
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry, SEQUENCE_MAX, id, split};
 use abi::kernel::Kcall;
 use abi::{Endpoint, Errno};
+use core::cell::Cell;
+use core::marker::PhantomData;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 /// Entries of the table.
@@ -35,28 +37,42 @@ static TABLE: Single<Table> = Single::new(Table {
     registered: false,
 });
 
-/// A grant of this server, revoked when dropped.
+/// The number of a grant, with the borrow of the memory behind it.
 #[derive(Debug)]
-pub struct Grant {
-    id: i32,
+pub struct Lent<'a> {
+    /// The id to send.
+    pub id: i32,
+    memory: PhantomData<&'a [Cell<u8>]>,
 }
 
-impl Grant {
+impl Lent<'_> {
+    /// A grant's number.
+    pub const fn new(id: i32) -> Self {
+        Lent {
+            id,
+            memory: PhantomData,
+        }
+    }
+}
+
+/// A grant of this server, revoked when dropped. The memory behind it is borrowed meanwhile.
+#[derive(Debug)]
+pub struct Grant<'a> {
+    id: i32,
+    memory: PhantomData<&'a [Cell<u8>]>,
+}
+
+impl<'a> Grant<'a> {
     /// The id to send.
     pub fn id(&self) -> i32 {
         self.id
     }
 
-    /// Gives up the guard: the grant stays until [`Grant::from_id`] takes it back.
-    pub fn into_id(self) -> i32 {
+    /// Gives up the guard, not the borrow: the grant stays until [`revoke`].
+    pub fn into_lent(self) -> Lent<'a> {
         let id = self.id;
         core::mem::forget(self);
-        id
-    }
-
-    /// The guard of a grant that [`Grant::into_id`] gave up.
-    pub fn from_id(id: i32) -> Grant {
-        Grant { id }
+        Lent::new(id)
     }
 
     /// Revokes; whether a copy through it met an absent page (the soft-fault mark).
@@ -67,7 +83,7 @@ impl Grant {
     }
 }
 
-impl Drop for Grant {
+impl Drop for Grant<'_> {
     fn drop(&mut self) {
         if self.id != GRANT_INVALID {
             revoke(self.id);
@@ -80,7 +96,7 @@ pub fn in_use() -> usize {
     TABLE.borrow().used
 }
 
-fn issue(entry: GrantEntry) -> Result<Grant, Errno> {
+fn issue<'a>(entry: GrantEntry) -> Result<Grant<'a>, Errno> {
     let mut table = TABLE.borrow();
     if !table.registered {
         let address = table.entries.as_ptr() as u64;
@@ -106,10 +122,12 @@ fn issue(entry: GrantEntry) -> Result<Grant, Errno> {
     slot.flags = entry.flags;
     Ok(Grant {
         id: id(index, sequence),
+        memory: PhantomData,
     })
 }
 
-fn revoke(id: i32) -> bool {
+/// Revokes a grant; whether a copy through it met an absent page. A grant that is not, is not revoked.
+pub fn revoke(id: i32) -> bool {
     let mut table = TABLE.borrow();
     let Ok((index, sequence)) = split(id) else {
         return false;
@@ -156,19 +174,41 @@ impl Access {
     }
 }
 
-/// Grants `grantee` the caller's own memory. The memory must stay valid until the grant is
-/// revoked; with `Write` nobody else may look at it meanwhile.
-pub fn direct(
+/// Lets `grantee` read `data` of the caller's own.
+pub fn lend(grantee: Endpoint, data: &[u8]) -> Result<Grant<'_>, Errno> {
+    direct(grantee, data.as_ptr() as u64, data.len(), Access::Read)
+}
+
+/// Lets `grantee` fill a buffer of the caller's own.
+pub fn lend_mut(grantee: Endpoint, buffer: &mut [u8]) -> Result<Grant<'_>, Errno> {
+    lend_cells(
+        grantee,
+        Cell::from_mut(buffer).as_slice_of_cells(),
+        Access::Write,
+    )
+}
+
+/// Lets `grantee` use memory of the caller's own that both may change.
+pub fn lend_cells(
     grantee: Endpoint,
-    address: *const u8,
+    memory: &[Cell<u8>],
+    access: Access,
+) -> Result<Grant<'_>, Errno> {
+    direct(grantee, memory.as_ptr() as u64, memory.len(), access)
+}
+
+/// Grants `grantee` the caller's own memory, which the grant borrows.
+fn direct<'a>(
+    grantee: Endpoint,
+    start: u64,
     len: usize,
     access: Access,
-) -> Result<Grant, Errno> {
+) -> Result<Grant<'a>, Errno> {
     let flags = Cpf::USED | Cpf::VALID | Cpf::DIRECT | access.bits();
     issue(GrantEntry {
         flags: flags.bits(),
         grantee: grantee.0,
-        start: address as u64,
+        start,
         len: len as u64,
         ..GrantEntry::FREE
     })
@@ -181,7 +221,7 @@ pub fn magic(
     address: u64,
     len: u64,
     access: Access,
-) -> Result<Grant, Errno> {
+) -> Result<Grant<'static>, Errno> {
     let flags = Cpf::USED | Cpf::VALID | Cpf::MAGIC | Cpf::TRY | access.bits();
     issue(GrantEntry {
         flags: flags.bits(),
@@ -194,7 +234,7 @@ pub fn magic(
 }
 
 /// Passes a grant that this server received on to `grantee`.
-pub fn indirect(grantee: Endpoint, granter: Endpoint, grant: i32) -> Result<Grant, Errno> {
+pub fn indirect(grantee: Endpoint, granter: Endpoint, grant: i32) -> Result<Grant<'static>, Errno> {
     let flags = Cpf::USED | Cpf::VALID | Cpf::INDIRECT;
     issue(GrantEntry {
         flags: flags.bits(),

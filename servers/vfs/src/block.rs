@@ -44,7 +44,7 @@ impl BlockDevice {
     }
 
     /// Reads at `position`. Short only at the end, or where the memory ends.
-    pub async fn read(&self, c: &Caller, memory: Memory, position: u64) -> Result<u64, Errno> {
+    pub async fn read(&self, c: &Caller, memory: Memory<'_>, position: u64) -> Result<u64, Errno> {
         let memory = memory.first(self.size.saturating_sub(position));
         let ask = async |at, grant, len| {
             let minor = self.minor;
@@ -61,7 +61,7 @@ impl BlockDevice {
     }
 
     /// Writes at `position`; `ENOSPC` at the end.
-    pub async fn write(&self, c: &Caller, memory: Memory, position: u64) -> Result<u64, Errno> {
+    pub async fn write(&self, c: &Caller, memory: Memory<'_>, position: u64) -> Result<u64, Errno> {
         if position >= self.size && !memory.is_empty() {
             return Err(Errno::ENOSPC);
         }
@@ -84,7 +84,7 @@ impl BlockDevice {
     async fn pieces(
         &self,
         c: &Caller,
-        memory: Memory,
+        memory: Memory<'_>,
         position: u64,
         access: Access,
         ask: impl AsyncFn(u64, i32, u64) -> crate::peer::Answer,

@@ -111,7 +111,7 @@ impl Driver {
         &self,
         c: &Caller,
         minor: u32,
-        memory: Memory,
+        memory: Memory<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
         let who = c.who();
@@ -136,7 +136,7 @@ impl Driver {
         &self,
         c: &Caller,
         minor: u32,
-        memory: Memory,
+        memory: Memory<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
         let who = c.who();

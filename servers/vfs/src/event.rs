@@ -33,7 +33,7 @@ impl Counter {
     }
 
     /// read(2).
-    pub async fn read(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+    pub async fn read(&self, c: &Caller, memory: Memory<'_>, nonblock: bool) -> Result<u64, Errno> {
         if memory.len() < 8 {
             return Err(Errno::EINVAL);
         }
@@ -46,13 +46,18 @@ impl Counter {
             Memory::User { who, address, .. } => {
                 UserMemory::new(who, &c.vfs.vm).put(address, &value).await?;
             }
-            Memory::Own { .. } => return Err(Errno::EINVAL),
+            Memory::Data(_) | Memory::Buffer(_) => return Err(Errno::EINVAL),
         }
         Ok(8)
     }
 
     /// write(2).
-    pub async fn write(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+    pub async fn write(
+        &self,
+        c: &Caller,
+        memory: Memory<'_>,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
         let Memory::User { who, address, len } = memory else {
             return Err(Errno::EINVAL);
         };

@@ -8,6 +8,8 @@
 //! Every copy to or from a process fails softly on an absent page; the task has VM repair
 //! the memory and tries again: [`transfer`] for file data, [`user`] for VFS's own structures.
 #![no_std]
+// The fake kernel of the tests keeps addresses, as the real one does.
+#![cfg_attr(not(test), forbid(unsafe_code))]
 
 extern crate alloc;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt::Arguments;
+pub use rt::grants::Lent;
 
 /// What a grantee may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,14 +64,15 @@ pub trait Machine {
     /// Makes calls of VM in order, at one go ([`abi::proto::vm::Batch`]): how many were
     /// done, and what the next said.
     fn call_vm_all(&self, messages: &[Message]) -> (usize, Result<(), Errno>);
-    /// A grant on VFS's own memory.
-    fn grant_own(
+    /// A grant to read data of VFS's own.
+    fn lend<'a>(&self, to: Endpoint, data: &'a [u8]) -> Result<Lent<'a>, Errno>;
+    /// A grant on a buffer of VFS's own.
+    fn lend_cells<'a>(
         &self,
         to: Endpoint,
-        memory: *const u8,
-        len: usize,
+        buffer: &'a [Cell<u8>],
         access: Access,
-    ) -> Result<i32, Errno>;
+    ) -> Result<Lent<'a>, Errno>;
     /// A grant with TRY on memory of the process `subject`.
     fn grant_user(
         &self,
@@ -79,7 +81,7 @@ pub trait Machine {
         address: u64,
         len: u64,
         access: Access,
-    ) -> Result<i32, Errno>;
+    ) -> Result<Lent<'static>, Errno>;
     /// Revokes; whether a copy through it met an absent page.
     fn revoke(&self, grant: i32) -> bool;
     /// Grants in use.
@@ -134,37 +136,37 @@ pub fn call_vm<R: Request>(machine: &dyn Machine, request: R) -> Result<R::Reply
     message::reply_result(&machine.call_vm(request.encode())?)
 }
 
-/// A grant, revoked when it goes.
-pub struct Grant {
+/// A grant, revoked when it goes. Memory of VFS's own behind it is borrowed meanwhile.
+pub struct Grant<'a> {
     machine: Rc<dyn Machine>,
-    id: i32,
+    lent: Lent<'a>,
 }
 
-impl Grant {
+impl<'a> Grant<'a> {
     /// Takes charge of a grant.
-    pub fn new(machine: &Rc<dyn Machine>, id: i32) -> Grant {
+    pub fn new(machine: &Rc<dyn Machine>, lent: Lent<'a>) -> Grant<'a> {
         Grant {
             machine: machine.clone(),
-            id,
+            lent,
         }
     }
 
     /// The id to send.
     pub fn id(&self) -> i32 {
-        self.id
+        self.lent.id
     }
 
     /// Revokes; whether a copy through it met an absent page (the soft-fault mark).
     pub fn revoke(mut self) -> bool {
-        let id = core::mem::replace(&mut self.id, GRANT_INVALID);
-        self.machine.revoke(id)
+        let lent = core::mem::replace(&mut self.lent, Lent::new(GRANT_INVALID));
+        self.machine.revoke(lent.id)
     }
 }
 
-impl Drop for Grant {
+impl Drop for Grant<'_> {
     fn drop(&mut self) {
-        if self.id != GRANT_INVALID {
-            self.machine.revoke(self.id);
+        if self.lent.id != GRANT_INVALID {
+            self.machine.revoke(self.lent.id);
         }
     }
 }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt::Arguments;
 use rt::clock::Clock;
-use rt::grants;
+use rt::grants::{self, Lent};
 use rt::inbox::Inbox;
 use rt::ipc::{self, Received};
 use rt::kernel;
@@ -190,14 +190,17 @@ impl Machine for Native {
         }
     }
 
-    fn grant_own(
+    fn lend<'a>(&self, to: Endpoint, data: &'a [u8]) -> Result<Lent<'a>, Errno> {
+        grants::lend(to, data).map(grants::Grant::into_lent)
+    }
+
+    fn lend_cells<'a>(
         &self,
         to: Endpoint,
-        memory: *const u8,
-        len: usize,
+        buffer: &'a [Cell<u8>],
         access: Access,
-    ) -> Result<i32, Errno> {
-        grants::direct(to, memory, len, rights(access)).map(grants::Grant::into_id)
+    ) -> Result<Lent<'a>, Errno> {
+        grants::lend_cells(to, buffer, rights(access)).map(grants::Grant::into_lent)
     }
 
     fn grant_user(
@@ -207,12 +210,12 @@ impl Machine for Native {
         address: u64,
         len: u64,
         access: Access,
-    ) -> Result<i32, Errno> {
-        grants::magic(to, subject, address, len, rights(access)).map(grants::Grant::into_id)
+    ) -> Result<Lent<'static>, Errno> {
+        grants::magic(to, subject, address, len, rights(access)).map(grants::Grant::into_lent)
     }
 
     fn revoke(&self, grant: i32) -> bool {
-        grants::Grant::from_id(grant).revoke()
+        grants::revoke(grant)
     }
 
     fn grants(&self) -> usize {

@@ -76,21 +76,17 @@ impl Peer {
     }
 
     /// Lets the peer read `bytes` of VFS.
-    pub fn lend(&self, bytes: &[u8]) -> Result<Grant, Errno> {
-        self.machine
-            .grant_own(self.endpoint, bytes.as_ptr(), bytes.len(), Access::Read)
-            .map(|id| Grant::new(&self.machine, id))
+    pub fn lend<'a>(&self, bytes: &'a [u8]) -> Result<Grant<'a>, Errno> {
+        let lent = self.machine.lend(self.endpoint, bytes)?;
+        Ok(Grant::new(&self.machine, lent))
     }
 
-    /// Lets the peer write `bytes` of VFS. Look at them only when the grant is gone.
-    pub fn lend_mut(&self, bytes: &mut [u8]) -> Result<Grant, Errno> {
-        self.machine
-            .grant_own(
-                self.endpoint,
-                bytes.as_mut_ptr(),
-                bytes.len(),
-                Access::Write,
-            )
-            .map(|id| Grant::new(&self.machine, id))
+    /// Lets the peer fill `bytes` of VFS.
+    pub fn lend_mut<'a>(&self, bytes: &'a mut [u8]) -> Result<Grant<'a>, Errno> {
+        let bytes = Cell::from_mut(bytes).as_slice_of_cells();
+        let lent = self
+            .machine
+            .lend_cells(self.endpoint, bytes, Access::Write)?;
+        Ok(Grant::new(&self.machine, lent))
     }
 }

@@ -214,7 +214,7 @@ impl Pipe {
     }
 
     /// read(2): what there is, at least a byte; 0 when all writers are gone.
-    pub async fn read(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+    pub async fn read(&self, c: &Caller, memory: Memory<'_>, nonblock: bool) -> Result<u64, Errno> {
         let mut memory = memory;
         let mut repaired = false;
         if memory.is_empty() {
@@ -244,7 +244,13 @@ impl Pipe {
     }
 
     /// Copies the first `n` bytes out and, if that worked, removes them (`taken` bytes).
-    fn hand_out(&self, c: &Caller, memory: Memory, n: usize, taken: usize) -> Result<(), Errno> {
+    fn hand_out(
+        &self,
+        c: &Caller,
+        memory: Memory<'_>,
+        n: usize,
+        taken: usize,
+    ) -> Result<(), Errno> {
         let mut data = self.data.borrow_mut();
         let bytes = &data.make_contiguous()[..n];
         copy_out(&*c.vfs.machine, memory, bytes)?;
@@ -259,13 +265,16 @@ impl Pipe {
     }
 
     /// write(2) of a process's memory.
-    pub async fn write(&self, c: &Caller, memory: Memory, nonblock: bool) -> Result<u64, Errno> {
+    pub async fn write(
+        &self,
+        c: &Caller,
+        memory: Memory<'_>,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
         let Memory::User { who, address, len } = memory else {
-            let Memory::Own { pointer, len } = memory else {
-                return Ok(0);
+            let Memory::Data(data) = memory else {
+                return Err(Errno::EFAULT);
             };
-            // SAFETY: Memory::Own's caller keeps these bytes alive and untouched meanwhile.
-            let data = unsafe { core::slice::from_raw_parts(pointer, len as usize) };
             return self.put(c, data, nonblock).await;
         };
         let user = UserMemory::new(who, &c.vfs.vm);

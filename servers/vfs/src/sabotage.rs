@@ -37,7 +37,7 @@ pub fn writes(peer: &Peer, access: Access) -> bool {
 }
 
 /// The memory with which a repaired transfer starts again.
-pub fn moved(peer: &Peer, memory: Memory) -> Memory {
+pub fn moved(peer: &Peer, memory: Memory<'static>) -> Memory<'static> {
     if peer.machine().sabotaged(OFFSET_LOST) {
         return memory.after(memory.len() / 2);
     }

@@ -101,7 +101,7 @@ impl Timer {
     pub async fn read(
         self: &Rc<Self>,
         c: &Caller,
-        memory: Memory,
+        memory: Memory<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
         let Memory::User { who, address, len } = memory else {

@@ -13,6 +13,7 @@ use crate::sabotage;
 use abi::errno::result_from_word;
 use abi::proto::vm;
 use abi::{Endpoint, Errno};
+use core::cell::Cell;
 
 /// Attempts of one transfer. Repaired pages may vanish again before they are used (threads,
 /// memory pressure, somebody who takes pages away on purpose), but not for ever.
@@ -20,7 +21,7 @@ pub const ATTEMPTS: usize = 16;
 
 /// Memory that takes part in a transfer.
 #[derive(Clone, Copy, Debug)]
-pub enum Memory {
+pub enum Memory<'a> {
     /// Of a process.
     User {
         /// The process.
@@ -30,41 +31,34 @@ pub enum Memory {
         /// Bytes.
         len: u64,
     },
-    /// VFS's own, which the caller keeps alive and untouched until the transfer is over.
-    Own {
-        /// First byte.
-        pointer: *mut u8,
-        /// Bytes.
-        len: u64,
-    },
+    /// VFS's own data, only to be read.
+    Data(&'a [u8]),
+    /// VFS's own buffer, to be filled.
+    Buffer(&'a [Cell<u8>]),
 }
 
-impl Memory {
+impl<'a> Memory<'a> {
     /// Memory of a process.
-    pub const fn user(who: Endpoint, address: u64, len: u64) -> Memory {
+    pub const fn user(who: Endpoint, address: u64, len: u64) -> Memory<'static> {
         Memory::User { who, address, len }
     }
 
     /// VFS's own buffer, to be filled.
-    pub fn own_mut(buffer: &mut [u8]) -> Memory {
-        Memory::Own {
-            pointer: buffer.as_mut_ptr(),
-            len: buffer.len() as u64,
-        }
+    pub fn own_mut(buffer: &'a mut [u8]) -> Memory<'a> {
+        Memory::Buffer(Cell::from_mut(buffer).as_slice_of_cells())
     }
 
     /// VFS's own data, only to be read.
-    pub fn own(data: &[u8]) -> Memory {
-        Memory::Own {
-            pointer: data.as_ptr().cast_mut(),
-            len: data.len() as u64,
-        }
+    pub const fn own(data: &'a [u8]) -> Memory<'a> {
+        Memory::Data(data)
     }
 
     /// Bytes.
     pub const fn len(&self) -> u64 {
         match *self {
-            Memory::User { len, .. } | Memory::Own { len, .. } => len,
+            Memory::User { len, .. } => len,
+            Memory::Data(data) => data.len() as u64,
+            Memory::Buffer(buffer) => buffer.len() as u64,
         }
     }
 
@@ -74,43 +68,37 @@ impl Memory {
     }
 
     /// The first `len` bytes (no more than there are).
-    pub fn first(self, wanted: u64) -> Memory {
+    pub fn first(self, wanted: u64) -> Memory<'a> {
+        let wanted = wanted.min(self.len());
         match self {
-            Memory::User { who, address, len } => Memory::user(who, address, len.min(wanted)),
-            Memory::Own { pointer, len } => Memory::Own {
-                pointer,
-                len: len.min(wanted),
-            },
+            Memory::User { who, address, .. } => Memory::user(who, address, wanted),
+            Memory::Data(data) => Memory::Data(&data[..wanted as usize]),
+            Memory::Buffer(buffer) => Memory::Buffer(&buffer[..wanted as usize]),
         }
     }
 
     /// What comes after the first `done` bytes.
-    pub fn after(self, done: u64) -> Memory {
+    pub fn after(self, done: u64) -> Memory<'a> {
+        let done = done.min(self.len());
         match self {
-            Memory::User { who, address, len } => {
-                let done = done.min(len);
-                Memory::user(who, address + done, len - done)
-            }
-            Memory::Own { pointer, len } => {
-                let done = done.min(len);
-                Memory::Own {
-                    pointer: pointer.wrapping_add(done as usize),
-                    len: len - done,
-                }
-            }
+            Memory::User { who, address, len } => Memory::user(who, address + done, len - done),
+            Memory::Data(data) => Memory::Data(&data[done as usize..]),
+            Memory::Buffer(buffer) => Memory::Buffer(&buffer[done as usize..]),
         }
     }
 
-    fn grant(&self, peer: &Peer, access: Access) -> Result<Grant, Errno> {
+    fn grant(&self, peer: &Peer, access: Access) -> Result<Grant<'a>, Errno> {
         let machine = peer.machine();
         let to = peer.endpoint;
-        let id = match *self {
+        let lent = match *self {
             Memory::User { who, address, len } => {
                 machine.grant_user(to, who, address, len, access)?
             }
-            Memory::Own { pointer, len } => machine.grant_own(to, pointer, len as usize, access)?,
+            Memory::Data(_) if access.writes() => return Err(Errno::EFAULT),
+            Memory::Data(data) => machine.lend(to, data)?,
+            Memory::Buffer(buffer) => machine.lend_cells(to, buffer, access)?,
         };
-        Ok(Grant::new(machine, id))
+        Ok(Grant::new(machine, lent))
     }
 }
 
@@ -120,7 +108,7 @@ impl Memory {
 pub async fn transfer_on(
     vm: &Peer,
     peer: &Peer,
-    mut memory: Memory,
+    mut memory: Memory<'_>,
     mut attempt: impl AsyncFnMut(i32, u64, u64) -> Answer,
 ) -> Result<u64, Errno> {
     let mut done = 0;
@@ -170,7 +158,7 @@ pub fn whole(good: u64, wanted: u64, piece: u64) -> Result<u64, Errno> {
 pub async fn transfer(
     vm: &Peer,
     peer: &Peer,
-    memory: Memory,
+    memory: Memory<'_>,
     access: Access,
     mut attempt: impl AsyncFnMut(i32, u64) -> Answer,
 ) -> Answer {
@@ -188,7 +176,7 @@ pub async fn transfer(
 }
 
 /// Makes memory present; the beginning of it that now is. `EFAULT` when there is none.
-pub async fn repair(vm: &Peer, memory: Memory, write: bool) -> Result<Memory, Errno> {
+pub async fn repair(vm: &Peer, memory: Memory<'_>, write: bool) -> Result<Memory<'static>, Errno> {
     let Memory::User { who, address, len } = memory else {
         return Err(Errno::EFAULT);
     };
@@ -240,13 +228,14 @@ pub fn repairable(errno: Errno) -> bool {
 }
 
 /// Copies to a process without repair (for the parts that must not wait).
-pub fn copy_out(machine: &dyn Machine, memory: Memory, data: &[u8]) -> Result<(), Errno> {
+pub fn copy_out(machine: &dyn Machine, memory: Memory<'_>, data: &[u8]) -> Result<(), Errno> {
     match memory {
         Memory::User { who, address, .. } => machine.try_write(who, address, data),
-        Memory::Own { pointer, len } => {
-            let n = data.len().min(len as usize);
-            // SAFETY: `pointer` has `len` bytes that the transfer may write (Memory::Own).
-            unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), pointer, n) };
+        Memory::Data(_) => Err(Errno::EFAULT),
+        Memory::Buffer(buffer) => {
+            for (cell, &byte) in buffer.iter().zip(data) {
+                cell.set(byte);
+            }
             Ok(())
         }
     }

@@ -11,35 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use rt::heap;
-
-/// A structure of Linux's ABI: plain integers without padding that matters.
-///
-/// # Safety
-/// Any bits are a valid value and no byte of it is uninitialised padding.
-pub unsafe trait Plain: Copy {}
-
-macro_rules! plain {
-    ($($t:ty)*) => {$(
-        // SAFETY: integers, or arrays and structures of them laid out without padding.
-        unsafe impl Plain for $t {}
-    )*};
-}
-plain!(u8 i32 u32 u64 i64 [u32; 2] [i32; 2] [u64; 2] [i64; 2] [u64; 4] [u64; 7]);
-plain!(linux_raw_sys::general::stat linux_raw_sys::general::statx);
-plain!(linux_raw_sys::general::statfs abi::fs::Attributes abi::fs::SetAttributes);
-plain!(abi::fs::Statistics);
-
-/// The bytes of a value.
-pub fn bytes_of<T: Plain>(value: &T) -> &[u8] {
-    // SAFETY: `Plain` has no uninitialised bytes; the slice borrows the value.
-    unsafe { core::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
-}
-
-/// The bytes of a value, to be filled.
-pub fn bytes_of_mut<T: Plain>(value: &mut T) -> &mut [u8] {
-    // SAFETY: any bits are a valid `Plain`; the slice borrows the value exclusively.
-    unsafe { core::slice::from_raw_parts_mut((value as *mut T).cast(), size_of::<T>()) }
-}
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The memory of a process.
 #[derive(Clone)]
@@ -144,15 +116,19 @@ impl UserMemory {
     }
 
     /// Reads one structure.
-    pub async fn get<T: Plain + Default>(&self, address: u64) -> Result<T, Errno> {
-        let mut value = T::default();
-        self.read(address, bytes_of_mut(&mut value)).await?;
+    pub async fn get<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.read(address, value.as_mut_bytes()).await?;
         Ok(value)
     }
 
     /// Writes one structure.
-    pub async fn put<T: Plain>(&self, address: u64, value: &T) -> Result<(), Errno> {
-        self.write(address, bytes_of(value)).await
+    pub async fn put<T: IntoBytes + Immutable>(
+        &self,
+        address: u64,
+        value: &T,
+    ) -> Result<(), Errno> {
+        self.write(address, value.as_bytes()).await
     }
 
     /// Reads a path: `ENAMETOOLONG`, and no check of what is in it.

@@ -19,6 +19,7 @@ use vm::region::{Flags, Region};
 use vm::server::Server;
 use vm::table;
 use vm::window::{Frame, Window};
+use zerocopy::IntoBytes;
 
 struct Global(OnceCell<Frames>);
 
@@ -95,9 +96,9 @@ fn copy_policy() -> Result<CopyPolicy, Errno> {
 }
 
 fn take_memory(info: &BootInfo) -> Result<&'static Frames, Errno> {
-    let ends = info.free.iter().map(|range| range.1);
+    let ends = info.free.iter().map(|range| range.end);
     let limit = ends
-        .chain([info.archive.0 + info.archive.1])
+        .chain([info.archive.end])
         .max()
         .unwrap_or(0)
         .min(PHYSICAL_MAX);
@@ -111,8 +112,9 @@ fn take_memory(info: &BootInfo) -> Result<&'static Frames, Errno> {
     }
     // SAFETY: the kernel maps all physical memory there for VM alone, for ever.
     let window = unsafe { Window::new(VM_WINDOW as *mut u8, limit) };
+    let free = info.free.map(|range| (range.start, range.end));
     // SAFETY: the kernel lists these ranges as free.
-    let frames = unsafe { Frames::new(window, &info.free) }.ok_or(Errno::ENOMEM)?;
+    let frames = unsafe { Frames::new(window, &free) }.ok_or(Errno::ENOMEM)?;
     Ok(FRAMES.0.get_or_init(|| frames))
 }
 
@@ -120,11 +122,9 @@ fn run_flags() -> Result<u32, Errno> {
     let Ok((index, _)) = kernel::module_find(boot::names::RUN) else {
         return Ok(0);
     };
-    let mut bytes = [0; size_of::<RunHeader>()];
-    let len = kernel::module_read(index, 0, &mut bytes)?;
-    // SAFETY: RunHeader is plain integers, valid for any bits, and as long as `bytes`.
-    let header: RunHeader = unsafe { bytes.as_ptr().cast::<RunHeader>().read_unaligned() };
-    if len < bytes.len() || header.magic != RUN_MAGIC {
+    let mut header = RunHeader::default();
+    let len = kernel::module_read(index, 0, header.as_mut_bytes())?;
+    if len < size_of::<RunHeader>() || header.magic != RUN_MAGIC {
         return Ok(0);
     }
     Ok(header.flags)
@@ -162,7 +162,7 @@ fn load(
     let region = Region::anonymous(image.address, end, Prot::all(), Flags::empty());
     space.map(pool, region)?;
     space.populate(pool, image.address, end, false)?;
-    let source = Frame::at(info.archive.0 + image.offset);
+    let source = Frame::at(info.archive.start + image.offset);
     for n in 0..len / PAGE {
         let entry = table::get(pool.frames, space.top, image.address + n * PAGE);
         pool.window()

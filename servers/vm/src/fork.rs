@@ -47,17 +47,26 @@ impl Space {
                     if result.is_err() {
                         return entry;
                     }
-                    let new = if protect { entry & !WRITE } else { entry };
-                    if entry & FOREIGN == 0 {
+                    // Only a new table takes a frame.
+                    let table = match cursor.same(address) {
+                        Some(table) => Ok(table),
+                        None => pool
+                            .make_room()
+                            .and_then(|()| cursor.table(frames, address)),
+                    };
+                    let kept = || pool.lab.sabotage & sabotage::REFUSED_FRAME_KEPT != 0;
+                    if entry & FOREIGN == 0 && (table.is_ok() || kept()) {
                         frames.share(table::frame(entry));
                     }
-                    result = pool
-                        .make_room()
-                        .and_then(|()| cursor.set(frames, address, new));
-                    let kept = pool.lab.sabotage & sabotage::REFUSED_FRAME_KEPT != 0;
-                    if result.is_err() && entry & FOREIGN == 0 && !kept {
-                        frames.release(table::frame(entry));
-                    }
+                    let table = match table {
+                        Ok(table) => table,
+                        Err(error) => {
+                            result = Err(error);
+                            return entry;
+                        }
+                    };
+                    let new = if protect { entry & !WRITE } else { entry };
+                    table::set_in(frames, table, address, new);
                     new
                 },
             );

@@ -8,6 +8,7 @@
 use crate::reserve::{OWN, ahead_of, of_services};
 use crate::window::{Frame, Window};
 use abi::PAGE;
+use abi::kernel::HOLE;
 use abi::trace::{Refusal, Wanted};
 use core::cell::Cell;
 use rt::heap::WatchFn;
@@ -48,6 +49,12 @@ struct Range {
     end: u32,
 }
 
+impl Range {
+    fn used(self) -> u32 {
+        self.fresh.saturating_sub(self.start)
+    }
+}
+
 /// The allocator.
 pub struct Frames {
     window: Window,
@@ -73,7 +80,8 @@ pub struct Frames {
 
 impl Frames {
     /// Manages the physical ranges `free` (page aligned, ascending, unused ones empty) of
-    /// `window`. `None` when they cannot even hold the allocator's own table.
+    /// `window`. `None` when they cannot even hold the allocator's own table. Frames behind the hole are handed out first:
+    /// memory that everything can address is kept, as on Linux.
     ///
     /// # Safety
     /// Nothing else uses memory in these ranges.
@@ -84,6 +92,7 @@ impl Frames {
             fresh: (start.min(limit) / PAGE) as u32,
             end: (end.min(limit) / PAGE) as u32,
         });
+        ranges.sort_unstable_by_key(|range| (range.start < Frame::at(HOLE.end).0, range.start));
         let last = ranges.iter().map(|r| r.end).max()?;
         let table = (last as u64 * size_of::<Info>() as u64).div_ceil(PAGE) as u32;
         let home = ranges
@@ -477,6 +486,30 @@ impl Frames {
             let range = cell.get();
             (range.start..range.fresh).map(move |n| (Frame(n), self.get(Frame(n)).refs))
         })
+    }
+
+    /// How many frames are or were in use.
+    pub fn places(&self) -> usize {
+        let used = self.ranges.iter().map(|range| range.get().used());
+        used.sum::<u32>() as usize
+    }
+
+    /// How many places a table needs that is made now: making it may take frames that were never used.
+    pub fn places_with_table(&self) -> usize {
+        let used = self.places();
+        used + used / 512 + 64
+    }
+
+    /// The frame's place among those, in tables that are as long as they are many.
+    pub fn place(&self, frame: Frame) -> Option<usize> {
+        let mut before = 0;
+        for range in self.ranges.iter().map(Cell::get) {
+            if range.start <= frame.0 && frame.0 < range.fresh {
+                return Some((before + frame.0 - range.start) as usize);
+            }
+            before += range.used();
+        }
+        None
     }
 
     /// Checks that the free list and the counters say the same; the reason when not.

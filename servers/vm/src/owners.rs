@@ -1,5 +1,6 @@
 //! Who owns the frames in use: each frame counts once, so that the sum must be all of memory.
 
+use crate::frames::Frames;
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::space::Space;
@@ -11,14 +12,17 @@ use abi::proto::vm::{FrameFigures, OwnedFrames};
 use alloc::vec::Vec;
 use rt::room;
 
-/// Frames that were counted already.
-struct Seen(Vec<u64>);
+/// Frames that were counted already, a bit each by their places.
+struct Seen<'a>(&'a Frames, Vec<u64>);
 
-impl Seen {
+impl Seen<'_> {
     /// Whether this frame is counted for the first time.
     fn first(&mut self, frame: Frame) -> bool {
-        let (word, bit) = (frame.0 as usize / 64, 1 << (frame.0 % 64));
-        match self.0.get_mut(word) {
+        let Some(place) = self.0.place(frame) else {
+            return false;
+        };
+        let (word, bit) = (place / 64, 1 << (place % 64));
+        match self.1.get_mut(word) {
             Some(word) if *word & bit == 0 => {
                 *word |= bit;
                 true
@@ -33,9 +37,9 @@ impl Server {
     /// `ENOMEM`.
     pub fn owners(&self) -> Result<FrameFigures, Errno> {
         let pool = &self.pool;
-        let words = (pool.window().frames() as usize).div_ceil(64);
-        let mut seen = Seen(room::vector(words)?);
-        seen.0.resize(words, 0);
+        let words = pool.frames.places_with_table().div_ceil(64);
+        let mut seen = Seen(pool.frames, room::vector(words)?);
+        seen.1.resize(words, 0);
         let cached = pool.cache.iter().filter(|page| seen.first(page.1)).count() as u64;
         let (mut tables, mut services, mut programs) = (0, 0, 0);
         // A frame that the cache forgot while its file system and programs have it is the file

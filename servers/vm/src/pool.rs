@@ -133,13 +133,16 @@ impl Pool {
     }
 
     /// Notes that a page was changed, if this entry says so of a shared file page.
-    #[inline]
+    #[inline(always)]
     pub fn note_written(&mut self, entry: u64) {
         // Not the right to write, which can be taken from a page that was changed before.
         // A file system knows what it writes itself.
-        if entry & (table::DIRTY | table::FOREIGN | table::OWNER) != table::DIRTY {
-            return;
+        if entry & (table::DIRTY | table::FOREIGN | table::OWNER) == table::DIRTY {
+            self.note_changed(entry);
         }
+    }
+
+    fn note_changed(&mut self, entry: u64) {
         let frame = table::frame(entry);
         let key = self.cache.key_of(self.frames, frame);
         if let Some(key) = key.filter(|key| !key.file.is_memory()) {

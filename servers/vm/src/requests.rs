@@ -9,6 +9,7 @@ use crate::sanity;
 use crate::server::{Effect, Server};
 use crate::space::{Limits, check_range};
 use crate::table;
+use abi::message::WORDS;
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
@@ -129,16 +130,11 @@ impl Server {
         }
         let mut at = r.address;
         for done in 0..r.count {
-            let mut next = || -> Result<u64, Errno> {
-                let (space, pool) = self.space(source)?;
-                let word = space.word(pool, at).ok_or(Errno::EFAULT)?;
-                at += 8;
-                Ok(word)
-            };
-            let mut message = Message::new(next()?);
-            for word in &mut message.words {
-                *word = next()?;
-            }
+            let (space, pool) = self.space(source)?;
+            let [kind, words @ ..]: [u64; 1 + WORDS] =
+                space.words(pool, at).ok_or(Errno::EFAULT)?;
+            let message = Message { kind, words };
+            at = at.wrapping_add(size_of::<Message>() as u64);
             // None in another: its replies would have nowhere to go.
             let reply = match message.kind {
                 Batch::KIND => Message::error(Errno::EINVAL),
@@ -348,7 +344,7 @@ impl Server {
     fn map_physical(&mut self, source: Endpoint, r: MapPhysical) -> Result<MappedPhysical, Errno> {
         let len = check_range(0, r.len)?;
         let phys_end = r.phys.checked_add(len).ok_or(Errno::EINVAL)?;
-        if !r.phys.is_multiple_of(PAGE) || phys_end > abi::kernel::PHYSICAL_MAX {
+        if !r.phys.is_multiple_of(PAGE) || phys_end > abi::kernel::HOLE.end {
             return Err(Errno::EINVAL);
         }
         let process = self.process(source).ok_or(Errno::ESRCH)?;

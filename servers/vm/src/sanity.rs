@@ -1,6 +1,7 @@
 //! Every invariant of VM's data, checked from the ground up: for tests and for runs with the
 //! VM_SANITY flag. Costs time proportional to all memory in use.
 
+use crate::frames::Frames;
 use crate::lab;
 use crate::pool::Pool;
 use crate::region::{Backing, Region};
@@ -19,14 +20,21 @@ use rt::room;
 /// What is wrong where there is no memory to count in.
 pub const NO_MEMORY: &str = "no memory to count frames in";
 
-/// References found, by frame.
-struct References(Vec<u32>);
+/// References found, by the frames' places.
+struct References<'a>(&'a Frames, Vec<u32>);
 
-impl References {
+impl References<'_> {
     fn add(&mut self, frame: Frame) {
-        if let Some(count) = self.0.get_mut(frame.0 as usize) {
+        let place = self.0.place(frame);
+        if let Some(count) = place.and_then(|place| self.1.get_mut(place)) {
             *count += 1;
         }
+    }
+
+    fn of(&self, frame: Frame) -> u32 {
+        let place = self.0.place(frame);
+        let count = place.and_then(|place| self.1.get(place));
+        count.copied().unwrap_or(0)
     }
 }
 
@@ -35,9 +43,9 @@ impl References {
 pub fn check<'a>(pool: &Pool, spaces: impl Iterator<Item = &'a Space>) -> Result<u64, String> {
     pool.frames.check()?;
     pool.cache.check(pool.frames)?;
-    let refs = room::vector(pool.window().frames() as usize);
-    let mut refs = References(refs.map_err(|_| NO_MEMORY)?);
-    refs.0.resize(pool.window().frames() as usize, 0);
+    let places = pool.frames.places_with_table();
+    let mut refs = References(pool.frames, room::vector(places).map_err(|_| NO_MEMORY)?);
+    refs.1.resize(places, 0);
     let mut mapped = BTreeMap::new();
     for (_, frame) in pool.cache.iter() {
         refs.add(frame);
@@ -143,7 +151,7 @@ fn check_tables(pool: &Pool, space: &Space, refs: &mut References) -> Result<(),
 fn check_frames(pool: &Pool, refs: &References) -> Result<u64, String> {
     let mut more = 0;
     for (frame, counted) in pool.frames.used() {
-        let found = refs.0.get(frame.0 as usize).copied().unwrap_or(0);
+        let found = refs.of(frame);
         if counted < found {
             return Err(format!(
                 "{frame:?} counts {counted} references, has {found}"

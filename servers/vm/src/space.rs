@@ -258,16 +258,13 @@ impl Space {
         let write = !region.private() && file.is_memory();
         for (offset, frame) in pool.cache.range(file, first, first + (to - from)) {
             let address = from + (offset - first);
-            match cursor.get(frames, address) {
-                Ok(0) => {}
-                Ok(_) => continue,
-                Err(NoMemory) => return,
-            }
-            frames.share(frame);
-            let entry = table::entry(frame, region.prot, write);
-            if cursor.set(frames, address, entry).is_err() {
-                frames.release(frame);
+            let Ok(table) = cursor.table(frames, address) else {
                 return;
+            };
+            if table::get_in(frames, table, address) == 0 {
+                frames.share(frame);
+                let entry = table::entry(frame, region.prot, write);
+                table::set_in(frames, table, address, entry);
             }
         }
     }
@@ -441,12 +438,25 @@ impl Space {
         }
     }
 
-    /// The aligned word at `address`, if its page is present.
-    pub fn word(&self, pool: &Pool, address: u64) -> Option<u64> {
-        let entry = table::get(pool.frames, self.top, address);
-        let usable = address < USER_END && entry & PRESENT != 0 && entry & FOREIGN == 0;
-        let index = (address % PAGE / 8) as usize;
-        usable.then(|| pool.frames.window().entry(table::frame(entry), index))
+    /// The aligned words from `address`, if their pages are present.
+    pub fn words<const N: usize>(&self, pool: &Pool, address: u64) -> Option<[u64; N]> {
+        let mut words = [0; N];
+        let mut here = None;
+        for (n, word) in words.iter_mut().enumerate() {
+            let address = address.checked_add(n as u64 * 8)?;
+            let index = (address % PAGE / 8) as usize;
+            let frame = match here.filter(|_| index != 0) {
+                Some(frame) => frame,
+                None => {
+                    let entry = table::get(pool.frames, self.top, address);
+                    let usable = address < USER_END && entry & (PRESENT | FOREIGN) == PRESENT;
+                    usable.then(|| table::frame(entry))?
+                }
+            };
+            here = Some(frame);
+            *word = pool.frames.window().entry(frame, index);
+        }
+        Some(words)
     }
 
     /// Whether the page is in memory, for mincore: mapped, or in the cache.

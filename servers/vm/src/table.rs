@@ -171,6 +171,12 @@ impl Cursor {
         Ok(self.table)
     }
 
+    /// The leaf table of `address`, if the address before was in it, too.
+    #[inline(always)]
+    pub fn same(&self, address: u64) -> Option<Frame> {
+        (address / LEAF_SPAN == self.span).then_some(self.table)
+    }
+
     /// The entry of `address`, whose leaf table is made if needed.
     #[inline]
     pub fn get(&mut self, frames: &Frames, address: u64) -> Result<u64, NoMemory> {
@@ -202,6 +208,7 @@ pub fn for_each(
     }
 }
 
+/// The upper levels of [`for_each`].
 fn walk(
     frames: &Frames,
     table: Frame,
@@ -219,29 +226,18 @@ fn walk(
     let mut next = first;
     while let Some(i) = window.next_used(table, next, last + 1) {
         next = i + 1;
-        let entry = window.entry(table, i);
+        let child = frame(window.entry(table, i));
         let from = base + i as u64 * size;
-        if level == 0 {
-            let new = f(from, entry);
-            if new != entry {
-                window.set_entry(table, i, new);
-                used -= (new == 0) as u32;
-            }
+        let (start, end) = (start.max(from), end.min(from + size));
+        if level == 1 {
+            walk_leaf(frames, child, from, start, end, f);
         } else {
-            let child = frame(entry);
-            walk(
-                frames,
-                child,
-                level - 1,
-                start.max(from),
-                end.min(from + size),
-                f,
-            );
-            if frames.tag(child) == 0 {
-                window.set_entry(table, i, 0);
-                frames.release(child);
-                used -= 1;
-            }
+            walk(frames, child, level - 1, start, end, f);
+        }
+        if frames.tag(child) == 0 {
+            window.set_entry(table, i, 0);
+            frames.release(child);
+            used -= 1;
         }
         seen += 1;
         if seen == before {
@@ -250,6 +246,28 @@ fn walk(
     }
     if used != before {
         frames.set_tag(table, used);
+    }
+}
+
+/// The lowest level of [`for_each`]: a table that covers addresses from `base`.
+#[inline(always)]
+fn walk_leaf(
+    frames: &Frames,
+    table: Frame,
+    base: u64,
+    start: u64,
+    end: u64,
+    f: &mut impl FnMut(u64, u64) -> u64,
+) {
+    let (first, last) = (index(start, 0), index(end - 1, 0));
+    let used = frames.tag(table);
+    let gone = frames
+        .window()
+        .update_used(table, first, last + 1, used, |i, entry| {
+            f(base + i as u64 * PAGE, entry)
+        });
+    if gone != 0 {
+        frames.set_tag(table, used - gone);
     }
 }
 

@@ -127,6 +127,43 @@ impl Window {
         None
     }
 
+    /// Calls `f(index, entry)` for the first `most` entries in `[from, to)` (at most 512) that are
+    /// not 0, and puts what it returns in their places. How many became 0.
+    #[inline(always)]
+    pub fn update_used(
+        &self,
+        table: Frame,
+        from: usize,
+        to: usize,
+        most: u32,
+        mut f: impl FnMut(usize, u64) -> u64,
+    ) -> u32 {
+        assert!(to <= 512);
+        let entries = self.page(table).cast::<u64>();
+        // SAFETY: as for `next_used`, here and below.
+        let read = |i: usize| unsafe { entries.add(i).read() };
+        let (mut i, mut left, mut gone) = (from, most, 0);
+        while i < to && left > 0 {
+            let entry = read(i);
+            if entry != 0 {
+                let new = f(i, entry);
+                if new != entry {
+                    // SAFETY: see above. Volatile: as for `set_entry`.
+                    unsafe { entries.add(i).write_volatile(new) };
+                    gone += (new == 0) as u32;
+                }
+                left -= 1;
+                i += 1;
+                continue;
+            }
+            i += 1;
+            while i + 8 <= to && (i..i + 8).fold(0, |all, i| all | read(i)) == 0 {
+                i += 8;
+            }
+        }
+        gone
+    }
+
     /// Sets entry `index` (modulo 512) of a page table.
     #[inline(always)]
     pub fn set_entry(&self, table: Frame, index: usize, entry: u64) {

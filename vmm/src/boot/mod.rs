@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use abi::boot::{CMDLINE_LAB, CMDLINE_TSC, CMDLINE_VIRTIO};
+use abi::kernel::HOLE;
 use anyhow::{Context, Result, bail, ensure};
 use linux_loader::configurator::pvh::PvhBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
@@ -15,6 +16,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use crate::images::Archive;
 use crate::memory::GuestRam;
+use crate::memory::parts::parts;
 
 /// Where the boot information lies: low RAM that the memory map calls usable, so a kernel
 /// reads it before it hands out pages.
@@ -129,8 +131,9 @@ pub fn load(ram: &GuestRam, kernel: &[u8], archive: &Archive, cmdline: &str) -> 
     };
 
     let archive_len = archive.len();
-    // Where QEMU puts it, below the last byte.
-    let archive_at = ram.size.checked_sub(archive_len + 1).map(abi::page_down);
+    // Where QEMU puts it, below the last byte before the hole.
+    let low = ram.size.min(HOLE.start);
+    let archive_at = low.checked_sub(archive_len + 1).map(abi::page_down);
     let archive_at = match archive_at {
         Some(at) if at > loaded.kernel_end && at > LEGACY_HOLE.end => at,
         _ => bail!(
@@ -199,11 +202,15 @@ fn memory_map(size: u64) -> Vec<hvm_memmap_table_entry> {
         type_,
         reserved: 0,
     };
-    vec![
+    let mut map = vec![
         entry(0, LEGACY_HOLE.start, E820_RAM),
         entry(LEGACY_HOLE.start, LEGACY_HOLE.end, E820_RESERVED),
-        entry(LEGACY_HOLE.end, size, E820_RAM),
-    ]
+    ];
+    map.extend(parts(size).map(|part| {
+        let from = part.address.max(LEGACY_HOLE.end);
+        entry(from, part.end(), E820_RAM)
+    }));
+    map
 }
 
 #[cfg(test)]
@@ -224,14 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn memory_map_leaves_the_legacy_hole_out() {
-        let map = memory_map(64 << 20);
-        let ram: u64 = map
-            .iter()
-            .filter(|e| e.type_ == E820_RAM)
-            .map(|e| e.size)
-            .sum();
-        assert_eq!(ram, (64 << 20) - 0x6_0400);
+    fn memory_map_leaves_the_holes_out() {
+        for size in [64 << 20, HOLE.start, 6 << 30] {
+            let map = memory_map(size);
+            let ram = map.iter().filter(|e| e.type_ == E820_RAM);
+            assert_eq!(ram.clone().map(|e| e.size).sum::<u64>(), size - 0x6_0400);
+            let outside =
+                |e: &hvm_memmap_table_entry| e.addr + e.size <= HOLE.start || e.addr >= HOLE.end;
+            assert!(ram.clone().all(outside), "{size:#x}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Run {
     /// the libraries that programs and plug-ins in it need; may be given several times
     #[arg(long, value_name = "PATH", conflicts_with = "root")]
     pub with: Vec<PathBuf>,
-    /// Guest memory
+    /// Guest memory, 16M to 511G. The host gives what of it the guest uses
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size, default_value = "128M")]
     pub mem: u64,
     /// End the run after this many seconds, with status 124

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result, bail};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::block::Block;
 use super::console::Console;
@@ -27,8 +27,6 @@ pub type SharedConsole = Arc<Mutex<Transport<Console>>>;
 pub struct Bus {
     /// Guest memory.
     pub ram: Ram,
-    /// Guest memory ends here.
-    pub ram_size: u64,
     /// COM1.
     pub uart: Uart,
     /// The disk.
@@ -103,9 +101,14 @@ impl Bus {
         Ok(())
     }
 
+    /// Whether this is an address of RAM.
+    pub fn is_ram(&self, at: u64) -> bool {
+        self.ram.address_in_range(GuestAddress(at))
+    }
+
     /// A load outside the memory slots (or from RAM, when KVM could not complete it there).
     pub fn mmio_read(&mut self, at: u64, data: &mut [u8]) {
-        if at < self.ram_size {
+        if self.is_ram(at) {
             if self.ram.read_slice(data, GuestAddress(at)).is_err() {
                 data.fill(0xff);
             }
@@ -125,7 +128,7 @@ impl Bus {
 
     /// A store outside the memory slots.
     pub fn mmio_write(&mut self, at: u64, data: &[u8]) -> Option<Request> {
-        if at < self.ram_size {
+        if self.is_ram(at) {
             // Beyond the end of RAM there is nobody to tell.
             let _ = self.ram.write_slice(data, GuestAddress(at));
             return None;

@@ -107,7 +107,7 @@ fn named(table: &Snapshot, who: Who) -> Result<Option<&Process>> {
 fn frame(machine: &Machine, table: &Snapshot, number: u64) -> Result<Vec<Mapping>> {
     let ram = &machine.ram().map;
     let frame = number.checked_mul(abi::PAGE);
-    let Some(frame) = frame.filter(|&frame| frame < machine.ram().size) else {
+    let Some(frame) = frame.filter(|&frame| machine.ram().contains(frame)) else {
         let size = machine.ram().size / abi::PAGE;
         bail!("the machine has {size:#x} frames of memory, and none of number {number:#x}");
     };
@@ -175,7 +175,7 @@ pub fn pages(machine: &mut Machine, wanted: impl Fn(&Process) -> bool) -> Result
         let who = name.map_or(slot, Who::Name);
         tables::walk(&machine.ram().map, process.cr3, |entry| {
             if let Entry::Page(address, leaf) = entry
-                && leaf.frame() < machine.ram().size
+                && machine.ram().contains(leaf.frame())
             {
                 pages.push(Page {
                     target: Target::Page(who, address),
@@ -204,7 +204,7 @@ pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) ->
         return Ok(ABSENT);
     };
     let (who, address, frame) = (first.who.clone(), first.address, first.leaf.frame());
-    if frame >= machine.ram().size {
+    if !machine.ram().contains(frame) {
         return Ok(Applied::Nothing("a device's page"));
     }
     let leaves = mappings.iter().map(|mapping| &mapping.leaf);

@@ -6,6 +6,7 @@ use abi::{Class, Endpoint, Message};
 use vm_memory::{ByteValued, Bytes, GuestAddress};
 
 use crate::memory::Ram;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// Limits of what a guest may claim.
 const SLOTS_MAX: u64 = 1024;
@@ -99,12 +100,9 @@ impl Snapshot {
 
 /// Reads the layout that the kernel announced; `None` when it is none.
 pub fn layout(ram: &Ram, at: u64) -> Option<Inspection> {
-    let mut words = [0u64; size_of::<Inspection>() / 8];
-    for (i, word) in words.iter_mut().enumerate() {
-        *word = object(ram, at.checked_add(i as u64 * 8)?)?;
-    }
-    // SAFETY: the structure consists of exactly these words, and any bits are valid.
-    let layout: Inspection = unsafe { std::mem::transmute(words) };
+    let mut layout = Inspection::new_zeroed();
+    ram.read_slice(layout.as_mut_bytes(), GuestAddress(at))
+        .ok()?;
     let offsets = [
         layout.regs.checked_add(size_of::<Registers>() as u64)?,
         layout.flags,
@@ -232,23 +230,16 @@ fn process(ram: &Ram, layout: &Inspection, base: u64, queues: &mut Queues) -> Op
     })
 }
 
-const REGISTER_WORDS: usize = size_of::<Registers>() / 8;
-
 fn registers(ram: &Ram, at: u64) -> Option<Registers> {
-    let mut words = [0u64; REGISTER_WORDS];
-    for (n, word) in words.iter_mut().enumerate() {
-        *word = object(ram, at.checked_add(n as u64 * 8)?)?;
-    }
-    // SAFETY: the structure consists of exactly these words, and any bits are valid.
-    Some(unsafe { std::mem::transmute::<[u64; REGISTER_WORDS], Registers>(words) })
+    let mut registers = Registers::new_zeroed();
+    ram.read_slice(registers.as_mut_bytes(), GuestAddress(at))
+        .ok()?;
+    Some(registers)
 }
 
 /// Writes the registers of a process that does not run; `None` when they do not lie in RAM.
 pub fn set_registers(ram: &Ram, at: u64, registers: &Registers) -> Option<()> {
-    // SAFETY: the structure consists of exactly these words.
-    let words: [u64; REGISTER_WORDS] = unsafe { std::mem::transmute(*registers) };
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    ram.write_slice(&bytes, GuestAddress(at)).ok()
+    ram.write_slice(registers.as_bytes(), GuestAddress(at)).ok()
 }
 
 fn printable(name: &[u8]) -> String {

@@ -7,7 +7,8 @@
 //! their own and run without paging.
 //!
 //! Taking a memory slot away makes KVM forget everything, which takes longer, and the guest
-//! then runs into all of it again. That is done where there are too many entries.
+//! then runs into all of it again. That is done where there are too many entries, or one is in memory that 32-bit code
+//! does not reach (docs/decisions/026-large-memory.md).
 
 use anyhow::{Context, Result};
 use kvm_bindings::{
@@ -36,9 +37,9 @@ const CR0_PE_ET: u64 = 1 | 1 << 4;
 const CR4_PGE: u64 = 1 << 7;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
-/// Addresses from here on are neither memory nor devices: a guest that maps and uses them exits
-/// to the VMM.
-pub const LIMIT: u64 = 1 << 32;
+/// Where the code's stores do not reach: no device is there, so that a guest that maps what is no memory either, and uses
+/// it, exits to the VMM.
+pub const REACH: u64 = 1 << 32;
 
 /// What a store of what is there already makes KVM forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,20 +67,19 @@ impl Touch {
     /// The longest code of one.
     const LEN: usize = 9;
 
-    /// Of the entry at this offset of page `number`, and its lowest byte.
-    pub fn entry(number: usize, offset: usize, byte: u8) -> Touch {
+    /// Of the entry at this offset of the page at `page`, below [`REACH`], and its lowest byte.
+    pub fn entry(page: u32, offset: usize, byte: u8) -> Touch {
         Touch::Entry {
-            // RAM ends below 4 GiB.
-            at: (number * abi::PAGE_SIZE + offset) as u32,
+            at: page + offset as u32,
             byte,
         }
     }
 
-    /// Of page `number`, and what is in it.
-    pub fn page(number: usize, contents: &[u8; abi::PAGE_SIZE]) -> Touch {
+    /// Of the page at `page`, below [`REACH`], and what is in it.
+    pub fn page(page: u32, contents: &[u8; abi::PAGE_SIZE]) -> Touch {
         let [first, second, .., before, last] = *contents;
         Touch::Page {
-            at: (number * abi::PAGE_SIZE) as u32,
+            at: page,
             head: [first, second],
             tail: [before, last],
         }
@@ -215,16 +215,16 @@ impl Vm {
     }
 
     /// Makes KVM forget what it derived from these entries by having the vCPU touch them, or
-    /// from all. RAM must be what the guest is to find. The vCPU, whose exits must have been
+    /// from all; `None`: from all. RAM must be what the guest is to find. The vCPU, whose exits must have been
     /// completed, is about to become what `state` says and has none of it yet.
     pub fn forget(
         &mut self,
         vcpu: &mut Vcpu,
         state: &VcpuState,
-        touches: &[Touch],
+        touches: Option<&[Touch]>,
     ) -> Result<Forgotten> {
         let known = state.pages_in_64_bit() && !vcpu.went_beyond;
-        if let Some(page) = &self.page
+        if let (Some(page), Some(touches)) = (&self.page, touches)
             && known
             && touches.len() <= Page::ROOM
             && page.run(vcpu, state, touches)?
@@ -276,16 +276,16 @@ mod tests {
 
     #[test]
     fn pages_in_a_row_are_one_store() {
-        let page = |number, first: u8, last: u8| {
+        let page = |number: u32, first: u8, last: u8| {
             let mut contents = [0; abi::PAGE_SIZE];
             (contents[1], contents[abi::PAGE_SIZE - 2]) = (first, last);
-            Touch::page(number, &contents)
+            Touch::page(number << 12, &contents)
         };
         let touches = [
             page(3, 1, 2),
             page(4, 3, 4),
             page(5, 5, 6),
-            Touch::entry(7, 16, 7),
+            Touch::entry(7 << 12, 16, 7),
         ];
         let mut code = Vec::new();
         stores(&touches, &mut code);
@@ -301,7 +301,8 @@ mod tests {
     fn as_many_as_there_is_room_for_fit() {
         let page = Page::new().unwrap();
         let contents = [0; abi::PAGE_SIZE];
-        let every_second = (0..Page::ROOM).map(|number| Touch::page(number * 2, &contents));
+        let every_second =
+            (0..Page::ROOM as u32).map(|number| Touch::page(number << 13, &contents));
         let touches: Vec<Touch> = every_second.collect();
         page.write(&touches, true).unwrap();
     }

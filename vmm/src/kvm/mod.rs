@@ -1,4 +1,4 @@
-//! The KVM virtual machine: one vCPU, one memory slot, the in-kernel interrupt controllers.
+//! The KVM virtual machine: one vCPU, a memory slot for each part of RAM, the in-kernel interrupt controllers.
 
 pub mod exits;
 pub mod forget;
@@ -8,7 +8,7 @@ pub mod vcpu;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_cpuid_entry2,
     kvm_userspace_memory_region, kvm_xcrs,
@@ -17,6 +17,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::memory::GuestRam;
+use crate::memory::parts::parts;
 use gate::{Cpl0, Gate};
 use vcpu::Vcpu;
 
@@ -25,8 +26,8 @@ const KVM_TSS: usize = 0xfffb_d000;
 /// CPUID leaf with KVM's signature and the highest hypervisor leaf.
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
 
-/// Memory slot of RAM.
-const RAM_SLOT: u32 = 0;
+/// Memory slots of RAM's parts.
+const RAM_SLOTS: [u32; 2] = [0, 2];
 
 /// A machine that has its RAM and interrupt controllers, but no vCPU yet.
 #[derive(Debug)]
@@ -45,25 +46,34 @@ impl Vm {
         let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
         fd.set_tss_address(KVM_TSS).context("KVM_SET_TSS_ADDR")?;
         fd.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
-        let slot = kvm_userspace_memory_region {
-            slot: RAM_SLOT,
-            guest_phys_addr: 0,
-            memory_size: ram.size,
-            userspace_addr: ram.for_kvm()?.as_ptr() as u64,
-            flags: if ram.has_slot() {
-                KVM_MEM_LOG_DIRTY_PAGES
-            } else {
-                0
-            },
+        let flags = match ram.has_slot() {
+            true => KVM_MEM_LOG_DIRTY_PAGES,
+            false => 0,
         };
-        // SAFETY: the region is the mapping of guest RAM, `ram.size` long; the caller keeps it
-        // mapped for longer than the machine (see `machine::run`).
-        unsafe { fd.set_user_memory_region(slot) }.context("KVM_SET_USER_MEMORY_REGION")?;
+        for (slot, part) in RAM_SLOTS.into_iter().zip(ram.parts_for_kvm()) {
+            let (part, host) = part?;
+            let slot = kvm_userspace_memory_region {
+                slot,
+                guest_phys_addr: part.address,
+                memory_size: part.len,
+                userspace_addr: host.as_ptr() as u64,
+                flags,
+            };
+            // SAFETY: the region is the mapping of a part of guest RAM; the caller keeps it mapped for
+            // longer than the machine (see `machine::run`).
+            unsafe { fd.set_user_memory_region(slot) }.with_context(|| {
+                format!(
+                    "this host's KVM takes no guest of {} MiB: give it less (--mem)",
+                    ram.size >> 20
+                )
+            })?;
+        }
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .context("KVM_GET_SUPPORTED_CPUID")?;
         let cpl0 = Cpl0::of_host(kvm)?;
         gate::check(cpl0, &cpuid)?;
+        within_reach(&cpuid, ram)?;
         let mut vm = Vm {
             fd: Arc::new(fd),
             cpuid,
@@ -79,11 +89,15 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Guest pages written by the guest since this was asked last, a bit each.
+    /// Guest pages written by the guest since this was asked last, a bit each by their numbers.
     pub fn written(&self) -> Result<Vec<u64>> {
-        self.fd
-            .get_dirty_log(RAM_SLOT, self.ram_size as usize)
-            .context("KVM_GET_DIRTY_LOG")
+        let mut all = Vec::new();
+        for (slot, part) in RAM_SLOTS.into_iter().zip(parts(self.ram_size)) {
+            // All parts but the last are whole words long.
+            let bits = self.fd.get_dirty_log(slot, part.len as usize);
+            all.append(&mut bits.context("KVM_GET_DIRTY_LOG")?);
+        }
+        Ok(all)
     }
 
     /// The edge-triggered interrupt input `gsi`, pulsed by whoever runs the vCPU.
@@ -120,6 +134,22 @@ impl Vm {
         let leaf = leaves.iter().find(|l| (l.function, l.index) == (0xd, 0));
         leaf.map_or(0, |l| u64::from(l.eax) | u64::from(l.edx) << 32)
     }
+}
+
+/// Refuses RAM at addresses that the processor does not have.
+fn within_reach(cpuid: &CpuId, ram: &GuestRam) -> Result<()> {
+    const SIZES: u32 = 0x8000_0008;
+    let leaf = cpuid.as_slice().iter().find(|l| l.function == SIZES);
+    let bits = leaf.map_or(36, |l| l.eax & 0xff);
+    let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
+    ensure!(
+        ram.limit() <= end,
+        "a guest of {} MiB has addresses up to {:#x}, and this processor's physical addresses have {bits} bits: give it \
+         less (--mem)",
+        ram.size >> 20,
+        ram.limit(),
+    );
+    Ok(())
 }
 
 /// x87, SSE and AVX.

@@ -6,7 +6,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
-use super::forget::LIMIT;
+use super::forget::REACH;
 use crate::boot::Entry;
 
 const CR0_PE: u64 = 1;
@@ -54,7 +54,7 @@ pub struct Vcpu {
     pub(super) fd: VcpuFd,
     /// It waits for an interrupt, as far as is known.
     pub(super) may_be_halted: bool,
-    /// The guest may have a translation of something beyond [`LIMIT`].
+    /// The guest may have a translation of something that is neither memory nor a device.
     pub(super) went_beyond: bool,
 }
 
@@ -157,7 +157,7 @@ impl Vcpu {
                 | VcpuExit::MmioWrite(..))
         );
         self.went_beyond |= match &result {
-            Ok(VcpuExit::MmioRead(at, _) | VcpuExit::MmioWrite(at, _)) => *at >= LIMIT,
+            Ok(VcpuExit::MmioRead(at, _) | VcpuExit::MmioWrite(at, _)) => *at >= REACH,
             Ok(VcpuExit::InternalError) => true,
             _ => false,
         };

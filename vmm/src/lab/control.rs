@@ -7,34 +7,24 @@ use abi::trace::{CONTROL_MAGIC, Control, Mode, RING, Record};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::memory::Ram;
+use zerocopy::{FromZeros, IntoBytes};
 
-const WORDS: usize = size_of::<Control>() / 8;
-/// The VMM's half, in words.
-const OURS: std::ops::Range<usize> = offset_of!(Control, on) / 8..offset_of!(Control, points) / 8;
+/// The VMM's half, in bytes.
+const OURS: std::ops::Range<usize> = offset_of!(Control, on)..offset_of!(Control, points);
 
 /// Reads the structure at this guest-physical address; `None` when there is none.
 pub fn read(ram: &Ram, at: u64) -> Option<Control> {
-    let mut bytes = [0; WORDS * 8];
-    ram.read_slice(&mut bytes, GuestAddress(at)).ok()?;
-    let mut words = [0u64; WORDS];
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    // SAFETY: the structure consists of exactly these words, and any bits are valid.
-    let control: Control = unsafe { std::mem::transmute(words) };
+    let mut control = Control::new_zeroed();
+    ram.read_slice(control.as_mut_bytes(), GuestAddress(at))
+        .ok()?;
     (control.magic == CONTROL_MAGIC).then_some(control)
 }
 
 /// Writes the VMM's half; `None` when it would not lie in RAM.
 pub fn write(ram: &Ram, at: u64, control: &Control) -> Option<()> {
-    // SAFETY: the structure consists of exactly these words.
-    let words: [u64; WORDS] = unsafe { std::mem::transmute(*control) };
-    let bytes: Vec<u8> = words[OURS]
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
-    let at = at.checked_add(OURS.start as u64 * 8)?;
-    ram.write_slice(&bytes, GuestAddress(at)).ok()
+    let at = at.checked_add(OURS.start as u64)?;
+    ram.write_slice(&control.as_bytes()[OURS], GuestAddress(at))
+        .ok()
 }
 
 /// The VMM's half for a run that is traced, decides as `mode` says and has no point to stop at.

@@ -569,13 +569,11 @@ impl Machine {
             self.wanted = control;
         }
         watch.lap("devices and records");
+        let touched = ram.touches.list().map(<[_]>::len);
         Ok(Restored {
             dirty: ram.dirty,
             copied: ram.copied,
-            touched: match forgotten {
-                Forgotten::Touched => Some(ram.touches.list().len()),
-                Forgotten::Everything => None,
-            },
+            touched: touched.filter(|_| forgotten == Forgotten::Touched),
             laps: watch.laps(),
         })
     }

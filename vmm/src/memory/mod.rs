@@ -1,20 +1,26 @@
-//! Guest RAM: one memfd, from guest-physical address 0.
+//! Guest RAM: one memfd, from guest-physical address 0, with a hole for devices ([`parts`]). Nothing of it takes host
+//! memory before it is used.
 //!
 //! The VMM's own view is mapped once and never protected. A laboratory machine maps the same
 //! memory a second time, for KVM: on that mapping pages can be taken away from the guest
 //! ([`slot`]) while the VMM still sees them.
 
 pub mod footprint;
+pub mod parts;
 pub mod slot;
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
+use abi::kernel::{HOLE, PHYSICAL_MAX};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::bitmap::AtomicBitmap;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
+use parts::{Part, address_of, number_of, parts};
 use slot::{Access, SlotMapping};
 
 /// Guest memory as every device sees it. The bitmap says which pages the VMM wrote.
@@ -22,8 +28,8 @@ pub type Ram = GuestMemoryMmap<AtomicBitmap>;
 
 /// Smallest guest that is accepted, bytes.
 pub const MINIMUM: u64 = 16 << 20;
-/// RAM ends below the hole in which devices and interrupt controllers live.
-pub const MAXIMUM: u64 = 3 << 30;
+/// Largest guest that the guest's kernel can see all of, bytes.
+pub const MAXIMUM: u64 = PHYSICAL_MAX - (HOLE.end - HOLE.start);
 /// Bytes of a page that are compared at once.
 pub const LINE: usize = 128;
 /// As many bytes.
@@ -56,37 +62,48 @@ impl GuestRam {
     fn mapped(size: u64, second: bool) -> Result<GuestRam> {
         ensure!(
             (MINIMUM..=MAXIMUM).contains(&size) && size.is_multiple_of(abi::PAGE),
-            "guest memory of {} KiB: it must be whole pages, at least {} MiB and at most {} MiB",
+            "guest memory of {} KiB: it must be whole pages, at least {} MiB and at most {} GiB (--mem)",
             size >> 10,
             MINIMUM >> 20,
-            MAXIMUM >> 20,
+            MAXIMUM >> 30,
         );
         let fd =
             memfd_create("absentia-ram", MemfdFlags::CLOEXEC).context("memfd for guest RAM")?;
-        ftruncate(&fd, size).context("size of guest RAM")?;
-        let slot = if second {
-            Some(SlotMapping::new(&fd, size as usize).context("mapping guest RAM for KVM")?)
-        } else {
-            None
+        ftruncate(&fd, size).with_context(|| too_much(size))?;
+        let slot = match second {
+            true => Some(SlotMapping::new(&fd, size as usize).with_context(|| too_much(size))?),
+            false => None,
         };
-        let file = FileOffset::new(File::from(fd), 0);
-        let map = Ram::from_ranges_with_files([(GuestAddress(0), size as usize, Some(file))])
-            .context("mapping guest RAM")?;
+        let map = map(&File::from(fd), size, second)?;
         Ok(GuestRam { map, size, slot })
     }
 
-    /// Where RAM starts in the VMM's own view.
-    pub fn host(&self) -> Result<NonNull<u8>> {
-        let host = self.map.get_host_address(GuestAddress(0));
+    /// The parts, and where each starts in the mapping that KVM is to use.
+    pub fn parts_for_kvm(&self) -> impl Iterator<Item = Result<(Part, NonNull<u8>)>> {
+        parts(self.size).map(|part| {
+            let host = match &self.slot {
+                // SAFETY: inside the mapping, which is as long as RAM.
+                Some(slot) => unsafe { slot.host().byte_add(part.offset as usize) },
+                None => self.host(part.address)?,
+            };
+            Ok((part, host))
+        })
+    }
+
+    /// Where an address is in the VMM's own view, up to the end of its part.
+    fn host(&self, address: u64) -> Result<NonNull<u8>> {
+        let host = self.map.get_host_address(GuestAddress(address));
         NonNull::new(host.context("guest RAM")?).context("guest RAM is mapped nowhere")
     }
 
-    /// Where RAM starts in the mapping that KVM is to use.
-    pub fn for_kvm(&self) -> Result<NonNull<u8>> {
-        match &self.slot {
-            Some(slot) => Ok(slot.host()),
-            None => self.host(),
-        }
+    /// Addresses from here on are neither memory nor devices.
+    pub fn limit(&self) -> u64 {
+        parts(self.size).fold(HOLE.end, |limit, part| limit.max(part.end()))
+    }
+
+    /// Whether it has this address.
+    pub fn contains(&self, address: u64) -> bool {
+        number_of(self.size, address).is_some()
     }
 
     /// Whether pages can be taken away, and writes are to be followed.
@@ -94,12 +111,12 @@ impl GuestRam {
         self.slot.is_some()
     }
 
-    /// The pages the VMM wrote since this was asked last, a bit each.
+    /// The pages the VMM wrote since this was asked last, a bit each by their numbers. RAM has a slot.
     pub fn written(&self) -> Vec<u64> {
-        let region = self.map.iter().next();
-        region.map_or_else(Vec::new, |region| {
-            region.get_mmap().bitmap().get_and_reset()
-        })
+        let regions = self.map.iter();
+        regions
+            .flat_map(|region| region.get_mmap().bitmap().get_and_reset())
+            .collect()
     }
 
     /// Reads a whole page.
@@ -140,8 +157,7 @@ impl GuestRam {
             number < self.size / abi::PAGE,
             "RAM has no page {number:#x}"
         );
-        // SAFETY: inside the mapping, which is as long as RAM.
-        Ok(unsafe { self.host()?.byte_add((number * abi::PAGE) as usize) })
+        self.host(address_of(number))
     }
 
     /// Makes KVM forget what it knows of the page at this guest-physical address, after a
@@ -188,15 +204,42 @@ impl GuestRam {
     }
 
     fn page(&self, address: u64) -> Result<(u64, &SlotMapping)> {
-        ensure!(
-            address < self.size,
-            "{address:#x} is no address of RAM, which ends at {:#x}",
-            self.size
-        );
+        let number = number_of(self.size, address)
+            .with_context(|| format!("{address:#x} is no address of RAM"))?;
         let slot = self.slot.as_ref();
         let slot = slot.context("this machine has no pages that can be taken away")?;
-        Ok((address / abi::PAGE, slot))
+        Ok((number, slot))
     }
+}
+
+/// What a host says no to.
+fn too_much(size: u64) -> String {
+    format!(
+        "this host does not give a process {} MiB of addresses: give the guest less (--mem), or raise what limits them \
+         (ulimit -v)",
+        size >> 20
+    )
+}
+
+/// Maps the file of guest RAM, which is `size` bytes long. Where it is `followed`, the bitmap has a bit for each page that
+/// is written through this mapping.
+pub fn map(file: &File, size: u64, followed: bool) -> Result<Ram> {
+    let file = std::sync::Arc::new(file.try_clone().context("guest RAM")?);
+    let region = |part: Part| -> Result<GuestRegionMmap<AtomicBitmap>> {
+        let len = usize::try_from(part.len).context("guest RAM")?;
+        // One bit costs nothing, however large RAM is.
+        let unit = if followed { abi::PAGE_SIZE } else { len };
+        let unit = NonZeroUsize::new(unit).context("no guest RAM")?;
+        let mapping = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::new(len, unit))
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+            .with_file_offset(FileOffset::from_arc(file.clone(), part.offset))
+            .build()
+            .with_context(|| too_much(size))?;
+        GuestRegionMmap::new(mapping, GuestAddress(part.address)).context("guest RAM")
+    };
+    let regions = parts(size).map(region).collect::<Result<Vec<_>>>()?;
+    Ram::from_regions(regions).context("guest RAM")
 }
 
 /// Reads a size as `--mem` takes it: a number of bytes, or with K, M or G behind it.
@@ -243,15 +286,48 @@ mod tests {
 
     #[test]
     fn limits_are_errors() {
-        assert!(GuestRam::new(4 << 30).is_err());
+        assert!(GuestRam::new(MAXIMUM + abi::PAGE).is_err());
         assert!(GuestRam::new(4096).is_err());
         assert!(GuestRam::new(MINIMUM + 1).is_err());
         assert!(GuestRam::new(MINIMUM).is_ok());
     }
 
     #[test]
+    fn ram_goes_on_behind_the_hole() {
+        let size = HOLE.start + MINIMUM;
+        let ram = GuestRam::with_slot(size).unwrap();
+        let (last, behind) = (HOLE.start / abi::PAGE - 1, HOLE.start / abi::PAGE);
+        for (number, at) in [(last, HOLE.start - 1), (behind, HOLE.end)] {
+            assert!(ram.contains(at));
+            ram.map.write_slice(&[7], GuestAddress(at)).unwrap();
+            let written = ram.written();
+            assert_eq!(written.len() as u64, size / abi::PAGE / 64);
+            let pages: Vec<_> = crate::snapshot::image::ones(&written).collect();
+            assert_eq!(pages, [number as usize]);
+            let mut page = [0; abi::PAGE_SIZE];
+            ram.read_page(number, &mut page).unwrap();
+            assert_eq!(page[at as usize % abi::PAGE_SIZE], 7);
+            ram.protect(at).unwrap();
+            assert_eq!(ram.restrictions().keys().copied().last(), Some(number));
+        }
+        // KVM's mapping shows the same.
+        let (part, for_kvm) = ram.parts_for_kvm().nth(1).unwrap().unwrap();
+        // SAFETY: the first byte of the part, which nobody writes meanwhile.
+        assert_eq!((part.address, unsafe { for_kvm.read() }), (HOLE.end, 7));
+        for nowhere in [HOLE.start, HOLE.end - 1, HOLE.end + MINIMUM] {
+            assert!(!ram.contains(nowhere));
+            assert!(ram.map.write_slice(&[7], GuestAddress(nowhere)).is_err());
+            assert!(ram.withdraw(nowhere).is_err());
+        }
+        let across = GuestAddress(HOLE.start - 1);
+        assert!(ram.map.write_slice(&[1, 2], across).is_err());
+        assert_eq!(ram.limit(), HOLE.end + MINIMUM);
+        assert_eq!(GuestRam::new(MINIMUM).unwrap().limit(), HOLE.end);
+    }
+
+    #[test]
     fn what_the_vmm_writes_is_noted_once() {
-        let ram = GuestRam::new(MINIMUM).unwrap();
+        let ram = GuestRam::with_slot(MINIMUM).unwrap();
         assert!(ram.written().iter().all(|&word| word == 0));
         let across = GuestAddress(3 * abi::PAGE - 1);
         ram.map.write_slice(&[1, 2], across).unwrap();
@@ -281,10 +357,11 @@ mod tests {
     #[test]
     fn both_mappings_show_the_same_memory() {
         let ram = GuestRam::with_slot(MINIMUM).unwrap();
-        assert_ne!(ram.host().unwrap(), ram.for_kvm().unwrap());
+        let (part, for_kvm) = ram.parts_for_kvm().next().unwrap().unwrap();
+        assert_ne!(ram.host(part.address).unwrap(), for_kvm);
         ram.map.write_slice(b"here", GuestAddress(0x5000)).unwrap();
         // SAFETY: four bytes inside the mapping, which nobody writes meanwhile.
-        let seen = unsafe { ram.for_kvm().unwrap().add(0x5000).cast::<[u8; 4]>().read() };
+        let seen = unsafe { for_kvm.add(0x5000).cast::<[u8; 4]>().read() };
         assert_eq!(&seen, b"here");
         // The VMM's own view stays as it is when pages are taken away.
         ram.withdraw(0x5000).unwrap();
@@ -299,7 +376,7 @@ mod tests {
         assert_eq!(ram.restrictions(), kept);
         ram.restrict(&slot::Restrictions::new()).unwrap();
         // SAFETY: as above.
-        let seen = unsafe { ram.for_kvm().unwrap().add(0x5000).cast::<[u8; 4]>().read() };
+        let seen = unsafe { for_kvm.add(0x5000).cast::<[u8; 4]>().read() };
         assert_eq!(&seen, b"gone");
         assert!(ram.withdraw(MINIMUM).is_err());
         assert!(GuestRam::new(MINIMUM).unwrap().withdraw(0).is_err());

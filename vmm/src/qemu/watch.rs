@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex};
 use abi::lab::{INSPECTION_LINE, LACKS_LINE, PLAN_LINE, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::Record;
 use anyhow::{Context, Result};
-use vm_memory::{FileOffset, GuestAddress};
 
 use crate::inspect::{Inspector, table};
-use crate::memory::Ram;
+use crate::memory::{self, Ram};
 
 /// The length of a trace and its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,10 +133,7 @@ impl Watch {
     /// Guest RAM, mapped here.
     fn map(&self) -> Result<Ram> {
         let len = self.ram.metadata().context("guest memory")?.len();
-        let file = FileOffset::new(self.ram.try_clone().context("guest memory")?, 0);
-        let len = usize::try_from(len).context("guest memory")?;
-        Ram::from_ranges_with_files([(GuestAddress(0), len, Some(file))])
-            .context("mapping guest memory")
+        memory::map(&self.ram, len, false)
     }
 }
 

@@ -6,6 +6,7 @@ use super::image::{Image, Page, ZERO, ones};
 use super::tables::Touches;
 use crate::kvm::Vm;
 use crate::memory::GuestRam;
+use crate::memory::parts::address_of;
 
 /// RAM as it was when it was last saved or restored.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct Tracker {
 }
 
 /// What putting RAM back took.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restored {
     /// Pages that guest or VMM had written, or that differ between the images.
     pub dirty: usize,
@@ -58,20 +59,24 @@ impl Tracker {
         );
         let mut changed = self.written(vm, ram)?;
         self.base.mark_differences(image, &mut changed);
-        let mut restored = Restored::default();
+        let mut restored = Restored {
+            dirty: 0,
+            copied: 0,
+            touches: Touches::new(ram.limit()),
+        };
         for number in ones(&changed) {
             restored.dirty += 1;
             let new = image.page(number).unwrap_or(&ZERO);
-            let touches = &mut restored.touches;
+            let (at, touches) = (address_of(number as u64), &mut restored.touches);
             let another = ram.put_page(number as u64, new, |offset, old, new| {
-                touches.changed(number, offset, old, new);
+                touches.changed(at, offset, old, new);
             })?;
             let (word, bit) = (&mut self.unnoticed[number / 64], 1 << (number % 64));
             if *word & bit != 0 {
                 *word &= !bit;
-                touches.all(number, new);
+                touches.all(at, new);
             } else if another {
-                touches.end(number, new);
+                touches.end(at, new);
             }
             restored.copied += usize::from(another);
         }

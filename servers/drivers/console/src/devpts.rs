@@ -74,7 +74,9 @@ impl DevPts<'_> {
                 (mode, 1, slave_device(number), Some(label))
             }
         };
-        let time = self.time(label.map_or(0, |label: Label| label.changed));
+        let time = self
+            .time(label.map_or(0, |label: Label| label.changed))
+            .into();
         Ok(Attributes {
             ino,
             mode,

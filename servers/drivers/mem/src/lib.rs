@@ -3,6 +3,7 @@
 //! Nothing here waits: every request is answered at once. [`device`] says what each device
 //! does, [`random`] makes the random bytes.
 #![no_std]
+#![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;

@@ -35,9 +35,9 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             rdev: inode.rdev(),
             block_size: self.sb.block_size.max(crate::PAGE) as u32,
             reserved: 0,
-            atime: inode.atime,
-            mtime: inode.mtime,
-            ctime: inode.ctime,
+            atime: inode.atime.into(),
+            mtime: inode.mtime.into(),
+            ctime: inode.ctime.into(),
         })
     }
 
@@ -46,7 +46,7 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         self.writable()?;
         let mask = SetMask::from_bits(set.mask).ok_or(Errno::EINVAL)?;
         let mut inode = self.inode(ino)?;
-        for nanos in [set.atime.1, set.mtime.1] {
+        for nanos in [set.atime.nanoseconds, set.mtime.nanoseconds] {
             if !(0..1_000_000_000).contains(&nanos) {
                 return Err(Errno::EINVAL);
             }
@@ -69,10 +69,10 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
             inode.gid = set.gid;
         }
         if mask.contains(SetMask::ATIME) {
-            inode.atime = set.atime;
+            inode.atime = set.atime.into();
         }
         if mask.contains(SetMask::MTIME) {
-            inode.mtime = set.mtime;
+            inode.mtime = set.mtime.into();
         }
         inode.ctime = self.now;
         self.put_inode(ino, &inode)

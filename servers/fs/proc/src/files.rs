@@ -570,7 +570,7 @@ impl<S: Source> FileSystem for Proc<S> {
 
     fn attributes(&mut self, ino: u64, _: Endpoint) -> Result<Attributes> {
         let node = self.node(self.inode(ino)?)?;
-        let now = self.source.now();
+        let now = self.source.now().into();
         Ok(Attributes {
             ino,
             mode: node.mode,

@@ -6,6 +6,7 @@
 //! A text is made when a file is read from its start and kept until its end has been read, so
 //! that a program that reads in pieces sees one moment.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 

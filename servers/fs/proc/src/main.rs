@@ -33,7 +33,7 @@ use proc::files::Proc;
 use proc::source::{PathKind, Source};
 use rt::clock::Clock;
 use rt::fsserver;
-use rt::grants::{self, Access};
+use rt::grants;
 use rt::ipc::call;
 use rt::{kernel, outbox};
 
@@ -81,8 +81,7 @@ impl System {
     ) -> Result<Vec<u8>, Errno> {
         let mut buffer = rt::room::vector(capacity)?;
         buffer.resize(capacity, 0);
-        let address = buffer.as_mut_ptr();
-        let grant = grants::direct(Endpoint::VFS, address, capacity, Access::Write)?;
+        let grant = grants::lend_mut(Endpoint::VFS, &mut buffer)?;
         let len = ask(grant.id(), capacity as u64);
         drop(grant);
         buffer.truncate(len? as usize);
@@ -218,9 +217,12 @@ impl Source for System {
         buffer: &mut [u8],
         write: bool,
     ) -> Result<(), Errno> {
-        let access = if write { Access::Read } else { Access::Write };
         let len = buffer.len();
-        let grant = grants::direct(Endpoint::PM, buffer.as_mut_ptr(), len, access)?;
+        let grant = if write {
+            grants::lend(Endpoint::PM, buffer)
+        } else {
+            grants::lend_mut(Endpoint::PM, buffer)
+        }?;
         call(
             Endpoint::PM,
             DebugCopy {

@@ -45,9 +45,9 @@ impl<P: PageStore> Tmpfs<P> {
             rdev: node.rdev,
             block_size: PAGE as u32,
             reserved: 0,
-            atime: node.atime,
-            mtime: node.mtime,
-            ctime: node.ctime,
+            atime: node.atime.into(),
+            mtime: node.mtime.into(),
+            ctime: node.ctime.into(),
         })
     }
 
@@ -55,7 +55,7 @@ impl<P: PageStore> Tmpfs<P> {
     pub fn set_attributes(&mut self, ino: u64, set: &SetAttributes) -> Result<()> {
         self.writable()?;
         let mask = SetMask::from_bits(set.mask).ok_or(Errno::EINVAL)?;
-        for nanos in [set.atime.1, set.mtime.1] {
+        for nanos in [set.atime.nanoseconds, set.mtime.nanoseconds] {
             if !(0..1_000_000_000).contains(&nanos) {
                 return Err(Errno::EINVAL);
             }
@@ -76,10 +76,10 @@ impl<P: PageStore> Tmpfs<P> {
             node.gid = set.gid;
         }
         if mask.contains(SetMask::ATIME) {
-            node.atime = set.atime;
+            node.atime = set.atime.into();
         }
         if mask.contains(SetMask::MTIME) {
-            node.mtime = set.mtime;
+            node.mtime = set.mtime.into();
         }
         node.ctime = now;
         Ok(())

@@ -88,6 +88,10 @@ impl<S: System> Pm<S> {
 
     fn link(&mut self, slot: usize, tracer: u32, by: u32) {
         let privileged = self.is_root(by);
+        let Some(process) = self.table.process_mut(tracer) else {
+            return;
+        };
+        process.tracer = true;
         if let Some(thread) = self.table.thread_mut(slot) {
             thread.trace = Some(Box::new(Trace::new(tracer, privileged)));
         }

@@ -37,6 +37,9 @@ impl<S: System> Pm<S> {
 
     /// A tracer is gone: its tracees go on, or die with it.
     pub(crate) fn release_tracees(&mut self, tracer: u32) {
+        if !self.has_traced(tracer) {
+            return;
+        }
         let ghosts = self.table.take_ghosts(|ghost| ghost.tracer == tracer);
         for ghost in ghosts.iter().filter(|ghost| ghost.is_leader()) {
             self.tell_parent_of_end(ghost.pid, ghost.status);
@@ -79,8 +82,18 @@ impl<S: System> Pm<S> {
         }
     }
 
+    /// Whether a process ever traced anybody; most did not, and need not look for tracees.
+    fn has_traced(&self, pid: u32) -> bool {
+        self.table
+            .process(pid)
+            .is_some_and(|process| process.tracer)
+    }
+
     /// The slots of the threads that a process traces.
     pub(crate) fn tracees(&self, tracer: u32) -> Vec<usize> {
+        if !self.has_traced(tracer) {
+            return Vec::new();
+        }
         self.table
             .slots()
             .filter(|&slot| self.trace(slot).is_some_and(|t| t.tracer == tracer))

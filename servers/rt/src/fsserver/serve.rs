@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use crate::ipc::{self, Received};
 use crate::mishap::Mishap;
 use crate::{copy, gate, heap, outbox};
+use zerocopy::IntoBytes;
 
 /// The requests that [`Mishap`] can name.
 const REQUESTS: [(&str, u64); 18] = [
@@ -305,13 +306,13 @@ impl Scratch {
             fs::GetAttr::KIND => {
                 let r: fs::GetAttr = decode(message)?;
                 self.attributes = files.attributes(r.ino, r.who)?;
-                let bytes = plain_bytes(&self.attributes);
+                let bytes = self.attributes.as_bytes();
                 Answer::bytes(outgoing(from, r.grant, bytes.len() as u64), bytes, [0; 5])
             }
             fs::Statfs::KIND => {
                 let r: fs::Statfs = decode(message)?;
                 self.statistics = files.statistics(r.root)?;
-                let bytes = plain_bytes(&self.statistics);
+                let bytes = self.statistics.as_bytes();
                 Answer::bytes(outgoing(from, r.grant, bytes.len() as u64), bytes, [0; 5])
             }
             _ => self.other(files, from, message).map(Answer::words),
@@ -456,11 +457,8 @@ impl Scratch {
             }
             fs::SetAttr::KIND => {
                 let r: fs::SetAttr = decode(message)?;
-                let mut bytes = [0; size_of::<SetAttributes>()];
-                copy::safecopy_from(from, r.grant, 0, &mut bytes)?;
-                // SAFETY: SetAttributes is plain integers, valid for any bits; the array has
-                // its size, and read_unaligned asks for no alignment.
-                let set = unsafe { bytes.as_ptr().cast::<SetAttributes>().read_unaligned() };
+                let mut set = SetAttributes::default();
+                copy::safecopy_from(from, r.grant, 0, set.as_mut_bytes())?;
                 files.set_attributes(r.ino, &set).map(attrs)
             }
             _ => Err(Errno::ENOSYS),
@@ -478,17 +476,6 @@ fn buffer(granter: Endpoint, grant: i32, len: u64) -> UserBuffer {
 
 fn outgoing<'a>(granter: Endpoint, grant: i32, len: u64) -> Outgoing<'a> {
     Outgoing::new(buffer(granter, grant, len))
-}
-
-/// Structures of integers without padding, which may be looked at as bytes.
-trait Plain: Copy {}
-impl Plain for Attributes {}
-impl Plain for Statistics {}
-
-fn plain_bytes<T: Plain>(value: &T) -> &[u8] {
-    // SAFETY: `Plain` types are integers without padding, so all their bytes are initialised;
-    // the slice lives as long as the borrow.
-    unsafe { core::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
 }
 
 #[cfg(test)]

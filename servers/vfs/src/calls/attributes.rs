@@ -6,13 +6,13 @@ use crate::file::Kind;
 use crate::namei::{Follow, Node};
 use crate::rights;
 use crate::state::Caller;
-use crate::user::bytes_of;
 use crate::vnode::{Brief, Vnode};
 use abi::Errno;
-use abi::fs::{SetAttributes, SetMask};
+use abi::fs::{SetAttributes, SetMask, Time};
 use abi::proto::fs;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
+use zerocopy::IntoBytes;
 
 use super::information::time;
 
@@ -20,7 +20,7 @@ impl Caller {
     /// Applies a change and takes over what the file system says of it.
     pub async fn set_attributes(&self, vnode: &Vnode, change: SetAttributes) -> Result<(), Errno> {
         let peer = &vnode.mount.peer;
-        let grant = peer.lend(bytes_of(&change))?;
+        let grant = peer.lend(change.as_bytes())?;
         let words = peer
             .ask(|txn| fs::SetAttr {
                 txn,
@@ -194,8 +194,8 @@ async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u
     let value = |(seconds, ns): Wanted| match ns as u32 {
         linux::UTIME_NOW => now,
         // Not applied, but file systems check every time they are given.
-        linux::UTIME_OMIT => (0, 0),
-        _ => (seconds, ns),
+        linux::UTIME_OMIT => Time::default(),
+        _ => (seconds, ns).into(),
     };
     let mut mask = SetMask::empty();
     let set = |(_, ns): Wanted| ns != linux::UTIME_OMIT as i64;

@@ -19,7 +19,7 @@ use linux_raw_sys::general as linux;
 /// Directory records one call gives at most, bytes.
 const LISTING_MAX: u64 = 64 << 10;
 
-async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory) -> Result<u64, Errno> {
+async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory<'_>) -> Result<u64, Errno> {
     let vnode = match (&file.kind, &file.vnode) {
         (Kind::File, Some(vnode)) if vnode.is_directory() => vnode,
         (Kind::Path, _) => return Err(Errno::EBADF),

@@ -1,18 +1,20 @@
 //! Calls that tell about files: stat, statx, statfs, access, readlink.
 
+use super::layouts::{Stat, Statfs, Statx, Timestamp};
 use super::{Args, fd};
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
 use crate::file::{Kind, OpenFile};
 use crate::mount::{Mount, major, minor};
 use crate::namei::{Follow, Node, path_of_place};
 use crate::state::Caller;
-use crate::user::bytes_of_mut;
 use crate::vnode::Vnode;
 use abi::Errno;
+use abi::fs::Time;
 use abi::fs::{Attributes, PATH_MAX, Statistics};
 use abi::proto::fs;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
+use zerocopy::IntoBytes;
 
 /// Device number of objects without a file system.
 const ANONYMOUS_DEV: u64 = 0x0f;
@@ -22,7 +24,7 @@ impl Caller {
     pub async fn attributes(&self, vnode: &Vnode) -> Result<Attributes, Errno> {
         let mut attributes = Attributes::default();
         let peer = &vnode.mount.peer;
-        let grant = peer.lend_mut(bytes_of_mut(&mut attributes))?;
+        let grant = peer.lend_mut(attributes.as_mut_bytes())?;
         peer.ask(|txn| fs::GetAttr {
             txn,
             ino: vnode.ino,
@@ -82,32 +84,32 @@ impl Caller {
     }
 }
 
-/// Seconds and nanoseconds.
-pub fn time(ns: u64) -> (i64, i64) {
+/// The moment so many nanoseconds after 1970.
+pub fn time(ns: u64) -> Time {
     let second = 1_000_000_000;
-    ((ns / second) as i64, (ns % second) as i64)
+    Time {
+        seconds: (ns / second) as i64,
+        nanoseconds: (ns % second) as i64,
+    }
 }
 
-fn linux_stat(a: &Attributes, dev: u64) -> linux::stat {
-    linux::stat {
+fn linux_stat(a: &Attributes, dev: u64) -> Stat {
+    let time = |time: Time| [time.seconds, time.nanoseconds];
+    Stat {
         st_dev: dev,
         st_ino: a.ino,
         st_nlink: u64::from(a.nlink),
         st_mode: a.mode,
         st_uid: a.uid,
         st_gid: a.gid,
-        __pad0: 0,
         st_rdev: a.rdev,
-        st_size: a.size as i64,
-        st_blksize: i64::from(a.block_size),
-        st_blocks: a.blocks as i64,
-        st_atime: a.atime.0 as u64,
-        st_atime_nsec: a.atime.1 as u64,
-        st_mtime: a.mtime.0 as u64,
-        st_mtime_nsec: a.mtime.1 as u64,
-        st_ctime: a.ctime.0 as u64,
-        st_ctime_nsec: a.ctime.1 as u64,
-        __unused: [0; 3],
+        st_size: a.size,
+        st_blksize: u64::from(a.block_size),
+        st_blocks: a.blocks,
+        st_atime: time(a.atime),
+        st_mtime: time(a.mtime),
+        st_ctime: time(a.ctime),
+        ..Stat::default()
     }
 }
 
@@ -153,13 +155,12 @@ pub async fn statx(c: &Caller, a: Args) -> Result<u64, Errno> {
         Node::File(vnode) => is_root(vnode),
         Node::Open(file) => file.vnode.as_ref().is_some_and(|vnode| is_root(vnode)),
     };
-    let stamp = |(seconds, nanoseconds): (i64, i64)| linux::statx_timestamp {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds as u32,
-        __reserved: 0,
+    let stamp = |time: Time| Timestamp {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds as u32,
+        reserved: 0,
     };
-    let none = stamp((0, 0));
-    let statx = linux::statx {
+    let statx = Statx {
         stx_mask: linux::STATX_BASIC_STATS,
         stx_blksize: attributes.block_size,
         stx_attributes: if root {
@@ -171,13 +172,11 @@ pub async fn statx(c: &Caller, a: Args) -> Result<u64, Errno> {
         stx_uid: attributes.uid,
         stx_gid: attributes.gid,
         stx_mode: attributes.mode as u16,
-        __spare0: [0],
         stx_ino: attributes.ino,
         stx_size: attributes.size,
         stx_blocks: attributes.blocks,
         stx_attributes_mask: u64::from(linux::STATX_ATTR_MOUNT_ROOT),
         stx_atime: stamp(attributes.atime),
-        stx_btime: none,
         stx_ctime: stamp(attributes.ctime),
         stx_mtime: stamp(attributes.mtime),
         stx_rdev_major: major(attributes.rdev),
@@ -185,16 +184,7 @@ pub async fn statx(c: &Caller, a: Args) -> Result<u64, Errno> {
         stx_dev_major: major(dev),
         stx_dev_minor: minor(dev),
         stx_mnt_id: dev,
-        stx_dio_mem_align: 0,
-        stx_dio_offset_align: 0,
-        stx_subvol: 0,
-        stx_atomic_write_unit_min: 0,
-        stx_atomic_write_unit_max: 0,
-        stx_atomic_write_segments_max: 0,
-        stx_dio_read_offset_align: 0,
-        stx_atomic_write_unit_max_opt: 0,
-        __spare2: [0],
-        __spare3: [0; 8],
+        ..Statx::default()
     };
     c.memory().put(out, &statx).await?;
     Ok(0)
@@ -247,20 +237,18 @@ async fn put_statfs(c: &Caller, node: &Node, out: u64) -> Result<u64, Errno> {
         | linux::MS_NOEXEC
         | linux::MS_NOATIME
         | linux::MS_NODIRATIME;
-    let statfs = linux::statfs {
-        f_type: figures.kind as i64,
-        f_bsize: figures.block_size as i64,
-        f_blocks: figures.blocks as i64,
-        f_bfree: figures.free as i64,
-        f_bavail: figures.available as i64,
-        f_files: figures.files as i64,
-        f_ffree: figures.files_free as i64,
-        f_fsid: linux::__kernel_fsid_t {
-            val: [dev as i32, 0],
-        },
-        f_namelen: figures.name_max as i64,
-        f_frsize: figures.block_size as i64,
-        f_flags: 0x20 | (flags & u64::from(shown)) as i64 | i64::from(figures.read_only != 0),
+    let statfs = Statfs {
+        f_type: figures.kind,
+        f_bsize: figures.block_size,
+        f_blocks: figures.blocks,
+        f_bfree: figures.free,
+        f_bavail: figures.available,
+        f_files: figures.files,
+        f_ffree: figures.files_free,
+        f_fsid: [dev as u32, 0],
+        f_namelen: figures.name_max,
+        f_frsize: figures.block_size,
+        f_flags: 0x20 | flags & u64::from(shown) | u64::from(figures.read_only != 0),
         f_spare: [0; 4],
     };
     c.memory().put(out, &statfs).await?;
@@ -270,7 +258,7 @@ async fn put_statfs(c: &Caller, node: &Node, out: u64) -> Result<u64, Errno> {
 async fn statistics(mount: &Mount) -> Result<Statistics, Errno> {
     let mut figures = Statistics::default();
     let root = mount.root_ino()?;
-    let grant = mount.peer.lend_mut(bytes_of_mut(&mut figures))?;
+    let grant = mount.peer.lend_mut(figures.as_mut_bytes())?;
     mount
         .peer
         .ask(|txn| fs::Statfs {

@@ -36,7 +36,7 @@ struct Header {
     at: u64,
     name: u64,
     name_len: u64,
-    segments: Vec<Memory>,
+    segments: Vec<Memory<'static>>,
     control: u64,
     control_len: u64,
 }

@@ -8,6 +8,7 @@ pub mod directories;
 pub mod epoll;
 pub mod holes;
 pub mod information;
+mod layouts;
 pub mod memory_file;
 pub mod messages;
 pub mod mounts;

@@ -24,7 +24,7 @@ pub(super) const CHUNK: u64 = 256 << 10;
 /// Elements of a vector (UIO_MAXIOV).
 const VECTOR_MAX: u64 = 1024;
 
-fn user(c: &Caller, address: u64, len: u64) -> Result<Memory, Errno> {
+fn user(c: &Caller, address: u64, len: u64) -> Result<Memory<'static>, Errno> {
     user_range(address, len)?;
     Ok(Memory::user(c.who(), address, len.min(COUNT_MAX)))
 }
@@ -72,7 +72,7 @@ pub async fn pwrite(c: &Caller, a: Args) -> Result<u64, Errno> {
 pub async fn read_file(
     c: &Caller,
     file: &Rc<OpenFile>,
-    memory: Memory,
+    memory: Memory<'_>,
     position: Option<u64>,
 ) -> Result<u64, Errno> {
     match &file.kind {
@@ -106,7 +106,12 @@ pub async fn read_file(
 }
 
 /// Reads what has a position.
-async fn read_at(c: &Caller, file: &OpenFile, memory: Memory, position: u64) -> Result<u64, Errno> {
+async fn read_at(
+    c: &Caller,
+    file: &OpenFile,
+    memory: Memory<'_>,
+    position: u64,
+) -> Result<u64, Errno> {
     if let Kind::Block(device) = &file.kind {
         return Box::pin(device.read(c, memory, position)).await;
     }
@@ -121,7 +126,7 @@ async fn read_at(c: &Caller, file: &OpenFile, memory: Memory, position: u64) -> 
 pub async fn write_file(
     c: &Caller,
     file: &Rc<OpenFile>,
-    memory: Memory,
+    memory: Memory<'_>,
     position: Option<u64>,
 ) -> Result<u64, Errno> {
     match &file.kind {
@@ -166,7 +171,7 @@ async fn write_block(
     c: &Caller,
     file: &OpenFile,
     device: &BlockDevice,
-    memory: Memory,
+    memory: Memory<'_>,
     position: Option<u64>,
 ) -> Result<u64, Errno> {
     let done = match position {
@@ -188,7 +193,7 @@ async fn write_block(
 pub async fn read_vnode(
     c: &Caller,
     vnode: &Vnode,
-    memory: Memory,
+    memory: Memory<'_>,
     position: u64,
 ) -> Result<u64, Errno> {
     read_and_share(c, vnode, memory, position, false).await
@@ -198,7 +203,7 @@ pub async fn read_vnode(
 pub async fn read_and_share(
     c: &Caller,
     vnode: &Vnode,
-    memory: Memory,
+    memory: Memory<'_>,
     position: u64,
     share: bool,
 ) -> Result<u64, Errno> {
@@ -248,7 +253,7 @@ pub async fn read_and_share(
 pub async fn write_vnode(
     c: &Caller,
     vnode: &Vnode,
-    memory: Memory,
+    memory: Memory<'_>,
     position: u64,
     append: bool,
 ) -> Result<(u64, u64), Errno> {
@@ -347,7 +352,7 @@ fn is_memory_device(file: &OpenFile) -> bool {
 }
 
 /// Segments of a program's memory.
-pub fn memories(who: Endpoint, segments: &[(u64, u64)]) -> Result<Vec<Memory>, Errno> {
+pub fn memories(who: Endpoint, segments: &[(u64, u64)]) -> Result<Vec<Memory<'static>>, Errno> {
     let segments = segments.iter();
     room::collect(segments.map(|&(address, len)| Memory::user(who, address, len)))
 }

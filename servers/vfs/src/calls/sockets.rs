@@ -16,6 +16,7 @@ use abi::Errno;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::{general as linux, net};
+use zerocopy::IntoBytes;
 
 /// Most bytes of a name (struct sockaddr_storage).
 const NAME_MAX: u32 = 128;
@@ -322,7 +323,7 @@ pub async fn get_option(c: &Caller, a: Args) -> Result<u64, Errno> {
                 _ => socket.options.send_timeout.get(),
             };
             let words = [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
-            return answer(c, a[3], a[4], crate::user::bytes_of(&words)).await;
+            return answer(c, a[3], a[4], words.as_bytes()).await;
         }
         (net::SOL_SOCKET, net::SO_PEERCRED) => {
             let peer = socket.peer_sender.get();
@@ -393,7 +394,7 @@ pub async fn set_option(c: &Caller, a: Args) -> Result<u64, Errno> {
 pub async fn read(
     c: &Caller,
     socket: &Rc<Socket>,
-    segments: &[Memory],
+    segments: &[Memory<'_>],
     nonblock: bool,
 ) -> Result<u64, Errno> {
     let offer = socket.receive(c, segments, 0, nonblock).await?;
@@ -404,7 +405,7 @@ pub async fn read(
 pub async fn write(
     c: &Caller,
     socket: &Rc<Socket>,
-    segments: &[Memory],
+    segments: &[Memory<'_>],
     nonblock: bool,
 ) -> Result<u64, Errno> {
     let outgoing = Outgoing {

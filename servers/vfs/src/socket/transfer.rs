@@ -21,7 +21,7 @@ pub const PIECE: u64 = 64 << 10;
 /// What to send.
 pub struct Outgoing<'a> {
     /// The data.
-    pub segments: &'a [Memory],
+    pub segments: &'a [Memory<'a>],
     /// Files that go with the first byte.
     pub rights: Vec<Rc<OpenFile>>,
     /// To whom, if not to the peer.
@@ -33,12 +33,17 @@ pub struct Outgoing<'a> {
 }
 
 /// Bytes of all segments.
-pub fn total(segments: &[Memory]) -> u64 {
+pub fn total(segments: &[Memory<'_>]) -> u64 {
     segments.iter().map(Memory::len).sum()
 }
 
 /// Reads `len` bytes after the first `skip` of the segments.
-async fn gather(c: &Caller, segments: &[Memory], skip: u64, len: u64) -> Result<Vec<u8>, Errno> {
+async fn gather(
+    c: &Caller,
+    segments: &[Memory<'_>],
+    skip: u64,
+    len: u64,
+) -> Result<Vec<u8>, Errno> {
     let mut data = zeroed(len as usize)?;
     let (mut skip, mut done) = (skip, 0);
     for segment in segments {
@@ -49,10 +54,8 @@ async fn gather(c: &Caller, segments: &[Memory], skip: u64, len: u64) -> Result<
             Memory::User { who, address, .. } => {
                 UserMemory::new(who, &c.vfs.vm).read(address, to).await?;
             }
-            Memory::Own { pointer, len } => {
-                // SAFETY: Memory::Own's caller keeps these bytes alive and untouched meanwhile.
-                to.copy_from_slice(unsafe { core::slice::from_raw_parts(pointer, len as usize) });
-            }
+            Memory::Data(data) => to.copy_from_slice(data),
+            Memory::Buffer(_) => return Err(Errno::EFAULT),
         }
         done += piece.len();
     }
@@ -60,7 +63,11 @@ async fn gather(c: &Caller, segments: &[Memory], skip: u64, len: u64) -> Result<
 }
 
 /// Copies `data` into the segments without waiting; the memory that was not there otherwise.
-fn scatter(c: &Caller, segments: &[Memory], data: &[u8]) -> Result<(), (Memory, Errno)> {
+fn scatter<'s>(
+    c: &Caller,
+    segments: &[Memory<'s>],
+    data: &[u8],
+) -> Result<(), (Memory<'s>, Errno)> {
     let mut rest = data;
     for segment in segments {
         let (now, then) = rest.split_at(rest.len().min(segment.len() as usize));
@@ -295,7 +302,7 @@ impl Socket {
     pub async fn receive(
         &self,
         c: &Caller,
-        segments: &[Memory],
+        segments: &[Memory<'_>],
         flags: u32,
         nonblock: bool,
     ) -> Result<Offer, Errno> {
@@ -344,7 +351,7 @@ impl Socket {
     async fn step(
         &self,
         c: &Caller,
-        segments: &mut [Memory],
+        segments: &mut [Memory<'_>],
         peek: bool,
         more: bool,
         nonblock: bool,

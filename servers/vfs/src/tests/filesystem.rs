@@ -7,6 +7,7 @@ use abi::{Endpoint, Errno, Message, Request};
 use linux_raw_sys::general as linux;
 use std::collections::BTreeMap;
 use std::vec::Vec;
+use zerocopy::IntoBytes;
 
 #[derive(Clone, Default)]
 pub struct Inode {
@@ -243,7 +244,7 @@ impl MemoryFs {
             fs::SetAttr::KIND => {
                 let r = fs::SetAttr::decode(message).unwrap();
                 let mut set = SetAttributes::default();
-                let bytes = crate::user::bytes_of_mut(&mut set);
+                let bytes = set.as_mut_bytes();
                 fake.copy_from_grant(me, r.grant, 0, bytes)?;
                 let mask = SetMask::from_bits(set.mask).unwrap();
                 let inode = self.get(r.ino)?;
@@ -273,13 +274,13 @@ impl MemoryFs {
                     gid: inode.gid,
                     ..Attributes::default()
                 };
-                fake.copy_to_grant(me, r.grant, 0, crate::user::bytes_of(&attributes))?;
+                fake.copy_to_grant(me, r.grant, 0, attributes.as_bytes())?;
                 Ok([0; 5])
             }
             fs::Statfs::KIND => {
                 let r = fs::Statfs::decode(message).unwrap();
                 let figures = Statistics::default();
-                fake.copy_to_grant(me, r.grant, 0, crate::user::bytes_of(&figures))?;
+                fake.copy_to_grant(me, r.grant, 0, figures.as_bytes())?;
                 Ok([0; 5])
             }
             fs::Peek::KIND if self.mappable => Ok([0; 5]),

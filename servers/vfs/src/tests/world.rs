@@ -2,7 +2,7 @@
 
 use super::filesystem::MemoryFs;
 use super::hostile::Dice;
-use crate::machine::{Access, Machine, Processor, Sample};
+use crate::machine::{Access, Lent, Machine, Processor, Sample};
 use crate::process::{Directories, Ids, Process};
 use crate::state::Vfs;
 use abi::errno::result_from_word;
@@ -247,14 +247,19 @@ impl Machine for Fake {
         }
         (messages.len(), Ok(()))
     }
-    fn grant_own(
+    fn lend<'a>(&self, to: Endpoint, data: &'a [u8]) -> Result<Lent<'a>, Errno> {
+        let (at, len) = (data.as_ptr() as u64, data.len() as u64);
+        self.add_grant(to, None, at, len, Access::Read)
+            .map(Lent::new)
+    }
+    fn lend_cells<'a>(
         &self,
         to: Endpoint,
-        memory: *const u8,
-        len: usize,
+        buffer: &'a [Cell<u8>],
         access: Access,
-    ) -> Result<i32, Errno> {
-        self.add_grant(to, None, memory as u64, len as u64, access)
+    ) -> Result<Lent<'a>, Errno> {
+        let (at, len) = (buffer.as_ptr() as u64, buffer.len() as u64);
+        self.add_grant(to, None, at, len, access).map(Lent::new)
     }
     fn grant_user(
         &self,
@@ -263,8 +268,9 @@ impl Machine for Fake {
         address: u64,
         len: u64,
         access: Access,
-    ) -> Result<i32, Errno> {
+    ) -> Result<Lent<'static>, Errno> {
         self.add_grant(to, Some(subject), address, len, access)
+            .map(Lent::new)
     }
     fn revoke(&self, grant: i32) -> bool {
         assert_ne!(grant, GRANT_INVALID);

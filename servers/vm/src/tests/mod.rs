@@ -3,6 +3,7 @@
 mod caches;
 mod calls;
 mod dropping;
+mod high;
 mod machine;
 mod model;
 mod msync;

@@ -3,7 +3,7 @@
 use abi::proto::block;
 use abi::{Endpoint, Errno};
 use ext2::BlockDevice;
-use rt::grants::{self, Access};
+use rt::grants;
 use rt::ipc;
 
 const _: () = assert!(ext2::TRANSFER as u64 <= block::MAX_TRANSFER);
@@ -48,7 +48,7 @@ impl BlockDevice for Disk {
 
     fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         let len = buffer.len();
-        let grant = grants::direct(self.driver, buffer.as_mut_ptr(), len, Access::Write)?;
+        let grant = grants::lend_mut(self.driver, buffer)?;
         let request = block::Read {
             sector,
             len: len as u64,
@@ -59,7 +59,7 @@ impl BlockDevice for Disk {
 
     fn write(&mut self, sector: u64, buffer: &[u8]) -> Result<(), Errno> {
         let len = buffer.len();
-        let grant = grants::direct(self.driver, buffer.as_ptr(), len, Access::Read)?;
+        let grant = grants::lend(self.driver, buffer)?;
         let request = block::Write {
             sector,
             len: len as u64,

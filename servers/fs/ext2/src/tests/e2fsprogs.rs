@@ -137,7 +137,7 @@ fn every_kind_of_file() {
         let a = v.attributes(file).unwrap();
         assert_eq!((a.nlink, a.uid, a.gid, a.size), (2, 70_000, 80_000, 5));
         let nanos = if inode_size == 256 { 123_456_789 } else { 0 };
-        assert_eq!(a.mtime, (1_700_000_000, nanos));
+        assert_eq!(a.mtime, (1_700_000_000, nanos).into());
         assert_eq!(v.create(dir, b"file", new(0o100644)), Err(Errno::EEXIST));
         assert_eq!(v.unlink(ROOT, b"dir", true), Err(Errno::ENOTEMPTY));
         assert_eq!(v.unlink(ROOT, b"dir", false), Err(Errno::EISDIR));
