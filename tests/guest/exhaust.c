@@ -196,16 +196,15 @@ static int user_is_gone(void)
 }
 
 // What is deep is deeper than rm has memory for.
-static void flatten(const char *path)
+static void flatten(void)
 {
-	DIR *top = opendir(path);
+	DIR *top = opendir("/tmp/user");
 	for (struct dirent *entry; top && (entry = readdir(top));) {
-		char outer[300], inner[600], next[300];
-		snprintf(outer, sizeof outer, "%s/%s", path, entry->d_name);
-		snprintf(inner, sizeof inner, "%s/%s", outer, entry->d_name);
-		snprintf(next, sizeof next, "%s/next", path);
-		while (entry->d_name[0] == 'd' && rename(inner, next) == 0)
-			if (rmdir(outer) || rename(next, outer))
+		char outer[300], inner[600];
+		snprintf(outer, sizeof outer, "/tmp/user/%s", entry->d_name);
+		snprintf(inner, sizeof inner, "/tmp/user/%s/%s", entry->d_name, entry->d_name);
+		while (entry->d_name[0] == 'd' && rename(inner, "/tmp/user/next") == 0)
+			if (rmdir(outer) || rename("/tmp/user/next", outer))
 				return;
 	}
 	if (top)
@@ -216,8 +215,7 @@ static void end_user(void)
 {
 	for (int i = 0; i < 6000 && !user_is_gone(); i++)
 		usleep(5000);
-	flatten("/tmp/user");
-	flatten("/work/user");
+	flatten();
 	while (system("/bin/busybox rm -rf /tmp/user /work/user /tmp/locked"))
 		usleep(5000);
 	mkdir("/tmp/user", 0777);

@@ -142,13 +142,14 @@ static int link_target(int first)
 }
 
 // A tree that is deeper with each.
-static int deeper(const char *top, int first)
+static int deep(int first)
 {
-	if (chdir(top) && first)
+	(void)first;
+	if (chdir("/tmp/user") && first)
 		return errno;
 	static int at = -1;
 	if (first)
-		at = open(top, O_RDONLY);
+		at = open("/tmp/user", O_RDONLY);
 	char called[32];
 	snprintf(called, sizeof called, "d%d", getpid());
 	if (mkdirat(at, called, 0700))
@@ -159,17 +160,6 @@ static int deeper(const char *top, int first)
 	close(at);
 	at = next;
 	return 0;
-}
-
-static int deep(int first)
-{
-	return deeper("/tmp/user", first);
-}
-
-// Where it is not the file system that keeps it in memory.
-static int deep_on_disk(int first)
-{
-	return deeper("/work/user", first);
 }
 
 static int on_disk(int first)
@@ -728,7 +718,6 @@ static const struct way {
 	{ "links", links },
 	{ "symlinks", link_target },
 	{ "deep", deep },
-	{ "deep-on-disk", deep_on_disk },
 	{ "disk", on_disk },
 	{ "orphans", orphans },
 	{ "large-files", large_files },

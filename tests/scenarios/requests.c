@@ -34,8 +34,8 @@ static char *numbered(const char *directory, const char *prefix, unsigned number
     static char name[256];
     copy(name, directory);
     copy(name + length(name), prefix);
-    char digits[] = "000";
-    for (int i = 2; i >= 0; i--, number /= 10)
+    char digits[] = "0000";
+    for (int i = 3; i >= 0; i--, number /= 10)
         digits[i] = '0' + number % 10;
     copy(name + length(name), digits);
     return name;
@@ -191,7 +191,9 @@ static void pipes(void)
     MUST(pipe2, one, O_NONBLOCK), MUST(pipe2, two, O_NONBLOCK);
     CHECK(MUST(fcntl, one[1], F_SETPIPE_SZ, BIG) == BIG);
     MUST(fcntl, two[1], F_SETPIPE_SZ, BIG);
-    EXACTLY(write, one[1], buffer, BIG);
+    /* A pipe takes what there is memory for; a moment later that may be more. */
+    for (long put = 0; put < BIG;)
+        put += MUST(write, one[1], buffer + put, BIG - put);
     CHECK(MUST(tee, one[0], two[1], BIG, 0) > 0);
     int memory = MUST(memfd_create, "file", 0);
     long moved = 0;
@@ -420,6 +422,53 @@ static void memory(void)
     MUST(brk, end);
 }
 
+/* What one call touches or ends is much: what it takes in small pieces must not add up either. All is made first, so that
+ * the calls in question are the last. */
+static void many(void)
+{
+    enum { FILES = 1500, SETS = 2500, ROOM = 16 << 20, IN_FLIGHT = 40, RIGHTS = 50 };
+    int prot = PROT_READ | PROT_WRITE;
+    u64 limit[2] = { 4096, 4096 };
+    MUST(prlimit64, 0, RLIMIT_NOFILE, limit, 0);
+    MUST(mkdir, "/tmp/many", 0700);
+    char *files = (char *)MUST(mmap, 0, FILES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < FILES; i++) {
+        int fd = MUST(open, numbered("/tmp/many/", "f", i), O_RDWR | O_CREAT | O_EXCL, 0600);
+        MUST(mmap, files + i * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+        MUST(close, fd);
+    }
+    int outer = MUST(epoll_create1, 0), outermost = MUST(epoll_create1, 0);
+    struct { int events; u64 data; } __attribute__((packed)) event = { EPOLLIN, 1 };
+    for (int i = 0; i < SETS; i++)
+        MUST(epoll_ctl, outer, EPOLL_CTL_ADD, MUST(epoll_create1, 0), &event);
+    /* Sockets that are only under way in each other: the last of them to go has to look for them. */
+    static struct { u64 len; int level, type, fds[RIGHTS]; } control;
+    struct part part = { buffer, 1 };
+    struct { void *name; u64 name_len; struct part *parts; u64 count; void *control; u64 len, flags; }
+    message = { 0, 0, &part, 1, &control, sizeof control, 0 };
+    control.len = sizeof control, control.level = SOL_SOCKET, control.type = SCM_RIGHTS;
+    for (int i = 0; i < IN_FLIGHT; i++) {
+        int pair[2];
+        MUST(socketpair, AF_UNIX, SOCK_DGRAM, 0, pair);
+        for (int j = 0; j < RIGHTS; j++)
+            control.fds[j] = pair[j % 2];
+        CHECK(MUST(sendmsg, pair[0], &message, 0) == 1);
+        MUST(close, pair[0]), MUST(close, pair[1]);
+    }
+    int fd = MUST(open, "/tmp/many/room", O_RDWR | O_CREAT | O_EXCL, 0600);
+    marker(1);
+    MUST(epoll_ctl, outermost, EPOLL_CTL_ADD, outer, &event);
+    MUST(fallocate, fd, 0, 0, ROOM);
+    MUST(fallocate, fd, 3, PAGE, ROOM - 2 * PAGE);
+    MUST(fallocate, fd, 0, 0, ROOM);
+    int counters = MUST(open, "/proc/absentia/counters", O_RDONLY);
+    CHECK(MUST(read, counters, back, BIG) > 0);
+    MUST(msync, files, FILES * PAGE, MS_SYNC);
+    MUST(munmap, files, FILES * PAGE);
+    MUST(close_range, 3, ~0u, 0);
+    marker(2);
+}
+
 static int is(const char *one, const char *other)
 {
     while (*one && *one == *other)
@@ -448,6 +497,8 @@ int scenario(char **arguments)
             signals(), processes();
         else if (is(*which, "memory"))
             memory();
+        else if (is(*which, "many"))
+            many();
         else
             wrong(__LINE__, *which);
     }

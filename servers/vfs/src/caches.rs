@@ -1,7 +1,7 @@
 //! Caches let go of what they hold: all that nobody uses, or some that programs need.
 
 use crate::machine::{call_vm, post};
-use crate::state::Vfs;
+use crate::state::{Counters, Vfs};
 use abi::proto::{fs, vfs, vm};
 use abi::role::Roles;
 use abi::{Endpoint, Errno};
@@ -11,6 +11,7 @@ impl Vfs {
     /// Has the file systems that cache files in memory give back some of it. Others are not asked: one of them (proc)
     /// waits for PM, which may wait for this memory.
     pub(crate) async fn give_back(&self, r: vfs::GiveBack) {
+        Counters::up(&self.counters.giving);
         let mounts = self.mounts.borrow().clone();
         let mut asked = Vec::new();
         let mut pages = 0;
@@ -28,6 +29,7 @@ impl Vfs {
             }
         }
         post(&*self.machine, Endpoint::VM, vm::GaveBack { pages });
+        Counters::down(&self.counters.giving);
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the

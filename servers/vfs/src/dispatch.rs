@@ -137,7 +137,7 @@ impl Vfs {
             vfs::MappedPath::KIND => answer(message, |r| self.mapped_path(source, r)),
             vfs::NextFd::KIND => answer(message, |r| self.next_fd(r)),
             vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
-            vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| Ok(self.figures())),
+            vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| self.figures()),
             vfs::VfsLocks::KIND => answer(message, |_: vfs::VfsLocks| Ok(self.locks())),
             vfs::DropCaches::KIND => {
                 let Some(request) = vfs::DropCaches::decode(message) else {
@@ -394,6 +394,7 @@ impl Vfs {
         drop(program);
         let executing = process.executing.take();
         drop(executing);
+        self.network.collect();
         Ok(())
     }
 

@@ -15,9 +15,13 @@ use core::cell::{Cell, RefCell};
 use core::ops::Bound;
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use rt::room;
 
 /// Sets within sets.
 const NESTED_MAX: usize = 5;
+/// Ways from a file to the sets that are in no other, by the number of sets that are passed on them: what happens to the file
+/// is told along each (Linux's path_limits). Those that are asked directly are no matter.
+const WAYS: [u32; NESTED_MAX] = [u32::MAX, 500, 100, 50, 10];
 /// What of `events` is a matter of output; the rest is input.
 const OUTPUT: u32 = linux::POLLOUT | linux::POLLWRNORM | linux::POLLWRBAND;
 
@@ -109,7 +113,7 @@ impl Epoll {
     }
 
     /// EPOLL_CTL_ADD: `EEXIST`, `EPERM` for what is always ready, `ELOOP`, `EINVAL` for
-    /// itself, `ENOSPC` when the user watches too many.
+    /// itself and for too many ways, `ENOSPC` when the user watches too many.
     pub fn add(
         self: &Rc<Self>,
         c: &Caller,
@@ -118,18 +122,22 @@ impl Epoll {
         events: u32,
         data: u64,
     ) -> Result<(), Errno> {
+        // Sets with files of which more are told now, or that are told of more.
+        let mut told = Vec::new();
         match &file.kind {
             Kind::File | Kind::Block(_) => return Err(Errno::EPERM),
             Kind::Path => return Err(Errno::EBADF),
             Kind::Epoll(inner) if Rc::ptr_eq(inner, self) => return Err(Errno::EINVAL),
             Kind::Epoll(inner) => {
-                let below = inner.reach(self, Direction::Inner)?;
-                let above = self.reach(inner, Direction::Outer)?;
-                if below + above > NESTED_MAX {
+                let (below, deep) = inner.reach(Direction::Inner)?;
+                let (_, high) = self.reach(Direction::Outer)?;
+                let circle = below.iter().any(|set| Rc::ptr_eq(set, self));
+                if circle || deep + high > NESTED_MAX {
                     return Err(Errno::ELOOP);
                 }
+                told = below;
             }
-            _ => {}
+            _ => room::push(&mut told, self.clone())?,
         }
         let key = (fd, file.id);
         let mut watches = self.watches.borrow_mut();
@@ -151,33 +159,70 @@ impl Epoll {
         if let Kind::Epoll(inner) = &file.kind {
             let mut outer = inner.outer.borrow_mut();
             outer.retain(|set| set.strong_count() > 0);
-            rt::room::push(&mut outer, Rc::downgrade(self))?;
+            room::push(&mut outer, Rc::downgrade(self))?;
         }
         watches.insert(key, Rc::new(watch));
         drop(watches);
+        if told.iter().any(|set| set.has_files() && !set.ways_fit()) {
+            self.remove(fd, file)?;
+            return Err(Errno::EINVAL);
+        }
         self.changes.input();
         Ok(())
     }
 
-    /// Sets one within the other from this one on, itself included. `ELOOP` if `other` is among them, or
-    /// when they are more than [`NESTED_MAX`]. Each set is looked at once for each depth, however often
-    /// it is in others.
-    fn reach(self: &Rc<Self>, other: &Rc<Epoll>, direction: Direction) -> Result<usize, Errno> {
-        let mut level = alloc::vec![self.clone()];
+    /// Whether there is anything in it but sets.
+    fn has_files(&self) -> bool {
+        let watches = self.watches.borrow();
+        let mut files = watches.values().filter_map(|watch| watch.file.upgrade());
+        files.any(|file| !matches!(file.kind, Kind::Epoll(_)))
+    }
+
+    /// Whether there are no more ways from a file in it than [`WAYS`].
+    fn ways_fit(&self) -> bool {
+        let mut left = WAYS;
+        self.take_ways(0, &mut left)
+    }
+
+    fn take_ways(&self, passed: usize, left: &mut [u32; NESTED_MAX]) -> bool {
+        let outer = self.outer.borrow();
+        let mut outer = outer.iter().filter_map(Weak::upgrade).peekable();
+        if outer.peek().is_some() {
+            return outer.all(|set| set.take_ways(passed + 1, left));
+        }
+        let Some((left, less)) = left
+            .get_mut(passed)
+            .and_then(|left| left.checked_sub(1).map(|less| (left, less)))
+        else {
+            return false;
+        };
+        *left = less;
+        true
+    }
+
+    /// Sets one within the other from this one on, itself included, and how many one within the other they are: `ELOOP` when
+    /// those are more than [`NESTED_MAX`]. Each set is looked at once for each depth, however often it is in others.
+    fn reach(self: &Rc<Self>, direction: Direction) -> Result<(Vec<Rc<Epoll>>, usize), Errno> {
+        let mut all = room::vector(1)?;
+        all.push(self.clone());
+        let mut level = 0;
         for depth in 1..=NESTED_MAX {
-            let mut next: BTreeMap<*const Epoll, Rc<Epoll>> = BTreeMap::new();
-            for set in &level {
+            let mut next = Vec::new();
+            let mut result = Ok(());
+            for set in &all[level..] {
                 set.for_each(direction, |set| {
-                    next.insert(Rc::as_ptr(&set), set);
+                    result = result.and_then(|()| room::push(&mut next, set));
                 });
             }
-            if next.contains_key(&Rc::as_ptr(other)) {
-                return Err(Errno::ELOOP);
-            }
+            result?;
+            next.sort_unstable_by_key(Rc::as_ptr);
+            next.dedup_by(|one, other| Rc::ptr_eq(one, other));
             if next.is_empty() {
-                return Ok(depth);
+                return Ok((all, depth));
             }
-            level = rt::room::collect(next.into_values())?;
+            level = all.len();
+            all.try_reserve(next.len()).map_err(|_| Errno::ENOMEM)?;
+            all.append(&mut next);
         }
         Err(Errno::ELOOP)
     }
@@ -268,7 +313,7 @@ impl Epoll {
             if ready == 0 {
                 return false;
             }
-            let told = rt::room::push(found, (ready, watch.data.get())).is_ok();
+            let told = room::push(found, (ready, watch.data.get())).is_ok();
             if told {
                 watch.tell(counts);
                 self.last.set(Some(watch.key));

@@ -10,10 +10,12 @@ use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, LinkedList, VecDeque};
 use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::ops::Bound;
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use rt::room;
 
 /// Names the cache holds at most, and at least.
 const NAMES: (u64, u64) = (256, 4096);
@@ -313,38 +315,39 @@ impl Mount {
         self.vnodes.borrow().len()
     }
 
-    /// Vnodes in memory for another reason than that a name is cached.
-    pub fn vnodes_in_use(&self) -> usize {
+    /// Vnodes in memory for another reason than that a name is cached. `ENOMEM`.
+    pub fn vnodes_in_use(&self) -> Result<usize, Errno> {
+        let mut all: Vec<Rc<Vnode>> = room::vector(self.vnode_count())?;
+        let mut result = Ok(());
+        // In order of their numbers.
+        self.each_vnode(|vnode| result = result.and_then(|()| room::push(&mut all, vnode.clone())));
+        result?;
+        let at = |ino: u64| all.binary_search_by_key(&ino, |vnode| vnode.ino).ok();
         // References that say nothing by themselves: of cached names, and of what hangs below.
-        let mut idle: BTreeMap<u64, usize> = BTreeMap::new();
-        self.each_vnode(|vnode| {
-            vnode.each_cached(|child| *idle.entry(child.ino).or_default() += 1);
+        let mut idle: Vec<usize> = room::collect(all.iter().map(|_| 0))?;
+        for vnode in &all {
+            let mut count = |ino: u64| at(ino).into_iter().for_each(|at| idle[at] += 1);
+            vnode.each_cached(|child| count(child.ino));
             if let Some(place) = vnode.place() {
-                *idle.entry(place.parent.ino).or_default() += 1;
+                count(place.parent.ino);
             }
-        });
-        let idle = |vnode: &Vnode| idle.get(&vnode.ino).copied().unwrap_or(0);
-        let mut used: BTreeMap<u64, Rc<Vnode>> = BTreeMap::new();
-        self.each_vnode(|vnode| {
-            // One reference is ours.
-            if Rc::strong_count(vnode) > 1 + idle(vnode) {
-                used.insert(vnode.ino, vnode.clone());
-            }
-        });
+        }
+        // One reference is ours.
+        let used = all.iter().zip(&idle);
+        let used = used.map(|(vnode, idle)| Rc::strong_count(vnode) > 1 + idle);
+        let mut used: Vec<bool> = room::collect(used)?;
         // And the directories above.
-        self.each_vnode(|vnode| {
-            if !used.contains_key(&vnode.ino) {
-                return;
+        for first in 0..all.len() {
+            let mut below = first;
+            while used[below]
+                && let Some(above) = all[below].place().and_then(|place| at(place.parent.ino))
+                && !used[above]
+            {
+                used[above] = true;
+                below = above;
             }
-            let mut below = vnode.clone();
-            while let Some(Place { parent, .. }) = below.place() {
-                if used.insert(parent.ino, parent.clone()).is_some() {
-                    break;
-                }
-                below = parent;
-            }
-        });
-        used.len()
+        }
+        Ok(used.iter().filter(|used| **used).count())
     }
 
     /// Whether names and link targets may be cached: only VFS changes them.

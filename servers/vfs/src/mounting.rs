@@ -9,7 +9,7 @@ use abi::proto::vfs;
 use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
+use rt::room;
 
 /// What mount(2) says of a new mount.
 #[derive(Clone, Copy, Default)]
@@ -105,16 +105,6 @@ impl Vfs {
         })
     }
 
-    /// What is mounted somewhere in `mount`, directly.
-    fn mounted_in(&self, mount: &Rc<Mount>) -> Vec<Rc<Mount>> {
-        let mounts = self.mounts.borrow();
-        let inside = |m: &&Rc<Mount>| {
-            m.on()
-                .is_some_and(|place| Rc::ptr_eq(&place.parent.mount, mount))
-        };
-        mounts.iter().filter(inside).cloned().collect()
-    }
-
     /// Takes a mount out of the tree, with `lazy` even if it is in use, and what is mounted in
     /// it as well. Its file system goes with the last who uses it. `EBUSY`; `EINVAL` for one
     /// that is in no tree.
@@ -126,25 +116,39 @@ impl Vfs {
             // Nothing would be left.
             return Err(Errno::EBUSY);
         }
-        let inside = self.mounted_in(mount);
+        // What is mounted in it, and in that: each behind what it is in.
+        let mut all = room::vector(1)?;
+        all.push(mount.clone());
+        let mut at = 0;
+        while let Some(outer) = all.get(at).cloned() {
+            for inner in self.mounts.borrow().iter() {
+                let place = inner.on();
+                if place.is_some_and(|place| Rc::ptr_eq(&place.parent.mount, &outer)) {
+                    room::push(&mut all, inner.clone())?;
+                }
+            }
+            at += 1;
+        }
         mount.forget_names();
-        if !lazy && (!inside.is_empty() || mount.is_used()) {
+        if !lazy && (all.len() > 1 || mount.is_used()) {
             return Err(Errno::EBUSY);
         }
-        for below in inside {
-            self.unmount(&below, true)?;
-        }
+        let mut detached = self.detached.borrow_mut();
+        detached.retain(|m| m.strong_count() > 0);
+        detached.try_reserve(all.len()).map_err(|_| Errno::ENOMEM)?;
+        drop(detached);
+        all.iter().rev().for_each(|mount| self.detach(mount));
+        Ok(())
+    }
+
+    fn detach(&self, mount: &Rc<Mount>) {
         if let Some(Place { parent, name }) = mount.on() {
             parent.unmount_at(&name, mount);
             parent.names_change(&name);
         }
         self.mounts.borrow_mut().retain(|m| !Rc::ptr_eq(m, mount));
-        let mut detached = self.detached.borrow_mut();
-        detached.retain(|m| m.strong_count() > 0);
-        detached.push(Rc::downgrade(mount));
-        drop(detached);
+        self.detached.borrow_mut().push(Rc::downgrade(mount));
         mount.detach();
-        Ok(())
     }
 }
 

@@ -135,23 +135,23 @@ impl Vfs {
         figures
     }
 
-    /// Counters for leak checks.
-    pub(crate) fn figures(&self) -> vfs::VfsFigures {
-        vfs::VfsFigures {
+    /// Counters for leak checks. `ENOMEM`.
+    pub(crate) fn figures(&self) -> Result<vfs::VfsFigures, Errno> {
+        let mut vnodes = 0;
+        let detached = self.detached.borrow();
+        let detached = detached.iter().filter_map(Weak::upgrade);
+        for mount in self.mounts.borrow().iter().cloned().chain(detached) {
+            vnodes += mount.vnodes_in_use()? as u64;
+        }
+        Ok(vfs::VfsFigures {
             files: self.counters.files.get(),
-            vnodes: {
-                let detached = self.detached.borrow();
-                let detached = detached.iter().filter_map(Weak::upgrade);
-                let mounts = self.mounts.borrow();
-                let mounts = mounts.iter().cloned().chain(detached);
-                mounts.map(|m| m.vnodes_in_use() as u64).sum()
-            },
+            vnodes,
             pipes: self.counters.pipes.get(),
-            tasks: self.spawner.tasks() as u64,
+            tasks: self.spawner.tasks() as u64 - self.counters.giving.get(),
             grants: self.machine.grants() as u64,
             processes: self.processes.borrow().len() as u64,
             repairs: self.vm.repairs.get(),
-        }
+        })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Counters {
     pub pipes: Cell<u64>,
     /// Open files whose position is locked.
     pub positions: Cell<u64>,
+    /// Tasks in which caches are asked for memory: nobody's, and VM asks when it likes.
+    pub giving: Cell<u64>,
     next_id: Cell<u64>,
 }
 

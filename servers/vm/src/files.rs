@@ -5,7 +5,6 @@
 //! own, whose pages live in the cache as long as a region maps them.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 /// A file: device and inode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -33,14 +32,18 @@ struct Mapped {
     regions: u32,
     /// References that VFS took for us.
     held: u64,
+    /// It is in the list of [`Files::touched`].
+    listed: bool,
+    /// The next one there.
+    next: Option<FileId>,
 }
 
 /// The mapped files.
 #[derive(Default)]
 pub struct Files {
     mapped: BTreeMap<FileId, Mapped>,
-    /// Files with references to give back, perhaps.
-    touched: Vec<FileId>,
+    /// The first of the files with references to give back, perhaps. They are a list, for their end must need no memory.
+    touched: Option<FileId>,
     next_memory: u64,
 }
 
@@ -58,25 +61,40 @@ impl Files {
         };
         mapped.regions -= 1;
         if mapped.regions == 0 {
-            self.touched.push(file);
+            self.touch(file);
+        }
+    }
+
+    fn touch(&mut self, file: FileId) {
+        if let Some(mapped) = self.mapped.get_mut(&file).filter(|m| !m.listed) {
+            mapped.listed = true;
+            mapped.next = self.touched.replace(file);
         }
     }
 
     /// VFS took a reference on `file`.
     pub fn hold(&mut self, file: FileId) {
         self.mapped.entry(file).or_default().held += 1;
-        self.touched.push(file);
+        self.touch(file);
     }
 
     /// A file that nobody maps any more, and how many references to give back.
     pub fn give_back(&mut self) -> Option<(FileId, u64)> {
-        while let Some(file) = self.touched.pop() {
-            if self.mapped.get(&file).is_none_or(|m| m.regions > 0) {
-                continue;
+        while let Some(file) = self.touched {
+            // Who is in the list is mapped until it is taken out here.
+            let mapped = self.mapped.get_mut(&file)?;
+            mapped.listed = false;
+            self.touched = mapped.next.take();
+            if mapped.regions == 0 {
+                return self.mapped.remove(&file).map(|gone| (file, gone.held));
             }
-            return self.mapped.remove(&file).map(|gone| (file, gone.held));
         }
         None
+    }
+
+    /// Whether there may be more to give back.
+    pub fn has_more(&self) -> bool {
+        self.touched.is_some()
     }
 
     /// A new piece of shared anonymous memory.

@@ -9,6 +9,7 @@
 use crate::cache::Key;
 use crate::fault::{Access, Step, Trouble};
 use crate::server::{Effect, Server};
+use crate::shortage::VAIN;
 use abi::kernel::{MemoryRequest, PageFault, USER_END};
 use abi::proto::{pm, rs, vfs, vm};
 use abi::{Endpoint, Errno, Message, PAGE, sabotage};
@@ -235,6 +236,14 @@ impl Server {
                     if self.caches_have_some() || !self.reclaim() {
                         return self.starve(job);
                     }
+                    // Its own page may be what went. It comes again; when that does not help somebody else has to make room.
+                    if job.asked.take().is_some() {
+                        job.vain += 1;
+                        if job.vain > VAIN {
+                            job.vain = 0;
+                            return self.starve(job);
+                        }
+                    }
                 }
                 // A copy that does not wait: as if the page were merely absent.
                 Step::Fail(Trouble::NoMemory)
@@ -244,6 +253,14 @@ impl Server {
                     return self.finish(job, Err(Failure::Trouble(trouble)));
                 }
                 Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
+                // It came, and went for lack of memory.
+                Step::Ask(_)
+                    if job.asked == Some(job.cursor)
+                        && !self.has_frames()
+                        && self.can_starve(&job) =>
+                {
+                    return self.starve(job);
+                }
                 Step::Ask(_) if !job.may_ask || (job.asked == Some(job.cursor) && !asks_again) => {
                     let trouble = Trouble::Unreadable(Errno::EFAULT);
                     return self.finish(job, Err(Failure::Trouble(trouble)));
@@ -310,10 +327,7 @@ impl Server {
                     self.run(job);
                 }
                 // As where VM itself has none: whoever can wait does.
-                Err(Errno::ENOMEM) if self.can_starve(&job) => {
-                    (job.asked, job.again) = (None, None);
-                    self.starve(job);
-                }
+                Err(Errno::ENOMEM) if self.can_starve(&job) => self.starve(job),
                 Err(errno) => {
                     let trouble = match errno {
                         Errno::ENOMEM => Trouble::NoMemory,

@@ -25,6 +25,12 @@ fn main() -> ! {
     let mut effects = Vec::new();
     loop {
         server.take_effects(&mut effects);
+        // As long as VFS listens: what it is told must not become much here.
+        while server.has_more() && outbox::is_empty() {
+            perform(&mut effects);
+            server.settle();
+            server.take_effects(&mut effects);
+        }
         match next(&mut effects) {
             Ok(received) => handle(&mut server, received),
             Err(error) => rt::log!("receive: {error}"),

@@ -80,6 +80,9 @@ pub struct Server {
     pub deadlocks: bool,
 }
 
+/// Files whose references are given back at once. Who ends may have mapped thousands.
+const CLOSED: usize = 96;
+
 /// Changed pages told of at once that there was no memory to note.
 const UNTOLD: usize = 256;
 
@@ -208,7 +211,9 @@ impl Server {
         self.settle_shortage();
         self.tell_written();
         let mut gone = Vec::new();
-        while let Some((file, references)) = self.pool.files.give_back() {
+        while gone.len() < CLOSED
+            && let Some((file, references)) = self.pool.files.give_back()
+        {
             if file.is_memory() {
                 self.pool.cache.forget(self.pool.frames, file, 0, u64::MAX);
             }
@@ -236,6 +241,11 @@ impl Server {
         {
             panic!("sanity: {reason}");
         }
+    }
+
+    /// Whether [`Server::settle`] has left something, for what it says has to be said first.
+    pub fn has_more(&self) -> bool {
+        self.pool.files.has_more()
     }
 
     /// Checks every invariant, leaks included.

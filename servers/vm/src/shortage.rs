@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 
 /// How often a page is tried for that does not come although there are frames: one refusal may be chance. Then caches
 /// give way, and then a process, as where there are none: what each of them has notes are kept of.
-const VAIN: u32 = 4;
+pub(crate) const VAIN: u32 = 4;
 
 /// Jobs that wait for memory, and what PM was asked.
 #[derive(Default)]
@@ -65,11 +65,13 @@ impl Server {
     /// The job waits for memory: for what comes free with this message, or for PM's choice.
     pub(crate) fn starve(&mut self, mut job: Job) {
         job.vain += u32::from(self.has_frames());
+        // The page that came for it may be gone when there is memory to map it.
+        (job.asked, job.again) = (None, None);
         self.shortage.starved.push(job);
     }
 
     /// Whether there are frames for programs that wait.
-    fn has_frames(&self) -> bool {
+    pub(crate) fn has_frames(&self) -> bool {
         let frames = self.pool.frames;
         frames.free() >= frames.kept_from(Claim::Program) + 64
     }

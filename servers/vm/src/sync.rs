@@ -47,7 +47,7 @@ impl Server {
                         && !file.is_memory()
                         && !rest.contains(&Task::Sync(file)) =>
                 {
-                    rest.push(Task::Sync(file));
+                    rt::room::push(&mut rest, Task::Sync(file))?;
                 }
                 _ => {}
             }
@@ -83,7 +83,8 @@ impl Server {
                 break;
             }
             let (from, to) = (region.start.max(start), region.end.min(end));
-            rest.push(Task::Punch(file, region.offset_of(from), to - from));
+            let task = Task::Punch(file, region.offset_of(from), to - from);
+            rt::room::push(&mut rest, task)?;
         }
         if result.is_ok() && !space.regions.covers(start, end) {
             result = Err(Errno::ENOMEM);

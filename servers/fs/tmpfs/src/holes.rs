@@ -67,7 +67,12 @@ impl<P: PageStore> Tmpfs<P> {
             if self.contents(ino)?.pages.contains_key(&index) {
                 continue;
             }
-            if let Err(errno) = self.page_for(ino, index) {
+            // The notes of many pages, small as each is, are not to be taken from the reserve.
+            let page = match rt::heap::ready() {
+                true => self.page_for(ino, index),
+                false => Err(Errno::ENOSPC),
+            };
+            if let Err(errno) = page {
                 let pages = &mut self.contents_mut(ino)?.pages;
                 pages.retain(|index, _| !taken.contains_key(index));
                 self.free_pages(ino, 0..0, &taken);

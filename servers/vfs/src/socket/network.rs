@@ -106,6 +106,9 @@ impl Network {
     /// to one that is.
     /// Without memory for the search it is left for later.
     pub fn collect(&self) {
+        if self.under_way.get() == 0 {
+            return;
+        }
         let Ok(mut sockets) = room::vector(self.sockets.borrow().len()) else {
             return;
         };
@@ -113,37 +116,49 @@ impl Network {
         let Ok(mut alive) = room::vector(sockets.len()) else {
             return;
         };
-        // By file: references under way, and the socket it is.
-        let mut under_way: BTreeMap<u64, (Rc<OpenFile>, usize)> = BTreeMap::new();
+        // Sockets that are under way, by the file's number, with the references of each that are.
+        let Ok(mut under_way) = room::vector(self.under_way.get()) else {
+            return;
+        };
         for socket in &sockets {
             for file in socket.inbox.borrow().rights() {
-                if let Kind::Socket(_) = file.kind {
-                    under_way
-                        .entry(file.id)
-                        .or_insert_with(|| (file.clone(), 0))
-                        .1 += 1;
+                if let Kind::Socket(_) = file.kind
+                    && under_way.len() < under_way.capacity()
+                {
+                    under_way.push((file.clone(), 1));
                 }
             }
         }
+        under_way.sort_unstable_by_key(|(file, _)| file.id);
+        under_way.dedup_by(|(file, count), (before, sum)| {
+            let same = file.id == before.id;
+            *sum += if same { *count } else { 0 };
+            same
+        });
         // One reference more is ours.
-        under_way.retain(|_, (file, count)| Rc::strong_count(file) == *count + 1);
-        let suspect = |socket: &Rc<Socket>, under_way: &BTreeMap<u64, (Rc<OpenFile>, usize)>| {
-            under_way
-                .values()
-                .any(|(file, _)| matches!(&file.kind, Kind::Socket(s) if Rc::ptr_eq(s, socket)))
+        under_way.retain(|(file, count)| Rc::strong_count(file) == *count + 1);
+        let Ok(mut suspects) = room::vector(under_way.len()) else {
+            return;
         };
-        sockets.retain(|socket: &Rc<Socket>| !suspect(socket, &under_way));
+        suspects.extend(under_way.iter().filter_map(|(file, _)| match &file.kind {
+            Kind::Socket(socket) => Some(socket.id),
+            _ => None,
+        }));
+        suspects.sort_unstable();
+        sockets.retain(|socket: &Rc<Socket>| suspects.binary_search(&socket.id).is_err());
         alive.append(&mut sockets);
         while let Some(socket) = alive.pop() {
             for file in socket.inbox.borrow().rights() {
-                if let Some((file, _)) = under_way.remove(&file.id)
+                let at = under_way.binary_search_by_key(&file.id, |(file, _)| file.id);
+                if let Ok(at) = at
+                    && let (file, _) = under_way.remove(at)
                     && let Kind::Socket(saved) = &file.kind
                 {
                     alive.push(saved.clone());
                 }
             }
         }
-        for (file, _) in under_way.into_values() {
+        for (file, _) in under_way {
             if let Kind::Socket(socket) = &file.kind {
                 self.bury_all(&socket.inbox);
             }

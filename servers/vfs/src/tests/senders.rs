@@ -30,7 +30,7 @@ fn seen(w: &World) -> String {
         fake.posts.borrow(),
         fake.vm_calls.borrow().len(),
         w.others.len(),
-        w.vfs.figures(),
+        w.vfs.figures().unwrap(),
         w.vfs.locks(),
         w.vfs.questions.len()
     )

@@ -140,7 +140,10 @@ impl Machine {
             let mut effects = Vec::new();
             self.vm().take_effects(&mut effects);
             if effects.is_empty() {
-                return reply;
+                if !self.vm().has_more() {
+                    return reply;
+                }
+                self.vm().settle();
             }
             for effect in effects {
                 match effect {

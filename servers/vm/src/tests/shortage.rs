@@ -220,3 +220,40 @@ fn who_waits_in_vain_makes_room() {
     assert_eq!(answers(&mut machine, INIT), vec![0]);
     assert_ne!(machine.entry(INIT, at), 0);
 }
+
+/// A page comes from its file and goes again, since what programs need to map it is lacking: it comes once more.
+#[test]
+fn a_page_that_goes_before_there_is_memory_to_map_it_is_asked_for_again() {
+    let mut machine = Machine::new(4);
+    let new = proto::NewSpace {
+        who: OTHER,
+        service: false,
+    };
+    machine.call(Endpoint::RS, new).unwrap();
+    let args = [0, PAGE, 1, linux::MAP_PRIVATE as u64, 9, 0];
+    let at = machine.linux(INIT, linux::__NR_mmap, &args);
+    let at = at.unwrap().unwrap();
+    machine.hold = true;
+    assert_eq!(machine.access(INIT, at, Access::Read), Err(0));
+    let all = map(&mut machine, OTHER, 4096);
+    let waits = (0..4096)
+        .map(|page| machine.access(OTHER, all + page * PAGE, Access::Write))
+        .find_map(Result::err);
+    assert_eq!(waits, Some(0));
+    machine.release();
+    machine.hold = false;
+    let signals = machine.seen.iter().filter_map(|effect| match effect {
+        Effect::Post(Endpoint::PM, message) if message.kind == pm::FaultSignal::KIND => {
+            pm::FaultSignal::decode(message)
+        }
+        _ => None,
+    });
+    let signals: Vec<_> = signals.map(|r| (r.who, r.signal)).collect();
+    assert_eq!(signals, vec![], "for lack of memory");
+    machine
+        .call(Endpoint::PM, proto::Exit { who: OTHER })
+        .unwrap();
+    machine.release();
+    assert_eq!(answers(&mut machine, INIT), vec![0]);
+    assert_ne!(machine.entry(INIT, at), 0);
+}
