@@ -1,6 +1,6 @@
 //! The frame allocator: which frames are free and how many references the others have.
 //!
-//! Each managed frame has an [`Info`]. Frames that were never used are described by their
+//! Each managed frame has an `Info`. Frames that were never used are described by their
 //! range alone, so that neither memory nor the table of `Info`s is touched before it is
 //! needed. All state is in cells: the heap grows out of this allocator in the middle of any
 //! operation, so methods take `&self` and never allocate.
