@@ -101,9 +101,9 @@ impl Frames {
         if home.end.saturating_sub(home.start) <= table {
             return None;
         }
-        let infos = window.page(Frame(home.start)).cast::<Info>();
-        home.start += table;
-        home.fresh = home.start;
+        // At its end: frames that are handed out first are where the VMM expects them (vmm/src/memory/mod.rs).
+        home.end -= table;
+        let infos = window.page(Frame(home.end)).cast::<Info>();
         let total = ranges
             .iter()
             .map(|r| r.end.saturating_sub(r.start))
