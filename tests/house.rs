@@ -147,3 +147,33 @@ fn unsafe_code_is_where_the_list_has_it() {
         3
     );
 }
+
+/// Each crate from outside has a reason, and each reason a crate.
+#[test]
+fn every_dependency_has_its_reason() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = fs::read_to_string(tree.join("Cargo.toml")).expect("the manifest");
+    let start = manifest
+        .find("[workspace.dependencies]")
+        .expect("dependencies");
+    let section = manifest[start..].split("\n[").next().expect("a section");
+    let mut used: Vec<&str> = section
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.contains("path = "))
+        .filter_map(|line| Some(line.split_once('=')?.0.trim()))
+        .collect();
+    let list = fs::read_to_string(tree.join("docs/dependencies.md")).expect("the list");
+    let rows = list
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| Crate"));
+    let cells = rows
+        .filter_map(|line| line.split('|').nth(1))
+        .filter(|cell| !cell.contains("---"));
+    let mut listed: Vec<&str> = cells
+        .flat_map(|cell| cell.split(','))
+        .map(str::trim)
+        .collect();
+    used.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed, used, "docs/dependencies.md and the root Cargo.toml");
+}

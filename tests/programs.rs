@@ -261,6 +261,35 @@ fn coherent_under_kvm() {
 }
 
 #[test]
+fn edges() {
+    compare_program(Platform::Kvm, "edges", &[]);
+}
+
+#[test]
+fn edges_under_qemu() {
+    compare_program(Platform::Qemu, "edges", &[]);
+}
+
+#[test]
+fn edges_on_tmpfs() {
+    Platform::Kvm.require();
+    let root = Root::new().program("edges");
+    Run::new(&["/bin/edges"])
+        .cwd("/tmp")
+        .same_as_host(Platform::Kvm, &root);
+}
+
+#[test]
+fn frames() {
+    compare_program(Platform::Kvm, "frames", &[]);
+}
+
+#[test]
+fn frames_under_qemu() {
+    compare_program(Platform::Qemu, "frames", &[]);
+}
+
+#[test]
 fn coherent_under_qemu() {
     compare_program(Platform::Qemu, "coherent", &[]);
 }

@@ -55,7 +55,7 @@ impl Refusal {
 }
 
 /// The rules of one protocol, by the low byte of the kind: the bits of the senders, and
-/// [`CALL`]. 0 is no message.
+/// `CALL`. 0 is no message.
 pub struct Gates {
     base: u64,
     gates: [u32; 256],

@@ -47,6 +47,8 @@ protocol! {
         code: i32,
         /// si_addr.
         addr: u64,
+        /// The processor's error code.
+        error: u64,
     };
     /// *Posted* by VM: programs' memory is used up. PM ends the process that is to make room and
     /// answers with [`crate::proto::vm::OutOfMemoryDone`].

@@ -1,5 +1,5 @@
 //! Capabilities (capabilities(7)): what of root's rights a process has. There are no file
-//! capabilities, ambient ones or securebits; the bounding set is full.
+//! capabilities or ambient ones, and of securebits only PR_SET_KEEPCAPS'; the bounding set is full.
 
 use crate::calls::Caller;
 use crate::ids::Triple;
@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub permitted: u64,
     /// What root's programs keep.
     pub inheritable: u64,
+    /// A change of users leaves what is permitted (PR_SET_KEEPCAPS), until the next exec.
+    pub kept: bool,
 }
 
 impl Capabilities {
@@ -31,12 +33,14 @@ impl Capabilities {
             effective: all(user.effective == 0),
             permitted: all(user.effective == 0 || user.real == 0),
             inheritable,
+            kept: false,
         }
     }
 
-    /// The users changed (`cap_emulate_setxuid`): who leaves root behind leaves it all behind.
+    /// The users changed (`cap_emulate_setxuid`): who leaves root behind leaves it all behind,
+    /// unless asked to keep it.
     pub fn users_changed(&mut self, old: Triple, new: Triple) {
-        if old.has(0) && !new.has(0) {
+        if old.has(0) && !new.has(0) && !self.kept {
             (self.effective, self.permitted) = (0, 0);
         }
         match (old.effective == 0, new.effective == 0) {
@@ -133,13 +137,15 @@ impl<S: System> Pm<S> {
             sets[at % 3] |= u64::from(u32::from_le_bytes(*word)) << (32 * (at / 3));
         }
         let [effective, permitted, inheritable] = sets.map(|set| set & capability::ALL);
+        let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+        let old = process.ids.capabilities;
         let new = Capabilities {
             effective,
             permitted,
             inheritable,
+            kept: old.kept,
         };
-        let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
-        process.ids.capabilities = process.ids.capabilities.replaced(new)?;
+        process.ids.capabilities = old.replaced(new)?;
         self.tell_vfs_ids(caller.pid);
         Ok(0)
     }

@@ -3,6 +3,7 @@
 use crate::calls::{Caller, Outcome};
 use crate::server::Pm;
 use crate::signal::action::flags;
+use crate::signal::info::{Info, SI_USER};
 use crate::signal::set::SIGCHLD;
 use crate::system::System;
 use crate::table::{PM_PID, PROGRAM_PID, Process};
@@ -178,11 +179,35 @@ impl<S: System> Pm<S> {
             return;
         }
         self.end_session(pid);
+        let told = self.death_signals(pid);
         let groups = self.orphan_children(pid, group, session);
         if !self.leave_leader_ghost(pid, status) {
             self.tell_parent_of_end(pid, status);
         }
         self.release_orphaned(groups);
+        for (child, info) in told {
+            let _ = self.send_process(child, info);
+        }
+    }
+
+    /// What the children of `pid` want to get when it ends, as from itself: as far as it may send that.
+    fn death_signals(&self, pid: u32) -> Vec<(u32, Info)> {
+        let Some(parent) = self.table.process(pid) else {
+            return Vec::new();
+        };
+        let children = self.table.select(|process| {
+            process.parent == pid
+                && process.death_signal != 0
+                && !process.is_zombie()
+                && parent.ids.may_signal(&process.ids)
+        });
+        let user = parent.ids.user.real;
+        let info = |child| {
+            let signal = self.table.process(child)?.death_signal;
+            let info = Info::from_process(signal, SI_USER, pid, user);
+            Some((child, info))
+        };
+        children.into_iter().filter_map(info).collect()
     }
 
     /// Gives the children of `pid` to PM, which reaps them silently. Returns the groups that

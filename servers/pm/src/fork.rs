@@ -279,6 +279,7 @@ impl<S: System> Pm<S> {
             oom: parent.oom,
             dumpable: parent.dumpable,
             no_new_privileges: parent.no_new_privileges,
+            death_signal: 0,
             set_id_exec: false,
             crowded: false,
             traced_by: None,

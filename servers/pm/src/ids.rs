@@ -270,6 +270,7 @@ impl<S: System> Pm<S> {
             || (ids.file_user, ids.file_group) != (old_user, old_group)
         {
             process.dumpable = false;
+            process.death_signal = 0;
         }
         if process.ids.user.real != user.real {
             // Not counted is what it brings along itself.

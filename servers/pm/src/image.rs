@@ -86,6 +86,7 @@ impl<S: System> Pm<S> {
             oom: crate::oom::OomAdjust::default(),
             dumpable: true,
             no_new_privileges: false,
+            death_signal: 0,
             set_id_exec: false,
             crowded: false,
             traced_by: None,
@@ -137,6 +138,7 @@ impl<S: System> Pm<S> {
         process.has_execed = true;
         if done.flags & 1 != 0 {
             process.personality &= !CLEARED_BY_SET_ID;
+            process.death_signal = 0;
         }
         process.set_id_exec = false;
         process.traced_by = None;

@@ -197,7 +197,15 @@ impl<S: System> Pm<S> {
                 self.write_bytes(caller.who, a[1], &name)?;
                 Ok(0)
             }
-            prctl::PR_SET_PDEATHSIG if crate::signal::set::is_signal(a[1] as i32) || a[1] == 0 => {
+            prctl::PR_SET_PDEATHSIG if a[1] <= 64 => {
+                let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+                process.death_signal = a[1] as i32;
+                Ok(0)
+            }
+            prctl::PR_GET_PDEATHSIG => {
+                let process = self.table.process(caller.pid).ok_or(Errno::ESRCH)?;
+                let signal = process.death_signal as u32;
+                self.write_u32(caller.who, a[1], signal)?;
                 Ok(0)
             }
             prctl::PR_GET_DUMPABLE => {
@@ -218,7 +226,13 @@ impl<S: System> Pm<S> {
                 let process = self.table.process(caller.pid).ok_or(Errno::ESRCH)?;
                 Ok(process.no_new_privileges as u64)
             }
-            prctl::PR_GET_KEEPCAPS | prctl::PR_GET_SECCOMP => Ok(0),
+            prctl::PR_SET_KEEPCAPS if a[1] <= 1 => {
+                let process = self.table.process_mut(caller.pid).ok_or(Errno::ESRCH)?;
+                process.ids.capabilities.kept = a[1] == 1;
+                Ok(0)
+            }
+            prctl::PR_GET_KEEPCAPS => Ok(self.ids(caller.pid)?.capabilities.kept as u64),
+            prctl::PR_GET_SECCOMP => Ok(0),
             prctl::PR_SET_TIMERSLACK => Ok(0),
             prctl::PR_GET_TIMERSLACK => Ok(50_000),
             prctl::PR_CAPBSET_READ if a[1] <= 40 => Ok(1),

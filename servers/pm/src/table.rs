@@ -205,6 +205,8 @@ pub struct Process {
     /// Set-id bits of what it executes do not count, nor those of its children
     /// (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: bool,
+    /// What it gets when its parent ends (PR_SET_PDEATHSIG); 0: nothing.
+    pub death_signal: i32,
     /// VFS executes a set-id program in it.
     pub set_id_exec: bool,
     /// It became a user's who had more processes than its RLIMIT_NPROC, and has executed nothing

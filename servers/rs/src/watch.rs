@@ -42,13 +42,13 @@ pub fn refuse(reason: Arguments<'_>) -> ! {
     kernel::power_off(POWEROFF_REFUSED)
 }
 
-/// [`fail()`] with a formatted reason.
+/// `fail` with a formatted reason.
 #[macro_export]
 macro_rules! fail {
     ($($arg:tt)*) => { $crate::watch::fail(format_args!($($arg)*)) };
 }
 
-/// [`refuse()`] with a formatted reason.
+/// `refuse` with a formatted reason.
 #[macro_export]
 macro_rules! refuse {
     ($($arg:tt)*) => { $crate::watch::refuse(format_args!($($arg)*)) };

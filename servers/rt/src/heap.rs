@@ -1,7 +1,7 @@
 //! The heap: talc over memory from VM, to which it goes back when it is free again.
 //!
 //! A block above [`SMALL`] is whole pages from VM and nothing else, so that nobody's small block keeps
-//! what it took. The others lie in pieces of [`PIECE`]; when enough has been freed the pieces that
+//! what it took. The others lie in pieces of `PIECE`; when enough has been freed the pieces that
 //! nothing lies in any more are given back, but one. What must not fail has a reserve: blocks set
 //! aside by [`ready`] that serve small allocations when VM gives no more. A server asks [`ready`]
 //! before it takes on what it may refuse. Larger allocations may fail at any time

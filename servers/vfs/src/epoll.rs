@@ -8,6 +8,7 @@ use crate::file::{Kind, OpenFile};
 use crate::poll::{Asked, Changes, Counts, READABLE, look};
 use crate::state::{Caller, Vfs};
 use abi::Errno;
+use abi::proto::device::numbers;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
@@ -126,6 +127,11 @@ impl Epoll {
         let mut told = Vec::new();
         match &file.kind {
             Kind::File | Kind::Block(_) => return Err(Errno::EPERM),
+            Kind::Device(driver, minor)
+                if driver.major == numbers::MEM_MAJOR && *minor != numbers::RANDOM_MINOR =>
+            {
+                return Err(Errno::EPERM);
+            }
             Kind::Path => return Err(Errno::EBADF),
             Kind::Epoll(inner) if Rc::ptr_eq(inner, self) => return Err(Errno::EINVAL),
             Kind::Epoll(inner) => {

@@ -360,6 +360,11 @@ impl Mount {
         &*self.kind == b"proc"
     }
 
+    /// Whether this is a tmpfs.
+    pub fn is_tmpfs(&self) -> bool {
+        &*self.kind == b"tmpfs"
+    }
+
     /// The name cache.
     pub fn name_cache(&self) -> &NameCache {
         &self.names

@@ -213,15 +213,20 @@ impl Pipe {
         Ok(capacity)
     }
 
-    /// read(2): what there is, at least a byte; 0 when all writers are gone.
-    pub async fn read(&self, c: &Caller, memory: Memory<'_>, nonblock: bool) -> Result<u64, Errno> {
-        let mut memory = memory;
+    /// read(2), readv(2): what there is, at least a byte; 0 when all writers are gone.
+    pub async fn read(
+        &self,
+        c: &Caller,
+        segments: &[Memory<'_>],
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
+        let mut most: u64 = segments.iter().map(Memory::len).sum();
         let mut repaired = false;
-        if memory.is_empty() {
+        if most == 0 {
             return Ok(0);
         }
         loop {
-            let n = self.len().min(memory.len() as usize);
+            let n = self.len().min(most as usize);
             if n == 0 {
                 if self.writers.get() == 0 {
                     return Ok(0);
@@ -230,30 +235,43 @@ impl Pipe {
                 continue;
             }
             let taken = n * sabotage::taken(&*c.vfs.machine, repaired);
-            match self.hand_out(c, memory, n, taken) {
+            match self.hand_out(c, segments, n, taken) {
                 Ok(()) => return Ok(n as u64),
                 // While VM works another reader may take the data: look again.
-                Err(errno) if repairable(errno) => {
-                    let good = repair(&c.vfs.vm, memory.first(n as u64), true).await?;
-                    memory = good.first(whole_pages(good.len(), n as u64)?);
+                Err((before, memory, errno)) if repairable(errno) => {
+                    let good = match repair(&c.vfs.vm, memory, true).await {
+                        Ok(good) => good.len(),
+                        Err(Errno::EFAULT) => 0,
+                        Err(errno) => return Err(errno),
+                    };
+                    if good < memory.len() {
+                        most = whole_pages(before as u64 + good, n as u64)?;
+                    }
                     repaired = true;
                 }
-                Err(errno) => return Err(errno),
+                Err((.., errno)) => return Err(errno),
             }
         }
     }
 
-    /// Copies the first `n` bytes out and, if that worked, removes them (`taken` bytes).
-    fn hand_out(
+    /// Copies the first `n` bytes out and, if that worked, removes them (`taken` bytes). Otherwise
+    /// says how many were copied before a piece of memory, and what is wrong with that.
+    fn hand_out<'s>(
         &self,
         c: &Caller,
-        memory: Memory<'_>,
+        segments: &[Memory<'s>],
         n: usize,
         taken: usize,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), (usize, Memory<'s>, Errno)> {
         let mut data = self.data.borrow_mut();
-        let bytes = &data.make_contiguous()[..n];
-        copy_out(&*c.vfs.machine, memory, bytes)?;
+        let mut bytes = &data.make_contiguous()[..n];
+        for segment in segments {
+            let (here, rest) = bytes.split_at(bytes.len().min(segment.len() as usize));
+            let memory = segment.first(here.len() as u64);
+            copy_out(&*c.vfs.machine, memory, here)
+                .map_err(|errno| (n - bytes.len(), memory, errno))?;
+            bytes = rest;
+        }
         let taken = taken.min(data.len());
         data.drain(..taken);
         if data.is_empty() && data.capacity() > PIECE {

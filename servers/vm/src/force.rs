@@ -1,5 +1,5 @@
 //! Looking at a page, and changing it, in spite of its protection: what debuggers need
-//! ([`vm::Force`]). Breakpoints stand in text that nobody may write.
+//! ([`abi::proto::vm::Force`]). Breakpoints stand in text that nobody may write.
 
 use crate::fault::{Access, Step};
 use crate::pool::Pool;

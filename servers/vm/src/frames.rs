@@ -1,6 +1,6 @@
 //! The frame allocator: which frames are free and how many references the others have.
 //!
-//! Each managed frame has an [`Info`]. Frames that were never used are described by their
+//! Each managed frame has an `Info`. Frames that were never used are described by their
 //! range alone, so that neither memory nor the table of `Info`s is touched before it is
 //! needed. All state is in cells: the heap grows out of this allocator in the middle of any
 //! operation, so methods take `&self` and never allocate.
@@ -101,9 +101,9 @@ impl Frames {
         if home.end.saturating_sub(home.start) <= table {
             return None;
         }
-        let infos = window.page(Frame(home.start)).cast::<Info>();
-        home.start += table;
-        home.fresh = home.start;
+        // At its end: frames that are handed out first are where the VMM expects them (vmm/src/memory/mod.rs).
+        home.end -= table;
+        let infos = window.page(Frame(home.end)).cast::<Info>();
         let total = ranges
             .iter()
             .map(|r| r.end.saturating_sub(r.start))

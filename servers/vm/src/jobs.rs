@@ -433,6 +433,7 @@ impl Server {
                 signal,
                 code,
                 addr: fault.address,
+                error: fault.code,
             };
             self.post(Endpoint::PM, request);
         }

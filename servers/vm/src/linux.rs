@@ -364,15 +364,21 @@ impl Server {
             }
         }
         let (space, pool) = self.space(source)?;
+        // What is cut off need not be of one mapping with the rest.
+        let shrinks = old_len > new_len && !keep;
+        let (old_len, old_end) = if shrinks {
+            space.regions.at(old).ok_or(Errno::EFAULT)?;
+            space.unmap(pool, old + new_len, old_end)?;
+            (new_len, old + new_len)
+        } else {
+            (old_len, old_end)
+        };
         let region = *space.regions.at(old).ok_or(Errno::EFAULT)?;
         if old_len == 0 && region.private() {
             return Err(Errno::EINVAL);
         }
         let movable = old_end <= region.end && !matches!(region.backing, Backing::Physical { .. });
-        if !fixed && !keep && old_len >= new_len && old_len != 0 {
-            if old_len > new_len {
-                space.unmap(pool, old + new_len, old_end)?;
-            }
+        if !fixed && !keep && old_len == new_len {
             return Ok(old);
         }
         if !movable {
@@ -483,6 +489,11 @@ impl Server {
         }
         let write = advice == linux::MADV_POPULATE_WRITE;
         if write || advice == linux::MADV_POPULATE_READ {
+            let needed = if write { Prot::WRITE } else { Prot::READ };
+            let mut regions = space.regions.overlapping(start, end).iter();
+            if regions.any(|region| !region.prot.contains(needed)) {
+                return Err(Errno::EINVAL);
+            }
             let origin = Origin::Linux {
                 then: Then::Return(0),
                 always: false,

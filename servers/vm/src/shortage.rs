@@ -2,7 +2,7 @@
 //! ends the process that is to make room.
 //!
 //! [`Claim`] says who may take how many of the last frames. A program's page fault, and what VFS
-//! wants to reach of a program, waits in [`Server::starved`] until there is memory; a service
+//! wants to reach of a program, waits in `Server::starved` until there is memory; a service
 //! that the kernel has stopped for a copy cannot wait for PM, which may be that service, and
 //! takes from what programs leave to services. PM asks [`Server::footprint`] of each process,
 //! chooses, kills, and answers [`OutOfMemoryDone`].

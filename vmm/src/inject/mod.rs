@@ -1,7 +1,7 @@
 //! Makes pages absent: tokens that say where ([`plan`], [`name`]) and which ([`target`]), what
 //! points are about ([`point`]), the
 //! guest's page tables ([`tables`]), frames that are taken from under it ([`withdrawn`]), and
-//! doing it ([`apply`]).
+//! doing it ([`mod@apply`]).
 
 pub mod apply;
 pub mod name;

@@ -116,7 +116,7 @@ impl Vm {
     }
 
     /// The vCPU, with the CPUID table that tells the guest its gate. `common`: programs get only
-    /// the state that nearly every processor has ([`COMMON`]), so that runs are the same elsewhere.
+    /// the state that nearly every processor has (`COMMON`), so that runs are the same elsewhere.
     pub fn vcpu(&self, gate: Gate, common: bool) -> Result<Vcpu> {
         let fd = self.fd.create_vcpu(0).context("KVM_CREATE_VCPU")?;
         fd.set_cpuid2(&cpuid_with_gate(&self.cpuid, gate, self.cpl0)?)

@@ -79,7 +79,7 @@ impl VcpuState {
     }
 }
 
-/// The registers of [`MSRS`] that this host has.
+/// The registers of `MSRS` that this host has.
 pub fn saved_msrs(kvm: &Kvm) -> Result<Vec<u32>> {
     // More would need the caller's permission to use AMX, which nobody asks for.
     ensure!(

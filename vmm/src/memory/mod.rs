@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 use abi::kernel::{HOLE, PHYSICAL_MAX};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::mm::{Advice, madvise};
 use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
@@ -30,6 +31,10 @@ pub type Ram = GuestMemoryMmap<AtomicBitmap>;
 pub const MINIMUM: u64 = 16 << 20;
 /// Largest guest that the guest's kernel can see all of, bytes.
 pub const MAXIMUM: u64 = PHYSICAL_MAX - (HOLE.end - HOLE.start);
+/// Bytes that every boot uses, a little less than that: from [`LOW`] on, but those that VM takes behind the hole.
+const BOOT: u64 = 6 << 20;
+/// Below it are the loader's structures and a PC's firmware.
+const LOW: u64 = 1 << 20;
 /// Bytes of a page that are compared at once.
 pub const LINE: usize = 128;
 /// As many bytes.
@@ -51,7 +56,9 @@ pub struct GuestRam {
 impl GuestRam {
     /// Allocates `size` bytes of zeroed guest RAM. Pages take host memory when first used.
     pub fn new(size: u64) -> Result<GuestRam> {
-        GuestRam::mapped(size, false)
+        let ram = GuestRam::mapped(size, false)?;
+        ram.provide_for_boot()?;
+        Ok(ram)
     }
 
     /// Likewise, with a second mapping on which pages can be taken away.
@@ -76,6 +83,20 @@ impl GuestRam {
         };
         let map = map(&File::from(fd), size, second)?;
         Ok(GuestRam { map, size, slot })
+    }
+
+    /// Has the host give at once what every boot uses ([`BOOT`]): page by page, as the guest comes to it, takes longer.
+    fn provide_for_boot(&self) -> Result<()> {
+        let high = self.size.saturating_sub(HOLE.start).min(BOOT);
+        for (at, len) in [(LOW, BOOT - high), (HOLE.end, high)] {
+            if len > 0 {
+                let host = self.host(at)?.as_ptr().cast();
+                // SAFETY: inside a part of RAM, the smallest of which is longer. What is in it stays, and a failure
+                // only costs time.
+                let _ = unsafe { madvise(host, len as usize, Advice::LinuxPopulateWrite) };
+            }
+        }
+        Ok(())
     }
 
     /// The parts, and where each starts in the mapping that KVM is to use.

@@ -8,14 +8,13 @@ use crate::calls::{Caller, Outcome};
 use crate::server::Pm;
 use crate::sleep;
 use crate::system::System;
-use crate::table::{AltStack, Call, Halt, PM_PID};
+use crate::table::{Call, Halt, PM_PID};
 use abi::message::WORDS;
 use abi::proto::{pm, vfs};
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
 const SIGSET_BYTES: u64 = 8;
-const MINSIGSTKSZ: u64 = 2048;
 
 fn check_size(bytes: u64) -> Result<(), Errno> {
     if bytes == SIGSET_BYTES {
@@ -323,21 +322,11 @@ impl<S: System> Pm<S> {
         let thread = self.table.thread_mut(caller.slot).ok_or(Errno::ESRCH)?;
         let old = thread.altstack;
         let on = frame::on_altstack(old, sp);
-        if let Some([base, flags, size]) = new {
-            let flags = flags as u32;
+        if let Some(new) = new {
             if on {
                 return Err(Errno::EPERM);
             }
-            thread.altstack = match flags & !linux::SS_AUTODISARM {
-                linux::SS_DISABLE => AltStack::default(),
-                0 | linux::SS_ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
-                0 | linux::SS_ONSTACK => AltStack {
-                    base,
-                    size,
-                    flags: flags & linux::SS_AUTODISARM,
-                },
-                _ => return Err(Errno::EINVAL),
-            };
+            thread.altstack = frame::altstack_of(new)?;
         }
         let mut words = frame::altstack_words(old);
         if on {

@@ -9,6 +9,7 @@ use super::action::{Action, flags};
 use super::info::{Info, SIGINFO_BYTES};
 use super::set::SigSet;
 use crate::table::AltStack;
+use abi::Errno;
 use abi::kernel::{Registers, USER_END};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -49,6 +50,8 @@ const HANDLER_CLEARS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
 /// What rt_sigreturn may set: AC OF DF TF SF ZF AF PF CF RF.
 const RESTORABLE_FLAGS: u64 =
     1 << 18 | 1 << 16 | 1 << 11 | 1 << 10 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2 | 1;
+
+const MINSIGSTKSZ: u64 = 2048;
 
 /// Positions in the ucontext, in words.
 mod at {
@@ -126,6 +129,21 @@ pub fn altstack_words(altstack: AltStack) -> [u64; 3] {
         altstack.flags
     };
     [altstack.base, flags as u64, altstack.size]
+}
+
+/// The alternate stack that a stack_t describes: `EINVAL`, `ENOMEM`.
+pub fn altstack_of([base, flags, size]: [u64; 3]) -> Result<AltStack, Errno> {
+    let flags = flags as u32;
+    match flags & !linux::SS_AUTODISARM {
+        linux::SS_DISABLE => Ok(AltStack::default()),
+        0 | linux::SS_ONSTACK if size < MINSIGSTKSZ => Err(Errno::ENOMEM),
+        0 | linux::SS_ONSTACK => Ok(AltStack {
+            base,
+            size,
+            flags: flags & linux::SS_AUTODISARM,
+        }),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// Whether code at `sp` counts as running on the alternate stack. With SS_AUTODISARM it
@@ -229,8 +247,9 @@ pub struct Restored {
     pub fpstate: u64,
 }
 
-/// Reads a ucontext. `current` supplies what it does not hold. `None` when the address to
-/// go on at is none at all: in the kernel's half it faults there.
+/// Reads a ucontext. `current` supplies what it does not hold. `None` when the processor would not go
+/// on there: the address is none at all (in the kernel's half it faults there), or the segments are
+/// not a 64-bit program's.
 pub fn restore(uc: &[u64; UCONTEXT_WORDS], current: &Registers) -> Option<Restored> {
     let mut r = *current;
     let [
@@ -257,6 +276,12 @@ pub fn restore(uc: &[u64; UCONTEXT_WORDS], current: &Registers) -> Option<Restor
     (r.rdi, r.rsi, r.rbp, r.rbx) = (rdi, rsi, rbp, rbx);
     (r.rdx, r.rax, r.rcx, r.rsp, r.rip) = (rdx, rax, rcx, rsp, rip);
     if (r.rip as i64) << 16 >> 16 != r.rip as i64 {
+        return None;
+    }
+    // Any privilege counts as a program's.
+    let [cs, ss] = [0, 48].map(|shift| (uc[at::SEGMENTS] >> shift) & 0xffff | 3);
+    let strict = uc[at::FLAGS] & UC_STRICT_RESTORE_SS != 0;
+    if cs != USER_CS || strict && ss != USER_SS {
         return None;
     }
     r.rflags = current.rflags & !RESTORABLE_FLAGS | uc[at::EFLAGS] & RESTORABLE_FLAGS;
@@ -286,22 +311,34 @@ pub fn is_magic2(bytes: [u8; 4]) -> bool {
     u32::from_le_bytes(bytes) == FP_XSTATE_MAGIC2
 }
 
-/// Makes a user's area acceptable: full length, no reserved MXCSR bits; `extended` false
-/// means that only the x87 and SSE state in it is valid.
-pub fn sanitise_fpu(mut area: Vec<u8>, ours: usize, extended: bool) -> Vec<u8> {
+/// A user's area at full length, if the processor takes it: no reserved bits in MXCSR, and a header
+/// that names only `xfeatures`. `extended` false means that only the x87 and SSE state in it is valid.
+pub fn checked_fpu(
+    mut area: Vec<u8>,
+    ours: usize,
+    xfeatures: u64,
+    extended: bool,
+) -> Option<Vec<u8>> {
     area.resize(ours, 0);
-    let mxcsr = get32(&area, MXCSR) & 0xffff;
-    put32(&mut area, MXCSR, mxcsr);
+    if get32(&area, MXCSR) & !0xffff != 0 {
+        return None;
+    }
     if ours >= HEADER_END {
         if let Some(software) = area.get_mut(SOFTWARE..LEGACY_BYTES) {
             software.fill(0);
         }
-        if !extended {
+        if extended {
+            let word = |at| u64::from(get32(&area, at)) | u64::from(get32(&area, at + 4)) << 32;
+            let [features, compact, reserved] = [0, 8, 16].map(|at| word(XSTATE_BV + at));
+            if features & !xfeatures != 0 || compact != 0 || reserved != 0 {
+                return None;
+            }
+        } else {
             if let Some(rest) = area.get_mut(LEGACY_BYTES..) {
                 rest.fill(0);
             }
             put32(&mut area, XSTATE_BV, 3);
         }
     }
-    area
+    Some(area)
 }

@@ -6,11 +6,12 @@ use super::set::SIGSEGV;
 use crate::calls::{Caller, Outcome};
 use crate::server::Pm;
 use crate::system::System;
-use crate::table::AltStack;
 use abi::{Endpoint, Errno, Message};
 use alloc::vec;
 use alloc::vec::Vec;
-use linux_raw_sys::general as linux;
+
+/// The vector of the fault with which the processor refuses to go on.
+const GENERAL_PROTECTION: u64 = 13;
 
 impl<S: System> Pm<S> {
     /// The thread's registers, FPU, mask and alternate stack become those of the frame at its
@@ -31,25 +32,21 @@ impl<S: System> Pm<S> {
         let current = self.sys.registers(who).ok()?;
         // `ret` has popped the restorer's address, so the ucontext is at the stack pointer.
         let uc = self.read_words(who, current.rsp).ok()?;
-        let restored = frame::restore(&uc, &current)?;
+        let Some(restored) = frame::restore(&uc, &current) else {
+            let thread = self.table.thread_mut(caller.slot)?;
+            thread.trap = (GENERAL_PROTECTION, 0, 0);
+            return None;
+        };
         let fpu = self.read_fpu(who, restored.fpstate)?;
         self.sys.set_fpu(who, &fpu).ok()?;
         self.sys.set_registers(who, &restored.registers).ok()?;
         let thread = self.table.thread_mut(caller.slot)?;
         thread.blocked = restored.mask;
-        if !frame::on_altstack(thread.altstack, current.rsp) {
-            let [base, flags, size] = restored.altstack;
-            let flags = flags as u32;
-            let disabled = flags & linux::SS_DISABLE != 0;
-            thread.altstack = if disabled {
-                AltStack::default()
-            } else {
-                AltStack {
-                    base,
-                    size,
-                    flags: flags & linux::SS_AUTODISARM,
-                }
-            };
+        // As sigaltstack(2) would from the handler: what that refuses changes nothing.
+        if !frame::on_altstack(thread.altstack, current.rsp)
+            && let Ok(altstack) = frame::altstack_of(restored.altstack)
+        {
+            thread.altstack = altstack;
         }
         Some(restored.registers.rax)
     }
@@ -70,16 +67,15 @@ impl<S: System> Pm<S> {
         let mut extended = false;
         if let Some(bytes) = frame::extended_bytes(&area, ours) {
             let mut magic = [0; 4];
-            if self
-                .read_bytes(who, address + bytes as u64, &mut magic)
-                .is_ok()
-                && frame::is_magic2(magic)
-            {
+            self.read_bytes(who, address + bytes as u64, &mut magic)
+                .ok()?;
+            if frame::is_magic2(magic) {
                 area = vec![0; bytes];
                 self.read_bytes(who, address, &mut area).ok()?;
                 extended = true;
             }
         }
-        Some(frame::sanitise_fpu(area, ours, extended))
+        let xfeatures = self.sys.xfeatures();
+        frame::checked_fpu(area, ours, xfeatures, extended)
     }
 }

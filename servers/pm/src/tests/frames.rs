@@ -167,6 +167,19 @@ fn what_goes_in_comes_out() {
     let mut bad = uc;
     bad[21] = 0x8000_0000_0000;
     assert!(frame::restore(&bad, &current).is_none());
+    for (strict, segments, good) in [
+        (true, 0x33, false),
+        (false, 0x33, true),
+        (true, 0x2b << 48, false),
+        (false, 0x23 | 0x2b << 48, false),
+        (true, 0x30 | 0x28 << 48, true),
+    ] {
+        let mut other = uc;
+        other[0] = if strict { 4 } else { 0 };
+        other[23] = segments;
+        let restored = frame::restore(&other, &current);
+        assert_eq!(restored.is_some(), good, "{strict} {segments:x}");
+    }
     let mut flags = uc;
     flags[22] = u64::MAX;
     let restored = frame::restore(&flags, &current).expect("a good frame");
@@ -192,10 +205,24 @@ fn the_alternate_stack_bounds_the_frame() {
 }
 
 #[test]
-fn a_user_s_fpu_state_is_cut_to_size() {
-    let area = frame::sanitise_fpu(vec![0xff; 512], 832, false);
+fn a_user_s_fpu_state_is_what_the_processor_takes() {
+    let mut legacy = vec![0xff; 512];
+    legacy[24..28].copy_from_slice(&0xffffu32.to_le_bytes());
+    let area = frame::checked_fpu(legacy.clone(), 832, 7, false).expect("a good area");
     assert_eq!(area.len(), 832);
-    assert_eq!(area[24..28], [0xff, 0xff, 0, 0]);
     assert_eq!(area[512], 3);
     assert!(area[513..].iter().all(|&b| b == 0));
+    let mut mxcsr = legacy.clone();
+    mxcsr[26] = 1;
+    assert_eq!(frame::checked_fpu(mxcsr, 832, 7, false), None);
+    // Features, compact format, what is reserved.
+    legacy.resize(832, 0);
+    legacy[512] = 7;
+    assert!(frame::checked_fpu(legacy.clone(), 832, 7, true).is_some());
+    assert_eq!(frame::checked_fpu(legacy.clone(), 832, 3, true), None);
+    for at in [520, 528] {
+        let mut bad = legacy.clone();
+        bad[at] = 1;
+        assert_eq!(frame::checked_fpu(bad, 832, 7, true), None, "{at}");
+    }
 }

@@ -58,6 +58,7 @@ fn only_vm_says_that_memory_is_used_up_or_was_missed() {
             signal: 11,
             code: 1,
             addr: 0,
+            error: 6,
         };
         assert_eq!(w.pm.handle(from, Class::Post, &fault.encode()), None);
         let out = pm::OutOfMemory { who: init };

@@ -355,6 +355,7 @@ fn a_fault_carries_its_address_and_a_bad_stack_kills() {
         signal: SIGSEGV,
         code: 1,
         addr: 0xdead_0000,
+        error: 6,
     };
     w.pm.sys.body(child).stopped = true;
     w.post(fault);

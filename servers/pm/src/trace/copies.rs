@@ -4,6 +4,7 @@
 use crate::calls::Caller;
 use crate::server::Pm;
 use crate::system::System;
+use abi::kernel::user_range;
 use abi::message::WORDS;
 use abi::{Endpoint, Errno, PAGE};
 use alloc::vec;
@@ -49,6 +50,12 @@ impl<S: System> Pm<S> {
             return Err(Errno::EINVAL);
         }
         let mut local = self.ranges(caller.who, a[1], a[2])?;
+        for &(base, len) in &local.parts {
+            user_range(base, len)?;
+        }
+        if local.here(1).is_none() {
+            return Ok(0);
+        }
         let mut remote = self.ranges(caller.who, a[3], a[4])?;
         let slot = self.table.slot_of_tid(a[0] as u32).ok_or(Errno::ESRCH)?;
         let thread = self.table.thread(slot).ok_or(Errno::ESRCH)?;

@@ -3,7 +3,7 @@
 use super::registers::{BYTES, WORDS};
 use crate::calls::Caller;
 use crate::server::Pm;
-use crate::signal::frame::{HEADER_END, LEGACY_BYTES, sanitise_fpu};
+use crate::signal::frame::{HEADER_END, LEGACY_BYTES, checked_fpu};
 use crate::system::System;
 use abi::{Errno, PAGE};
 use alloc::vec;
@@ -87,7 +87,8 @@ impl<S: System> Pm<S> {
             }
             holds.copy_from_slice(&features.to_le_bytes());
         }
-        let area = sanitise_fpu(area, ours, true);
+        let xfeatures = self.sys.xfeatures();
+        let area = checked_fpu(area, ours, xfeatures, true).ok_or(Errno::EINVAL)?;
         self.sys.set_fpu(who, &area).map_err(|_| Errno::EIO)
     }
 

@@ -40,13 +40,11 @@ async fn copy(
             Err(_) => 0,
         };
         done += put;
+        // Only where nothing is left is the end: what is sent to itself grows.
         match written {
             Err(errno) if done == 0 => return Err(errno),
             _ if put < got => break,
             _ => {}
-        }
-        if got < n as u64 {
-            break;
         }
     }
     Ok(done)
@@ -137,6 +135,9 @@ pub async fn copy_file_range(c: &Caller, a: Args) -> Result<u64, Errno> {
         }
     }
     let done = copy(c, (&from, start), (&to, Some(end)), len).await?;
+    if done == 0 {
+        return Ok(0);
+    }
     match from_at {
         Some(_) => memory.put(a[1], &(start + done)).await?,
         None => from.set_position(start + done),

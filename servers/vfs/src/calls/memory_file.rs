@@ -85,7 +85,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
 /// F_ADD_SEALS
 pub fn add_seals(file: &OpenFile, seals: u32) -> Result<u64, Errno> {
     let vnode = file.vnode.as_ref().ok_or(Errno::EINVAL)?;
-    let now = vnode.seals.get().ok_or(Errno::EINVAL)?;
+    let now = seals_of(vnode).ok_or(Errno::EINVAL)?;
     if seals & !SEALS != 0 {
         return Err(Errno::EINVAL);
     }
@@ -103,7 +103,13 @@ pub fn add_seals(file: &OpenFile, seals: u32) -> Result<u64, Errno> {
 /// F_GET_SEALS
 pub fn get_seals(file: &OpenFile) -> Result<u64, Errno> {
     let vnode = file.vnode.as_ref().ok_or(Errno::EINVAL)?;
-    vnode.seals.get().map(u64::from).ok_or(Errno::EINVAL)
+    seals_of(vnode).map(u64::from).ok_or(Errno::EINVAL)
+}
+
+/// The seals of what can have some; a file of a tmpfs that has a name gets no more.
+fn seals_of(vnode: &Vnode) -> Option<u32> {
+    let named = vnode.mount.is_tmpfs() && vnode.is_regular();
+    vnode.seals.get().or(named.then_some(linux::F_SEAL_SEAL))
 }
 
 impl Vnode {

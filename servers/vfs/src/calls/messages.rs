@@ -44,6 +44,10 @@ struct Header {
 impl Header {
     async fn read(c: &Caller, at: u64) -> Result<Header, Errno> {
         let [name, name_len, vec, count, control, control_len, _] = c.memory().get(at).await?;
+        let name_len = name_len & 0xffff_ffff;
+        if name != 0 && i32::try_from(name_len).is_err() {
+            return Err(Errno::EINVAL);
+        }
         if count > MANY {
             return Err(Errno::EMSGSIZE);
         }
@@ -52,7 +56,7 @@ impl Header {
         Ok(Header {
             at,
             name,
-            name_len: name_len & 0xffff_ffff,
+            name_len,
             segments: memories(who, &segments)?,
             control,
             control_len,
@@ -308,23 +312,25 @@ async fn receive_one(c: &Caller, fd: u64, at: u64, flags: u32) -> Result<u64, Er
             );
         }
     }
-    let written = write_back(c, &header, &offer, &out, told).await;
-    c.vfs.network.bury(offer.rights);
-    if let Err(errno) = written {
+    // Control data that has no room is cut off.
+    if c.memory().write(header.control, &out).await.is_err() {
+        out.clear();
         for fd in fds {
+            told |= net::MSG_CTRUNC;
             let _ = c.process.files().close(fd);
         }
-        return Err(errno);
     }
-    Ok(length)
+    let written = write_back(c, &header, &offer, out.len(), told).await;
+    c.vfs.network.bury(offer.rights);
+    written.map(|()| length)
 }
 
-/// What recvmsg tells besides the data.
+/// What recvmsg tells besides the data and its control data, of which there are `control` bytes.
 async fn write_back(
     c: &Caller,
     header: &Header,
     offer: &Offer,
-    control: &[u8],
+    control: usize,
     flags: u32,
 ) -> Result<(), Errno> {
     let memory = c.memory();
@@ -339,10 +345,8 @@ async fn write_back(
             None => memory.put(header.at + 8, &0u32).await?,
         }
     }
-    memory.write(header.control, control).await?;
-    let tail = [control.len() as u64, u64::from(flags)];
-    memory.put(header.at + 40, &tail[0]).await?;
-    memory.put(header.at + 48, &(tail[1] as u32)).await
+    memory.put(header.at + 40, &(control as u64)).await?;
+    memory.put(header.at + 48, &flags).await
 }
 
 /// recvmsg(2)

@@ -223,8 +223,11 @@ pub async fn rename(
     if !Rc::ptr_eq(&from.directory.mount, &to.directory.mount) {
         return Err(Errno::EXDEV);
     }
-    if from.last != Last::Name || to.last != Last::Name {
+    if from.last != Last::Name || to.last != Last::Name && !no_replace {
         return Err(Errno::EBUSY);
+    }
+    if to.last != Last::Name {
+        return Err(Errno::EEXIST);
     }
     let vnode = from.existing()?.vnode()?;
     let target = match &to.node {

@@ -2,7 +2,7 @@
 
 use super::Args;
 use super::attributes::resize;
-use crate::access::{READ, WRITE};
+use crate::access::{EXECUTE, READ, WRITE};
 use crate::block::BlockDevice;
 use crate::file::{Kind, OpenFile};
 use crate::mount::{major, minor};
@@ -20,10 +20,14 @@ use linux_raw_sys::general as linux;
 /// openat(2)
 pub async fn open(c: &Caller, dirfd: u64, path: u64, flags: u64, mode: u64) -> Result<u64, Errno> {
     let mut flags = flags as u32;
+    let (create, directory) = (linux::O_CREAT, linux::O_DIRECTORY);
+    let nameless = flags & linux::O_TMPFILE & !directory != 0;
     if flags & linux::O_PATH != 0 {
         flags &= linux::O_PATH | linux::O_CLOEXEC | linux::O_DIRECTORY | linux::O_NOFOLLOW;
-    } else if flags & linux::O_TMPFILE == linux::O_TMPFILE {
-        return Err(Errno::EOPNOTSUPP);
+    } else if flags & (create | directory) == create | directory
+        || nameless && (flags & directory == 0 || flags & linux::O_ACCMODE == linux::O_RDONLY)
+    {
+        return Err(Errno::EINVAL);
     } else {
         // On 64 bits whatever is opened is.
         flags |= linux::O_LARGEFILE;
@@ -82,6 +86,13 @@ pub async fn open_path(
     } else {
         Follow::Yes
     };
+    // A directory is not made here, whatever has that name.
+    if create && path.ends_with(b"/") {
+        let found = c.walk(start, path, Follow::Never).await?;
+        if found.last == Last::Name {
+            return Err(Errno::EISDIR);
+        }
+    }
     // Somebody else may make the file between our look and our creation.
     for _ in 0..8 {
         let found = c.walk(start, path, follow).await?;
@@ -89,7 +100,6 @@ pub async fn open_path(
             Some(_) if exclusive => return Err(Errno::EEXIST),
             Some(node) => node.clone(),
             None if !create => return Err(Errno::ENOENT),
-            None if found.trailing_slash => return Err(Errno::EISDIR),
             None => {
                 let mode = mode & 0o7777 | linux::S_IFREG;
                 match make(c, &found, mode, 0).await {
@@ -104,9 +114,6 @@ pub async fn open_path(
                 }
             }
         };
-        if create && found.trailing_slash {
-            return Err(Errno::EISDIR);
-        }
         if create && let Node::File(vnode) = &node {
             if vnode.is_directory() {
                 return Err(Errno::EISDIR);
@@ -193,6 +200,10 @@ async fn open_vnode(
     if kind == linux::S_IFLNK {
         return Err(Errno::ELOOP);
     }
+    if flags & linux::O_TMPFILE == linux::O_TMPFILE {
+        c.credentials().check(&vnode, WRITE | EXECUTE)?;
+        return Err(Errno::EOPNOTSUPP);
+    }
     let mut wanted = wanted(flags & linux::O_ACCMODE);
     if flags & linux::O_TRUNC != 0 {
         wanted |= WRITE;
@@ -260,7 +271,9 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
     let credentials = c.credentials();
     rights::may_create(&credentials, directory)?;
     let kind = mode & linux::S_IFMT;
-    if matches!(kind, linux::S_IFCHR | linux::S_IFBLK) && !credentials.capable(capability::MKNOD) {
+    // Whiteouts are everybody's.
+    let device = kind == linux::S_IFBLK || kind == linux::S_IFCHR && rdev != 0;
+    if device && !credentials.capable(capability::MKNOD) {
         return Err(Errno::EPERM);
     }
     let mode = rights::prepare_mode(&credentials, directory, mode, c.process.umask());

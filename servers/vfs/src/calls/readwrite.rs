@@ -88,7 +88,7 @@ pub async fn read_file(
             }
         },
         _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
-        Kind::Pipe(end) => end.pipe.read(c, memory, file.nonblocking()).await,
+        Kind::Pipe(end) => end.pipe.read(c, &[memory], file.nonblocking()).await,
         Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
         Kind::Timer(timer) => timer.read(c, memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
@@ -315,12 +315,27 @@ pub async fn write_vnode(
     Ok((done, end))
 }
 
+/// `EINVAL` for a length that is none.
+fn checked_len(len: u64) -> Result<(), Errno> {
+    i64::try_from(len).map(drop).map_err(|_| Errno::EINVAL)
+}
+
 /// The segments of a vector that have bytes, [`COUNT_MAX`] in all at most.
 pub async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
     if count > VECTOR_MAX {
         return Err(Errno::EINVAL);
     }
-    let bytes = c.memory().read_vec(address, count as usize * 16).await?;
+    let bytes = match c.memory().read_vec(address, count as usize * 16).await {
+        Ok(bytes) => bytes,
+        // As Linux reads them, one after the other: what is wrong with one counts before the next is not there.
+        Err(errno) => {
+            for i in 0..count {
+                let [_, len]: [u64; 2] = c.memory().get(address.wrapping_add(16 * i)).await?;
+                checked_len(len)?;
+            }
+            return Err(errno);
+        }
+    };
     let word = |i: usize| {
         let mut word = [0; 8];
         word.copy_from_slice(&bytes[i * 8..][..8]);
@@ -329,10 +344,10 @@ pub async fn vector(c: &Caller, address: u64, count: u64) -> Result<Vec<(u64, u6
     let mut left = COUNT_MAX;
     let mut segments = room::vector(count as usize)?;
     for i in 0..count as usize {
+        checked_len(word(2 * i + 1))?;
+    }
+    for i in 0..count as usize {
         let (address, len) = (word(2 * i), word(2 * i + 1));
-        if len as i64 <= -1 {
-            return Err(Errno::EINVAL);
-        }
         user_range(address, len)?;
         let len = len.min(left);
         left -= len;
@@ -371,20 +386,19 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
         let memory = memories(c.who(), &segments)?;
         return Box::pin(sockets::read(c, socket, &memory, file.nonblocking())).await;
     }
+    if let (Kind::Pipe(end), None) = (&file.kind, position) {
+        let memory = memories(c.who(), &segments)?;
+        return end.pipe.read(c, &memory, file.nonblocking()).await;
+    }
     let mut done = 0;
     for (address, len) in segments {
         let memory = Memory::user(c.who(), address, len);
         let at = position.map(|p| p + done);
-        let read = match &file.kind {
-            // Only the first byte is waited for.
-            Kind::Pipe(end) if at.is_none() && done > 0 => end.pipe.read(c, memory, true).await,
-            _ => read_file(c, &file, memory, at).await,
-        };
-        match read {
+        match read_file(c, &file, memory, at).await {
             Ok(n) => {
                 done += n;
-                // A file or a pipe has the rest or says so; elsewhere the next one might wait.
-                let on = matches!(file.kind, Kind::File | Kind::Block(_) | Kind::Pipe(_));
+                // A file has the rest or says so; elsewhere the next one might wait.
+                let on = matches!(file.kind, Kind::File | Kind::Block(_));
                 if n < len || !on && !is_memory_device(&file) {
                     break;
                 }

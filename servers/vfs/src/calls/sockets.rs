@@ -7,7 +7,7 @@ use crate::access::{Credentials, WRITE};
 use crate::file::{Kind, OpenFile};
 use crate::namei::Follow;
 use crate::socket::address::Address;
-use crate::socket::transfer::Outgoing;
+use crate::socket::transfer::{Outgoing, total};
 use crate::socket::{self, Socket};
 use crate::state::Caller;
 use crate::transfer::Memory;
@@ -397,6 +397,9 @@ pub async fn read(
     segments: &[Memory<'_>],
     nonblock: bool,
 ) -> Result<u64, Errno> {
+    if total(segments) == 0 {
+        return Ok(0);
+    }
     let offer = socket.receive(c, segments, 0, nonblock).await?;
     Ok(offer.taken as u64)
 }

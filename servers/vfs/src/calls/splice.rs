@@ -285,7 +285,7 @@ async fn hand_out(
     let mut done = 0;
     for &(address, len) in segments {
         let memory = Memory::user(c.who(), address, len);
-        match pipe.read(c, memory, hurry || done > 0).await {
+        match pipe.read(c, &[memory], hurry || done > 0).await {
             Ok(n) => done += n,
             Err(errno) if done == 0 => return Err(errno),
             Err(_) => break,

@@ -1,7 +1,7 @@
 //! exec: the caller's arguments, the file, libexec's plan, and the steps that replace the
 //! program. VM knows nothing of it.
 //!
-//! Everything that can be refused is refused before [`load`] clears the process. After that
+//! Everything that can be refused is refused before `load` clears the process. After that
 //! a failure kills it: the old program is gone.
 
 mod arguments;

@@ -15,8 +15,9 @@ use linux_raw_sys::net;
 use rt::charge::Charge;
 use rt::room;
 
-/// A stream is sent in pieces of this many bytes.
-pub const PIECE: u64 = 64 << 10;
+/// A stream is sent in pieces of this many bytes: what Linux has beside its own in a page, and 32 KiB. Of a piece all or
+/// nothing goes.
+pub const PIECE: u64 = 36_544;
 
 /// What to send.
 pub struct Outgoing<'a> {
@@ -370,9 +371,6 @@ impl Socket {
         let mut bad = false;
         loop {
             let room = total(segments) as usize;
-            if stream && room == 0 {
-                return Ok(None);
-            }
             let offer = self.inbox.borrow().offer(room, stream)?;
             let Some(mut offer) = offer else {
                 if let Some(errno) = self.error.get().filter(|_| !more) {

@@ -1,5 +1,6 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
+use crate::transfer::{Memory, copy_out};
 use abi::{Errno, PAGE, page_down};
 use linux_raw_sys::general as linux;
 use std::vec::Vec;
@@ -172,4 +173,18 @@ fn vectors_are_gathered_and_scattered() {
         w.call(linux::__NR_writev, &[fd, vector, 1025]),
         Err(Errno::EINVAL)
     );
+}
+
+#[test]
+fn data_that_is_lent_to_be_read_is_not_written() {
+    let (w, _) = world();
+    let data = *b"immutable";
+    let machine: &dyn crate::machine::Machine = &*w.fake;
+    assert_eq!(
+        copy_out(machine, Memory::own(&data), b"CHANGED!!"),
+        Err(Errno::EFAULT)
+    );
+    let mut buffer = [0; 4];
+    copy_out(machine, Memory::own_mut(&mut buffer), b"longer").unwrap();
+    assert_eq!((&data, &buffer), (b"immutable", b"long"));
 }
