@@ -109,6 +109,16 @@ fn inmate() {
         }
         _ => {}
     }
+    if what == "heap" {
+        absentia_vmm::memory::footprint::share_heap();
+        let role = role(name);
+        let done = std::thread::spawn(move || {
+            Sandbox::Strict.enter(role).expect("the filter");
+            grow_and_shrink();
+            7
+        });
+        std::process::exit(done.join().expect("the thread"));
+    }
     Sandbox::Strict.enter(role(name)).expect("the filter");
     let path = CString::new("/etc/passwd").expect("a path");
     // SAFETY: whatever these calls do, this process has nothing to lose.
@@ -154,6 +164,13 @@ fn inmate() {
     }
 }
 
+/// A thread's heap becomes 32 MiB, and small again.
+fn grow_and_shrink() {
+    let pieces: Vec<Vec<u8>> = (0..512).map(|n| vec![n as u8 | 1; 64 << 10]).collect();
+    assert!(pieces.iter().all(|piece| piece[0] != 0));
+    drop(pieces);
+}
+
 fn inmate_does(role: &str, what: &str) -> Output {
     Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "inmate", "--nocapture", "--test-threads=1"])
@@ -174,11 +191,10 @@ fn each_forbidden_call_ends_the_process() {
         }
     }
     for role in ROLES {
-        assert_eq!(
-            inmate_does(role, "nothing").status.code(),
-            Some(7),
-            "{role}"
-        );
+        for what in ["nothing", "heap"] {
+            let output = inmate_does(role, what);
+            assert_eq!(output.status.code(), Some(7), "{role} {what}: {output:?}");
+        }
     }
 }
 

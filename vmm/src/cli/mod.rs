@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::last_words;
 use crate::log::complain;
 use crate::machine::FAILED;
+use crate::memory::footprint;
 use crate::program::NoSuchProgram;
 
 mod bench;
@@ -73,6 +74,7 @@ enum Command {
 /// The command: reads the arguments, does what they say, returns the exit status.
 pub fn main() -> ExitCode {
     last_words::install();
+    footprint::share_heap();
     let result = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute(),

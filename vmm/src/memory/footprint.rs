@@ -39,6 +39,17 @@ pub fn release_program() {
     unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
 }
 
+/// Has all threads that start from now on share one heap. glibc's heaps of single threads read
+/// `/proc/sys/vm/overcommit_memory` when they first shrink, which the sandbox ends a thread for
+/// (malloc/arena.c, `shrink_heap`); and each keeps memory of its own.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a number that malloc reads when a thread first allocates.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Returns freed heap memory to the host.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
