@@ -28,6 +28,7 @@ static void second(int signal, siginfo_t *info, void *context)
 
 static void change(int signal, siginfo_t *info, void *context)
 {
+    (void)signal, (void)info;
     ucontext_t *c = context;
     greg_t *g = c->uc_mcontext.gregs;
     char *fpu = (char *)c->uc_mcontext.fpregs;
