@@ -623,6 +623,9 @@ pub struct BootInfo {
     pub archive: Span,
     /// Bytes of one XSAVE area.
     pub xsave_bytes: u64,
+    /// State components that a program's XSAVE area can have, as in XCR0 (Intel SDM volume 1, 13.3). Only the kernel
+    /// knows: where CPL0 is interpreted, CPUID at CPL3 does not even say that there is XSAVE.
+    pub xfeatures: u64,
     /// Physical address of the laboratory's [`crate::trace::Control`]; 0 when it is off.
     pub lab: u64,
     /// 1 when servers are to ask which task goes on ([`Kcall::Decide`]).
@@ -663,6 +666,7 @@ impl BootInfo {
         modules: 0,
         archive: Span::EMPTY,
         xsave_bytes: 0,
+        xfeatures: 0,
         lab: 0,
         deciding: 0,
         sabotage: 0,

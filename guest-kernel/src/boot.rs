@@ -191,6 +191,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
                 end: archive + archive_len,
             },
             xsave_bytes: fpu::size() as u64,
+            xfeatures: fpu::components(),
             lab: lab::physical(),
             deciding: lab::deciding() as u64,
             sabotage: lab::sabotage(),

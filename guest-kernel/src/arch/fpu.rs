@@ -99,6 +99,14 @@ pub fn bytes() -> u64 {
     (stride() * MAX_PROCESSES) as u64
 }
 
+/// The components that an area has, as in XCR0: x87 and SSE where there is only FXSAVE.
+pub fn components() -> u64 {
+    match MASK.get() {
+        0 => 3,
+        mask => mask,
+    }
+}
+
 /// Bytes of one area as XSAVE writes it.
 pub fn size() -> usize {
     SIZE.get()

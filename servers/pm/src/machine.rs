@@ -1,7 +1,7 @@
 //! The real [`System`]: kernel calls, messages and copies of the runtime.
 
 use crate::system::System;
-use abi::kernel::{ProcessInfo, Registers, StopState};
+use abi::kernel::{BootInfo, ProcessInfo, Registers, StopState};
 use abi::role::Role;
 use abi::{Endpoint, Errno, Message, Request};
 use alloc::vec;
@@ -24,13 +24,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Asks the kernel and the processor what FPU state there is.
+    /// Asks the kernel what FPU state there is.
     pub fn new() -> Machine {
-        let info = kernel::boot_info().ok();
+        let info = kernel::boot_info().unwrap_or(BootInfo::NONE);
         Machine {
-            xsave_bytes: info.as_ref().map_or(0, |info| info.xsave_bytes as usize),
-            sabotage: info.map_or(0, |info| info.sabotage),
-            xfeatures: rt::processor::xcr0(),
+            xsave_bytes: info.xsave_bytes as usize,
+            sabotage: info.sabotage,
+            xfeatures: info.xfeatures,
             inbox: Inbox::new().ok(),
             clock: Clock::new(),
         }

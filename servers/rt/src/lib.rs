@@ -30,7 +30,6 @@ pub mod log;
 pub mod memory;
 pub mod mishap;
 pub mod outbox;
-pub mod processor;
 pub mod room;
 pub mod task;
 pub mod vm;
