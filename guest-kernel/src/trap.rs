@@ -6,6 +6,7 @@ use crate::kcall;
 use crate::process::{self, Calls, Process};
 use crate::sched::{self, counters, current};
 use crate::{clock, copy, fatal, ipc, lab, modify};
+use abi::kernel::vector::{DEBUG, PAGE_FAULT, PROTECTION, UNDEFINED};
 use abi::kernel::{Exception, KernelNotify, LinuxRoute, PageFault, TRAMPOLINE, rts};
 use abi::trace::Kind;
 use abi::{Class, Endpoint, Errno, PAGE};
@@ -15,12 +16,6 @@ const AFTER_SYSCALL: u64 = TRAMPOLINE + 2;
 const AFTER_BREAKPOINT: u64 = TRAMPOLINE + 1;
 /// Of rflags: interrupts come. A task cannot clear it; `syscall` does.
 const INTERRUPT_FLAG: u64 = 1 << 9;
-
-/// Vectors of exceptions.
-const DEBUG: u64 = 1;
-const UNDEFINED: u64 = 6;
-const PROTECTION: u64 = 13;
-const PAGE_FAULT: u64 = 14;
 
 static ROUTES: Global<[u8; 512]> = Global::new([LinuxRoute::Pm as u8; 512]);
 static BOUND: Global<[Endpoint; layout::LINES as usize]> =
@@ -279,7 +274,7 @@ fn page_fault(process: &mut Process, address: u64, code: u64) {
         // Nobody can bring what it misses.
         let line = format_args!("VM faulted at {address:#x} (code {code:#x}), rip {rip:#x}");
         crate::say(line);
-        return exception(process, 14, code);
+        return exception(process, PAGE_FAULT, code);
     }
     let mut fault = PageFault { address, code, rip };
     if clock::is_virtual() {

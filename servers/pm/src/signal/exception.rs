@@ -5,24 +5,17 @@ use super::set::{SIGFPE, SIGILL, SIGKILL, is_signal};
 use crate::server::Pm;
 use crate::system::System;
 use crate::table::Halt;
-use abi::kernel::{Exception, StopState, USER_END};
+use abi::kernel::{Exception, PageFault, StopState, USER_END, vector};
 use abi::proto::pm::FaultSignal;
 use abi::{Endpoint, Errno, Message};
 
-/// The vectors of a step and of a page fault.
-const DEBUG: u64 = 1;
-const PAGE_FAULT: u64 = 14;
-
-/// Bits of a page fault's error code: what is there forbids it; write, user, fetch.
-const PROTECTION: u64 = 1;
-const TOLD: u64 = 1 << 1 | 1 << 2 | 1 << 4;
-
 /// What a program learns of a page fault: of the kernel's half, like on Linux, not what is there.
 fn error_code(fault: &FaultSignal) -> u64 {
+    let told = fault.error & (PageFault::WRITE | PageFault::USER | PageFault::FETCH);
     if fault.addr >= USER_END {
-        fault.error & TOLD | PROTECTION
+        told | PageFault::PRESENT
     } else {
-        fault.error & (TOLD | PROTECTION)
+        told | fault.error & PageFault::PRESENT
     }
 }
 
@@ -42,7 +35,7 @@ impl<S: System> Pm<S> {
         {
             code = info::float_code(exception.vector, &area);
         }
-        let address = if signal == SIGFPE || signal == SIGILL || exception.vector == DEBUG {
+        let address = if signal == SIGFPE || signal == SIGILL || exception.vector == vector::DEBUG {
             exception.rip
         } else {
             0
@@ -75,7 +68,7 @@ impl<S: System> Pm<S> {
             return;
         }
         if let Some(thread) = self.table.thread_mut(slot) {
-            thread.trap = (PAGE_FAULT, error_code(&fault), fault.addr);
+            thread.trap = (vector::PAGE_FAULT, error_code(&fault), fault.addr);
             thread.halt = Halt::Stopped;
         }
         self.force(slot, Info::fault(fault.signal, fault.code, fault.addr));

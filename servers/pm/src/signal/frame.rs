@@ -51,8 +51,6 @@ const HANDLER_CLEARS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
 const RESTORABLE_FLAGS: u64 =
     1 << 18 | 1 << 16 | 1 << 11 | 1 << 10 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2 | 1;
 
-const MINSIGSTKSZ: u64 = 2048;
-
 /// Positions in the ucontext, in words.
 mod at {
     pub const FLAGS: usize = 0;
@@ -136,7 +134,7 @@ pub fn altstack_of([base, flags, size]: [u64; 3]) -> Result<AltStack, Errno> {
     let flags = flags as u32;
     match flags & !linux::SS_AUTODISARM {
         linux::SS_DISABLE => Ok(AltStack::default()),
-        0 | linux::SS_ONSTACK if size < MINSIGSTKSZ => Err(Errno::ENOMEM),
+        0 | linux::SS_ONSTACK if size < u64::from(linux::MINSIGSTKSZ) => Err(Errno::ENOMEM),
         0 | linux::SS_ONSTACK => Ok(AltStack {
             base,
             size,

@@ -6,12 +6,10 @@ use super::set::SIGSEGV;
 use crate::calls::{Caller, Outcome};
 use crate::server::Pm;
 use crate::system::System;
+use abi::kernel::vector;
 use abi::{Endpoint, Errno, Message};
 use alloc::vec;
 use alloc::vec::Vec;
-
-/// The vector of the fault with which the processor refuses to go on.
-const GENERAL_PROTECTION: u64 = 13;
 
 impl<S: System> Pm<S> {
     /// The thread's registers, FPU, mask and alternate stack become those of the frame at its
@@ -34,7 +32,8 @@ impl<S: System> Pm<S> {
         let uc = self.read_words(who, current.rsp).ok()?;
         let Some(restored) = frame::restore(&uc, &current) else {
             let thread = self.table.thread_mut(caller.slot)?;
-            thread.trap = (GENERAL_PROTECTION, 0, 0);
+            // The fault with which the processor refuses to go on.
+            thread.trap = (vector::PROTECTION, 0, 0);
             return None;
         };
         let fpu = self.read_fpu(who, restored.fpstate)?;
