@@ -109,8 +109,7 @@ fn moments(machine: &mut Machine, mut apart: Duration) -> Vec<Snapshot> {
     let mut snapshots = Vec::new();
     loop {
         if snapshots.len() == most {
-            let mut index = 0;
-            snapshots.retain(|_| (index % 2 == 0, index += 1).0);
+            snapshots = snapshots.into_iter().step_by(2).collect();
             apart *= 2;
         }
         snapshots.push(machine.snapshot().expect("a snapshot"));
