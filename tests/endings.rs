@@ -299,3 +299,37 @@ fn what_was_written_outlives_each_core_server() {
         }
     }
 }
+
+/// A standard stream that is closed takes nothing, and that is no success; who writes nothing does not
+/// mind.
+#[test]
+fn what_a_closed_stream_does_not_take_is_told() {
+    Platform::Kvm.require();
+    Platform::Qemu.require();
+    let closed = |close: &str, args: &[&str]| {
+        let script = format!("exec \"$@\" {close}");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_absentia")]);
+        let output = command.args(args).output().expect("a shell");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let echo = ["--", "/bin/busybox", "echo", "hello"];
+    let fails = ["--", "/bin/busybox", "sh", "-c", "exit 3"];
+    for how in [&["--accel=kvm"], &["--accel=qemu"], &["--deterministic"]] {
+        let run = |program: &[&'static str]| [&["run"], &how[..], program].concat();
+        let (status, said) = closed(">&-", &run(&echo));
+        assert_eq!(status, Some(125), "{how:?}: {said}");
+        assert!(said.contains("output"), "{how:?}: {said}");
+        let (status, said) = closed("<&- >&-", &run(&fails));
+        assert_eq!(status, Some(3), "{how:?}: {said}");
+        let (status, _) = closed("2>&-", &run(&fails));
+        assert_eq!(status, Some(3), "{how:?}");
+        let complains = ["--", "/bin/busybox", "sh", "-c", "echo no >&2; exit 3"];
+        let (status, _) = closed("2>&-", &run(&complains));
+        assert_eq!(status, Some(125), "{how:?}");
+    }
+    let (status, said) = closed(">&-", &["completions", "bash"]);
+    assert_eq!(status, Some(125), "{said}");
+    assert!(said.contains("standard output is closed"), "{said}");
+}

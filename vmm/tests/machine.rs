@@ -192,7 +192,7 @@ fn the_guest_learns_its_gate() {
 
 #[test]
 fn a_machine_that_cannot_be_built_is_an_error() {
-    for memory in [0, 4096, 4 << 30] {
+    for memory in [0, 4096, (64 << 20) + 1, 512 << 30] {
         assert!(
             run(Config {
                 memory,

@@ -19,6 +19,7 @@ mod manual;
 mod portable;
 mod replay;
 mod run;
+mod standard;
 
 /// A multiserver operating system under a hypervisor, and the laboratory around it.
 #[derive(Debug, Parser)]
@@ -103,11 +104,20 @@ pub fn main() -> ExitCode {
 
 /// Prints a result. A standard output that does not take it is an error, not a panic.
 fn print(text: &str) -> anyhow::Result<()> {
-    use anyhow::Context;
+    output(text.as_bytes())
+}
+
+/// Likewise, bytes of any kind. Nothing is always taken.
+fn output(bytes: &[u8]) -> anyhow::Result<()> {
+    use anyhow::{Context, ensure};
     use std::io::Write;
+    ensure!(
+        bytes.is_empty() || !standard::output_closed(),
+        "standard output is closed"
+    );
     let mut stdout = std::io::stdout();
     stdout
-        .write_all(text.as_bytes())
+        .write_all(bytes)
         .and_then(|()| stdout.flush())
         .context("writing the result")
 }

@@ -208,8 +208,7 @@ const TWO_PROCESSORS: &str = "absentia: KVM and QEMU show a program two processo
 /// Runs twice; 125 when the runs differ.
 fn check(programs: [&Program; 2], seed: u64) -> Result<u8> {
     let (run, difference) = deterministic::check(programs, seed, |stdout, stderr| {
-        std::io::stdout().write_all(stdout)?;
-        std::io::stdout().flush()?;
+        super::output(stdout)?;
         Ok(std::io::stderr().write_all(stderr)?)
     })?;
     report(&run.outcome, programs[0].verbose);

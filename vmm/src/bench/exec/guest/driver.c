@@ -145,8 +145,11 @@ static void exec_rounds(const char *name, const char *heat, int rounds, char **a
         for (int b = 0; b < BACKENDS; b++) {
             struct work before, after;
             choose(b);
-            if (cold)
+            if (cold) {
+                // What is dirty stays in the caches, and would be written in the middle of a round.
+                sync();
                 put("/proc/sys/vm/drop_caches", "3");
+            }
             rest();
             look(&before);
             launch(argv, &times);
