@@ -11,23 +11,12 @@
 //!   address space of its own. At CPL0 there are only these stubs of a few instructions.
 
 use super::layout::{
-    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES,
-    LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT,
-    VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
+    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, Gate, IDT, KERNEL_CS,
+    LINES, LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL,
+    VECTOR_EXIT, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
 };
 use crate::global::Global;
-use crate::process::Process;
 use core::arch::{asm, global_asm};
-
-/// Which gate this kernel runs behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum Gate {
-    /// The kernel at CPL0.
-    Direct = 0,
-    /// The kernel at CPL3 behind stubs.
-    Deprivileged = 1,
-}
 
 // Deprivileged stubs, one each STUB_STRIDE bytes. The stack is FRAME_TOP's, the registers the
 // task's. Loading CR3 also drops the task's stale translations.
@@ -125,7 +114,7 @@ global_asm!(
     ".endm",
     // Saves the task's integer state; rax_at is where its rax was pushed.
     ".macro save rax_at",
-    "mov rax, [{current}]",
+    "mov rax, [CURRENT_PROCESS]",
     "save_registers",
     "mov rcx, [{frame_top} - \\rax_at]",
     "mov rdx, [{frame_top} - 40]",
@@ -144,21 +133,21 @@ global_asm!(
     "entry_call:",
     "mov byte ptr [{inside}], 1",
     "save 48",
-    "jmp {on_breakpoint}",
+    "jmp on_breakpoint",
 
     // The deprivileged gate's syscall where it arrives at CPL0.
     ".balign 16",
     "entry_linux:",
     "mov byte ptr [{inside}], 1",
     "save 48",
-    "jmp {on_syscall}",
+    "jmp on_syscall",
 
     // The direct gate's syscall.
     ".balign 16",
     ".globl entry_syscall",
     "entry_syscall:",
     "mov [{frame_top} - 48], rax",
-    "mov rax, [{current}]",
+    "mov rax, [CURRENT_PROCESS]",
     "mov [rax + 120], rcx",
     "mov [rax + 128], r11",
     "mov [rax + 136], rsp",
@@ -166,12 +155,12 @@ global_asm!(
     "save_registers",
     "mov rcx, [{frame_top} - 48]",
     "mov [rax], rcx",
-    "jmp {on_syscall}",
+    "jmp on_syscall",
 
     // Leaves to the current process, whose frame the Rust side has checked.
     ".globl resume",
     "resume:",
-    "mov rax, [{current}]",
+    "mov rax, [CURRENT_PROCESS]",
     "cmp byte ptr [{gate}], 0",
     "jne 1f",
     // A process that entered by syscall, and whom nobody moved, leaves by sysret, which is
@@ -215,24 +204,24 @@ global_asm!(
     "mov rdi, [{trap_vector}]",
     "xor esi, esi",
     "xor edx, edx",
-    "jmp {on_trap}",
+    "jmp on_trap",
     "entry_code:",
     "save 56",
     "mov rdi, [{trap_vector}]",
     "mov rsi, [{frame_top} - 48]",
     "xor edx, edx",
-    "jmp {on_trap}",
+    "jmp on_trap",
     "entry_page_fault:",
     "save 56",
     "mov rdi, [{trap_vector}]",
     "mov rsi, [{frame_top} - 48]",
     "mov rdx, [{frame_top} - 64]",
-    "jmp {on_trap}",
+    "jmp on_trap",
     // An interrupt that ended idling: nothing to save.
     "entry_idle:",
     "mov rsp, offset kernel_stack_top",
     "mov rdi, [{trap_vector}]",
-    "jmp {on_wake}",
+    "jmp on_wake",
     // The kernel itself faulted (deprivileged: the frame is at FRAME_TOP).
     // In the copy routines a page fault is a value.
     "entry_fault_inside:",
@@ -248,7 +237,7 @@ global_asm!(
     "1:",
     "mov rdi, [{trap_vector}]",
     "mov rsi, {frame_top}",
-    "jmp {on_fault_inside}",
+    "jmp on_fault_inside",
 
     // The vectors' entries, 64 bytes each.
     ".globl entry_table",
@@ -308,7 +297,7 @@ global_asm!(
     "mov edi, vector",
     "lea rsi, [rsp + 40 + code]",
     "mov rsp, offset exception_stack_top",
-    "jmp {on_fault_inside}",
+    "jmp on_fault_inside",
     ".set vector, vector + 1",
     ".endr",
     "page_fault_inside:",
@@ -323,8 +312,7 @@ global_asm!(
     "mov edi, 14",
     "lea rsi, [rsp + 48]",
     "mov rsp, offset exception_stack_top",
-    "jmp {on_fault_inside}",
-    current = sym CURRENT,
+    "jmp on_fault_inside",
     gate = sym GATE_BYTE,
     idle = sym IDLE,
     inside = sym INSIDE,
@@ -333,15 +321,8 @@ global_asm!(
     user_cs = const USER_CS,
     user_ss = const USER_SS,
     vectors = const VECTORS,
-    on_breakpoint = sym crate::trap::on_breakpoint,
-    on_syscall = sym crate::trap::on_syscall,
-    on_trap = sym crate::trap::on_trap,
-    on_wake = sym crate::trap::on_wake,
-    on_fault_inside = sym crate::trap::on_fault_inside,
 );
 
-/// The current process, whose first field is its register frame. The entries save there.
-pub static CURRENT: Global<*mut Process> = Global::new(core::ptr::null_mut());
 /// [`Gate`] as the exit path reads it.
 static GATE_BYTE: Global<u8> = Global::new(0);
 /// Nonzero while the kernel halts: interrupts then save nothing.
@@ -362,7 +343,23 @@ unsafe extern "C" {
     static gate_idle: u8;
     static kernel_stack_top: u8;
     static exception_stack_top: u8;
+    // SAFETY: tables of the assembly's, which only the kernel writes.
+    safe static pml4_direct: Global<[u64; 512]>;
+    safe static pml4_deprivileged: Global<[u64; 512]>;
+    safe static pml4_task_deprivileged: Global<[u64; 512]>;
+    safe static pml4_program_direct: u64;
+    safe static pml4_program_deprivileged: u64;
+    safe static pt_gate_task: Global<[u64; 512]>;
     fn resume() -> !;
+}
+
+/// The gate that this kernel runs behind.
+#[inline(always)]
+pub fn gate() -> Gate {
+    match GATE_BYTE.get() {
+        0 => Gate::Direct,
+        _ => Gate::Deprivileged,
+    }
 }
 
 /// The kernel runs: an exception from now on is its own. (In the direct gate the processor
@@ -402,7 +399,6 @@ fn set_vector(table: u64, vector: u64, handler: u64, dpl: u64, ist: u64) {
 /// Fills the descriptor tables and, for the deprivileged gate, the prebuilt frames.
 pub fn init(gate: Gate) {
     unsafe extern "C" {
-        static mut pt_gate_task: [u64; 512];
         static trampoline_direct: u8;
         static idt_task_page: u8;
     }
@@ -446,21 +442,37 @@ pub fn init(gate: Gate) {
         frame.write_volatile([&raw const entry_linux as u64, USER_CS, 2, stack, USER_SS]);
         if gate == Gate::Direct {
             // Services and kernel share the direct trampoline page.
-            pt_gate_task[0] =
-                (&raw const trampoline_direct as u64 - super::layout::KERNEL_BASE) | 0x25;
+            let trampoline = &raw const trampoline_direct as u64 - super::layout::KERNEL_BASE;
+            pt_gate_task.put(0, trampoline | 0x25);
             asm!("invlpg [{0}]", in(reg) super::layout::GATE, options(nostack, preserves_flags));
         }
     }
 }
 
+/// Entry `index` (256..512) of the top-level table of a service, or of a Linux `program`.
+pub fn task_entry(index: usize, program: bool) -> u64 {
+    match gate() {
+        Gate::Direct if program && index == 511 => pml4_program_direct,
+        Gate::Deprivileged if program && index == 511 => pml4_program_deprivileged,
+        Gate::Direct => pml4_direct.at(index),
+        Gate::Deprivileged => pml4_task_deprivileged.at(index),
+    }
+}
+
+/// Forgets the identity map, which served the jump to long mode: nothing runs at those addresses any more. Boot.
+pub fn drop_identity_map() {
+    pml4_direct.put(0, 0);
+    pml4_deprivileged.put(0, 0);
+}
+
 /// Waits for an interrupt, which continues in `trap::on_wake` on a fresh stack.
-pub fn idle(gate: Gate) -> ! {
+pub fn idle() -> ! {
     // SAFETY: IDLE makes interrupt entries save nothing and restart the stack, so leaving
     // this frame behind is fine. In the deprivileged gate the exit vector is pointed at the
     // idle stub, natively, and back again in `wake`.
     unsafe {
         IDLE.set(1);
-        match gate {
+        match gate() {
             Gate::Direct => loop {
                 asm!("sti", "hlt", "cli", options(nostack));
             },
@@ -474,20 +486,20 @@ pub fn idle(gate: Gate) -> ! {
 }
 
 /// Undoes [`idle`].
-pub fn wake(gate: Gate) {
+pub fn wake() {
     IDLE.set(0);
-    if gate == Gate::Deprivileged {
+    if gate() == Gate::Deprivileged {
         set_vector(IDT, VECTOR_EXIT, EXIT_STUB, 3, 1);
     }
 }
 
 /// Makes `cr3` the address space that the next resume enters.
 #[inline(always)]
-pub fn set_task_cr3(gate: Gate, cr3: u64) {
+pub fn set_task_cr3(cr3: u64) {
     // SAFETY: `cr3` is a table that VM gave for a process; the kernel is mapped in it
     // (direct), or the stub loads it on the way out (deprivileged).
     unsafe {
-        match gate {
+        match gate() {
             Gate::Direct => asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags)),
             Gate::Deprivileged => (TASK_CR3 as *mut u64).write_volatile(cr3),
         }
@@ -495,8 +507,8 @@ pub fn set_task_cr3(gate: Gate, cr3: u64) {
 }
 
 /// Forgets the tasks' translations. The deprivileged gate does so on every way out.
-pub fn forget(gate: Gate) {
-    if gate == Gate::Direct {
+pub fn forget() {
+    if gate() == Gate::Direct {
         // SAFETY: the kernel runs at CPL0 here, and CR3 keeps its value.
         unsafe {
             asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
