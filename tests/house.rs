@@ -185,6 +185,7 @@ fn floors(root: &str) -> Vec<Vec<&str>> {
     for line in root.lines() {
         let module = line.trim_start_matches("pub ").strip_prefix("mod ");
         match module.and_then(|name| name.strip_suffix(';')) {
+            Some("tests") => continue,
             Some(name) if fresh || floors.is_empty() => floors.push(vec![name]),
             Some(name) => floors.last_mut().expect("a floor").push(name),
             None if line.starts_with("// ") => fresh = true,
@@ -211,9 +212,11 @@ fn named<'a>(source: &str, modules: &[&'a str]) -> Vec<&'a str> {
     let lists: Vec<&str> = lists.filter_map(|rest| rest.split(';').next()).collect();
     let paths: Vec<&str> = code.split("crate::").skip(1).collect();
     let used = |name: &&&str| {
-        let first = |rest: &&str| rest.strip_prefix(**name);
-        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        paths.iter().any(|rest| first(rest).is_some_and(ends))
+        let is = |rest: &&str| {
+            let rest = rest.strip_prefix(**name);
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        paths.iter().any(is)
             || lists.iter().any(|list| word(list, name))
             || **name == "log" && code.contains("fatal!")
     };
@@ -225,13 +228,18 @@ fn named<'a>(source: &str, modules: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn modules_stand_on_floors() {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for (place, root) in [("guest-kernel/src", "main.rs")] {
+    let crates = [
+        ("guest-kernel/src", "main.rs"),
+        ("libexec/src", "lib.rs"),
+        ("servers/fs/ext2/src", "lib.rs"),
+    ];
+    for (place, root) in crates {
         let place = tree.join(place);
         let text = fs::read_to_string(place.join(root)).expect("the root");
         let floors = floors(&text);
         let all: Vec<&str> = floors.iter().flatten().copied().collect();
-        assert!(floors.len() > 5 && all.len() > 10, "{floors:?}");
-        let floor = |name| floors.iter().position(|floor| floor.contains(&name));
+        assert!(floors.len() > 2, "{floors:?}");
+        let floor = |name: &str| floors.iter().position(|floor| floor.contains(&name));
         let mut files = Vec::new();
         sources(&place, &mut files);
         let (mut uses, mut wrong) = (0, Vec::new());
@@ -240,11 +248,10 @@ fn modules_stand_on_floors() {
             let first = inside.components().next().expect("a name");
             let module = Path::new(&first).with_extension("").display().to_string();
             let Some(own) = floor(module.as_str()) else {
-                assert!(
-                    inside == Path::new(root),
-                    "{} has no floor",
-                    inside.display()
-                );
+                // Tests, and a binary beside the library, stand above all.
+                let above = ["tests", "server"].contains(&module.as_str());
+                let known = above || inside == Path::new(root);
+                assert!(known, "{place:?}: {} has no floor", inside.display());
                 continue;
             };
             let source = fs::read_to_string(&path).expect("a source");
@@ -255,7 +262,7 @@ fn modules_stand_on_floors() {
                 }
             }
         }
-        assert!(uses > 50, "{uses} uses seen");
+        assert!(uses > all.len() / 2, "{place:?}: {uses} uses seen");
         assert!(
             wrong.is_empty(),
             "on the same floor or a higher one: {wrong:#?}"

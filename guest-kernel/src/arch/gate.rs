@@ -11,12 +11,14 @@
 //!   address space of its own. At CPL0 there are only these stubs of a few instructions.
 
 use super::layout::{
-    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, Gate, IDT, KERNEL_CS,
-    LINES, LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL,
-    VECTOR_EXIT, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
+    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, Gate, IDT, KERNEL_BASE,
+    KERNEL_CS, LINES, LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS,
+    VECTOR_CALL, VECTOR_EXIT, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
 };
 use crate::global::Global;
+use abi::kernel::Registers;
 use core::arch::{asm, global_asm};
+use core::mem::offset_of;
 
 // Deprivileged stubs, one each STUB_STRIDE bytes. The stack is FRAME_TOP's, the registers the
 // task's. Loading CR3 also drops the task's stale translations.
@@ -30,7 +32,7 @@ global_asm!(
     "movq %cr2, %rax",
     "pushq %rax",
     ".endif",
-    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movl $(pml4_deprivileged - {kernel_base}), %eax",
     "movq %rax, %cr3",
     "movq $({frames} + vector * {frame_size}), %rsp",
     "iretq",
@@ -62,7 +64,7 @@ global_asm!(
     "movq ${user_cs}, {frame_top} - 32",
     "movq %rcx, {frame_top} - 40",
     "movq %rax, {frame_top} - 48",
-    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movl $(pml4_deprivileged - {kernel_base}), %eax",
     "movq %rax, %cr3",
     "movq ${syscall_frame}, %rsp",
     "iretq",
@@ -75,6 +77,7 @@ global_asm!(
     task_cr3 = const TASK_CR3 as i64,
     frame_top = const FRAME_TOP as i64,
     user_cs = const USER_CS,
+    kernel_base = const KERNEL_BASE as i64,
     options(att_syntax),
 );
 
@@ -82,35 +85,35 @@ global_asm!(
 global_asm!(
     // Restores all but rax, rcx, r11 and the frame; rax is the process.
     ".macro restore_most",
-    "mov rbx, [rax + 8]",
-    "mov rdx, [rax + 24]",
-    "mov rsi, [rax + 32]",
-    "mov rdi, [rax + 40]",
-    "mov rbp, [rax + 48]",
-    "mov r8, [rax + 56]",
-    "mov r9, [rax + 64]",
-    "mov r10, [rax + 72]",
-    "mov r12, [rax + 88]",
-    "mov r13, [rax + 96]",
-    "mov r14, [rax + 104]",
-    "mov r15, [rax + 112]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov r12, [rax + {r12}]",
+    "mov r13, [rax + {r13}]",
+    "mov r14, [rax + {r14}]",
+    "mov r15, [rax + {r15}]",
     ".endm",
     // Saves all but rax and the frame; rax is the process.
     ".macro save_registers",
-    "mov [rax + 8], rbx",
-    "mov [rax + 16], rcx",
-    "mov [rax + 24], rdx",
-    "mov [rax + 32], rsi",
-    "mov [rax + 40], rdi",
-    "mov [rax + 48], rbp",
-    "mov [rax + 56], r8",
-    "mov [rax + 64], r9",
-    "mov [rax + 72], r10",
-    "mov [rax + 80], r11",
-    "mov [rax + 88], r12",
-    "mov [rax + 96], r13",
-    "mov [rax + 104], r14",
-    "mov [rax + 112], r15",
+    "mov [rax + {rbx}], rbx",
+    "mov [rax + {rcx}], rcx",
+    "mov [rax + {rdx}], rdx",
+    "mov [rax + {rsi}], rsi",
+    "mov [rax + {rdi}], rdi",
+    "mov [rax + {rbp}], rbp",
+    "mov [rax + {r8}], r8",
+    "mov [rax + {r9}], r9",
+    "mov [rax + {r10}], r10",
+    "mov [rax + {r11}], r11",
+    "mov [rax + {r12}], r12",
+    "mov [rax + {r13}], r13",
+    "mov [rax + {r14}], r14",
+    "mov [rax + {r15}], r15",
     ".endm",
     // Saves the task's integer state; rax_at is where its rax was pushed.
     ".macro save rax_at",
@@ -120,10 +123,10 @@ global_asm!(
     "mov rdx, [{frame_top} - 40]",
     "mov rsi, [{frame_top} - 24]",
     "mov rdi, [{frame_top} - 16]",
-    "mov [rax], rcx",
-    "mov [rax + 120], rdx",
-    "mov [rax + 128], rsi",
-    "mov [rax + 136], rdi",
+    "mov [rax + {rax}], rcx",
+    "mov [rax + {rip}], rdx",
+    "mov [rax + {rflags}], rsi",
+    "mov [rax + {rsp}], rdi",
     ".endm",
 
     ".text",
@@ -148,13 +151,13 @@ global_asm!(
     "entry_syscall:",
     "mov [{frame_top} - 48], rax",
     "mov rax, [CURRENT_PROCESS]",
-    "mov [rax + 120], rcx",
-    "mov [rax + 128], r11",
-    "mov [rax + 136], rsp",
+    "mov [rax + {rip}], rcx",
+    "mov [rax + {rflags}], r11",
+    "mov [rax + {rsp}], rsp",
     "mov rsp, offset kernel_stack_top",
     "save_registers",
     "mov rcx, [{frame_top} - 48]",
-    "mov [rax], rcx",
+    "mov [rax + {rax}], rcx",
     "jmp on_syscall",
 
     // Leaves to the current process, whose frame the Rust side has checked.
@@ -165,21 +168,21 @@ global_asm!(
     "jne 1f",
     // A process that entered by syscall, and whom nobody moved, leaves by sysret, which is
     // shorter here and several times faster on hardware.
-    "mov rcx, [rax + 120]",
-    "cmp rcx, [rax + 16]",
+    "mov rcx, [rax + {rip}]",
+    "cmp rcx, [rax + {rcx}]",
     "jne 1f",
-    "mov r11, [rax + 128]",
-    "cmp r11, [rax + 80]",
+    "mov r11, [rax + {rflags}]",
+    "cmp r11, [rax + {r11}]",
     "jne 1f",
     "restore_most",
-    "mov rsp, [rax + 136]",
-    "mov rax, [rax]",
+    "mov rsp, [rax + {rsp}]",
+    "mov rax, [rax + {rax}]",
     "sysretq",
     "1:",
-    "mov rcx, [rax + 120]",
-    "mov rdx, [rax + 128]",
-    "mov rsi, [rax + 136]",
-    "mov rdi, [rax]",
+    "mov rcx, [rax + {rip}]",
+    "mov rdx, [rax + {rflags}]",
+    "mov rsi, [rax + {rsp}]",
+    "mov rdi, [rax + {rax}]",
     "mov qword ptr [{frame_top} - 8], {user_ss}",
     "mov [{frame_top} - 16], rsi",
     "mov [{frame_top} - 24], rdx",
@@ -187,8 +190,8 @@ global_asm!(
     "mov [{frame_top} - 40], rcx",
     "mov [{frame_top} - 48], rdi",
     "restore_most",
-    "mov rcx, [rax + 16]",
-    "mov r11, [rax + 80]",
+    "mov rcx, [rax + {rcx}]",
+    "mov r11, [rax + {r11}]",
     "cmp byte ptr [{gate}], 0",
     "jne 1f",
     "mov rsp, {frame_top} - 48",
@@ -321,6 +324,24 @@ global_asm!(
     user_cs = const USER_CS,
     user_ss = const USER_SS,
     vectors = const VECTORS,
+    rax = const offset_of!(Registers, rax),
+    rbx = const offset_of!(Registers, rbx),
+    rcx = const offset_of!(Registers, rcx),
+    rdx = const offset_of!(Registers, rdx),
+    rsi = const offset_of!(Registers, rsi),
+    rdi = const offset_of!(Registers, rdi),
+    rbp = const offset_of!(Registers, rbp),
+    r8 = const offset_of!(Registers, r8),
+    r9 = const offset_of!(Registers, r9),
+    r10 = const offset_of!(Registers, r10),
+    r11 = const offset_of!(Registers, r11),
+    r12 = const offset_of!(Registers, r12),
+    r13 = const offset_of!(Registers, r13),
+    r14 = const offset_of!(Registers, r14),
+    r15 = const offset_of!(Registers, r15),
+    rip = const offset_of!(Registers, rip),
+    rflags = const offset_of!(Registers, rflags),
+    rsp = const offset_of!(Registers, rsp),
 );
 
 /// [`Gate`] as the exit path reads it.
@@ -442,7 +463,7 @@ pub fn init(gate: Gate) {
         frame.write_volatile([&raw const entry_linux as u64, USER_CS, 2, stack, USER_SS]);
         if gate == Gate::Direct {
             // Services and kernel share the direct trampoline page.
-            let trampoline = &raw const trampoline_direct as u64 - super::layout::KERNEL_BASE;
+            let trampoline = &raw const trampoline_direct as u64 - KERNEL_BASE;
             pt_gate_task.put(0, trampoline | 0x25);
             asm!("invlpg [{0}]", in(reg) super::layout::GATE, options(nostack, preserves_flags));
         }
