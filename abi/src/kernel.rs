@@ -341,38 +341,36 @@ pub mod resume {
     pub const EXIT: u64 = 1 << 1;
 }
 
-/// A process's integer state.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-#[allow(missing_docs)]
-pub struct Registers {
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-    pub rip: u64,
-    pub rflags: u64,
-    pub rsp: u64,
-    /// FS base, written by arch_prctl.
-    pub fs_base: u64,
-    /// GS base.
-    pub gs_base: u64,
-    /// Number of the Linux call in progress or just answered; `u64::MAX` when the last entry
-    /// was not a Linux call. To restart one: rax = orig_rax, rip -= 2.
-    pub orig_rax: u64,
+crate::words! {
+    /// A process's integer state.
+    #[allow(missing_docs)]
+    pub struct Registers, RegisterCells {
+        pub rax,
+        pub rbx,
+        pub rcx,
+        pub rdx,
+        pub rsi,
+        pub rdi,
+        pub rbp,
+        pub r8,
+        pub r9,
+        pub r10,
+        pub r11,
+        pub r12,
+        pub r13,
+        pub r14,
+        pub r15,
+        pub rip,
+        pub rflags,
+        pub rsp,
+        /// FS base, written by arch_prctl.
+        pub fs_base,
+        /// GS base.
+        pub gs_base,
+        /// Number of the Linux call in progress or just answered; `u64::MAX` when the last entry
+        /// was not a Linux call. To restart one: rax = orig_rax, rip -= 2.
+        pub orig_rax,
+    }
 }
 
 /// What a process may do; default deny.
@@ -423,6 +421,11 @@ impl Brings {
         (self.argument + 1) & 3 | (self.bytes.trailing_zeros() as u8) << 2
     }
 
+    /// What a route says of it, for [`Brings::decode`]; 0 is nothing.
+    pub const fn of_route(route: u8) -> u8 {
+        route >> 2
+    }
+
     /// From a route's bits 2..; `None` when the call brings nothing.
     #[inline(always)]
     pub const fn decode(code: u8) -> Option<Brings> {
@@ -450,6 +453,18 @@ pub enum LinuxRoute {
     Vfs = 2,
     /// To VM.
     Vm = 3,
+}
+
+impl LinuxRoute {
+    /// The server that a route names.
+    pub const fn of(route: u8) -> LinuxRoute {
+        match route & 3 {
+            1 => LinuxRoute::Pm,
+            2 => LinuxRoute::Vfs,
+            3 => LinuxRoute::Vm,
+            _ => LinuxRoute::None,
+        }
+    }
 }
 
 /// One process as the kernel sees it.
@@ -487,32 +502,30 @@ pub mod rts {
     pub const NO_SPACE: u32 = 1 << 7;
 }
 
-/// The kernel's counters since boot.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub struct Counters {
-    /// Entries into the kernel, all causes.
-    pub visits: u64,
-    /// Messages delivered.
-    pub messages: u64,
-    /// Copies asked for (each element of a vector counts).
-    pub copies: u64,
-    /// Bytes they moved.
-    pub copied_bytes: u64,
-    /// Copies that failed on a TRY fault.
-    pub soft_faults: u64,
-    /// Copies that parked their caller.
-    pub memory_requests: u64,
-    /// Page faults of processes.
-    pub page_faults: u64,
-    /// Interrupts taken.
-    pub interrupts: u64,
-    /// Switches to another process.
-    pub switches: u64,
-    /// Time spent idle, ns.
-    pub idle_ns: u64,
+crate::words! {
+    /// The kernel's counters since boot.
+    pub struct Counters, CounterCells {
+        /// Entries into the kernel, all causes.
+        pub visits,
+        /// Messages delivered.
+        pub messages,
+        /// Copies asked for (each element of a vector counts).
+        pub copies,
+        /// Bytes they moved.
+        pub copied_bytes,
+        /// Copies that failed on a TRY fault.
+        pub soft_faults,
+        /// Copies that parked their caller.
+        pub memory_requests,
+        /// Page faults of processes.
+        pub page_faults,
+        /// Interrupts taken.
+        pub interrupts,
+        /// Switches to another process.
+        pub switches,
+        /// Time spent idle, ns.
+        pub idle_ns,
+    }
 }
 
 /// Checks that `[address, address + len)` is user memory.

@@ -52,8 +52,10 @@ pub struct Inspection {
     pub stride: u64,
     /// Processes in the table.
     pub slots: u64,
-    /// The pointer to the process that runs; 0 in it while the kernel idles.
+    /// The pointer to the process that runs, an address of the kernel's.
     pub current: u64,
+    /// What that is while the kernel idles.
+    pub nobody: u64,
     /// The kernel's [`crate::kernel::Counters`].
     pub counters: u64,
     /// Links of the message nodes, `u16` each. Node `i < slots` is the sender in slot `i`.

@@ -18,6 +18,7 @@ extern crate std;
 
 pub mod boot;
 pub mod capability;
+mod cells;
 pub mod clock;
 #[cfg(test)]
 mod decoders;

@@ -1,14 +1,16 @@
 //! From `boot_start` to the first process: the PVH start info, memory, the archive, VM.
 
-use crate::arch::gate::Gate;
-use crate::arch::layout::KERNEL_BASE;
-use crate::arch::{apic, direct_map, fpu, gate, layout, machine};
-use crate::global::Global;
-use crate::process::Process;
-use crate::{clock, copy, inspect, ipc, lab, memory, plan, process, sched, transfer};
+use crate::arch::layout::{Gate, KERNEL_BASE};
+use crate::arch::{apic, fpu, gate, layout, machine};
+use crate::facts::{self, command_line, read};
+use crate::global::Single;
+use crate::{
+    clock, direct_map, fatal, inspect, ipc, lab, lifecycle, memory, plan, process, sched, transfer,
+    trap,
+};
 use abi::boot::{
-    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_ALLOCATIONS, CMDLINE_DETERMINISTIC,
-    CMDLINE_LAB, CMDLINE_PLAN, CMDLINE_TRACE, CMDLINE_TSC, KIND_FLAT,
+    ARCHIVE_MAGIC, ArchiveHeader, CMDLINE_ALLOCATIONS, CMDLINE_DETERMINISTIC, CMDLINE_LAB,
+    CMDLINE_PLAN, CMDLINE_TRACE, CMDLINE_TSC, KIND_FLAT,
 };
 use abi::kernel::{
     BootInfo, HOLE, Kcall, PHYSICAL_MAX, PRIV_COPY_ANY, PRIV_LINUX, PRIV_PHYSICAL, Privileges,
@@ -17,7 +19,8 @@ use abi::kernel::{
 use abi::policy::CopyPolicy;
 use abi::role::Role;
 use abi::sabotage::of_command_line;
-use abi::{Endpoint, Errno, PAGE, page_down};
+use abi::{Endpoint, PAGE, page_down};
+use core::cell::Cell;
 use zerocopy::FromBytes;
 
 /// `hvm_start_info`, version 1 (Xen's public/arch-x86/hvm/start_info.h).
@@ -42,54 +45,15 @@ const RAM: [(u64, u64); 2] = [(0, HOLE.start), (HOLE.end, PHYSICAL_MAX)];
 /// Below this lie the loader's structures and the PC's holes.
 const LOW_MEMORY: u64 = 1 << 20;
 
-static mut INFO: BootInfo = BootInfo::NONE;
-static COMMAND_LINE: Global<&[u8]> = Global::new(&[]);
-
 /// Page tables that map VM: PML4, PDPT, PD and one PT for each 2 MiB of its image.
 #[repr(C, align(4096))]
-struct Tables([[u64; 512]; 3 + VM_PTS]);
+struct Tables([Cell<[u64; 512]>; 3 + VM_PTS]);
 const VM_PTS: usize = 8;
-static mut VM_TABLES: Tables = Tables([[0; 512]; 3 + VM_PTS]);
+static VM_TABLES: Single<Tables> = Single::of(Tables([const { Cell::new([0; 512]) }; 3 + VM_PTS]));
 
 unsafe extern "C" {
     static kernel_end: u8;
-    static mut pml4_direct: [u64; 512];
-    static mut pml4_deprivileged: [u64; 512];
-    static pml4_task_deprivileged: [u64; 512];
-    static pml4_program_direct: u64;
-    static pml4_program_deprivileged: u64;
     static pdpt_physical: u8;
-}
-
-/// What the machine is.
-pub fn info() -> &'static BootInfo {
-    // SAFETY: written at boot only.
-    unsafe { &*(&raw const INFO) }
-}
-
-/// The kernel command line.
-pub fn command_line() -> &'static [u8] {
-    COMMAND_LINE.get()
-}
-
-/// Entry `index` (256..512) of the top-level table of a service, or of a Linux `program`.
-pub fn task_entry(index: usize, program: bool) -> u64 {
-    // SAFETY: constant tables; the index is masked.
-    unsafe {
-        match sched::gate() {
-            Gate::Direct if program && index == 511 => pml4_program_direct,
-            Gate::Deprivileged if program && index == 511 => pml4_program_deprivileged,
-            Gate::Direct => (*(&raw const pml4_direct))[index & 511],
-            Gate::Deprivileged => (*(&raw const pml4_task_deprivileged))[index & 511],
-        }
-    }
-}
-
-fn read<T: FromBytes>(physical: u64) -> T {
-    match memory::slice(physical, size_of::<T>() as u64).map(T::read_from_bytes) {
-        Some(Ok(value)) => value,
-        _ => crate::fatal!("boot data at {physical:#x} lies outside RAM"),
-    }
 }
 
 /// The text after `key` in the command line, up to a blank.
@@ -117,7 +81,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     memory::set_ram_ends(HOLE.start, 0);
     let start: StartInfo = read(start_info);
     if start.magic != START_INFO_MAGIC || start.modules == 0 {
-        crate::fatal!(
+        fatal!(
             "not a PVH boot with a module: magic {:#x}, {} modules",
             start.magic,
             start.modules
@@ -153,7 +117,7 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
     let khz = option(CMDLINE_TSC)
         .and_then(|text| number(text, 10))
         .filter(|&khz| khz > 0);
-    let hz = khz.map_or_else(apic::calibrate, |khz| khz * 1000);
+    let hz = khz.map_or_else(|| apic::calibrate(clock::tsc), |khz| khz * 1000);
     let hz = clock::init(hz, option(CMDLINE_DETERMINISTIC).is_some());
     let allocations = option(CMDLINE_ALLOCATIONS).is_some();
     lab::init(
@@ -167,46 +131,37 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
         interpreted && gate == Gate::Direct,
         !clock::is_virtual(),
     );
-    sched::init(gate);
+    sched::init();
 
     let header: ArchiveHeader = read(archive);
     if header.magic != ARCHIVE_MAGIC || !archive.is_multiple_of(PAGE) {
-        crate::fatal!("the module at {archive:#x} is not a boot archive");
+        fatal!("the module at {archive:#x} is not a boot archive");
     }
     let tables = direct_map::bytes(high_end);
     let areas = place_areas(&start, archive, archive_len, tables);
     direct_map::extend(areas.1 - tables, high_end);
     memory::set_ram_ends(low_end, high_end);
-    // SAFETY: boot, single thread of control.
-    unsafe {
-        INFO = BootInfo {
-            free: free_ranges(&start, archive, archive_len, areas),
-            ram_bytes: ram(&start).map(|(from, to)| to - from).sum(),
-            gate: gate_word,
-            tsc_hz: hz,
-            tsc_start: clock::start(),
-            modules: header.count,
-            archive: Span {
-                start: archive,
-                end: archive + archive_len,
-            },
-            xsave_bytes: fpu::size() as u64,
-            xfeatures: fpu::components(),
-            lab: lab::physical(),
-            deciding: lab::deciding() as u64,
-            sabotage: lab::sabotage(),
-        };
-    }
+    facts::set_info(BootInfo {
+        free: free_ranges(&start, archive, archive_len, areas),
+        ram_bytes: ram(&start).map(|(from, to)| to - from).sum(),
+        gate: gate_word,
+        tsc_hz: hz,
+        tsc_start: clock::start(),
+        modules: header.count,
+        archive: Span {
+            start: archive,
+            end: archive + archive_len,
+        },
+        xsave_bytes: fpu::size() as u64,
+        xfeatures: fpu::components(),
+        lab: lab::physical(),
+        deciding: lab::deciding() as u64,
+        sabotage: lab::sabotage(),
+    });
     start_vm();
     inspect::publish();
-    // The identity map served the jump to long mode.
-    // SAFETY: nothing runs at those addresses any more.
-    unsafe {
-        pml4_direct[0] = 0;
-        pml4_deprivileged[0] = 0;
-    }
-    sched::choose::<true>();
-    gate::resume_current()
+    gate::drop_identity_map();
+    trap::leave_lab()
 }
 
 fn read_command_line(physical: u64) {
@@ -214,7 +169,7 @@ fn read_command_line(physical: u64) {
         return;
     };
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(0);
-    COMMAND_LINE.set(&bytes[..len]);
+    facts::set_command_line(&bytes[..len]);
 }
 
 /// RAM ranges of the memory map, page aligned, without what is never used as such.
@@ -264,9 +219,7 @@ fn place_areas(start: &StartInfo, archive: u64, archive_len: u64, tables: u64) -
     let free = free_ranges(start, archive, archive_len, (0, 0));
     let fits = |range: &&Span| range.end <= HOLE.start && range.len() >= bytes + tables;
     let Some(&Span { start: from, .. }) = free.iter().find(fits) else {
-        crate::fatal!(
-            "not enough memory for {bytes} bytes of FPU state: give the guest more (--mem)"
-        )
+        fatal!("not enough memory for {bytes} bytes of FPU state: give the guest more (--mem)")
     };
     memory::clear(from, bytes / PAGE);
     fpu::set_areas(layout::PHYSICAL_BASE + from);
@@ -309,88 +262,58 @@ fn free_ranges(start: &StartInfo, archive: u64, archive_len: u64, areas: (u64, u
     free
 }
 
-/// Entry `index` of the archive.
-pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
-    let info = info();
-    let at = size_of::<ArchiveHeader>() as u64 + index.checked_mul(64).ok_or(Errno::ENOENT)?;
-    if index >= info.modules || at + 64 > info.archive.len() {
-        return Err(Errno::ENOENT);
-    }
-    let entry: ArchiveEntry = read(info.archive.start + at);
-    match entry.offset.checked_add(entry.len) {
-        Some(end) if end <= info.archive.len() && entry.offset.is_multiple_of(PAGE) => Ok(entry),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// Copies a part of an entry to a process: bytes copied.
-pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
-    let entry = module(index)?;
-    let n = entry.len.saturating_sub(offset).min(len);
-    let bytes = memory::slice(
-        info().archive.start + entry.offset + offset.min(entry.len),
-        n,
-    )
-    .ok_or(Errno::EINVAL)?;
-    copy::write_bytes(cr3, buffer, bytes)?;
-    Ok(n)
-}
-
 /// Maps VM's flat image where it lies and makes it the first process.
 fn start_vm() {
-    let entry = match module(0) {
+    let entry = match facts::module(0) {
         Ok(entry) if entry.kind == KIND_FLAT && entry.len == entry.memory_len => entry,
-        _ => crate::fatal!("the archive does not start with VM's flat image"),
+        _ => fatal!("the archive does not start with VM's flat image"),
     };
-    let pages = entry.len.div_ceil(PAGE);
+    let page_count = entry.len.div_ceil(PAGE);
     let first_table = entry.address >> 21;
     let last_table = (entry.address + entry.len - 1) >> 21;
     if !entry.address.is_multiple_of(PAGE)
         || last_table >= 512
         || last_table - first_table >= VM_PTS as u64
     {
-        crate::fatal!(
+        fatal!(
             "VM's image at {:#x} ({} bytes) does not fit its page tables",
             entry.address,
             entry.len
         );
     }
-    // SAFETY: boot, single thread of control; the indices were checked.
-    let root = unsafe {
-        let tables = &mut (*(&raw mut VM_TABLES)).0;
-        let physical = |table: &[u64; 512]| table.as_ptr() as u64 - KERNEL_BASE;
-        tables[0][0] = physical(&tables[1]) | 0x67;
-        tables[0][(VM_WINDOW >> 39) as usize & 511] =
-            (&raw const pdpt_physical as u64 - KERNEL_BASE) | 0x67 | 1 << 63;
-        tables[1][0] = physical(&tables[2]) | 0x67;
-        for i in first_table..=last_table {
-            tables[2][i as usize] = physical(&tables[3 + (i - first_table) as usize]) | 0x67;
-        }
-        let image = info().archive.start + entry.offset;
-        for page in 0..pages {
-            let at = (entry.address >> 12) + page;
-            tables[3 + ((at >> 9) - first_table) as usize][at as usize & 511] =
-                (image + page * PAGE) | 0x67;
-        }
-        for (index, entry) in tables[0].iter_mut().enumerate().skip(256) {
-            *entry = task_entry(index, false);
-        }
-        physical(&tables[0])
+    let physical = |table: &Cell<[u64; 512]>| table.as_ptr() as u64 - KERNEL_BASE;
+    let [root, pdpt, directory, pages @ ..] = &VM_TABLES.0;
+    let put = |table: &Cell<[u64; 512]>, index: u64, entry: u64| {
+        table.as_array_of_cells()[index as usize & 511].set(entry);
     };
-    let Ok(vm) = process::create(*b"vm\0\0\0\0\0\0\0\0\0\0\0\0\0\0", Role::Vm) else {
-        crate::fatal!("no process slot for VM")
-    };
-    if vm.endpoint != Endpoint::VM {
-        crate::fatal!("VM is not the first process");
+    put(root, 0, physical(pdpt) | 0x67);
+    let window = &raw const pdpt_physical as u64 - KERNEL_BASE;
+    put(root, VM_WINDOW >> 39, window | 0x67 | 1 << 63);
+    put(pdpt, 0, physical(directory) | 0x67);
+    for table in first_table..=last_table {
+        let page_table = &pages[(table - first_table) as usize];
+        put(directory, table, physical(page_table) | 0x67);
     }
-    vm.cr3 = root;
-    vm.priority = 0;
-    vm.privileges = vm_privileges();
+    let image = facts::info().archive.start + entry.offset;
+    for page in 0..page_count {
+        let at = (entry.address >> 12) + page;
+        let page_table = &pages[((at >> 9) - first_table) as usize];
+        put(page_table, at, (image + page * PAGE) | 0x67);
+    }
+    for index in 256..512 {
+        put(root, index, gate::task_entry(index as usize, false));
+    }
+    let root = physical(root);
+    let Ok(vm) = lifecycle::create(*b"vm\0\0\0\0\0\0\0\0\0\0\0\0\0\0", Role::Vm) else {
+        fatal!("no process slot for VM")
+    };
+    if vm.endpoint.get() != Endpoint::VM {
+        fatal!("VM is not the first process");
+    }
+    vm.cr3.set(root);
+    vm.priority.set(0);
+    vm.privileges.set(vm_privileges());
     vm.set_entry(entry.entry, 0, 0);
-    release(vm);
-}
-
-fn release(vm: &mut Process) {
     sched::unblock(vm, rts::STOPPED | rts::NO_SPACE);
 }
 

@@ -5,8 +5,8 @@
 //! due is noticed at the next entry.
 
 use crate::arch::apic;
+use crate::counters::COUNTERS;
 use crate::global::Global;
-use crate::sched::counters;
 use abi::clock::{tick_scale, ticks_to_ns};
 use core::arch::x86_64::_rdtsc;
 
@@ -32,7 +32,7 @@ static ARMED: Global<u64> = Global::new(u64::MAX);
 #[inline(always)]
 pub fn ticks() -> u64 {
     if VIRTUAL.get() {
-        return counters().visits * VISIT + SKIPPED.get();
+        return COUNTERS.visits.get() * VISIT + SKIPPED.get();
     }
     tsc()
 }

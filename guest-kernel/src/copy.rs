@@ -4,10 +4,11 @@
 
 use crate::arch::guard;
 use crate::arch::layout::PHYSICAL_BASE;
+use crate::counters::{COUNTERS, add};
 use crate::memory;
-use crate::sched;
 use abi::kernel::user_range;
 use abi::{Errno, PAGE, page_down};
+use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The page may be accessed.
@@ -139,7 +140,7 @@ pub fn transfer(source: &Operand, target: &Operand, len: u64) -> Result<(), Abse
         if let Err(fault) = moved {
             // Page tables name the frame, and it is missing.
             let (moved, at) = (fault.moved, fault.address - PHYSICAL_BASE);
-            sched::counters().copied_bytes += moved;
+            add(&COUNTERS.copied_bytes, moved);
             let (side, address) = if page_down(at) == page_down(source_at) {
                 (Side::Source, from + moved)
             } else {
@@ -152,7 +153,7 @@ pub fn transfer(source: &Operand, target: &Operand, len: u64) -> Result<(), Abse
             });
         }
         done += n;
-        sched::counters().copied_bytes += n;
+        add(&COUNTERS.copied_bytes, n);
     }
     Ok(())
 }
@@ -226,9 +227,11 @@ unsafe fn read_bytes(cr3: u64, address: u64, to: *mut u8, len: usize) -> Result<
     Ok(())
 }
 
-/// Copies kernel memory to a process, without VM.
-pub fn write_bytes(cr3: u64, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let (from, len) = (bytes.as_ptr(), bytes.len());
+/// Writes `len` bytes to a process.
+///
+/// # Safety
+/// `len` bytes can be read at `from`.
+unsafe fn put_bytes(cr3: u64, address: u64, from: *const u8, len: usize) -> Result<(), Errno> {
     let operand = Operand {
         cr3: Some(cr3),
         address,
@@ -249,8 +252,26 @@ pub fn write_bytes(cr3: u64, address: u64, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Copies kernel memory to a process, without VM. `EFAULT` when it is not resident.
+pub fn write_bytes(cr3: u64, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the slice has these bytes.
+    unsafe { put_bytes(cr3, address, bytes.as_ptr(), bytes.len()) }
+}
+
+/// Likewise, of bytes that may change at other times.
+pub fn write_cells(cr3: u64, address: u64, bytes: &[Cell<u8>]) -> Result<(), Errno> {
+    // SAFETY: the slice has these bytes, and nothing changes them meanwhile.
+    unsafe { put_bytes(cr3, address, bytes.as_ptr().cast(), bytes.len()) }
+}
+
 /// Reads bytes of a process into kernel memory, without VM.
 pub fn read_slice(cr3: u64, address: u64, to: &mut [u8]) -> Result<(), Errno> {
     // SAFETY: the slice has these bytes.
     unsafe { read_bytes(cr3, address, to.as_mut_ptr(), to.len()) }
+}
+
+/// Likewise, into bytes that others may know.
+pub fn read_cells(cr3: u64, address: u64, to: &[Cell<u8>]) -> Result<(), Errno> {
+    // SAFETY: the slice has these bytes, and cells may be written.
+    unsafe { read_bytes(cr3, address, to.as_ptr().cast_mut().cast(), to.len()) }
 }

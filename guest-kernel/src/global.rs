@@ -1,51 +1,66 @@
 //! The kernel's variables.
 
-use core::cell::UnsafeCell;
+use core::cell::Cell;
+use core::ops::Deref;
 
-/// A variable of the kernel, which is one thread of control: it is entered by a trap, runs with
-/// interrupts off and is not entered again before it leaves. Values go in and out whole, so no
-/// borrow of one is ever alive across another use.
+/// What the kernel alone uses, and the kernel is one thread of control: it is entered by a trap, runs with
+/// interrupts off and is not entered again before it leaves. So there is never another thread that could
+/// share this, and cells will do for all that changes.
 #[repr(transparent)]
-pub struct Global<T: Copy>(UnsafeCell<T>);
+pub struct Single<T>(T);
 
 // SAFETY: one thread of control, see above.
-unsafe impl<T: Copy> Sync for Global<T> {}
+unsafe impl<T> Sync for Single<T> {}
+
+impl<T> Single<T> {
+    /// A variable that has this in it.
+    pub const fn of(value: T) -> Self {
+        Single(value)
+    }
+
+    /// What is in it, for constants.
+    pub const fn inner(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Deref for Single<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A variable whose value goes in and out whole.
+pub type Global<T> = Single<Cell<T>>;
 
 impl<T: Copy> Global<T> {
     /// A variable with this value.
     pub const fn new(value: T) -> Self {
-        Global(UnsafeCell::new(value))
-    }
-
-    /// Its value.
-    #[inline(always)]
-    pub fn get(&self) -> T {
-        // SAFETY: nobody writes meanwhile, and no reference into the cell exists.
-        unsafe { *self.0.get() }
-    }
-
-    /// Changes it.
-    #[inline(always)]
-    pub fn set(&self, value: T) {
-        // SAFETY: as in `get`.
-        unsafe { *self.0.get() = value };
+        Single(Cell::new(value))
     }
 }
 
 impl<T: Copy, const N: usize> Global<[T; N]> {
+    /// The elements, each a variable.
+    #[inline(always)]
+    pub fn row(&self) -> &[Cell<T>; N] {
+        self.0.as_array_of_cells()
+    }
+
     /// Element `index`; the last one when there is none of that number.
     #[inline(always)]
     pub fn at(&self, index: usize) -> T {
-        // SAFETY: as in `get`; the index is in range.
-        unsafe { (*self.0.get())[index.min(N - 1)] }
+        self.row()[index.min(N - 1)].get()
     }
 
     /// Changes element `index`, if there is one.
     #[inline(always)]
     pub fn put(&self, index: usize, value: T) {
-        if index < N {
-            // SAFETY: as in `get`; the index is in range.
-            unsafe { (*self.0.get())[index] = value };
+        if let Some(element) = self.row().get(index) {
+            element.set(value);
         }
     }
 }

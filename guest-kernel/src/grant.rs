@@ -2,7 +2,7 @@
 
 use crate::copy;
 use crate::lab::{self, sabotaged};
-use crate::process::{self, Process};
+use crate::process::{self, Mark, Process};
 use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
 use abi::kernel::PRIV_MAGIC;
 use abi::sabotage::{ACCESS_IGNORED, GRANTEE_IGNORED, SEQUENCE_IGNORED, UNUSED_GRANTS};
@@ -38,24 +38,15 @@ impl From<Errno> for Refusal {
     }
 }
 
-/// The soft-fault mark of the entry that grants the memory and allows copies to fail: of an
-/// indirect chain the last, whose granter is the one that can have the page made present. Revoke
-/// returns it.
-#[derive(Clone, Copy)]
-pub struct Mark {
-    /// Whose table the entry is in.
-    pub granter: Endpoint,
-    /// The grant's id there.
-    pub id: i32,
-}
-
 fn table_entry(granter: &Process, id: i32) -> Result<(u64, u32), Errno> {
     let (index, sequence) = split(id)?;
-    let (table, entries) = granter.grants;
-    if index as u64 >= entries {
+    if index as u64 >= granter.grant_count.get() {
         return Err(Errno::EPERM);
     }
-    Ok((table + (index * size_of::<GrantEntry>()) as u64, sequence))
+    Ok((
+        granter.grants.get() + (index * size_of::<GrantEntry>()) as u64,
+        sequence,
+    ))
 }
 
 /// Checks that `grantee` may access `len` bytes at `offset` of the grant with `access`.
@@ -82,7 +73,7 @@ pub fn resolve(
             [user.0 as u64, whose, id as u32 as u64, address, 0, 0]
         });
         let absent = |_| Refusal::Absent(granter, address);
-        let entry: GrantEntry = copy::read_struct(owner.cr3, address).map_err(absent)?;
+        let entry: GrantEntry = copy::read_struct(owner.cr3.get(), address).map_err(absent)?;
         let flags = Cpf::from_bits_retain(entry.flags);
         let used = flags.contains(Cpf::USED | Cpf::VALID);
         let current = entry.sequence == sequence;
@@ -99,7 +90,7 @@ pub fn resolve(
         }
         let subject = if flags.contains(Cpf::DIRECT) {
             granter
-        } else if flags.contains(Cpf::MAGIC) && owner.privileges.flags & PRIV_MAGIC != 0 {
+        } else if flags.contains(Cpf::MAGIC) && owner.privileges.flags.get() & PRIV_MAGIC != 0 {
             Endpoint(entry.subject)
         } else {
             return Err(Errno::EPERM.into());
@@ -121,17 +112,15 @@ pub fn resolve(
     Err(Errno::ELOOP.into())
 }
 
-impl Mark {
-    /// Marks the grant: a copy through it failed softly. The granter and the entry's address when
-    /// the entry is not resident; a dead granter, or one with a smaller table by now, needs no mark.
-    pub fn set(&self) -> Result<(), (Endpoint, u64)> {
-        let Ok(granter) = process::find(self.granter) else {
-            return Ok(());
-        };
-        let Ok((entry, _)) = table_entry(granter, self.id) else {
-            return Ok(());
-        };
-        let at = entry + offset_of!(GrantEntry, faulted) as u64;
-        copy::write_struct(granter.cr3, at, &self.id).map_err(|_| (self.granter, entry))
-    }
+/// Marks the grant: a copy through it failed softly. The granter and the entry's address when
+/// the entry is not resident; a dead granter, or one with a smaller table by now, needs no mark.
+pub fn set_mark(mark: &Mark) -> Result<(), (Endpoint, u64)> {
+    let Ok(granter) = process::find(mark.granter) else {
+        return Ok(());
+    };
+    let Ok((entry, _)) = table_entry(granter, mark.id) else {
+        return Ok(());
+    };
+    let at = entry + offset_of!(GrantEntry, faulted) as u64;
+    copy::write_struct(granter.cr3.get(), at, &mark.id).map_err(|_| (mark.granter, entry))
 }

@@ -1,11 +1,12 @@
 //! Tells the VMM where the process table and the message queues lie, so that it can look from
 //! outside: it finds deadlocks and draws who waits for whom. Costs nothing after the boot.
 
-use crate::arch::gate::CURRENT;
 use crate::arch::layout::KERNEL_BASE;
 use crate::arch::machine;
+use crate::counters::COUNTERS;
 use crate::global::Global;
 use crate::ipc::{self, Post};
+use crate::log::say;
 use crate::process::{self, MAX_PROCESSES, Parked, Process};
 use crate::sched;
 use abi::Endpoint;
@@ -45,8 +46,9 @@ pub fn publish() {
         table: physical(process::slot(0)),
         stride: size_of::<Process>() as u64,
         slots: MAX_PROCESSES as u64,
-        current: physical(&raw const CURRENT),
-        counters: physical(sched::counters()),
+        current: physical(sched::current_address()),
+        nobody: &raw const *process::nobody() as u64,
+        counters: physical(&raw const *COUNTERS),
         links: physical(links),
         posts: physical(posts),
         post_stride: size_of::<Post>() as u64,
@@ -59,14 +61,14 @@ pub fn publish() {
         filter: offset_of!(Process, filter) as u64,
         class: offset_of!(Process, class) as u64,
         fault: offset_of!(Process, fault) as u64,
-        queue: offset_of!(Process, queue.0) as u64,
+        queue: offset_of!(Process, queue_head) as u64,
         ticks: offset_of!(Process, ticks) as u64,
         name: offset_of!(Process, name) as u64,
         cr3: offset_of!(Process, cr3) as u64,
         parked: offset_of!(Process, parked) as u64 + parked_offset(),
     }));
-    let at = physical(&raw const INSPECTION);
+    let at = physical(INSPECTION.as_ptr());
     if !machine::announce_inspection(at) {
-        crate::say(format_args!("{INSPECTION_LINE} {at:x}"));
+        say(format_args!("{INSPECTION_LINE} {at:x}"));
     }
 }

@@ -3,19 +3,20 @@
 //! A receiver's queue links *nodes*. Node `i < MAX_PROCESSES` is the blocked sender in slot
 //! `i`, whose message is still in its registers; the others hold posted messages.
 
+use crate::counters::{COUNTERS, add};
 use crate::global::Global;
 use crate::lab;
+use crate::notice::{NOTIFIED, deliver, notice_process, stopped, take_notices};
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
-use crate::sched::{self, block, unblock};
+use crate::sched::{block, unblock};
 use crate::transfer::{self, Stop};
 use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, along_parts, rts};
 use abi::trace::Decision;
 use abi::{Class, Endpoint, Errno, Message};
+use core::cell::Cell;
 
 /// Posted messages in flight, all processes together.
 pub const POSTS: usize = 1024;
-/// In [`Process::notices`], beside the kernel's own: `notified` is not empty.
-const NOTIFIED: u64 = 1 << 31;
 const NODES: usize = MAX_PROCESSES + POSTS;
 
 /// A posted message. The VMM reads it (`inspect`).
@@ -26,104 +27,89 @@ pub struct Post {
     pub(crate) message: Message,
 }
 
-static mut NEXT: [u16; NODES] = [NIL; NODES];
-static mut POOL: [Post; POSTS] = [Post {
-    source: Endpoint::NONE,
-    message: Message {
-        kind: 0,
-        words: [0; 7],
-    },
-}; POSTS];
+/// What stands behind each node in its queue, or in the list of free posts.
+static NEXT: Global<[u16; NODES]> = Global::new([NIL; NODES]);
+static POOL: Global<[Post; POSTS]> = Global::new(
+    [Post {
+        source: Endpoint::NONE,
+        message: Message::new(0),
+    }; POSTS],
+);
 static FREE: Global<u16> = Global::new(NIL);
 
 #[inline(always)]
-fn next(node: u16) -> &'static mut u16 {
-    // SAFETY: single thread of control; nodes come from this module and are in range.
-    unsafe { &mut *(&raw mut NEXT).cast::<u16>().add(node as usize) }
+fn next(node: u16) -> &'static Cell<u16> {
+    &NEXT.row()[(node as usize).min(NODES - 1)]
 }
 
+/// The message of a node that is a posted one.
 #[inline(always)]
-fn post_of(node: u16) -> &'static mut Post {
-    // SAFETY: as in `next`; the node is a posted one.
-    unsafe {
-        &mut *(&raw mut POOL)
-            .cast::<Post>()
-            .add(node as usize - MAX_PROCESSES)
-    }
+fn post_of(node: u16) -> &'static Cell<Post> {
+    &POOL.row()[(node as usize).wrapping_sub(MAX_PROCESSES) % POSTS]
 }
 
 /// The links of the nodes and the posted messages, for `inspect`.
 pub fn tables() -> (*const u16, *const Post) {
-    ((&raw const NEXT).cast(), (&raw const POOL).cast())
+    (NEXT.as_ptr().cast(), POOL.as_ptr().cast())
 }
 
 /// Links the free posts. Boot.
 pub fn init() {
     for node in MAX_PROCESSES..NODES {
-        *next(node as u16) = if node + 1 < NODES {
+        next(node as u16).set(if node + 1 < NODES {
             node as u16 + 1
         } else {
             NIL
-        };
+        });
     }
     FREE.set(MAX_PROCESSES as u16);
 }
 
 #[inline(always)]
-fn enqueue(to: &mut Process, node: u16) {
-    *next(node) = NIL;
-    if to.queue.0 == NIL {
-        to.queue.0 = node;
+fn enqueue(to: &'static Process, node: u16) {
+    next(node).set(NIL);
+    if to.queue_head.get() == NIL {
+        to.queue_head.set(node);
     } else {
-        *next(to.queue.1) = node;
+        next(to.queue_tail.get()).set(node);
     }
-    to.queue.1 = node;
+    to.queue_tail.set(node);
 }
 
 /// Takes `node` out of `to`'s queue, wherever it stands.
-fn dequeue(to: &mut Process, node: u16) {
-    let (mut previous, mut at) = (NIL, to.queue.0);
+fn dequeue(to: &'static Process, node: u16) {
+    let (mut previous, mut at) = (NIL, to.queue_head.get());
     while at != NIL && at != node {
-        (previous, at) = (at, *next(at));
+        (previous, at) = (at, next(at).get());
     }
     if at == NIL {
         return;
     }
-    let after = *next(node);
+    let after = next(node).get();
     if previous == NIL {
-        to.queue.0 = after;
+        to.queue_head.set(after);
     } else {
-        *next(previous) = after;
+        next(previous).set(after);
     }
     if after == NIL {
-        to.queue.1 = previous;
+        to.queue_tail.set(previous);
     }
 }
 
-/// Hands a message to a process that receives.
 #[inline(always)]
-fn deliver(to: &mut Process, source: Endpoint, class: Class, message: &Message) {
-    to.regs.rax = 0;
-    to.regs.rdi = source.0 as u64;
-    to.regs.rsi = class as u64;
-    to.set_message(message);
-    sched::counters().messages += 1;
-    unblock(to, rts::RECEIVING);
-}
-
-#[inline(always)]
-fn receives_from(to: &Process, source: Endpoint) -> bool {
-    to.flags & rts::RECEIVING != 0 && (to.filter == Endpoint::ANY || to.filter == source)
+fn receives_from(to: &'static Process, source: Endpoint) -> bool {
+    to.flags.get() & rts::RECEIVING != 0
+        && (to.filter.get() == Endpoint::ANY || to.filter.get() == source)
 }
 
 /// Sends what `from` has to say as `class` to `to`: delivers or queues, and blocks `from`.
 #[inline(always)]
-fn start_send(from: &mut Process, to: &mut Process, class: Class) {
-    from.class = class;
-    from.peer = to.endpoint;
-    if receives_from(to, from.endpoint) {
+fn start_send(from: &'static Process, to: &'static Process, class: Class) {
+    from.class.set(class);
+    from.peer.set(to.endpoint.get());
+    if receives_from(to, from.endpoint.get()) {
         let message = from.outgoing();
-        deliver(to, from.endpoint, class, &message);
+        deliver(to, from.endpoint.get(), class, &message);
         sent(from);
     } else {
         enqueue(to, from.index() as u16);
@@ -133,11 +119,11 @@ fn start_send(from: &mut Process, to: &mut Process, class: Class) {
 
 /// `from`'s message was taken: it waits for the answer, or goes on.
 #[inline(always)]
-fn sent(from: &mut Process) {
-    match from.class {
+fn sent(from: &'static Process) {
+    match from.class.get() {
         Class::PageFault | Class::Exception => block(from, rts::FAULTING),
         class if class.wants_reply() => block(from, rts::AWAIT_REPLY),
-        _ => from.regs.rax = 0,
+        _ => from.regs.rax.set(0),
     }
     unblock(from, rts::SENDING);
 }
@@ -145,11 +131,11 @@ fn sent(from: &mut Process) {
 /// A Linux call, page fault or exception of `from`, sent on its behalf. A dead server leaves
 /// the process blocked for ever, which only the death of a core server can cause.
 #[inline(always)]
-pub fn send_event(from: &mut Process, to: Endpoint, class: Class) -> Result<(), Errno> {
+pub fn send_event(from: &'static Process, to: Endpoint, class: Class) -> Result<(), Errno> {
     let to = process::find(to)?;
     // A page fault has a record of its own.
     if class != Class::PageFault {
-        lab::message(from.endpoint, to.endpoint, class, || {
+        lab::message(from.endpoint.get(), to.endpoint.get(), class, || {
             message_of(from, class)
         });
     }
@@ -159,14 +145,15 @@ pub fn send_event(from: &mut Process, to: Endpoint, class: Class) -> Result<(), 
 
 /// [`send_event`] of a Linux call that brings something along.
 #[inline(never)]
-pub fn send_bringing(from: &mut Process, to: Endpoint, brings: u8) -> Result<(), Errno> {
+pub fn send_bringing(from: &'static Process, to: Endpoint, brings: u8) -> Result<(), Errno> {
     let to = process::find(to)?;
-    lab::message(from.endpoint, to.endpoint, Class::Linux, || {
+    lab::message(from.endpoint.get(), to.endpoint.get(), Class::Linux, || {
         message_of(from, Class::Linux)
     });
-    from.brings = brings;
-    if receives_from(to, from.endpoint) {
-        (from.class, from.peer) = (Class::Linux, to.endpoint);
+    from.brings.set(brings);
+    if receives_from(to, from.endpoint.get()) {
+        from.class.set(Class::Linux);
+        from.peer.set(to.endpoint.get());
         deliver_bringing(from, to);
     } else {
         start_send(from, to, Class::Linux);
@@ -176,23 +163,23 @@ pub fn send_bringing(from: &mut Process, to: Endpoint, brings: u8) -> Result<(),
 
 /// Delivers a Linux call and what it brings along.
 #[inline(never)]
-fn deliver_bringing(from: &mut Process, to: &mut Process) {
+fn deliver_bringing(from: &'static Process, to: &'static Process) {
     let mut message = from.outgoing();
     transfer::bring(from, to, &mut message);
-    from.brings = 0;
-    deliver(to, from.endpoint, Class::Linux, &message);
+    from.brings.set(0);
+    deliver(to, from.endpoint.get(), Class::Linux, &message);
     sent(from);
 }
 
 /// What `from` says as `class`.
-fn message_of(from: &mut Process, class: Class) -> Message {
-    from.class = class;
+fn message_of(from: &'static Process, class: Class) -> Message {
+    from.class.set(class);
     from.outgoing()
 }
 
 /// An IPC trap of the current process.
 #[inline(always)]
-pub fn trap(caller: &mut Process, op: u64) {
+pub fn trap(caller: &'static Process, op: u64) {
     const CALL: u64 = Ipc::Call as u64;
     const SEND: u64 = Ipc::Send as u64;
     const RECEIVE: u64 = Ipc::Receive as u64;
@@ -203,7 +190,7 @@ pub fn trap(caller: &mut Process, op: u64) {
     const POST_RECEIVE: u64 = Ipc::PostReceive as u64;
     const COPY_POST_RECEIVE: u64 = Ipc::CopyPostReceive as u64;
 
-    let peer = Endpoint(caller.regs.rdi as u32);
+    let peer = Endpoint(caller.regs.rdi.get() as u32);
     let result = match op {
         CALL => call(caller, peer, Class::Call),
         REPLY_RECEIVE => {
@@ -227,30 +214,30 @@ pub fn trap(caller: &mut Process, op: u64) {
         _ => Err(Errno::ENOSYS),
     };
     match result {
-        Ok(()) if caller.flags == 0 => caller.regs.rax = 0,
+        Ok(()) if caller.flags.get() == 0 => caller.regs.rax.set(0),
         Ok(()) => {}
-        Err(errno) => caller.regs.rax = errno.to_word(),
+        Err(errno) => caller.regs.rax.set(errno.to_word()),
     }
 }
 
 /// [`Ipc::CopyPostReceive`]. A caller that is parked makes the whole trap again.
 #[inline(never)]
-fn copy_post_receive(caller: &mut Process, peer: Endpoint) {
-    let (address, count) = along_parts(caller.regs.rsi);
+fn copy_post_receive(caller: &'static Process, peer: Endpoint) {
+    let (address, count) = along_parts(caller.regs.rsi.get());
     match transfer::safecopy_vector(caller, address, count) {
         Ok(_) => {}
-        Err(Stop::Failed(errno)) => return caller.regs.rax = errno.to_word(),
+        Err(Stop::Failed(errno)) => return caller.regs.rax.set(errno.to_word()),
         Err(Stop::Parked) => return,
     }
     if post(caller, peer) == Err(Errno::EAGAIN) {
-        return caller.regs.rax = Errno::EAGAIN.to_word();
+        return caller.regs.rax.set(Errno::EAGAIN.to_word());
     }
-    caller.regs.rsi = Endpoint::ANY.0 as u64;
+    caller.regs.rsi.set(Endpoint::ANY.0 as u64);
     receive(caller);
 }
 
 #[inline(always)]
-fn call(caller: &mut Process, peer: Endpoint, class: Class) -> Result<(), Errno> {
+fn call(caller: &'static Process, peer: Endpoint, class: Class) -> Result<(), Errno> {
     let to = process::find(peer).map_err(|_| Errno::EDEADSRCDST)?;
     if !caller.may_send_to(to.index()) {
         return Err(Errno::EPERM);
@@ -258,80 +245,83 @@ fn call(caller: &mut Process, peer: Endpoint, class: Class) -> Result<(), Errno>
     if core::ptr::eq(caller, to) {
         return Err(Errno::EDEADLK);
     }
-    lab::message(caller.endpoint, to.endpoint, class, || caller.message());
+    lab::message(caller.endpoint.get(), to.endpoint.get(), class, || {
+        caller.message()
+    });
     start_send(caller, to, class);
     Ok(())
 }
 
 /// Answers `peer`, if it waits for `caller`.
 #[inline(always)]
-fn reply(caller: &mut Process, peer: Endpoint, message: &Message) -> Result<(), Errno> {
+fn reply(caller: &'static Process, peer: Endpoint, message: &Message) -> Result<(), Errno> {
     let to = process::find(peer)?;
-    if to.flags & (rts::AWAIT_REPLY | rts::FAULTING) == 0 || to.peer != caller.endpoint {
+    if to.flags.get() & (rts::AWAIT_REPLY | rts::FAULTING) == 0
+        || to.peer.get() != caller.endpoint.get()
+    {
         return Err(Errno::ESRCH);
     }
-    sched::counters().messages += 1;
-    lab::reply(caller.endpoint, to, message);
+    add(&COUNTERS.messages, 1);
+    lab::reply(caller.endpoint.get(), to, message);
     answer(to, message);
     Ok(())
 }
 
 /// Ends `to`'s wait with this answer.
 #[inline(always)]
-fn answer(to: &mut Process, message: &Message) {
-    match to.class {
+fn answer(to: &'static Process, message: &Message) {
+    match to.class.get() {
         Class::Call => {
-            to.regs.rax = 0;
+            to.regs.rax.set(0);
             to.set_message(message);
         }
-        Class::Linux => to.regs.rax = message.kind,
+        Class::Linux => to.regs.rax.set(message.kind),
         _ => {
             if message.kind != 0 {
-                to.flags |= rts::STOPPED;
+                to.flags.set(to.flags.get() | rts::STOPPED);
             }
         }
     }
-    to.peer = Endpoint::NONE;
+    to.peer.set(Endpoint::NONE);
     unblock(to, rts::AWAIT_REPLY | rts::FAULTING);
-    if to.tell_when_stopped {
-        to.tell_when_stopped = false;
-        to.stopped_unread = true;
-        notice(Endpoint::PM, KernelNotify::STOPPED);
+    if to.tell_when_stopped.get() {
+        to.tell_when_stopped.set(false);
+        stopped(to);
     }
 }
 
 /// Receives for the current process, or blocks it.
 #[inline(always)]
-fn receive(caller: &mut Process) {
-    let filter = Endpoint(caller.regs.rsi as u32);
+fn receive(caller: &'static Process) {
+    let filter = Endpoint(caller.regs.rsi.get() as u32);
     if filter == Endpoint::ANY {
-        if caller.notices != 0 {
+        if caller.notices.get() != 0 {
             return receive_notices(caller);
         }
-        let node = caller.queue.0;
+        let node = caller.queue_head.get();
         if node != NIL {
             if lab::deciding() {
                 let node = decide_message(caller);
                 dequeue(caller, node);
                 return take(caller, node);
             }
-            caller.queue.0 = *next(node);
+            caller.queue_head.set(next(node).get());
             return take(caller, node);
         }
     } else if let Some(node) = find_from(caller, filter) {
         dequeue(caller, node);
         return take(caller, node);
     }
-    caller.filter = filter;
+    caller.filter.set(filter);
     block(caller, rts::RECEIVING);
 }
 
 /// The message to take when order is a decision: the oldest of one of the senders.
 #[inline(never)]
-fn decide_message(to: &Process) -> u16 {
+fn decide_message(to: &'static Process) -> u16 {
     // The oldest of each sender, oldest first: those that no older one of the same stands before.
     let oldest = |n: usize| {
-        let (mut node, mut left) = (to.queue.0, n);
+        let (mut node, mut left) = (to.queue_head.get(), n);
         while node != NIL {
             if find_from(to, source_of(node)) == Some(node) {
                 if left == 0 {
@@ -339,7 +329,7 @@ fn decide_message(to: &Process) -> u16 {
                 }
                 left -= 1;
             }
-            node = *next(node);
+            node = next(node).get();
         }
         node
     };
@@ -350,213 +340,202 @@ fn decide_message(to: &Process) -> u16 {
 
 /// What needs no queue: the kernel's notices first, then one process's notification.
 #[inline(never)]
-fn receive_notices(caller: &mut Process) {
-    let mut message = Message::default();
-    message.words[0] = caller.notices & !NOTIFIED;
-    caller.notices &= NOTIFIED;
+fn receive_notices(caller: &'static Process) {
+    let message = take_notices(caller);
     if message.words[0] != 0 {
         return deliver(caller, Endpoint::KERNEL, Class::Kernel, &message);
     }
-    let set = caller
-        .notified
-        .iter_mut()
-        .enumerate()
-        .find(|(_, bits)| **bits != 0);
-    let Some((word, bits)) = set else { return };
-    let bit = bits.trailing_zeros() as usize;
-    *bits &= *bits - 1;
+    let mut notified = caller.notified.iter().enumerate();
+    let Some((word, bits)) = notified.find(|(_, bits)| bits.get() != 0) else {
+        return;
+    };
+    let bit = bits.get().trailing_zeros() as usize;
+    bits.set(bits.get() & (bits.get() - 1));
     forget_empty(caller);
-    let source = process::slot(word * 64 + bit).endpoint;
+    let source = process::slot(word * 64 + bit).endpoint.get();
     deliver(caller, source, Class::Notify, &message)
 }
 
 /// Clears [`NOTIFIED`] when no notification is left.
-fn forget_empty(process: &mut Process) {
-    if process.notified.iter().all(|&bits| bits == 0) {
-        process.notices &= !NOTIFIED;
+fn forget_empty(process: &'static Process) {
+    if process.notified.iter().all(|bits| bits.get() == 0) {
+        process.notices.set(process.notices.get() & !NOTIFIED);
     }
 }
 
 fn source_of(node: u16) -> Endpoint {
     if (node as usize) < MAX_PROCESSES {
-        process::slot(node as usize).endpoint
+        process::slot(node as usize).endpoint.get()
     } else {
-        post_of(node).source
+        post_of(node).get().source
     }
 }
 
-fn find_from(to: &Process, source: Endpoint) -> Option<u16> {
-    let mut node = to.queue.0;
+fn find_from(to: &'static Process, source: Endpoint) -> Option<u16> {
+    let mut node = to.queue_head.get();
     while node != NIL && source_of(node) != source {
-        node = *next(node);
+        node = next(node).get();
     }
     (node != NIL).then_some(node)
 }
 
 /// Delivers a node that has been taken off the queue.
 #[inline(always)]
-fn take(to: &mut Process, node: u16) {
+fn take(to: &'static Process, node: u16) {
     if (node as usize) < MAX_PROCESSES {
         let from = process::slot(node as usize);
-        if from.brings != 0 {
+        if from.brings.get() != 0 {
             return deliver_bringing(from, to);
         }
         let message = from.outgoing();
-        deliver(to, from.endpoint, from.class, &message);
+        deliver(to, from.endpoint.get(), from.class.get(), &message);
         sent(from);
         return;
     }
-    let Post { source, message } = *post_of(node);
+    let Post { source, message } = post_of(node).get();
     release_post(node);
     deliver(to, source, Class::Post, &message);
 }
 
 /// Frees a posted node and tells its owner if it waits for room.
 fn release_post(node: u16) {
-    *next(node) = FREE.get();
+    next(node).set(FREE.get());
     FREE.set(node);
-    if let Ok(owner) = process::find(post_of(node).source) {
-        owner.posted.0 -= 1;
-        if owner.posted.1 && owner.posted.0 as usize <= OUTBOX_CAPACITY / 2 {
-            owner.posted.1 = false;
+    if let Ok(owner) = process::find(post_of(node).get().source) {
+        owner.posted.set(owner.posted.get() - 1);
+        if owner.outbox_full.get() && owner.posted.get() as usize <= OUTBOX_CAPACITY / 2 {
+            owner.outbox_full.set(false);
             notice_process(owner, KernelNotify::OUTBOX);
         }
     }
 }
 
 #[inline(always)]
-fn post(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
+fn post(caller: &'static Process, peer: Endpoint) -> Result<(), Errno> {
     let to = process::find(peer).map_err(|_| Errno::EDEADSRCDST)?;
     if !caller.may_send_to(to.index()) {
         return Err(Errno::EPERM);
     }
     let message = caller.message();
-    if receives_from(to, caller.endpoint) {
-        lab::message(caller.endpoint, to.endpoint, Class::Post, || message);
-        deliver(to, caller.endpoint, Class::Post, &message);
+    if receives_from(to, caller.endpoint.get()) {
+        lab::message(
+            caller.endpoint.get(),
+            to.endpoint.get(),
+            Class::Post,
+            || message,
+        );
+        deliver(to, caller.endpoint.get(), Class::Post, &message);
         return Ok(());
     }
     let node = FREE.get();
-    if node == NIL || caller.posted.0 as usize >= OUTBOX_CAPACITY {
-        caller.posted.1 = true;
+    if node == NIL || caller.posted.get() as usize >= OUTBOX_CAPACITY {
+        caller.outbox_full.set(true);
         return Err(Errno::EAGAIN);
     }
-    lab::message(caller.endpoint, to.endpoint, Class::Post, || message);
-    FREE.set(*next(node));
-    *post_of(node) = Post {
-        source: caller.endpoint,
+    lab::message(
+        caller.endpoint.get(),
+        to.endpoint.get(),
+        Class::Post,
+        || message,
+    );
+    FREE.set(next(node).get());
+    post_of(node).set(Post {
+        source: caller.endpoint.get(),
         message,
-    };
-    caller.posted.0 += 1;
+    });
+    caller.posted.set(caller.posted.get() + 1);
     enqueue(to, node);
     Ok(())
 }
 
-fn notify(caller: &mut Process, peer: Endpoint) -> Result<(), Errno> {
+fn notify(caller: &'static Process, peer: Endpoint) -> Result<(), Errno> {
     let to = process::find(peer).map_err(|_| Errno::EDEADSRCDST)?;
     let index = caller.index();
     if !caller.may_send_to(to.index()) {
         return Err(Errno::EPERM);
     }
     lab::message(
-        caller.endpoint,
-        to.endpoint,
+        caller.endpoint.get(),
+        to.endpoint.get(),
         Class::Notify,
         Message::default,
     );
-    if receives_from(to, caller.endpoint) {
-        deliver(to, caller.endpoint, Class::Notify, &Message::default());
+    if receives_from(to, caller.endpoint.get()) {
+        deliver(
+            to,
+            caller.endpoint.get(),
+            Class::Notify,
+            &Message::default(),
+        );
     } else {
-        to.notified[index >> 6] |= 1 << (index & 63);
-        to.notices |= NOTIFIED;
+        let word = &to.notified[index >> 6 & 3];
+        word.set(word.get() | 1 << (index & 63));
+        to.notices.set(to.notices.get() | NOTIFIED);
     }
     Ok(())
 }
 
-/// A notification from the kernel to a server, if it lives.
-pub fn notice(to: Endpoint, bits: KernelNotify) {
-    if let Ok(to) = process::find(to) {
-        notice_process(to, bits);
-    }
-}
-
-/// A notification from the kernel.
-pub fn notice_process(to: &mut Process, bits: KernelNotify) {
-    to.notices |= bits.bits();
-    if to.flags & rts::RECEIVING != 0 && to.filter == Endpoint::ANY {
-        let mut message = Message::default();
-        message.words[0] = to.notices & !NOTIFIED;
-        to.notices &= NOTIFIED;
-        deliver(to, Endpoint::KERNEL, Class::Kernel, &message);
-    }
-}
-
 /// Takes back a message that `from` has queued and that nobody has received.
-pub fn withdraw(from: &mut Process) {
-    if from.flags & rts::SENDING != 0 {
-        if let Ok(to) = process::find(from.peer) {
+pub fn withdraw(from: &'static Process) {
+    if from.flags.get() & rts::SENDING != 0 {
+        if let Ok(to) = process::find(from.peer.get()) {
             dequeue(to, from.index() as u16);
         }
-        from.peer = Endpoint::NONE;
-        from.brings = 0;
+        from.peer.set(Endpoint::NONE);
+        from.brings.set(0);
         unblock(from, rts::SENDING);
     }
 }
 
 /// `dead` is going: nobody may wait for it, and nothing of it stays queued.
-pub fn disconnect(dead: &mut Process) {
+pub fn disconnect(dead: &'static Process) {
     withdraw(dead);
-    while dead.queue.0 != NIL {
-        let node = dead.queue.0;
-        dead.queue.0 = *next(node);
+    while dead.queue_head.get() != NIL {
+        let node = dead.queue_head.get();
+        dead.queue_head.set(next(node).get());
         if (node as usize) < MAX_PROCESSES {
             let from = process::slot(node as usize);
-            from.regs.rax = Errno::EDEADSRCDST.to_word();
-            from.peer = Endpoint::NONE;
-            from.brings = 0;
+            from.regs.rax.set(Errno::EDEADSRCDST.to_word());
+            from.peer.set(Endpoint::NONE);
+            from.brings.set(0);
             unblock(from, rts::SENDING);
         } else {
             release_post(node);
         }
     }
-    let (slot, endpoint) = (dead.index(), dead.endpoint);
-    for other in (1..process::used())
-        .filter(|&i| i != slot)
-        .map(process::slot)
-    {
-        if other.flags & rts::FREE != 0 {
-            continue;
-        }
-        other.notified[slot >> 6] &= !(1 << (slot & 63));
+    let (slot, endpoint) = (dead.index(), dead.endpoint.get());
+    for other in process::living().filter(|other| other.index() != slot) {
+        let word = &other.notified[slot >> 6 & 3];
+        word.set(word.get() & !(1 << (slot & 63)));
         forget_empty(other);
         drop_posts(other, endpoint);
-        if other.flags & rts::AWAIT_REPLY != 0 && other.peer == endpoint {
-            match other.class {
+        if other.flags.get() & rts::AWAIT_REPLY != 0 && other.peer.get() == endpoint {
+            match other.class.get() {
                 Class::Linux => answer(other, &Message::error(Errno::EIO)),
                 _ => {
-                    other.regs.rax = Errno::EDEADSRCDST.to_word();
-                    other.peer = Endpoint::NONE;
+                    other.regs.rax.set(Errno::EDEADSRCDST.to_word());
+                    other.peer.set(Endpoint::NONE);
                     unblock(other, rts::AWAIT_REPLY);
                 }
             }
-        } else if other.flags & rts::RECEIVING != 0 && other.filter == endpoint {
-            other.regs.rax = Errno::EDEADSRCDST.to_word();
+        } else if other.flags.get() & rts::RECEIVING != 0 && other.filter.get() == endpoint {
+            other.regs.rax.set(Errno::EDEADSRCDST.to_word());
             unblock(other, rts::RECEIVING);
         }
     }
 }
 
-fn drop_posts(to: &mut Process, source: Endpoint) {
+fn drop_posts(to: &'static Process, source: Endpoint) {
     while let Some(node) = find_post_from(to, source) {
         dequeue(to, node);
         release_post(node);
     }
 }
 
-fn find_post_from(to: &Process, source: Endpoint) -> Option<u16> {
-    let mut node = to.queue.0;
-    while node != NIL && ((node as usize) < MAX_PROCESSES || post_of(node).source != source) {
-        node = *next(node);
+fn find_post_from(to: &'static Process, source: Endpoint) -> Option<u16> {
+    let mut node = to.queue_head.get();
+    while node != NIL && ((node as usize) < MAX_PROCESSES || post_of(node).get().source != source) {
+        node = next(node).get();
     }
     (node != NIL).then_some(node)
 }

@@ -6,10 +6,10 @@ use crate::arch::layout::KERNEL_BASE;
 use crate::arch::{guard, machine};
 use crate::clock;
 use crate::copy;
-use crate::global::Global;
-use crate::plan;
+use crate::counters::COUNTERS;
+use crate::global::{Global, Single};
+use crate::log::say;
 use crate::process::{self, Process};
-use crate::sched;
 use abi::boot::TRACE_RECORDS;
 use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::{
@@ -17,13 +17,20 @@ use abi::trace::{
     RING, Record, Refusal, WITHDRAWN_COMES, mix, pair, random,
 };
 use abi::{Class, Endpoint, Errno, Message};
+use core::cell::UnsafeCell;
 
-static mut CONTROL: Control = Control::OFF;
-static mut TRACE: [Record; RING] = [Record {
-    time: 0,
-    what: 0,
-    words: [0; 6],
-}; RING];
+/// Shared with the VMM, which writes it while the vCPU is stopped: every look is a fresh one.
+static CONTROL: Single<UnsafeCell<Control>> = Single::of(UnsafeCell::new(Control::OFF));
+static TRACE: Global<[Record; RING]> = Global::new(
+    [Record {
+        time: 0,
+        what: 0,
+        words: [0; 6],
+    }; RING],
+);
+/// Carries out what is planned for the point of this number, where there is no VMM.
+pub type Planner = fn(u64, &Record);
+static PLANNER: Global<Option<Planner>> = Global::new(None);
 static ON: Global<bool> = Global::new(false);
 /// [`ON`], or time is virtual.
 static PRESENT: Global<bool> = Global::new(false);
@@ -38,10 +45,13 @@ const CHANGE_EVERY: u64 = 64;
 /// How often each slot's priority has changed ([`Mode::Priorities`]).
 static CHANGED: Global<[u8; process::MAX_PROCESSES]> = Global::new([0; process::MAX_PROCESSES]);
 
-/// The shared structure. The VMM writes it while the vCPU is stopped, so every look is a
-/// fresh one.
 fn control() -> *mut Control {
-    &raw mut CONTROL
+    CONTROL.get()
+}
+
+/// Has this called at each point that is asked for, where there is no VMM.
+pub fn set_planner(planner: Planner) {
+    PLANNER.set(Some(planner));
 }
 
 macro_rules! field {
@@ -59,7 +69,7 @@ macro_rules! field {
 /// line does (`trace`: to hash what happens, and how much to say of it). `allocations`: those of
 /// servers are points.
 pub fn init(trace: Option<&[u8]>, sabotage: u64, allocations: bool) {
-    field!(ring = (&raw const TRACE) as u64 - KERNEL_BASE);
+    field!(ring = TRACE.as_ptr() as u64 - KERNEL_BASE);
     field!(guarded = guard::range());
     field!(on = trace.is_some() as u64);
     TOLD.set(trace == Some(TRACE_RECORDS.as_bytes()) && !machine::has_lab());
@@ -132,11 +142,13 @@ fn serving(kind: Kind, words: &[u64; 6]) {
     let Ok(server) = process::find(Endpoint(who)) else {
         return;
     };
-    if server.serving == 0 {
+    if server.serving.get() == 0 {
         return;
     }
     // Where it cannot be read nothing is said.
-    if let Ok([a, b, c, d, e]) = copy::read_struct::<[u64; 5]>(server.cr3, server.serving) {
+    if let Ok([a, b, c, d, e]) =
+        copy::read_struct::<[u64; 5]>(server.cr3.get(), server.serving.get())
+    {
         let said = [who as u64, a, b, c, d, e];
         if said != SERVING.get() {
             SERVING.set(said);
@@ -148,16 +160,16 @@ fn serving(kind: Kind, words: &[u64; 6]) {
 /// [`abi::kernel::Kcall::Lab`].
 #[cold]
 #[inline(never)]
-pub fn hear(caller: &mut Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno> {
+pub fn hear(caller: &Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno> {
     match what {
-        LAB_SERVING => caller.serving = a,
+        LAB_SERVING => caller.serving.set(a),
         LAB_STAGE => {
-            let who = caller.endpoint.0 as u64;
+            let who = caller.endpoint.get().0 as u64;
             note(Kind::Exec, || [who, pair(a as u32, 0), b, c, d, 0]);
         }
         LAB_ALLOCATES => return Ok(ALLOCATIONS.get() as u64),
         LAB_ALLOCATION if ALLOCATIONS.get() => {
-            let who = caller.endpoint.0 as u64;
+            let who = caller.endpoint.get().0 as u64;
             note(Kind::Allocation, || {
                 [who, pair(Endpoint::NONE.0, 0), a, b, 0, 0]
             });
@@ -192,13 +204,7 @@ fn put(kind: Kind, words: [u64; 6]) {
         words,
     };
     let records = field!(records);
-    // SAFETY: single thread of control; the index is in range.
-    unsafe {
-        (&raw mut TRACE)
-            .cast::<Record>()
-            .add(records as usize % RING)
-            .write_volatile(record)
-    };
+    TRACE.put(records as usize % RING, record);
     field!(records = records + 1);
     let hash = field!(hash);
     field!(hash = mix(hash, &record));
@@ -208,14 +214,17 @@ fn put(kind: Kind, words: [u64; 6]) {
     if TOLD.get() {
         let [a, b, c, d, e, f] = words;
         let (time, what) = (record.time, record.what);
-        crate::say(format_args!(
+        say(format_args!(
             "{RECORD_LINE} {time:x} {what:x} {a:x} {b:x} {c:x} {d:x} {e:x} {f:x}"
         ));
     }
     if kind.is_point() && number == field!(ask) {
         match machine::has_lab() {
             true => machine::point(number),
-            false => plan::carry_out(number, &record),
+            false => PLANNER
+                .get()
+                .into_iter()
+                .for_each(|plan| plan(number, &record)),
         }
     }
 }
@@ -229,15 +238,7 @@ pub fn ask(number: u64) {
 pub fn before() -> impl DoubleEndedIterator<Item = Record> {
     let records = field!(records);
     let first = records.saturating_sub(RING as u64);
-    (first..records.saturating_sub(1)).map(|number| {
-        // SAFETY: single thread of control; the index is in range.
-        unsafe {
-            (&raw const TRACE)
-                .cast::<Record>()
-                .add(number as usize % RING)
-                .read_volatile()
-        }
-    })
+    (first..records.saturating_sub(1)).map(|number| TRACE.at(number as usize % RING))
 }
 
 /// Gives a withdrawn frame back; the VMM decides whether it really does.
@@ -262,12 +263,12 @@ pub fn withdrawn(physical: u64) -> u64 {
 pub fn named(process: &Process) {
     note(Kind::Process, || {
         let half = |at: usize| {
-            process.name[at..at + 8]
+            process.name.get()[at..at + 8]
                 .iter()
                 .rev()
                 .fold(0, |word, &byte| word << 8 | byte as u64)
         };
-        let who = process.endpoint.0;
+        let who = process.endpoint.get().0;
         [
             who as u64,
             pair(who, 0),
@@ -294,7 +295,11 @@ pub fn message(from: Endpoint, to: Endpoint, class: Class, message: impl FnOnce(
 #[inline(always)]
 pub fn reply(server: Endpoint, client: &Process, message: &Message) {
     note(Kind::Reply, || {
-        told(client.class, pair(server.0, client.endpoint.0), message)
+        told(
+            client.class.get(),
+            pair(server.0, client.endpoint.get().0),
+            message,
+        )
     });
 }
 
@@ -361,7 +366,7 @@ fn listed(number: u64) -> usize {
 pub fn power_off(status: u64) -> ! {
     if on() && !machine::has_lab() {
         let (records, hash) = (field!(records), field!(hash));
-        crate::say(format_args!(
+        say(format_args!(
             "{TRACE_LINE} {records} records, hash {hash:016x}"
         ));
     }
@@ -371,25 +376,21 @@ pub fn power_off(status: u64) -> ! {
 /// Nobody can run, no timer is set, and time is not real: nothing will ever happen.
 pub fn stuck() {
     if !machine::stuck() {
-        crate::say(format_args!("{STUCK_LINE}"));
+        say(format_args!("{STUCK_LINE}"));
         power_off(POWEROFF_STUCK);
     }
 }
 
 /// The ready processes, best first, for a decision about who runs.
-pub fn choose_process() -> Option<&'static mut Process> {
-    let ready = || {
-        (1..process::used())
-            .map(process::slot)
-            .filter(|p| p.flags == 0)
-    };
-    let best = ready().map(|p| p.priority).min()?;
+pub fn choose_process() -> Option<&'static Process> {
+    let ready = || process::all().filter(|p| p.flags.get() == 0);
+    let best = ready().map(|p| p.priority.get()).min()?;
     let count = ready().count();
     // By priority, then by slot: the order in which `nth` counts.
     let nth = |n: usize| {
         let mut left = n;
         for priority in best..process::PRIORITIES as u8 {
-            for process in ready().filter(|p| p.priority == priority) {
+            for process in ready().filter(|p| p.priority.get() == priority) {
                 if left == 0 {
                     return Some(process);
                 }
@@ -399,23 +400,20 @@ pub fn choose_process() -> Option<&'static mut Process> {
         None
     };
     let choice = decide(Decision::Process, count, |n| {
-        nth(n).map_or(Endpoint::NONE, |p| p.endpoint)
+        nth(n).map_or(Endpoint::NONE, |p| p.endpoint.get())
     });
     nth(choice)
 }
 
-/// Tells the laboratory who runs now.
+/// Tells the laboratory who runs now, and who did.
 #[inline(always)]
-pub fn switched(before: Option<&Process>, after: &Process) {
+pub fn switched(before: &Process, after: &Process) {
     note(Kind::Switch, || {
-        let before = before.map_or(Endpoint::NONE, |p| p.endpoint);
-        [
-            0,
-            pair(before.0, after.endpoint.0),
-            sched::counters().visits,
-            0,
-            0,
-            0,
-        ]
+        let before = match core::ptr::eq(before, process::nobody()) {
+            true => Endpoint::NONE,
+            false => before.endpoint.get(),
+        };
+        let who = pair(before.0, after.endpoint.get().0);
+        [0, who, COUNTERS.visits.get(), 0, 0, 0]
     });
 }

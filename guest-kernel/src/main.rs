@@ -4,74 +4,56 @@
 //!
 //! One thread of control: the kernel is entered by a trap, runs with interrupts off to the
 //! end of [`sched::choose`], and leaves to whoever is current. Nothing in it waits.
+//!
+//! The modules stand on floors, the highest first: each uses only those further down (`tests/house.rs`).
 #![cfg_attr(guest_image, no_std, no_main)]
-// The lint static_mut_refs asks for `&mut *(&raw mut X)`, and this one against it.
-#![allow(clippy::deref_addrof)]
 
-mod arch;
+// From the loader to the first process.
 mod boot;
+// What brings a processor in, and how it leaves.
+mod trap;
+// What services ask of the kernel.
+mod kcall;
+// What they do with processes.
+mod lifecycle;
+// What programs do becomes messages.
+mod linux;
+// Faults do, too.
+mod faults;
+mod inspect;
+// Messages.
+mod ipc;
+// Copies between processes; what interrupts and time lead to.
+mod lines;
+mod timers;
+mod transfer;
+// Delivery.
+mod notice;
+// Who runs; which memory a grant stands for.
+mod grant;
+mod plan;
+mod sched;
+// What was told at boot, and what the laboratory is told.
+mod direct_map;
+mod facts;
+mod lab;
+// Processes, bytes, time.
 mod clock;
 mod copy;
-mod global;
-mod grant;
-mod inspect;
-mod ipc;
-mod kcall;
-mod lab;
+mod log;
+mod process;
+// What these stand on.
+mod counters;
 mod memory;
 mod modify;
-mod plan;
-mod process;
-mod sched;
-mod transfer;
-mod trap;
+// The processor and the machine around it.
+mod arch;
+// One thread of control.
+mod global;
 
 #[cfg(not(guest_image))]
 fn main() {
     // Built for the host (clippy, rustdoc, `cargo build --workspace`), the kernel is a program that nobody runs.
-}
-
-use core::fmt::Write;
-
-/// A bounded buffer for the last words.
-struct Text {
-    bytes: [u8; 384],
-    len: usize,
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let n = text.len().min(self.bytes.len() - self.len);
-        self.bytes[self.len..self.len + n].copy_from_slice(&text.as_bytes()[..n]);
-        self.len += n;
-        Ok(())
-    }
-}
-
-/// Logs why and ends the machine.
-pub fn die(why: core::fmt::Arguments<'_>) -> ! {
-    let mut text = Text {
-        bytes: [0; 384],
-        len: 0,
-    };
-    let _ = text.write_fmt(why);
-    trap::panic(&text.bytes[..text.len])
-}
-
-/// Logs a line.
-pub fn say(what: core::fmt::Arguments<'_>) {
-    let mut text = Text {
-        bytes: [0; 384],
-        len: 0,
-    };
-    let _ = text.write_fmt(what);
-    arch::machine::log(&[&text.bytes[..text.len]]);
-}
-
-/// The machine cannot go on: says why and ends it.
-#[macro_export]
-macro_rules! fatal {
-    ($($arg:tt)*) => { $crate::die(format_args!($($arg)*)) };
 }
 
 #[cfg(guest_image)]

@@ -4,9 +4,10 @@
 use crate::arch::{gate, machine};
 use crate::copy;
 use crate::global::Global;
+use crate::lab;
+use crate::log::say;
 use crate::memory;
 use crate::process;
-use crate::{lab, say};
 use abi::lab::{PLAN_DONE, PLAN_LINE, PTE_EVICTED};
 use abi::point::{Side, range};
 use abi::trace::{Kind, NEVER, Record, Refusal};
@@ -27,6 +28,7 @@ struct Fault {
 pub fn init(text: &'static [u8]) {
     REST.set(text);
     if !text.is_empty() && !machine::has_lab() {
+        lab::set_planner(carry_out);
         lab::ask(next().map_or(NEVER, |(fault, _)| fault.point));
     }
 }
@@ -69,7 +71,7 @@ fn parse(text: &[u8]) -> Option<Fault> {
 }
 
 /// The point of this number is reached, and `record`, which says so, is the newest.
-pub fn carry_out(number: u64, record: &Record) {
+fn carry_out(number: u64, record: &Record) {
     while let Some((fault, rest)) = next().filter(|(fault, _)| fault.point == number) {
         REST.set(rest);
         match undo(&fault, record) {
@@ -101,12 +103,12 @@ fn evict(fault: &Fault, record: &Record) -> Result<(u64, u64), &'static str> {
     let (who, address) = page.ok_or("the point has no such page")?;
     let absent = "the page is absent already";
     let process = process::find(who).map_err(|_| absent)?;
-    let (at, entry) = copy::leaf(process.cr3, address).ok_or(absent)?;
+    let (at, entry) = copy::leaf(process.cr3.get(), address).ok_or(absent)?;
     let frame = entry & copy::ADDRESS;
     if !memory::is_ram(frame) {
         return Err("a device's page");
     }
     memory::write_word(at, entry & !copy::PRESENT | PTE_EVICTED);
-    gate::forget(crate::sched::gate());
+    gate::forget();
     Ok((address, frame))
 }

@@ -1,211 +1,184 @@
 //! Preemptive priority scheduling: eight queues, a turn of [`clock::QUANTUM`] within one.
 
-use crate::arch::gate::{self, CURRENT, Gate};
-use crate::arch::{fpu, machine};
+use crate::arch::{fpu, gate, machine};
 use crate::clock;
+use crate::counters::{COUNTERS, add};
 use crate::global::Global;
 use crate::lab;
 use crate::process::{self, NIL, PRIORITIES, Process};
-use crate::trap;
-use abi::kernel::{Counters, rts};
-use abi::trace::Kind;
+use abi::kernel::rts;
 
-struct Queues {
-    heads: [u16; PRIORITIES],
-    tails: [u16; PRIORITIES],
-    occupied: u8,
-}
-
-static mut QUEUES: Queues = Queues {
-    heads: [NIL; PRIORITIES],
-    tails: [NIL; PRIORITIES],
-    occupied: 0,
-};
-static GATE: Global<Gate> = Global::new(Gate::Direct);
+/// The current process, whose first field is its register frame: the entries save there (`arch/gate.rs`). While
+/// nobody runs it is [`process::nobody`].
+#[unsafe(no_mangle)]
+static CURRENT_PROCESS: Global<&'static Process> = Global::new(process::nobody());
+/// The ready queues: first and last slot of each priority, and which are not empty.
+static HEADS: Global<[u16; PRIORITIES]> = Global::new([NIL; PRIORITIES]);
+static TAILS: Global<[u16; PRIORITIES]> = Global::new([NIL; PRIORITIES]);
+static OCCUPIED: Global<u8> = Global::new(0);
 /// A ready process in front of the queues: whom the current visit woke first. Most visits
 /// wake one process and block the caller, and then it runs without having been queued.
-static WOKEN: Global<*mut Process> = Global::new(core::ptr::null_mut());
+static WOKEN: Global<Option<&'static Process>> = Global::new(None);
 /// Whose FPU and bases the processor holds.
-static LOADED: Global<*mut Process> = Global::new(core::ptr::null_mut());
+static LOADED: Global<Option<&'static Process>> = Global::new(None);
 static SWITCHED: Global<u64> = Global::new(0);
-static mut COUNTERS: Counters = Counters {
-    visits: 0,
-    messages: 0,
-    copies: 0,
-    copied_bytes: 0,
-    soft_faults: 0,
-    memory_requests: 0,
-    page_faults: 0,
-    interrupts: 0,
-    switches: 0,
-    idle_ns: 0,
-};
 static ANNOUNCE: Global<bool> = Global::new(true);
 
-/// The counters, for whoever counts.
-#[inline(always)]
-pub fn counters() -> &'static mut Counters {
-    // SAFETY: the kernel is one thread of control.
-    unsafe { &mut *(&raw mut COUNTERS) }
-}
-
-/// Tells the scheduler its gate.
-pub fn init(gate: Gate) {
-    GATE.set(gate);
+/// Starts counting who runs.
+pub fn init() {
     SWITCHED.set(clock::ticks());
-}
-
-/// The gate.
-pub fn gate() -> Gate {
-    GATE.get()
 }
 
 /// The process that entered the kernel.
 #[inline(always)]
-pub fn current() -> &'static mut Process {
-    // SAFETY: CURRENT is set before the first entry and always points into the table.
-    unsafe { &mut *CURRENT.get() }
+pub fn current() -> &'static Process {
+    CURRENT_PROCESS.get()
 }
 
-/// The process behind a pointer of this module, if there is one.
-#[inline(always)]
-fn process_at(pointer: *mut Process) -> Option<&'static mut Process> {
-    // SAFETY: CURRENT, WOKEN and LOADED are null or point into the process table, which is
-    // static; see `process::slot` on borrows.
-    unsafe { pointer.as_mut() }
+/// Where it is said who is current, for `inspect`.
+pub fn current_address() -> *const &'static Process {
+    CURRENT_PROCESS.as_ptr()
 }
 
+/// Whether this variable names `process`.
 #[inline(always)]
-fn queues() -> &'static mut Queues {
-    // SAFETY: the kernel is one thread of control, and no function of this module keeps the
-    // borrow across a call of another.
-    unsafe { &mut *(&raw mut QUEUES) }
+fn is(variable: &Global<Option<&'static Process>>, process: &Process) -> bool {
+    let named = variable
+        .get()
+        .map_or(core::ptr::null(), core::ptr::from_ref);
+    core::ptr::eq(named, process)
 }
 
 /// A process became ready.
 #[inline(always)]
-fn wake(process: &mut Process) {
-    if WOKEN.get().is_null() {
-        WOKEN.set(process);
+fn wake(process: &'static Process) {
+    if WOKEN.get().is_none() {
+        WOKEN.set(Some(process));
     } else {
         push(process, false);
     }
 }
 
 #[inline(never)]
-fn push(process: &mut Process, front: bool) {
-    let (index, priority) = (process.index() as u16, process.priority as usize & 7);
-    let queues = queues();
-    if queues.occupied & 1 << priority == 0 {
-        process.ready_next = NIL;
-        (queues.heads[priority], queues.tails[priority]) = (index, index);
-        queues.occupied |= 1 << priority;
+fn push(process: &'static Process, front: bool) {
+    let (index, priority) = (process.index() as u16, process.priority.get() as usize & 7);
+    let (head, tail) = (&HEADS.row()[priority], &TAILS.row()[priority]);
+    if OCCUPIED.get() & 1 << priority == 0 {
+        process.ready_next.set(NIL);
+        head.set(index);
+        tail.set(index);
+        OCCUPIED.set(OCCUPIED.get() | 1 << priority);
     } else if front {
-        process.ready_next = queues.heads[priority];
-        queues.heads[priority] = index;
+        process.ready_next.set(head.get());
+        head.set(index);
     } else {
-        process.ready_next = NIL;
-        process::slot(queues.tails[priority] as usize).ready_next = index;
-        queues.tails[priority] = index;
+        process.ready_next.set(NIL);
+        process::slot(tail.get() as usize).ready_next.set(index);
+        tail.set(index);
     }
 }
 
 #[inline(never)]
-fn unlink(process: &mut Process) {
-    if core::ptr::eq(process, WOKEN.get()) {
-        return WOKEN.set(core::ptr::null_mut());
+fn unlink(process: &Process) {
+    if is(&WOKEN, process) {
+        return WOKEN.set(None);
     }
-    let (index, priority) = (process.index() as u16, process.priority as usize & 7);
-    let queues = queues();
-    let (mut previous, mut at) = (NIL, queues.heads[priority]);
+    let (index, priority) = (process.index() as u16, process.priority.get() as usize & 7);
+    let (head, tail) = (&HEADS.row()[priority], &TAILS.row()[priority]);
+    let (mut previous, mut at) = (NIL, head.get());
     while at != index {
         if at == NIL {
             return;
         }
-        (previous, at) = (at, process::slot(at as usize).ready_next);
+        (previous, at) = (at, process::slot(at as usize).ready_next.get());
     }
-    let next = process.ready_next;
+    let next = process.ready_next.get();
     if previous == NIL {
-        queues.heads[priority] = next;
+        head.set(next);
     } else {
-        process::slot(previous as usize).ready_next = next;
+        process::slot(previous as usize).ready_next.set(next);
     }
     if next == NIL {
-        queues.tails[priority] = previous;
+        tail.set(previous);
     }
-    if queues.heads[priority] == NIL {
-        queues.occupied &= !(1 << priority);
+    if head.get() == NIL {
+        OCCUPIED.set(OCCUPIED.get() & !(1 << priority));
     }
 }
 
 /// Adds reasons not to run.
 #[inline(always)]
-pub fn block(process: &mut Process, flags: u32) {
-    if process.flags == 0 && !is_current(process) {
+pub fn block(process: &'static Process, flags: u32) {
+    if process.flags.get() == 0 && !is_current(process) {
         unlink(process);
     }
-    process.flags |= flags;
+    process.flags.set(process.flags.get() | flags);
 }
 
 /// Removes reasons not to run.
 #[inline(always)]
-pub fn unblock(process: &mut Process, flags: u32) {
-    if process.flags == 0 {
+pub fn unblock(process: &'static Process, flags: u32) {
+    if process.flags.get() == 0 {
         return;
     }
-    process.flags &= !flags;
-    if process.flags == 0 && !is_current(process) {
+    process.flags.set(process.flags.get() & !flags);
+    if process.flags.get() == 0 && !is_current(process) {
         wake(process);
     }
 }
 
 #[inline(always)]
 fn is_current(process: &Process) -> bool {
-    core::ptr::eq(process, CURRENT.get())
+    core::ptr::eq(CURRENT_PROCESS.get(), process)
 }
 
 /// Changes the priority.
-pub fn set_priority(process: &mut Process, priority: u8) {
-    let ready = process.flags == 0 && !is_current(process);
+pub fn set_priority(process: &'static Process, priority: u8) {
+    let ready = process.flags.get() == 0 && !is_current(process);
     if ready {
         unlink(process);
     }
-    process.priority = priority;
+    process.priority.set(priority);
     if ready {
         push(process, false);
     }
 }
 
-/// Chooses who runs next and makes it current; idles when nobody can. Called once at the end
-/// of every kernel visit. With `LAB` time may be virtual and the choice a decision; without,
-/// nothing is spent on that.
+/// Chooses who runs next and makes it current, once at the end of every kernel visit. When nobody can run it waits
+/// for an interrupt, which starts a visit of its own; `false` where there is none to wait for. With `LAB` time may be
+/// virtual and the choice a decision; without, nothing is spent on that.
 #[inline(always)]
-pub fn choose<const LAB: bool>() {
-    let current = process_at(CURRENT.get()).filter(|current| current.flags == 0);
+pub fn choose<const LAB: bool>() -> bool {
+    let current = Some(CURRENT_PROCESS.get()).filter(|current| current.flags.get() == 0);
     if LAB && lab::deciding() {
         return choose_freely(current);
     }
-    if let Some(woken) = process_at(WOKEN.get()) {
-        WOKEN.set(core::ptr::null_mut());
-        let best = queues().occupied.trailing_zeros() as u8;
+    if let Some(woken) = WOKEN.get() {
+        WOKEN.set(None);
+        let best = OCCUPIED.get().trailing_zeros() as u8;
         // A process that the queues or the current one hold back waits its turn there.
-        if woken.priority >= best
-            || current
-                .as_ref()
-                .is_some_and(|current| current.priority <= woken.priority)
+        if woken.priority.get() >= best
+            || current.is_some_and(|current| current.priority.get() <= woken.priority.get())
         {
             push(woken, false);
         } else {
             if let Some(current) = current {
                 push(current, true);
             }
-            return switch::<LAB>(woken);
+            switch::<LAB>(woken);
+            return true;
         }
     }
     match current {
         Some(current) => go_on::<LAB>(current),
         None => next::<LAB>(),
     }
+}
+
+/// After time has been moved on for want of somebody who can run: makes the first current who can now, if there is one.
+pub fn choose_woken() -> bool {
+    take_woken();
+    OCCUPIED.get() != 0 && next::<true>()
 }
 
 /// [`clock::ticks`], in half the instructions where time is real.
@@ -216,7 +189,7 @@ fn ticks<const LAB: bool>() -> u64 {
 
 /// [`choose`] where who runs next is a decision.
 #[inline(never)]
-fn choose_freely(current: Option<&'static mut Process>) {
+fn choose_freely(current: Option<&'static Process>) -> bool {
     take_woken();
     if let Some(current) = current {
         push(current, true);
@@ -225,6 +198,7 @@ fn choose_freely(current: Option<&'static mut Process>) {
         Some(chosen) => {
             unlink(chosen);
             switch::<true>(chosen);
+            true
         }
         None => next::<true>(),
     }
@@ -232,157 +206,142 @@ fn choose_freely(current: Option<&'static mut Process>) {
 
 /// Puts the process that was woken first into the queues.
 fn take_woken() {
-    if let Some(woken) = process_at(WOKEN.get()) {
-        WOKEN.set(core::ptr::null_mut());
+    if let Some(woken) = WOKEN.get() {
+        WOKEN.set(None);
         push(woken, false);
     }
 }
 
 /// The current process could go on: does it?
 #[inline(always)]
-fn go_on<const LAB: bool>(current: &mut Process) {
-    let best = queues().occupied.trailing_zeros() as usize;
-    if (current.priority as usize) < best {
-        return;
+fn go_on<const LAB: bool>(current: &'static Process) -> bool {
+    let best = OCCUPIED.get().trailing_zeros() as usize;
+    if (current.priority.get() as usize) < best {
+        return true;
     }
-    let same = current.priority as usize == best;
-    if same && ticks::<LAB>() < current.slice_end {
-        return clock::arm(clock::time_of(current.slice_end));
+    let same = current.priority.get() as usize == best;
+    if same && ticks::<LAB>() < current.slice_end.get() {
+        clock::arm(clock::time_of(current.slice_end.get()));
+        return true;
     }
     push(current, !same);
-    next::<LAB>();
+    next::<LAB>()
 }
 
 /// Makes the first process of the highest priority current, or idles.
 #[inline(never)]
-fn next<const LAB: bool>() {
-    if queues().occupied == 0 {
-        CURRENT.set(core::ptr::null_mut());
+fn next<const LAB: bool>() -> bool {
+    if OCCUPIED.get() == 0 {
+        CURRENT_PROCESS.set(process::nobody());
         if !LAB || !clock::is_virtual() {
             wait();
         }
-        skip();
+        return false;
     }
-    let queues = queues();
-    let priority = queues.occupied.trailing_zeros() as usize & 7;
-    let next = process::slot(queues.heads[priority] as usize);
-    queues.heads[priority] = next.ready_next;
-    if next.ready_next == NIL {
-        queues.occupied &= !(1 << priority);
+    let priority = OCCUPIED.get().trailing_zeros() as usize & 7;
+    let head = &HEADS.row()[priority];
+    let next = process::slot(head.get() as usize);
+    head.set(next.ready_next.get());
+    if next.ready_next.get() == NIL {
+        OCCUPIED.set(OCCUPIED.get() & !(1 << priority));
     }
-    let contended = next.ready_next != NIL;
+    let contended = next.ready_next.get() != NIL;
     switch::<LAB>(next);
     if contended {
-        clock::arm(clock::time_of(next.slice_end));
+        clock::arm(clock::time_of(next.slice_end.get()));
     }
+    true
 }
 
 #[inline(always)]
-fn switch<const LAB: bool>(next: &mut Process) {
+fn switch<const LAB: bool>(next: &'static Process) {
     let now = ticks::<LAB>();
     let elapsed = now - SWITCHED.get();
     SWITCHED.set(now);
-    next.slice_end = now + clock::quantum_ticks();
-    if core::ptr::eq(LOADED.get(), next) {
-        next.ticks += elapsed;
+    next.slice_end.set(now + clock::quantum_ticks());
+    if is(&LOADED, next) {
+        add(&next.ticks, elapsed);
     } else {
-        counters().switches += 1;
-        if let Some(loaded) = process_at(LOADED.get()) {
-            loaded.ticks += elapsed;
+        add(&COUNTERS.switches, 1);
+        if let Some(loaded) = LOADED.get() {
+            add(&loaded.ticks, elapsed);
             store(loaded);
         }
         load(next);
     }
-    if !core::ptr::eq(CURRENT.get(), next) {
+    if !is_current(next) {
         if LAB {
-            lab::switched(process_at(CURRENT.get()).as_deref(), next);
+            lab::switched(CURRENT_PROCESS.get(), next);
         }
-        gate::set_task_cr3(GATE.get(), next.cr3);
-        CURRENT.set(next);
+        gate::set_task_cr3(next.cr3.get());
+        CURRENT_PROCESS.set(next);
     }
 }
 
 #[inline(always)]
-fn load(next: &mut Process) {
-    fpu::restore(next.fpu);
+fn load(next: &'static Process) {
+    next.fpu.get().restore();
     if next.linux() {
-        fpu::restore_bases(next);
+        fpu::restore_bases(&next.regs);
         if ANNOUNCE.get() {
             ANNOUNCE.set(false);
-            let counters = counters();
-            machine::program_started(counters.visits, counters.messages);
+            machine::program_started(COUNTERS.visits.get(), COUNTERS.messages.get());
         }
     }
-    LOADED.set(next);
+    LOADED.set(Some(next));
 }
 
 #[inline(always)]
-fn store(process: &mut Process) {
-    fpu::save(process.fpu);
+fn store(process: &Process) {
+    process.fpu.get().save();
     if process.linux() {
-        fpu::save_bases(process);
+        fpu::save_bases(&process.regs);
     }
 }
 
 /// Writes `process`'s FPU and bases back to its table entry if the processor holds them, so
 /// that they can be read or replaced; they are loaded again before it runs.
-pub fn release_of(process: &mut Process) {
-    if core::ptr::eq(LOADED.get(), process) {
+pub fn release_of(process: &Process) {
+    if is(&LOADED, process) {
         store(process);
-        LOADED.set(core::ptr::null_mut());
+        LOADED.set(None);
     }
 }
 
 /// The process's state in the processor is worthless (it died or was replaced).
 pub fn discard(process: &Process) {
-    if core::ptr::eq(LOADED.get(), process) {
-        LOADED.set(core::ptr::null_mut());
+    if is(&LOADED, process) {
+        LOADED.set(None);
     }
 }
 
 /// The running process changed address spaces: reload CR3 before it goes on.
 pub fn reload_space() {
-    if let Some(current) = process_at(CURRENT.get()) {
-        gate::set_task_cr3(GATE.get(), current.cr3);
-    }
-}
-
-/// Nobody can run, and time is virtual: it goes on to the next timer, until somebody can.
-fn skip() {
-    while queues().occupied == 0 {
-        let Some(ns) = clock::skip() else {
-            lab::stuck();
-            continue;
-        };
-        counters().idle_ns += ns;
-        lab::note(Kind::Idle, || [0, 0, ns, 0, 0, 0]);
-        trap::timers();
-        take_woken();
-    }
+    gate::set_task_cr3(CURRENT_PROCESS.get().cr3.get());
 }
 
 fn wait() -> ! {
     let now = clock::ticks();
-    if let Some(loaded) = process_at(LOADED.get()) {
-        loaded.ticks += now - SWITCHED.get();
+    if let Some(loaded) = LOADED.get() {
+        add(&loaded.ticks, now - SWITCHED.get());
     }
     SWITCHED.set(now);
-    gate::idle(gate())
+    gate::idle()
 }
 
 /// Idling ended; who runs is chosen at the end of this visit.
 pub fn woke() {
-    gate::wake(gate());
+    gate::wake();
     let now = clock::ticks();
-    counters().idle_ns += clock::to_ns(now - SWITCHED.get());
+    add(&COUNTERS.idle_ns, clock::to_ns(now - SWITCHED.get()));
     SWITCHED.set(now);
 }
 
 /// A process dies: it is nobody's turn any more.
-pub fn forget(process: &mut Process) {
+pub fn forget(process: &'static Process) {
     block(process, rts::FREE);
     discard(process);
     if is_current(process) {
-        CURRENT.set(core::ptr::null_mut());
+        CURRENT_PROCESS.set(process::nobody());
     }
 }

@@ -3,12 +3,13 @@
 //! run's [`CopyPolicy`].
 
 use crate::copy::{self, Absent, Operand, Side};
+use crate::counters::{COUNTERS, add};
 use crate::global::Global;
-use crate::grant::{self, Mark, Refusal, Resolved};
-use crate::ipc;
+use crate::grant::{self, Refusal, Resolved};
 use crate::lab;
-use crate::process::{self, Parked, Process};
-use crate::sched::{self, block, unblock};
+use crate::notice::notice;
+use crate::process::{self, Mark, Parked, Process};
+use crate::sched::{block, unblock};
 use abi::grant::{Cpf, GrantEntry};
 use abi::kernel::{
     Brings, CP_FLAG_TRY, KernelNotify, MAX_VECTOR, MemoryRequest, PRIV_COPY_ANY, PRIV_PHYSICAL,
@@ -18,6 +19,7 @@ use abi::policy::CopyPolicy;
 use abi::sabotage;
 use abi::trace::{Kind, pair};
 use abi::{Endpoint, Errno, Message, PAGE};
+use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How a kernel call ended.
@@ -49,7 +51,7 @@ fn end_of(who: Endpoint, address: u64) -> Result<End, Errno> {
     Ok(End {
         who,
         operand: Operand {
-            cr3: Some(process.cr3),
+            cr3: Some(process.cr3.get()),
             address,
         },
     })
@@ -110,11 +112,11 @@ impl Failure {
 }
 
 /// Parks `caller` until VM has answered.
-fn park(caller: &mut Process, parked: Parked) -> Stop {
-    sched::counters().memory_requests += 1;
-    caller.parked = Some(parked);
+fn park(caller: &'static Process, parked: Parked) -> Stop {
+    add(&COUNTERS.memory_requests, 1);
+    caller.parked.set(Some(parked));
     block(caller, rts::MEMREQ);
-    ipc::notice(Endpoint::VM, KernelNotify::MEMREQ);
+    notice(Endpoint::VM, KernelNotify::MEMREQ);
     Stop::Parked
 }
 
@@ -135,13 +137,13 @@ fn wait_for(end: &End, len: u64, write: bool) -> Parked {
 /// Parks `caller` until VM has made memory available that belongs to a server and never comes
 /// from a file, so that VM needs nobody for it; `failure` is what the caller gets if it cannot.
 fn park_for_server(
-    caller: &mut Process,
+    caller: &'static Process,
     who: Endpoint,
     (address, len, write): (u64, u64, bool),
     failure: Errno,
 ) -> Stop {
     match end_of(who, address) {
-        Ok(end) if caller.endpoint != Endpoint::VM => {
+        Ok(end) if caller.endpoint.get() != Endpoint::VM => {
             let mut parked = wait_for(&end, len, write);
             parked.failure = Some(failure);
             park(caller, parked)
@@ -154,7 +156,7 @@ fn park_for_server(
 /// absent VM makes it present, and the call is made again.
 #[inline(always)]
 pub fn own<T>(
-    caller: &mut Process,
+    caller: &'static Process,
     range: (u64, u64, bool),
     result: Result<T, Errno>,
 ) -> Result<T, Stop> {
@@ -166,54 +168,71 @@ pub fn own<T>(
 
 #[cold]
 #[inline(never)]
-fn own_absent(caller: &mut Process, (address, len, write): (u64, u64, bool), errno: Errno) -> Stop {
+fn own_absent(
+    caller: &'static Process,
+    (address, len, write): (u64, u64, bool),
+    errno: Errno,
+) -> Stop {
     if errno != Errno::EFAULT || user_range(address, len).is_err() {
         return Stop::Failed(errno);
     }
-    park_for_server(caller, caller.endpoint, (address, len, write), errno)
+    park_for_server(caller, caller.endpoint.get(), (address, len, write), errno)
 }
 
 /// Reads a structure of the caller's own.
 #[inline(always)]
-pub fn own_struct<T: FromBytes>(caller: &mut Process, address: u64) -> Result<T, Stop> {
-    let read = copy::read_struct(caller.cr3, address);
+pub fn own_struct<T: FromBytes>(caller: &'static Process, address: u64) -> Result<T, Stop> {
+    let read = copy::read_struct(caller.cr3.get(), address);
     own(caller, (address, size_of::<T>() as u64, false), read)
 }
 
 /// Writes a structure to the caller.
 #[inline(never)]
-pub fn give<T: IntoBytes + Immutable>(caller: &mut Process, address: u64, value: &T) -> Outcome {
-    let written = copy::write_struct(caller.cr3, address, value);
+pub fn give<T: IntoBytes + Immutable>(
+    caller: &'static Process,
+    address: u64,
+    value: &T,
+) -> Outcome {
+    let written = copy::write_struct(caller.cr3.get(), address, value);
     own(caller, (address, size_of::<T>() as u64, true), written)?;
     Ok(0)
 }
 
 /// Writes bytes to the caller.
 #[inline(never)]
-pub fn give_bytes(caller: &mut Process, address: u64, bytes: &[u8]) -> Outcome {
-    let len = bytes.len();
-    let written = copy::write_bytes(caller.cr3, address, bytes);
-    own(caller, (address, len as u64, true), written)?;
-    Ok(len as u64)
+pub fn give_bytes(caller: &'static Process, address: u64, bytes: &[u8]) -> Outcome {
+    let written = copy::write_bytes(caller.cr3.get(), address, bytes);
+    let len = bytes.len() as u64;
+    own(caller, (address, len, true), written)?;
+    Ok(len)
+}
+
+/// Writes bytes of the kernel's that may change to the caller.
+#[inline(never)]
+pub fn give_cells(caller: &'static Process, address: u64, bytes: &[Cell<u8>]) -> Outcome {
+    let written = copy::write_cells(caller.cr3.get(), address, bytes);
+    let len = bytes.len() as u64;
+    own(caller, (address, len, true), written)?;
+    Ok(len)
 }
 
 /// Reads bytes of the caller.
 #[inline(never)]
-pub fn own_bytes(caller: &mut Process, address: u64, to: &mut [u8]) -> Result<(), Stop> {
+pub fn own_bytes(caller: &'static Process, address: u64, to: &[Cell<u8>]) -> Result<(), Stop> {
     let range = (address, to.len() as u64, false);
-    let read = copy::read_slice(caller.cr3, address, to);
+    let read = copy::read_cells(caller.cr3.get(), address, to);
     own(caller, range, read)
 }
 
 /// [`grant::resolve`] for `caller`; a grant table that is not resident is made so.
 fn resolve(
-    caller: &mut Process,
+    caller: &'static Process,
     granter: Endpoint,
     id: i32,
     (offset, len): (u64, u64),
     access: Cpf,
 ) -> Result<Resolved, Stop> {
-    grant::resolve(caller.endpoint, granter, id, offset, len, access).map_err(|refusal| {
+    grant::resolve(caller.endpoint.get(), granter, id, offset, len, access).map_err(|refusal| {
         match refusal {
             Refusal::Failed(errno) => Stop::Failed(errno),
             Refusal::Absent(owner, entry) => {
@@ -229,7 +248,7 @@ fn resolve(
 ///
 /// TRY is about the memory of others. What is the copier's own VM repairs without anybody's
 /// help.
-fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bool) -> Stop {
+fn settle(caller: &'static Process, failure: Failure, end: &End, len: u64, write: bool) -> Stop {
     let policy = POLICY.get();
     let mark = match failure {
         Failure::Marked(mark) => Some(mark),
@@ -237,19 +256,19 @@ fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bo
     };
     let soft = failure.may()
         && policy != CopyPolicy::Transparent
-        && end.who != caller.endpoint
+        && end.who != caller.endpoint.get()
         && !lab::sabotaged(sabotage::TRY_IGNORED);
     if soft && policy == CopyPolicy::Try {
-        sched::counters().soft_faults += 1;
+        add(&COUNTERS.soft_faults, 1);
         let mark = mark.filter(|_| !lab::sabotaged(sabotage::NO_MARK));
-        if let Some(Err((granter, entry))) = mark.map(|mark| mark.set()) {
+        if let Some(Err((granter, entry))) = mark.map(|mark| grant::set_mark(&mark)) {
             // A mark that is lost is data that is lost.
             let entry = (entry, size_of::<GrantEntry>() as u64, true);
             return park_for_server(caller, granter, entry, Errno::EFAULT);
         }
         return Stop::Failed(Errno::EFAULT);
     }
-    if end.operand.cr3.is_none() || caller.endpoint == Endpoint::VM {
+    if end.operand.cr3.is_none() || caller.endpoint.get() == Endpoint::VM {
         return Stop::Failed(Errno::EFAULT);
     }
     let write = write || lab::sabotaged(sabotage::SOURCE_FOR_WRITING);
@@ -260,7 +279,7 @@ fn settle(caller: &mut Process, failure: Failure, end: &End, len: u64, write: bo
 
 /// [`settle`] for a copy with two sides.
 fn settle_copy(
-    caller: &mut Process,
+    caller: &'static Process,
     failure: Failure,
     absent: Absent,
     (source, target): (&End, &End),
@@ -275,26 +294,26 @@ fn settle_copy(
     stop
 }
 
-fn note_absent(caller: &Process, end: &End, absent: Absent, failure: Failure, stop: Stop) {
+fn note_absent(caller: &'static Process, end: &End, absent: Absent, failure: Failure, stop: Stop) {
     lab::note(Kind::Absent, || {
         let follows = match stop {
             Stop::Parked => 2,
             Stop::Failed(_) => matches!(failure, Failure::Marked(_)) as u64,
         };
         let target = (absent.side == Side::Target) as u64;
-        let (who, owner) = (caller.endpoint.0 as u64, pair(end.who.0, 0));
+        let (who, owner) = (caller.endpoint.get().0 as u64, pair(end.who.0, 0));
         [who, owner, absent.address, absent.done, target, follows]
     });
 }
 
 /// The fault point of a copy.
 #[inline(always)]
-fn before_copy(caller: &Process, source: &End, target: &End, len: u64, failure: Failure) {
+fn before_copy(caller: &'static Process, source: &End, target: &End, len: u64, failure: Failure) {
     lab::note(Kind::Copy, || {
         let ends = pair(source.who.0, target.who.0);
         let (from, to) = (source.operand.address, target.operand.address);
         [
-            caller.endpoint.0 as u64,
+            caller.endpoint.get().0 as u64,
             ends,
             from,
             to,
@@ -305,7 +324,13 @@ fn before_copy(caller: &Process, source: &End, target: &End, len: u64, failure: 
 }
 
 /// [`copy::fill`] with its fault point and its policy.
-fn fill(caller: &mut Process, target: &End, len: u64, pattern: u8, failure: Failure) -> Outcome {
+fn fill(
+    caller: &'static Process,
+    target: &End,
+    len: u64,
+    pattern: u8,
+    failure: Failure,
+) -> Outcome {
     copy::check(&target.operand, len)?;
     let failure = match lab::sabotaged(sabotage::FILL_IGNORES_TRY) {
         true => Failure::Repaired,
@@ -315,7 +340,7 @@ fn fill(caller: &mut Process, target: &End, len: u64, pattern: u8, failure: Fail
         let ends = pair(Endpoint::NONE.0, target.who.0);
         let to = target.operand.address;
         [
-            caller.endpoint.0 as u64,
+            caller.endpoint.get().0 as u64,
             ends,
             0,
             to,
@@ -333,8 +358,8 @@ fn fill(caller: &mut Process, target: &End, len: u64, pattern: u8, failure: Fail
     }
 }
 
-fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
-    sched::counters().copies += 1;
+fn safecopy_one(caller: &'static Process, request: &SafeCopy) -> Outcome {
+    add(&COUNTERS.copies, 1);
     if request.len == 0 {
         return Err(Errno::EDOM.into());
     }
@@ -351,9 +376,9 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
         access,
     )?;
     let own = End {
-        who: caller.endpoint,
+        who: caller.endpoint.get(),
         operand: Operand {
-            cr3: Some(caller.cr3),
+            cr3: Some(caller.cr3.get()),
             address: request.address,
         },
     };
@@ -380,13 +405,13 @@ fn safecopy_one(caller: &mut Process, request: &SafeCopy) -> Outcome {
 }
 
 /// [`abi::kernel::Kcall::SafeCopy`].
-pub fn safecopy(caller: &mut Process, address: u64) -> Outcome {
+pub fn safecopy(caller: &'static Process, address: u64) -> Outcome {
     let request: SafeCopy = own_struct(caller, address)?;
     safecopy_one(caller, &request)
 }
 
 /// [`abi::kernel::Kcall::SafeCopyVector`].
-pub fn safecopy_vector(caller: &mut Process, address: u64, count: u64) -> Outcome {
+pub fn safecopy_vector(caller: &'static Process, address: u64, count: u64) -> Outcome {
     if count as usize > MAX_VECTOR {
         return Err(Errno::EINVAL.into());
     }
@@ -400,14 +425,14 @@ pub fn safecopy_vector(caller: &mut Process, address: u64, count: u64) -> Outcom
 
 /// [`abi::kernel::Kcall::SafeMemset`].
 pub fn safe_memset(
-    caller: &mut Process,
+    caller: &'static Process,
     granter: Endpoint,
     id: i32,
     offset: u64,
     len: u64,
     pattern: u8,
 ) -> Outcome {
-    sched::counters().copies += 1;
+    add(&COUNTERS.copies, 1);
     if len == 0 {
         return Err(Errno::EDOM.into());
     }
@@ -419,22 +444,22 @@ pub fn safe_memset(
 /// Puts what `from`'s Linux call brings along into the inbox of `to`, which receives it
 /// ([`Brings`]). What is absent stays where it is: the server copies it as ever.
 #[inline(never)]
-pub fn bring(from: &Process, to: &Process, message: &mut Message) {
-    let Some(Brings { argument, bytes }) = Brings::decode(from.brings) else {
+pub fn bring(from: &'static Process, to: &'static Process, message: &mut Message) {
+    let Some(Brings { argument, bytes }) = Brings::decode(from.brings.get()) else {
         return;
     };
     let address = message.words[argument as usize];
-    if to.inbox == 0 || address == 0 {
+    if to.inbox.get() == 0 || address == 0 {
         return;
     }
-    let end = |process: &Process, address| End {
-        who: process.endpoint,
+    let end = |process: &'static Process, address| End {
+        who: process.endpoint.get(),
         operand: Operand {
-            cr3: Some(process.cr3),
+            cr3: Some(process.cr3.get()),
             address,
         },
     };
-    let (source, target) = (end(from, address), end(to, to.inbox));
+    let (source, target) = (end(from, address), end(to, to.inbox.get()));
     let len = bytes.min(PAGE - address % PAGE);
     if copy::check(&source.operand, len).is_err() {
         return;
@@ -442,7 +467,7 @@ pub fn bring(from: &Process, to: &Process, message: &mut Message) {
     before_copy(to, &source, &target, len, Failure::Soft);
     match copy::transfer(&source.operand, &target.operand, len) {
         Ok(()) => {
-            sched::counters().copies += 1;
+            add(&COUNTERS.copies, 1);
             message.words[6] = len;
         }
         Err(absent) => {
@@ -456,19 +481,19 @@ pub fn bring(from: &Process, to: &Process, message: &mut Message) {
 }
 
 /// One side of a VirCopy, if `caller` may name it.
-fn named_end(caller: &Process, endpoint: u32, address: u64) -> Result<End, Errno> {
+fn named_end(caller: &'static Process, endpoint: u32, address: u64) -> Result<End, Errno> {
     let who = Endpoint(endpoint);
-    if who == Endpoint::SELF || who == caller.endpoint {
+    if who == Endpoint::SELF || who == caller.endpoint.get() {
         return Ok(End {
-            who: caller.endpoint,
+            who: caller.endpoint.get(),
             operand: Operand {
-                cr3: Some(caller.cr3),
+                cr3: Some(caller.cr3.get()),
                 address,
             },
         });
     }
     if who == Endpoint::NONE {
-        let allowed = caller.privileges.flags & PRIV_PHYSICAL != 0;
+        let allowed = caller.privileges.flags.get() & PRIV_PHYSICAL != 0;
         let allowed = allowed || lab::sabotaged(sabotage::PHYSICAL_FOR_ALL);
         if !allowed || lab::sabotaged(sabotage::PHYSICAL_FOR_NOBODY) {
             return Err(Errno::EPERM);
@@ -478,15 +503,15 @@ fn named_end(caller: &Process, endpoint: u32, address: u64) -> Result<End, Errno
             operand: Operand { cr3: None, address },
         });
     }
-    if caller.privileges.flags & PRIV_COPY_ANY == 0 {
+    if caller.privileges.flags.get() & PRIV_COPY_ANY == 0 {
         return Err(Errno::EPERM);
     }
     end_of(who, address)
 }
 
 /// [`abi::kernel::Kcall::VirCopy`].
-pub fn vircopy(caller: &mut Process, address: u64) -> Outcome {
-    sched::counters().copies += 1;
+pub fn vircopy(caller: &'static Process, address: u64) -> Outcome {
+    add(&COUNTERS.copies, 1);
     let request: VirCopy = own_struct(caller, address)?;
     if request.len == 0 {
         return Err(Errno::EDOM.into());
@@ -514,14 +539,14 @@ pub fn vircopy(caller: &mut Process, address: u64) -> Outcome {
 
 /// [`abi::kernel::Kcall::Memset`].
 pub fn memset(
-    caller: &mut Process,
+    caller: &'static Process,
     endpoint: u32,
     address: u64,
     len: u64,
     pattern: u8,
     flags: u64,
 ) -> Outcome {
-    sched::counters().copies += 1;
+    add(&COUNTERS.copies, 1);
     if len == 0 {
         return Err(Errno::EDOM.into());
     }
@@ -533,25 +558,24 @@ pub fn memset(
 }
 
 /// [`abi::kernel::Kcall::MemreqGet`].
-pub fn next_memory_request(caller: &mut Process, address: u64) -> Outcome {
-    for process in (1..process::used()).map(process::slot) {
-        let requestor = process.endpoint.0;
-        if process.flags & rts::MEMREQ == 0 {
+pub fn next_memory_request(caller: &'static Process, address: u64) -> Outcome {
+    let waiting = process::all().filter(|process| process.flags.get() & rts::MEMREQ != 0);
+    for process in waiting {
+        let Some(mut parked) = process.parked.get().filter(|parked| !parked.fetched) else {
             continue;
-        }
-        if let Some(parked) = process.parked.as_mut().filter(|parked| !parked.fetched) {
-            let request = MemoryRequest {
-                requestor,
-                target: parked.target.0,
-                address: parked.address,
-                len: parked.len,
-                write: parked.write as u64,
-                soft: parked.soft as u64,
-            };
-            copy::write_struct(caller.cr3, address, &request)?;
-            parked.fetched = true;
-            return Ok(0);
-        }
+        };
+        let request = MemoryRequest {
+            requestor: process.endpoint.get().0,
+            target: parked.target.0,
+            address: parked.address,
+            len: parked.len,
+            write: parked.write as u64,
+            soft: parked.soft as u64,
+        };
+        copy::write_struct(caller.cr3.get(), address, &request)?;
+        parked.fetched = true;
+        process.parked.set(Some(parked));
+        return Ok(0);
     }
     Err(Errno::ENOENT.into())
 }
@@ -561,29 +585,32 @@ pub fn next_memory_request(caller: &mut Process, address: u64) -> Outcome {
 pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
     let process = process::find(requestor)?;
     let parked = match process.parked.take() {
-        Some(parked) if process.flags & rts::MEMREQ != 0 => parked,
+        Some(parked) if process.flags.get() & rts::MEMREQ != 0 => parked,
         _ => return Err(Errno::EINVAL.into()),
     };
     if result == 0 && lab::sabotaged(sabotage::CALL_NOT_REPEATED) {
-        process.regs.rax = result;
+        process.regs.rax.set(result);
     } else if result == 0 {
-        process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
+        process.regs.rip.set(abi::kernel::TRAMPOLINE_TRAP);
     } else if parked.soft {
         // Whatever VM says: a copy that may fail fails like any other, with its mark. Without
         // the mark it starts anew, and the grant table is made resident on the way.
-        sched::counters().soft_faults += 1;
-        if parked.mark.is_some_and(|mark| mark.set().is_err()) {
-            process.regs.rip = abi::kernel::TRAMPOLINE_TRAP;
+        add(&COUNTERS.soft_faults, 1);
+        if parked
+            .mark
+            .is_some_and(|mark| grant::set_mark(&mark).is_err())
+        {
+            process.regs.rip.set(abi::kernel::TRAMPOLINE_TRAP);
         } else {
-            process.regs.rax = Errno::EFAULT.to_word();
+            process.regs.rax.set(Errno::EFAULT.to_word());
         }
     } else {
         // Memory that is there and does not come is no mistake of the caller's.
         let unreadable = result == Errno::EIO.to_word();
         let failure = parked.failure.filter(|_| !unreadable);
-        process.regs.rax = failure.map_or(result, Errno::to_word);
+        process.regs.rax.set(failure.map_or(result, Errno::to_word));
     }
-    let word = process.regs.rax;
+    let word = process.regs.rax.get();
     lab::note(Kind::Resumed, || {
         [
             Endpoint::VM.0 as u64,

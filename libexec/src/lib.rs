@@ -27,11 +27,17 @@ extern crate self as libexec;
 #[cfg(test)]
 extern crate std;
 
-pub mod layout;
-mod plan;
+// What stands below uses only what stands further below (`tests/house.rs`).
+// What to do.
 pub mod script;
-pub mod stack;
 mod steps;
+// What the program finds on its stack.
+pub mod stack;
+// What its file says.
+mod plan;
+// Where things go.
+pub mod layout;
+
 #[cfg(test)]
 mod tests;
 

@@ -5,14 +5,12 @@
 //! platform's name, the argument strings, the environment strings, the program's path, and
 //! eight zero bytes at the very top.
 
-use abi::proto::vm::{MapFlags, Prot};
-use abi::{Errno, page_down};
+use abi::Errno;
 use alloc::vec::Vec;
 use linux_raw_sys::auxvec as at;
 
 use crate::layout;
 use crate::plan::Image;
-use crate::steps::Step;
 
 /// Longest single argument or environment string with its NUL (Linux's `MAX_ARG_STRLEN`).
 pub const STRING_MAX: u64 = 128 << 10;
@@ -128,31 +126,6 @@ pub struct Frame {
     pub auxv_start: u64,
     /// One past its end.
     pub auxv_end: u64,
-}
-
-impl Frame {
-    /// The mapping that holds the frame and [`layout::STACK_HEADROOM`] below it, populated.
-    /// VM grows it on demand to the process's limit.
-    pub fn step(&self, executable: bool) -> Step {
-        self.mapping(layout::STACK_HEADROOM, MapFlags::STACK, executable)
-    }
-
-    /// A stack that has `room` bytes below the frame and never grows (services).
-    pub fn fixed_step(&self, room: u64) -> Step {
-        self.mapping(room, MapFlags::empty(), false)
-    }
-
-    fn mapping(&self, room: u64, flags: MapFlags, executable: bool) -> Step {
-        let address = page_down(self.sp.saturating_sub(room));
-        let mut prot = Prot::READ | Prot::WRITE;
-        prot.set(Prot::EXEC, executable);
-        Step::MapAnonymous {
-            address,
-            len: self.top - address,
-            prot,
-            flags: flags | MapFlags::FIXED | MapFlags::THIRD_PARTY | MapFlags::PREALLOC,
-        }
-    }
 }
 
 /// Builds the initial stack that ends at `top`, a page multiple.

@@ -11,6 +11,7 @@ use abi::trace::Stage;
 use abi::{PAGE, page_down};
 use alloc::vec::Vec;
 
+use crate::layout;
 use crate::plan::{Image, Segment};
 use crate::stack::Frame;
 
@@ -278,4 +279,29 @@ fn shared_page(segments: &[Segment], page: u64, steps: &mut Vec<Step>) {
         }
     }
     steps.extend(protect(page, PAGE, prot));
+}
+
+impl Frame {
+    /// The mapping that holds the frame and [`layout::STACK_HEADROOM`] below it, populated.
+    /// VM grows it on demand to the process's limit.
+    pub fn step(&self, executable: bool) -> Step {
+        self.mapping(layout::STACK_HEADROOM, MapFlags::STACK, executable)
+    }
+
+    /// A stack that has `room` bytes below the frame and never grows (services).
+    pub fn fixed_step(&self, room: u64) -> Step {
+        self.mapping(room, MapFlags::empty(), false)
+    }
+
+    fn mapping(&self, room: u64, flags: MapFlags, executable: bool) -> Step {
+        let address = page_down(self.sp.saturating_sub(room));
+        let mut prot = Prot::READ | Prot::WRITE;
+        prot.set(Prot::EXEC, executable);
+        Step::MapAnonymous {
+            address,
+            len: self.top - address,
+            prot,
+            flags: flags | MapFlags::FIXED | MapFlags::THIRD_PARTY | MapFlags::PREALLOC,
+        }
+    }
 }

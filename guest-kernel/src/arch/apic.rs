@@ -62,15 +62,15 @@ pub fn arm(ns: u64) {
     write(LOCAL, INITIAL_COUNT, ns.clamp(1, 4_000_000_000) as u32);
 }
 
-/// Counts TSC ticks for a millisecond of the APIC timer: ticks per second.
-pub fn calibrate() -> u64 {
+/// Counts `ticks` for a millisecond of the APIC timer: how many a second has.
+pub fn calibrate(ticks: impl Fn() -> u64) -> u64 {
     const SPAN: u32 = 1_000_000;
     write(LOCAL, TIMER, MASKED | VECTOR_TIMER as u32);
     write(LOCAL, INITIAL_COUNT, u32::MAX);
-    let (c0, t0) = (read(LOCAL, CURRENT_COUNT), super::super::clock::ticks());
+    let (c0, t0) = (read(LOCAL, CURRENT_COUNT), ticks());
     let (mut c1, mut t1) = (c0, t0);
     while c0.wrapping_sub(c1) < SPAN {
-        (c1, t1) = (read(LOCAL, CURRENT_COUNT), super::super::clock::ticks());
+        (c1, t1) = (read(LOCAL, CURRENT_COUNT), ticks());
     }
     write(LOCAL, INITIAL_COUNT, 0);
     write(LOCAL, TIMER, VECTOR_TIMER as u32);

@@ -38,7 +38,7 @@ const fn lacks(what: &str) -> [u8; 64] {
 // everything and the upper levels decide what the kernel's pages are in each gate.
 global_asm!(
     ".section .tables, \"aw\", @progbits",
-    ".set KBASE, 0xffffffff80000000",
+    ".set KBASE, {kernel_base}",
     // The first 3 GiB are RAM; the fourth holds device windows and is uncached (abi::kernel::HOLE). What is behind it is
     // mapped where there is RAM (direct_map.rs).
     ".balign 4096",
@@ -175,6 +175,7 @@ global_asm!(
     ".fill 512, 8, 0",
     "stacks_page:",
     ".fill 512, 8, 0",
+    kernel_base = const super::layout::KERNEL_BASE as i64,
     tss = const TSS,
     frame_top = const super::layout::FRAME_TOP,
     exit_stack = const EXIT_STACK_TOP,
@@ -191,7 +192,7 @@ global_asm!(
     ".long boot_start",
 
     ".section .boot, \"ax\", @progbits",
-    ".set KBASE, 0xffffffff80000000",
+    ".set KBASE, {kernel_base}",
     ".code32",
     ".globl boot_start",
     "boot_start:",
@@ -330,6 +331,7 @@ global_asm!(
     ".globl exception_stack_top",
     "exception_stack_top:",
     ".text",
+    kernel_base = const super::layout::KERNEL_BASE as i64,
     leaf = const abi::lab::GATE_CPUID_LEAF,
     magic = const abi::lab::GATE_MAGIC,
     interpreted = const abi::lab::GATE_INTERPRETED,

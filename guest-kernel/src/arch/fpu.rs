@@ -2,12 +2,14 @@
 //! without VMX/SVM a program sees and may use every extension the host has, and CR0.TS
 //! traps nothing.
 
-use super::gate::Gate;
-use crate::global::Global;
-use crate::process::{MAX_PROCESSES, Process};
+use super::layout::Gate;
+use crate::global::{Global, Single};
 use abi::Errno;
+use abi::endpoint::MAX_PROCESSES;
+use abi::kernel::RegisterCells;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
+use core::cell::Cell;
 
 /// Offset of MXCSR in the legacy area.
 const MXCSR: usize = 24;
@@ -21,6 +23,14 @@ const COMMON: u32 = 7;
 /// is refused here. On hosts whose CPL3 runs natively XCR0 has them although KVM's CPUID, and so the size in its leaf
 /// 0xd, does not: XSAVE must not be asked for them.
 const TILES: u64 = 3 << 17;
+
+/// Room for the state of any processor whose tiles are left out.
+const LARGEST: usize = 16 << 10;
+
+/// [`Area::SPARE`].
+#[repr(C, align(64))]
+struct Spare([Cell<u8>; LARGEST]);
+static SPARE: Single<Spare> = Single::of(Spare([const { Cell::new(0) }; LARGEST]));
 
 static AREAS: Global<u64> = Global::new(0);
 static SIZE: Global<usize> = Global::new(512);
@@ -78,9 +88,10 @@ fn layout_of(wanted: u64) -> (u64, usize) {
     let (mut mask, mut size) = (wanted & 3, HEADER + 64);
     for component in (2..63).filter(|bit| wanted >> bit & 1 != 0) {
         let place = __cpuid_count(0xd, component);
-        if place.eax != 0 {
+        let end = (place.ebx + place.eax) as usize;
+        if place.eax != 0 && end <= LARGEST {
             mask |= 1 << component;
-            size = size.max((place.ebx + place.eax) as usize);
+            size = size.max(end);
         }
     }
     (mask, size)
@@ -121,111 +132,133 @@ pub fn set_areas(address: u64) {
     AREAS.set(address);
 }
 
-/// Where the state of the process in `slot` is saved. The other functions take this address.
-pub fn area(slot: usize) -> *mut u8 {
-    (AREAS.get() as usize + slot * stride()) as *mut u8
-}
+/// Where the FPU state of a process is saved. At [`size`] bytes of the kernel's, 64-byte aligned, that
+/// nothing else is in.
+#[derive(Clone, Copy)]
+pub struct Area(*mut u8);
 
-/// The initial state: all components in their initial configuration.
-pub fn reset(area: *mut u8) {
-    // SAFETY: areas have `size()` bytes, at least 512.
-    unsafe {
-        area.write_bytes(0, size());
-        area.cast::<u16>().write(0x37f);
-        area.add(MXCSR).cast::<u32>().write(0x1f80);
+/// The area of the process in `slot`.
+pub fn area(slot: usize) -> Area {
+    let slot = slot & (MAX_PROCESSES - 1);
+    match AREAS.get() {
+        0 => Area::SPARE,
+        areas => Area((areas as usize + slot * stride()) as *mut u8),
     }
 }
 
-/// Gives `to` the state of `from` (fork).
-pub fn copy(from: *mut u8, to: *mut u8) {
-    // SAFETY: two processes' areas.
-    unsafe { to.copy_from_nonoverlapping(from, size()) };
-}
+impl Area {
+    /// The area of who has none yet: nobody who runs.
+    pub const SPARE: Area = Area((&raw const SPARE).cast_mut().cast());
 
-/// Saves the processor's state.
-#[inline(always)]
-pub fn save(area: *mut u8) {
-    let mask = MASK.get();
-    // SAFETY: the area is large enough and 64-byte aligned; the mask is what XCR0 enables.
-    unsafe {
-        if mask != 0 {
-            asm!("xsave64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
-        } else {
-            asm!("fxsave64 [{}]", in(reg) area, options(nostack));
+    /// The state as bytes.
+    pub fn bytes(self) -> &'static [Cell<u8>] {
+        // SAFETY: an area is mapped for ever, and whoever changes it does so through cells or as one
+        // instruction of the kernel's.
+        unsafe { core::slice::from_raw_parts(self.0.cast(), size()) }
+    }
+
+    /// The initial state: all components in their initial configuration.
+    pub fn reset(self) {
+        let bytes = self.bytes();
+        // SAFETY: all of the area, of which nobody holds anything but cells.
+        unsafe { self.0.write_bytes(0, bytes.len()) };
+        put(bytes, 0, 0x37f_u16.to_le_bytes());
+        put(bytes, MXCSR, 0x1f80_u32.to_le_bytes());
+    }
+
+    /// Takes the state of `from` (fork).
+    pub fn copy(self, from: Area) {
+        // SAFETY: two areas, or one.
+        unsafe { self.0.copy_from(from.0, size()) };
+    }
+
+    /// Saves the processor's state.
+    #[inline(always)]
+    pub fn save(self) {
+        let (area, mask) = (self.0, MASK.get());
+        // SAFETY: the area is large enough and 64-byte aligned; the mask is what XCR0 enables.
+        unsafe {
+            if mask != 0 {
+                asm!("xsave64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+            } else {
+                asm!("fxsave64 [{}]", in(reg) area, options(nostack));
+            }
         }
     }
-}
 
-/// Loads the processor's state.
-#[inline(always)]
-pub fn restore(area: *mut u8) {
-    let mask = MASK.get();
-    // SAFETY: as in `save`; the area's header was written by XSAVE or checked by `write`.
-    unsafe {
-        if mask != 0 {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
-        } else {
-            asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
+    /// Loads the processor's state.
+    #[inline(always)]
+    pub fn restore(self) {
+        let (area, mask) = (self.0, MASK.get());
+        // SAFETY: as in `save`; the area's header was written by XSAVE or checked by `replace`.
+        unsafe {
+            if mask != 0 {
+                asm!("xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+            } else {
+                asm!("fxrstor64 [{}]", in(reg) area, options(nostack));
+            }
         }
     }
-}
 
-/// A saved state as bytes.
-pub fn bytes_of(area: *mut u8) -> &'static [u8] {
-    // SAFETY: the area is mapped for ever; callers copy out at once.
-    unsafe { core::slice::from_raw_parts(area, size()) }
-}
-
-/// Replaces a saved state by `bytes` that somebody else wrote: whatever XRSTOR would
-/// refuse is removed. `EINVAL` when it is too short for the legacy area.
-pub fn write(area: *mut u8, bytes: &[u8]) -> Result<(), Errno> {
-    if bytes.len() < HEADER {
-        return Err(Errno::EINVAL);
+    /// Replaces the state by `bytes` that somebody else wrote: whatever XRSTOR would
+    /// refuse is removed. `EINVAL` when it is too short for the legacy area.
+    pub fn replace(self, bytes: &[Cell<u8>]) -> Result<(), Errno> {
+        if bytes.len() < HEADER {
+            return Err(Errno::EINVAL);
+        }
+        self.reset();
+        let area = self.bytes();
+        for (to, from) in area.iter().zip(bytes) {
+            to.set(from.get());
+        }
+        let mxcsr = u32::from_le_bytes(get(area, MXCSR));
+        put(area, MXCSR, (mxcsr & 0xffff).to_le_bytes());
+        if let Some(header) = area.get(HEADER..HEADER + 64) {
+            // A legacy-only frame describes x87 and SSE.
+            let present = if bytes.len() < HEADER + 8 {
+                3
+            } else {
+                u64::from_le_bytes(get(header, 0))
+            } & MASK.get();
+            header.iter().for_each(|byte| byte.set(0));
+            put(header, 0, present.to_le_bytes());
+        }
+        Ok(())
     }
-    reset(area);
-    // SAFETY: a process's area, borrowed for this function only.
-    let area = unsafe { core::slice::from_raw_parts_mut(area, size()) };
-    let n = bytes.len().min(area.len());
-    area[..n].copy_from_slice(&bytes[..n]);
-    let mxcsr = u32::from_le_bytes([
-        area[MXCSR],
-        area[MXCSR + 1],
-        area[MXCSR + 2],
-        area[MXCSR + 3],
-    ]);
-    area[MXCSR..MXCSR + 4].copy_from_slice(&(mxcsr & 0xffff).to_le_bytes());
-    if let Some(header) = area.get_mut(HEADER..HEADER + 64) {
-        let mut components = [0; 8];
-        components.copy_from_slice(&header[..8]);
-        // A legacy-only frame describes x87 and SSE.
-        let present = if n < HEADER + 8 {
-            3
-        } else {
-            u64::from_le_bytes(components)
-        } & MASK.get();
-        header.fill(0);
-        header[..8].copy_from_slice(&present.to_le_bytes());
-    }
-    Ok(())
 }
 
-/// Saves FS and GS base of the running Linux process.
+/// The bytes at `at`; 0 beyond the end.
+fn get<const N: usize>(area: &[Cell<u8>], at: usize) -> [u8; N] {
+    core::array::from_fn(|n| area.get(at + n).map_or(0, Cell::get))
+}
+
+/// Puts bytes at `at`, as far as there is room.
+fn put<const N: usize>(area: &[Cell<u8>], at: usize, bytes: [u8; N]) {
+    for (cell, byte) in area.iter().skip(at).zip(bytes) {
+        cell.set(byte);
+    }
+}
+
+/// Saves FS and GS base of the running Linux process into its registers.
 #[inline(always)]
-pub fn save_bases(process: &mut Process) {
+pub fn save_bases(regs: &RegisterCells) {
+    let (fs, gs): (u64, u64);
     // SAFETY: FSGSBASE works at CPL3 on hosts that interpret CPL0, and CR4 enables it
     // elsewhere (`lacks`).
     unsafe {
-        asm!("rdfsbase {}", out(reg) process.regs.fs_base, options(nostack, preserves_flags));
-        asm!("rdgsbase {}", out(reg) process.regs.gs_base, options(nostack, preserves_flags));
+        asm!("rdfsbase {}", out(reg) fs, options(nostack, preserves_flags));
+        asm!("rdgsbase {}", out(reg) gs, options(nostack, preserves_flags));
     }
+    regs.fs_base.set(fs);
+    regs.gs_base.set(gs);
 }
 
 /// Loads them.
 #[inline(always)]
-pub fn restore_bases(process: &Process) {
+pub fn restore_bases(regs: &RegisterCells) {
     // SAFETY: as in `save_bases`; bases are checked to be canonical when set.
     unsafe {
-        asm!("wrfsbase {}", in(reg) process.regs.fs_base, options(nostack, preserves_flags));
-        asm!("wrgsbase {}", in(reg) process.regs.gs_base, options(nostack, preserves_flags));
+        asm!("wrfsbase {}", in(reg) regs.fs_base.get(), options(nostack, preserves_flags));
+        asm!("wrgsbase {}", in(reg) regs.gs_base.get(), options(nostack, preserves_flags));
     }
 }

@@ -11,23 +11,14 @@
 //!   address space of its own. At CPL0 there are only these stubs of a few instructions.
 
 use super::layout::{
-    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, IDT, KERNEL_CS, LINES,
-    LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS, VECTOR_CALL, VECTOR_EXIT,
-    VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
+    EXIT_STACK_TOP, EXIT_STUB, FRAME_SIZE, FRAME_TOP, FRAMES, GATE_TEXT, Gate, IDT, KERNEL_BASE,
+    KERNEL_CS, LINES, LINUX_ENTRY, STUB_STRIDE, SYSCALL_FRAME, TASK_CR3, USER_CS, USER_SS,
+    VECTOR_CALL, VECTOR_EXIT, VECTOR_LINES, VECTOR_SPURIOUS, VECTOR_TIMER, VECTORS, has_error_code,
 };
 use crate::global::Global;
-use crate::process::Process;
+use abi::kernel::Registers;
 use core::arch::{asm, global_asm};
-
-/// Which gate this kernel runs behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum Gate {
-    /// The kernel at CPL0.
-    Direct = 0,
-    /// The kernel at CPL3 behind stubs.
-    Deprivileged = 1,
-}
+use core::mem::offset_of;
 
 // Deprivileged stubs, one each STUB_STRIDE bytes. The stack is FRAME_TOP's, the registers the
 // task's. Loading CR3 also drops the task's stale translations.
@@ -41,7 +32,7 @@ global_asm!(
     "movq %cr2, %rax",
     "pushq %rax",
     ".endif",
-    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movl $(pml4_deprivileged - {kernel_base}), %eax",
     "movq %rax, %cr3",
     "movq $({frames} + vector * {frame_size}), %rsp",
     "iretq",
@@ -73,7 +64,7 @@ global_asm!(
     "movq ${user_cs}, {frame_top} - 32",
     "movq %rcx, {frame_top} - 40",
     "movq %rax, {frame_top} - 48",
-    "movl $(pml4_deprivileged - 0xffffffff80000000), %eax",
+    "movl $(pml4_deprivileged - {kernel_base}), %eax",
     "movq %rax, %cr3",
     "movq ${syscall_frame}, %rsp",
     "iretq",
@@ -86,6 +77,7 @@ global_asm!(
     task_cr3 = const TASK_CR3 as i64,
     frame_top = const FRAME_TOP as i64,
     user_cs = const USER_CS,
+    kernel_base = const KERNEL_BASE as i64,
     options(att_syntax),
 );
 
@@ -93,48 +85,48 @@ global_asm!(
 global_asm!(
     // Restores all but rax, rcx, r11 and the frame; rax is the process.
     ".macro restore_most",
-    "mov rbx, [rax + 8]",
-    "mov rdx, [rax + 24]",
-    "mov rsi, [rax + 32]",
-    "mov rdi, [rax + 40]",
-    "mov rbp, [rax + 48]",
-    "mov r8, [rax + 56]",
-    "mov r9, [rax + 64]",
-    "mov r10, [rax + 72]",
-    "mov r12, [rax + 88]",
-    "mov r13, [rax + 96]",
-    "mov r14, [rax + 104]",
-    "mov r15, [rax + 112]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov r12, [rax + {r12}]",
+    "mov r13, [rax + {r13}]",
+    "mov r14, [rax + {r14}]",
+    "mov r15, [rax + {r15}]",
     ".endm",
     // Saves all but rax and the frame; rax is the process.
     ".macro save_registers",
-    "mov [rax + 8], rbx",
-    "mov [rax + 16], rcx",
-    "mov [rax + 24], rdx",
-    "mov [rax + 32], rsi",
-    "mov [rax + 40], rdi",
-    "mov [rax + 48], rbp",
-    "mov [rax + 56], r8",
-    "mov [rax + 64], r9",
-    "mov [rax + 72], r10",
-    "mov [rax + 80], r11",
-    "mov [rax + 88], r12",
-    "mov [rax + 96], r13",
-    "mov [rax + 104], r14",
-    "mov [rax + 112], r15",
+    "mov [rax + {rbx}], rbx",
+    "mov [rax + {rcx}], rcx",
+    "mov [rax + {rdx}], rdx",
+    "mov [rax + {rsi}], rsi",
+    "mov [rax + {rdi}], rdi",
+    "mov [rax + {rbp}], rbp",
+    "mov [rax + {r8}], r8",
+    "mov [rax + {r9}], r9",
+    "mov [rax + {r10}], r10",
+    "mov [rax + {r11}], r11",
+    "mov [rax + {r12}], r12",
+    "mov [rax + {r13}], r13",
+    "mov [rax + {r14}], r14",
+    "mov [rax + {r15}], r15",
     ".endm",
     // Saves the task's integer state; rax_at is where its rax was pushed.
     ".macro save rax_at",
-    "mov rax, [{current}]",
+    "mov rax, [CURRENT_PROCESS]",
     "save_registers",
     "mov rcx, [{frame_top} - \\rax_at]",
     "mov rdx, [{frame_top} - 40]",
     "mov rsi, [{frame_top} - 24]",
     "mov rdi, [{frame_top} - 16]",
-    "mov [rax], rcx",
-    "mov [rax + 120], rdx",
-    "mov [rax + 128], rsi",
-    "mov [rax + 136], rdi",
+    "mov [rax + {rax}], rcx",
+    "mov [rax + {rip}], rdx",
+    "mov [rax + {rflags}], rsi",
+    "mov [rax + {rsp}], rdi",
     ".endm",
 
     ".text",
@@ -144,53 +136,53 @@ global_asm!(
     "entry_call:",
     "mov byte ptr [{inside}], 1",
     "save 48",
-    "jmp {on_breakpoint}",
+    "jmp on_breakpoint",
 
     // The deprivileged gate's syscall where it arrives at CPL0.
     ".balign 16",
     "entry_linux:",
     "mov byte ptr [{inside}], 1",
     "save 48",
-    "jmp {on_syscall}",
+    "jmp on_syscall",
 
     // The direct gate's syscall.
     ".balign 16",
     ".globl entry_syscall",
     "entry_syscall:",
     "mov [{frame_top} - 48], rax",
-    "mov rax, [{current}]",
-    "mov [rax + 120], rcx",
-    "mov [rax + 128], r11",
-    "mov [rax + 136], rsp",
+    "mov rax, [CURRENT_PROCESS]",
+    "mov [rax + {rip}], rcx",
+    "mov [rax + {rflags}], r11",
+    "mov [rax + {rsp}], rsp",
     "mov rsp, offset kernel_stack_top",
     "save_registers",
     "mov rcx, [{frame_top} - 48]",
-    "mov [rax], rcx",
-    "jmp {on_syscall}",
+    "mov [rax + {rax}], rcx",
+    "jmp on_syscall",
 
     // Leaves to the current process, whose frame the Rust side has checked.
     ".globl resume",
     "resume:",
-    "mov rax, [{current}]",
+    "mov rax, [CURRENT_PROCESS]",
     "cmp byte ptr [{gate}], 0",
     "jne 1f",
     // A process that entered by syscall, and whom nobody moved, leaves by sysret, which is
     // shorter here and several times faster on hardware.
-    "mov rcx, [rax + 120]",
-    "cmp rcx, [rax + 16]",
+    "mov rcx, [rax + {rip}]",
+    "cmp rcx, [rax + {rcx}]",
     "jne 1f",
-    "mov r11, [rax + 128]",
-    "cmp r11, [rax + 80]",
+    "mov r11, [rax + {rflags}]",
+    "cmp r11, [rax + {r11}]",
     "jne 1f",
     "restore_most",
-    "mov rsp, [rax + 136]",
-    "mov rax, [rax]",
+    "mov rsp, [rax + {rsp}]",
+    "mov rax, [rax + {rax}]",
     "sysretq",
     "1:",
-    "mov rcx, [rax + 120]",
-    "mov rdx, [rax + 128]",
-    "mov rsi, [rax + 136]",
-    "mov rdi, [rax]",
+    "mov rcx, [rax + {rip}]",
+    "mov rdx, [rax + {rflags}]",
+    "mov rsi, [rax + {rsp}]",
+    "mov rdi, [rax + {rax}]",
     "mov qword ptr [{frame_top} - 8], {user_ss}",
     "mov [{frame_top} - 16], rsi",
     "mov [{frame_top} - 24], rdx",
@@ -198,8 +190,8 @@ global_asm!(
     "mov [{frame_top} - 40], rcx",
     "mov [{frame_top} - 48], rdi",
     "restore_most",
-    "mov rcx, [rax + 16]",
-    "mov r11, [rax + 80]",
+    "mov rcx, [rax + {rcx}]",
+    "mov r11, [rax + {r11}]",
     "cmp byte ptr [{gate}], 0",
     "jne 1f",
     "mov rsp, {frame_top} - 48",
@@ -215,24 +207,24 @@ global_asm!(
     "mov rdi, [{trap_vector}]",
     "xor esi, esi",
     "xor edx, edx",
-    "jmp {on_trap}",
+    "jmp on_trap",
     "entry_code:",
     "save 56",
     "mov rdi, [{trap_vector}]",
     "mov rsi, [{frame_top} - 48]",
     "xor edx, edx",
-    "jmp {on_trap}",
+    "jmp on_trap",
     "entry_page_fault:",
     "save 56",
     "mov rdi, [{trap_vector}]",
     "mov rsi, [{frame_top} - 48]",
     "mov rdx, [{frame_top} - 64]",
-    "jmp {on_trap}",
+    "jmp on_trap",
     // An interrupt that ended idling: nothing to save.
     "entry_idle:",
     "mov rsp, offset kernel_stack_top",
     "mov rdi, [{trap_vector}]",
-    "jmp {on_wake}",
+    "jmp on_wake",
     // The kernel itself faulted (deprivileged: the frame is at FRAME_TOP).
     // In the copy routines a page fault is a value.
     "entry_fault_inside:",
@@ -248,7 +240,7 @@ global_asm!(
     "1:",
     "mov rdi, [{trap_vector}]",
     "mov rsi, {frame_top}",
-    "jmp {on_fault_inside}",
+    "jmp on_fault_inside",
 
     // The vectors' entries, 64 bytes each.
     ".globl entry_table",
@@ -308,7 +300,7 @@ global_asm!(
     "mov edi, vector",
     "lea rsi, [rsp + 40 + code]",
     "mov rsp, offset exception_stack_top",
-    "jmp {on_fault_inside}",
+    "jmp on_fault_inside",
     ".set vector, vector + 1",
     ".endr",
     "page_fault_inside:",
@@ -323,8 +315,7 @@ global_asm!(
     "mov edi, 14",
     "lea rsi, [rsp + 48]",
     "mov rsp, offset exception_stack_top",
-    "jmp {on_fault_inside}",
-    current = sym CURRENT,
+    "jmp on_fault_inside",
     gate = sym GATE_BYTE,
     idle = sym IDLE,
     inside = sym INSIDE,
@@ -333,15 +324,26 @@ global_asm!(
     user_cs = const USER_CS,
     user_ss = const USER_SS,
     vectors = const VECTORS,
-    on_breakpoint = sym crate::trap::on_breakpoint,
-    on_syscall = sym crate::trap::on_syscall,
-    on_trap = sym crate::trap::on_trap,
-    on_wake = sym crate::trap::on_wake,
-    on_fault_inside = sym crate::trap::on_fault_inside,
+    rax = const offset_of!(Registers, rax),
+    rbx = const offset_of!(Registers, rbx),
+    rcx = const offset_of!(Registers, rcx),
+    rdx = const offset_of!(Registers, rdx),
+    rsi = const offset_of!(Registers, rsi),
+    rdi = const offset_of!(Registers, rdi),
+    rbp = const offset_of!(Registers, rbp),
+    r8 = const offset_of!(Registers, r8),
+    r9 = const offset_of!(Registers, r9),
+    r10 = const offset_of!(Registers, r10),
+    r11 = const offset_of!(Registers, r11),
+    r12 = const offset_of!(Registers, r12),
+    r13 = const offset_of!(Registers, r13),
+    r14 = const offset_of!(Registers, r14),
+    r15 = const offset_of!(Registers, r15),
+    rip = const offset_of!(Registers, rip),
+    rflags = const offset_of!(Registers, rflags),
+    rsp = const offset_of!(Registers, rsp),
 );
 
-/// The current process, whose first field is its register frame. The entries save there.
-pub static CURRENT: Global<*mut Process> = Global::new(core::ptr::null_mut());
 /// [`Gate`] as the exit path reads it.
 static GATE_BYTE: Global<u8> = Global::new(0);
 /// Nonzero while the kernel halts: interrupts then save nothing.
@@ -362,7 +364,23 @@ unsafe extern "C" {
     static gate_idle: u8;
     static kernel_stack_top: u8;
     static exception_stack_top: u8;
+    // SAFETY: tables of the assembly's, which only the kernel writes.
+    safe static pml4_direct: Global<[u64; 512]>;
+    safe static pml4_deprivileged: Global<[u64; 512]>;
+    safe static pml4_task_deprivileged: Global<[u64; 512]>;
+    safe static pml4_program_direct: u64;
+    safe static pml4_program_deprivileged: u64;
+    safe static pt_gate_task: Global<[u64; 512]>;
     fn resume() -> !;
+}
+
+/// The gate that this kernel runs behind.
+#[inline(always)]
+pub fn gate() -> Gate {
+    match GATE_BYTE.get() {
+        0 => Gate::Direct,
+        _ => Gate::Deprivileged,
+    }
 }
 
 /// The kernel runs: an exception from now on is its own. (In the direct gate the processor
@@ -402,7 +420,6 @@ fn set_vector(table: u64, vector: u64, handler: u64, dpl: u64, ist: u64) {
 /// Fills the descriptor tables and, for the deprivileged gate, the prebuilt frames.
 pub fn init(gate: Gate) {
     unsafe extern "C" {
-        static mut pt_gate_task: [u64; 512];
         static trampoline_direct: u8;
         static idt_task_page: u8;
     }
@@ -446,21 +463,37 @@ pub fn init(gate: Gate) {
         frame.write_volatile([&raw const entry_linux as u64, USER_CS, 2, stack, USER_SS]);
         if gate == Gate::Direct {
             // Services and kernel share the direct trampoline page.
-            pt_gate_task[0] =
-                (&raw const trampoline_direct as u64 - super::layout::KERNEL_BASE) | 0x25;
+            let trampoline = &raw const trampoline_direct as u64 - KERNEL_BASE;
+            pt_gate_task.put(0, trampoline | 0x25);
             asm!("invlpg [{0}]", in(reg) super::layout::GATE, options(nostack, preserves_flags));
         }
     }
 }
 
+/// Entry `index` (256..512) of the top-level table of a service, or of a Linux `program`.
+pub fn task_entry(index: usize, program: bool) -> u64 {
+    match gate() {
+        Gate::Direct if program && index == 511 => pml4_program_direct,
+        Gate::Deprivileged if program && index == 511 => pml4_program_deprivileged,
+        Gate::Direct => pml4_direct.at(index),
+        Gate::Deprivileged => pml4_task_deprivileged.at(index),
+    }
+}
+
+/// Forgets the identity map, which served the jump to long mode: nothing runs at those addresses any more. Boot.
+pub fn drop_identity_map() {
+    pml4_direct.put(0, 0);
+    pml4_deprivileged.put(0, 0);
+}
+
 /// Waits for an interrupt, which continues in `trap::on_wake` on a fresh stack.
-pub fn idle(gate: Gate) -> ! {
+pub fn idle() -> ! {
     // SAFETY: IDLE makes interrupt entries save nothing and restart the stack, so leaving
     // this frame behind is fine. In the deprivileged gate the exit vector is pointed at the
     // idle stub, natively, and back again in `wake`.
     unsafe {
         IDLE.set(1);
-        match gate {
+        match gate() {
             Gate::Direct => loop {
                 asm!("sti", "hlt", "cli", options(nostack));
             },
@@ -474,20 +507,20 @@ pub fn idle(gate: Gate) -> ! {
 }
 
 /// Undoes [`idle`].
-pub fn wake(gate: Gate) {
+pub fn wake() {
     IDLE.set(0);
-    if gate == Gate::Deprivileged {
+    if gate() == Gate::Deprivileged {
         set_vector(IDT, VECTOR_EXIT, EXIT_STUB, 3, 1);
     }
 }
 
 /// Makes `cr3` the address space that the next resume enters.
 #[inline(always)]
-pub fn set_task_cr3(gate: Gate, cr3: u64) {
+pub fn set_task_cr3(cr3: u64) {
     // SAFETY: `cr3` is a table that VM gave for a process; the kernel is mapped in it
     // (direct), or the stub loads it on the way out (deprivileged).
     unsafe {
-        match gate {
+        match gate() {
             Gate::Direct => asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags)),
             Gate::Deprivileged => (TASK_CR3 as *mut u64).write_volatile(cr3),
         }
@@ -495,8 +528,8 @@ pub fn set_task_cr3(gate: Gate, cr3: u64) {
 }
 
 /// Forgets the tasks' translations. The deprivileged gate does so on every way out.
-pub fn forget(gate: Gate) {
-    if gate == Gate::Direct {
+pub fn forget() {
+    if gate() == Gate::Direct {
         // SAFETY: the kernel runs at CPL0 here, and CR3 keeps its value.
         unsafe {
             asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));

@@ -1,5 +1,15 @@
 //! Where things are, in every address space and in the kernel's own.
 
+/// Which gate this kernel runs behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Gate {
+    /// The kernel at CPL0.
+    Direct = 0,
+    /// The kernel at CPL3 behind stubs.
+    Deprivileged = 1,
+}
+
 /// The kernel image: physical address plus this.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// All of physical memory up to 4 GiB (PML4 slot 510). Only in the kernel's own view.

@@ -8,7 +8,7 @@ use core::arch::asm;
 
 /// Physical address of the lab device's page, 0 without one.
 static LAB: Global<u64> = Global::new(0);
-static mut LINE: [u8; 640] = [0; 640];
+static LINE: Global<[u8; 640]> = Global::new([0; 640]);
 
 /// Announces the lab device.
 pub fn set_lab(physical: u64) {
@@ -53,22 +53,19 @@ fn serial(byte: u8) {
 
 /// Writes one line to the host's log.
 pub fn log(parts: &[&[u8]]) {
-    // SAFETY: single processor, and log does not call itself.
-    let line = unsafe { &mut *(&raw mut LINE) };
+    let line = LINE.row();
+    let bytes = parts.iter().flat_map(|part| part.iter());
     let mut n = 0;
-    for byte in parts.iter().flat_map(|part| part.iter()) {
-        if n == line.len() - 1 {
-            break;
-        }
-        line[n] = *byte;
+    for (place, &byte) in line[..line.len() - 1].iter().zip(bytes) {
+        place.set(byte);
         n += 1;
     }
-    line[n] = b'\n';
+    line[n].set(b'\n');
     n += 1;
-    if lab_store(lab::LOG_ADDRESS, line.as_ptr() as u64 - KERNEL_BASE) {
+    if lab_store(lab::LOG_ADDRESS, LINE.as_ptr() as u64 - KERNEL_BASE) {
         lab_store(lab::LOG_DOORBELL, n as u64);
     } else {
-        line[..n].iter().for_each(|&byte| serial(byte));
+        line[..n].iter().for_each(|byte| serial(byte.get()));
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod apic;
 mod boot;
-pub mod direct_map;
 pub mod fpu;
 pub mod gate;
 pub mod guard;

@@ -52,15 +52,7 @@ macro_rules! boot_entry {
 
             $crate::image!();
 
-            /// The stack, 256 KiB of bss.
-            #[repr(C, align(4096))]
-            struct BootStack([u8; Self::BYTES]);
-
-            impl BootStack {
-                const BYTES: usize = 256 * 1024;
-            }
-
-            static mut BOOT_STACK: BootStack = BootStack([0; BootStack::BYTES]);
+            static BOOT_STACK: $crate::entry::BootStack = $crate::entry::BootStack::new();
 
             core::arch::global_asm!(
                 ".globl _start",
@@ -70,7 +62,7 @@ macro_rules! boot_entry {
                 "call {start}",
                 "ud2",
                 stack = sym BOOT_STACK,
-                bytes = const BootStack::BYTES,
+                bytes = const $crate::entry::BootStack::BYTES,
                 start = sym start,
             );
 
@@ -145,4 +137,22 @@ macro_rules! image {
             panic!("unwinding")
         }
     };
+}
+
+/// The stack that the image of [`boot_entry!`](crate::boot_entry) brings along, in its bss.
+#[repr(C, align(4096))]
+pub struct BootStack(core::cell::UnsafeCell<[u8; BootStack::BYTES]>);
+
+// SAFETY: it is memory for the stack pointer alone; no code takes a reference to what is in it.
+unsafe impl Sync for BootStack {}
+
+impl BootStack {
+    /// Its size.
+    pub const BYTES: usize = 256 * 1024;
+
+    /// Zeroes.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> BootStack {
+        BootStack(core::cell::UnsafeCell::new([0; BootStack::BYTES]))
+    }
 }

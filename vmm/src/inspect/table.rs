@@ -141,7 +141,7 @@ pub fn snapshot(ram: &Ram, layout: &Inspection) -> Option<Snapshot> {
         })
         .collect();
     Some(Snapshot {
-        idle: object::<u64>(ram, layout.current)? == 0,
+        idle: object::<u64>(ram, layout.current)? == layout.nobody,
         progress: (counter(1)?, counter(0)?),
         processes,
     })

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use crate::device::{BlockDevice, PageStore};
 use crate::layout::{DIRECTORY, Inode, REGULAR, RO_LARGE_FILE};
-use crate::pages::PageBlocks;
+use crate::pages::{MOST, PageBlocks};
 use crate::volume::{Stream, Volume};
-use crate::{Errno, PAGE, REQUEST, Result, TRANSFER};
+use crate::{Errno, PAGE, Result, TRANSFER};
 
 /// Pages read for a reader that begins at the start, with those it asked for. Each time that it
 /// comes in order to one that is not there, twice as many are.
@@ -14,9 +14,6 @@ const WINDOW: u32 = (TRANSFER / PAGE) as u32;
 
 /// Pages of a program that are read for its exec.
 const HEAD: u32 = 64;
-
-/// Pages read at once at most.
-pub(crate) const MOST: u32 = (REQUEST / PAGE) as u32;
 
 /// Places on the disk that are gone to for pages that nobody asked for.
 const FAVOURS: u32 = 4;

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::Errno;
-use crate::mount::Error;
+use crate::error::Error;
 
 /// Where the superblock is, and how long it is, bytes.
 pub(crate) const SUPER_AT: usize = 1024;

@@ -35,36 +35,47 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+// What stands below uses only what stands further below (`tests/house.rs`).
+// Whole disks; names.
+pub mod mkfs;
+mod name;
+mod rename;
+// Parts of files, of directories and of the disk.
 mod allocate;
 mod attr;
-mod device;
 mod dir;
-mod disk;
 mod file;
 mod holes;
 mod inode;
-mod layout;
 mod load;
-mod lru;
 mod map;
-mod meta;
-pub mod mkfs;
 mod mount;
-mod name;
 mod orphan;
-mod pages;
-mod rename;
-#[cfg(test)]
-mod tests;
+// A mounted disk.
 mod volume;
 mod writeback;
+// The two caches.
+mod meta;
+mod pages;
+// Blocks.
+mod disk;
+// What they mean.
+mod layout;
+// What these stand on.
+mod device;
+mod error;
+mod lru;
+
+#[cfg(test)]
+mod tests;
 
 pub use abi::Errno;
 pub use attr::New;
 pub use device::{BlockDevice, Elsewhere, HeapPages, MemoryDisk, PageStore, SECTOR};
 pub use dir::Entry;
+pub use error::Error;
 pub use file::Piece;
-pub use mount::{Error, Options};
+pub use mount::Options;
 pub use volume::Volume;
 
 /// What operations return.

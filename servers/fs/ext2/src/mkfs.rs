@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use crate::attr::New;
 use crate::device::{BlockDevice, SECTOR};
+use crate::error::Error;
 use crate::layout::{
     DIRECTORY, GROUP_LEN, Group, INCOMPAT_FILETYPE, Inode, MAGIC, RO_LARGE_FILE, RO_SPARSE_SUPER,
     STATE_VALID, SUPER_AT, SUPER_LEN, Super, put16, put32,
 };
-use crate::mount::{Error, Options};
+use crate::mount::Options;
 use crate::volume::Volume;
 use crate::{Errno, ROOT, TRANSFER};
 

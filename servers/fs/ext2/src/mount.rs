@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::device::{BlockDevice, HeapPages, PageStore, SECTOR};
 use crate::disk::Disk;
+use crate::error::Error;
 use crate::layout::{
     GROUP_LEN, Group, RO_KNOWN, STATE_ERROR, STATE_VALID, SUPER_AT, SUPER_LEN, Super,
 };
@@ -14,45 +14,6 @@ use crate::meta::Meta;
 use crate::pages::Pages;
 use crate::volume::Volume;
 use crate::{Errno, ROOT};
-
-/// Why a disk was not mounted or made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Error {
-    /// The error number.
-    pub errno: Errno,
-    /// What is the matter.
-    pub reason: &'static str,
-    /// The incompatible features that are unknown here, else 0.
-    pub features: u32,
-}
-
-impl Error {
-    pub(crate) fn new(errno: Errno, reason: &'static str) -> Error {
-        Error {
-            errno,
-            reason,
-            features: 0,
-        }
-    }
-}
-
-impl From<Errno> for Error {
-    fn from(errno: Errno) -> Error {
-        Error::new(errno, "the operation failed")
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.reason, self.errno)?;
-        if self.features != 0 {
-            write!(f, ", incompatible features {:#x}", self.features)?;
-        }
-        Ok(())
-    }
-}
-
-impl core::error::Error for Error {}
 
 /// How to mount.
 #[derive(Clone, Copy, Debug)]

@@ -11,9 +11,8 @@ use alloc::vec::Vec;
 
 use crate::device::{BlockDevice, PageStore};
 use crate::disk::Disk;
-use crate::file::MOST;
 use crate::lru::Lru;
-use crate::{Errno, PAGE, Result};
+use crate::{Errno, PAGE, REQUEST, Result};
 
 /// The disk blocks of a page; 0 is a hole.
 pub(crate) type PageBlocks = [u32; 4];
@@ -43,6 +42,9 @@ const EMPTY: Slot = Slot {
     held: false,
     pinned: 0,
 };
+
+/// Pages read at once at most.
+pub(crate) const MOST: u32 = (REQUEST / PAGE) as u32;
 
 /// Slots that get memory at once: asking costs two visits of the kernel. A quarter of what there is, within these.
 const SUPPLY: (usize, usize) = (16, 256);

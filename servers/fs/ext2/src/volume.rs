@@ -3,13 +3,14 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::Errno;
 use crate::Result;
 use crate::device::{BlockDevice, HeapPages, PageStore};
 use crate::disk::Disk;
+use crate::error::Error;
 use crate::layout::{GROUP_LEN, Group, STATE_ERROR, STATE_VALID, Super, le16, put16, put32};
 use crate::meta::Meta;
 use crate::pages::Pages;
-use crate::{Errno, mount::Error};
 
 /// A mounted file system.
 pub struct Volume<D, P = HeapPages> {

@@ -1,9 +1,10 @@
 //! The kernel's and VM's view of RAM behind the hole: tables that are made at boot, one for each GiB that there is. The
-//! first 4 GiB are initialised data (`boot.rs`).
+//! first 4 GiB are initialised data (`arch/boot.rs`).
 //!
 //! Pages are of 2 MiB on every processor: with larger ones the memory that is left would depend on it.
 
-use super::layout::PHYSICAL_BASE;
+use crate::fatal;
+use crate::global::Global;
 use crate::memory;
 use abi::PAGE;
 use abi::kernel::HOLE;
@@ -18,7 +19,8 @@ const LEAF: u64 = 0xe7;
 const TABLE: u64 = 1 << 63 | 0x67;
 
 unsafe extern "C" {
-    static mut pdpt_physical: [u64; 512];
+    // SAFETY: a table of the assembly's, which only the kernel writes.
+    safe static pdpt_physical: Global<[u64; 512]>;
 }
 
 /// Bytes of tables for RAM that ends at `end`.
@@ -31,16 +33,14 @@ pub fn extend(at: u64, end: u64) {
     for number in 0..bytes(end) / PAGE {
         let (table, base) = (at + number * PAGE, HOLE.end + number * SPAN);
         if memory::ram_range(table, PAGE).is_err() {
-            crate::fatal!("no memory for page tables at {table:#x}");
+            fatal!("no memory for page tables at {table:#x}");
         }
         for entry in 0..512 {
             let page = base + entry * LARGE_PAGE;
             let value = if page < end { page | LEAF } else { 0 };
-            // SAFETY: RAM that is the caller's to give, checked above.
-            unsafe { ((PHYSICAL_BASE + table + entry * 8) as *mut u64).write_volatile(value) };
+            memory::write_word(table + entry * 8, value);
         }
-        let index = (base / SPAN) as usize & 511;
-        // SAFETY: boot, single thread of control; nothing was mapped there, so that no processor knows the entry.
-        unsafe { (&raw mut pdpt_physical[index]).write_volatile(table | TABLE) };
+        // Nothing was mapped there, so that no processor knows the entry.
+        pdpt_physical.put((base / SPAN) as usize, table | TABLE);
     }
 }

@@ -1,0 +1,69 @@
+//! What the kernel was told at boot: the machine, its command line, the archive.
+
+use crate::copy;
+use crate::fatal;
+use crate::global::{Global, Single};
+use crate::memory;
+use abi::boot::{ArchiveEntry, ArchiveHeader};
+use abi::kernel::BootInfo;
+use abi::{Errno, PAGE};
+use core::cell::OnceCell;
+use zerocopy::FromBytes;
+
+static INFO: Single<OnceCell<BootInfo>> = Single::of(OnceCell::new());
+static COMMAND_LINE: Global<&[u8]> = Global::new(&[]);
+
+/// What the machine is.
+pub fn info() -> &'static BootInfo {
+    INFO.get().unwrap_or(&BootInfo::NONE)
+}
+
+/// Says it, once.
+pub fn set_info(info: BootInfo) {
+    let _ = INFO.set(info);
+}
+
+/// The kernel command line.
+pub fn command_line() -> &'static [u8] {
+    COMMAND_LINE.get()
+}
+
+/// Says it.
+pub fn set_command_line(line: &'static [u8]) {
+    COMMAND_LINE.set(line);
+}
+
+/// A structure of the loader's at a physical address. The machine ends where that is no RAM.
+pub fn read<T: FromBytes>(physical: u64) -> T {
+    match memory::slice(physical, size_of::<T>() as u64).map(T::read_from_bytes) {
+        Some(Ok(value)) => value,
+        _ => fatal!("boot data at {physical:#x} lies outside RAM"),
+    }
+}
+
+/// Entry `index` of the archive.
+pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
+    let info = info();
+    let at = size_of::<ArchiveHeader>() as u64 + index.checked_mul(64).ok_or(Errno::ENOENT)?;
+    if index >= info.modules || at + 64 > info.archive.len() {
+        return Err(Errno::ENOENT);
+    }
+    let entry: ArchiveEntry = read(info.archive.start + at);
+    match entry.offset.checked_add(entry.len) {
+        Some(end) if end <= info.archive.len() && entry.offset.is_multiple_of(PAGE) => Ok(entry),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Copies a part of an entry to a process: bytes copied.
+pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
+    let entry = module(index)?;
+    let n = entry.len.saturating_sub(offset).min(len);
+    let bytes = memory::slice(
+        info().archive.start + entry.offset + offset.min(entry.len),
+        n,
+    )
+    .ok_or(Errno::EINVAL)?;
+    copy::write_bytes(cr3, buffer, bytes)?;
+    Ok(n)
+}
