@@ -52,7 +52,6 @@ const VM_PTS: usize = 8;
 static VM_TABLES: Single<Tables> = Single::of(Tables([const { Cell::new([0; 512]) }; 3 + VM_PTS]));
 
 unsafe extern "C" {
-    static kernel_end: u8;
     static pdpt_physical: u8;
 }
 
@@ -165,7 +164,11 @@ extern "C" fn kernel_main(start_info: u64, gate_word: u64) -> ! {
 }
 
 fn read_command_line(physical: u64) {
-    let Some(bytes) = memory::slice(physical, PAGE.min(HOLE.start.saturating_sub(physical))) else {
+    // Below a MiB nothing is given away, elsewhere the line's page is not.
+    let kept = LOW_MEMORY.max(page_down(physical) + PAGE);
+    let len = PAGE.min(kept - physical);
+    // SAFETY: see above, and `free_ranges`.
+    let Some(bytes) = (unsafe { memory::kept(physical, len) }) else {
         return;
     };
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(0);
@@ -201,11 +204,6 @@ fn ram_ends(start: &StartInfo) -> (u64, u64) {
     (low, high)
 }
 
-fn kernel_image() -> (u64, u64) {
-    // `kernel_end` is a physical address by the linker script.
-    (0x20_0000, &raw const kernel_end as u64)
-}
-
 /// Room for the FPU areas, and for `tables` bytes of page tables behind them: right behind the kernel, or anywhere it
 /// fits.
 fn place_areas(start: &StartInfo, archive: u64, archive_len: u64, tables: u64) -> (u64, u64) {
@@ -231,7 +229,7 @@ fn free_ranges(start: &StartInfo, archive: u64, archive_len: u64, areas: (u64, u
     let page_of = |at: u64| (page_down(at), page_down(at) + PAGE);
     let used = [
         (0, LOW_MEMORY),
-        kernel_image(),
+        memory::kernel_image(),
         (archive, (archive + archive_len).next_multiple_of(PAGE)),
         areas,
         page_of(start.module_list),

@@ -8,7 +8,7 @@ use abi::boot::{ArchiveEntry, ArchiveHeader};
 use abi::kernel::BootInfo;
 use abi::{Errno, PAGE};
 use core::cell::OnceCell;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Unalign};
 
 static INFO: Single<OnceCell<BootInfo>> = Single::of(OnceCell::new());
 static COMMAND_LINE: Global<&[u8]> = Global::new(&[]);
@@ -34,9 +34,10 @@ pub fn set_command_line(line: &'static [u8]) {
 }
 
 /// A structure of the loader's at a physical address. The machine ends where that is no RAM.
-pub fn read<T: FromBytes>(physical: u64) -> T {
-    match memory::slice(physical, size_of::<T>() as u64).map(T::read_from_bytes) {
-        Some(Ok(value)) => value,
+pub fn read<T: FromBytes + Copy + 'static>(physical: u64) -> T {
+    // The loader aligns nothing to more than it has to.
+    match memory::cells::<Unalign<T>>(physical, 1) {
+        Some([value]) => value.get().into_inner(),
         _ => fatal!("boot data at {physical:#x} lies outside RAM"),
     }
 }
@@ -59,11 +60,8 @@ pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
 pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
     let entry = module(index)?;
     let n = entry.len.saturating_sub(offset).min(len);
-    let bytes = memory::slice(
-        info().archive.start + entry.offset + offset.min(entry.len),
-        n,
-    )
-    .ok_or(Errno::EINVAL)?;
-    copy::write_bytes(cr3, buffer, bytes)?;
+    let from = info().archive.start + entry.offset + offset.min(entry.len);
+    let bytes = memory::cells(from, n).ok_or(Errno::EINVAL)?;
+    copy::write_cells(cr3, buffer, bytes)?;
     Ok(n)
 }

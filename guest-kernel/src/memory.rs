@@ -1,9 +1,11 @@
 //! What the kernel knows of physical memory.
 
-use crate::arch::layout::PHYSICAL_BASE;
+use crate::arch::layout::{self, PHYSICAL_BASE};
 use crate::global::Global;
 use abi::kernel::HOLE;
 use abi::{Errno, PAGE};
+use core::cell::Cell;
+use zerocopy::FromBytes;
 
 /// RAM below the hole ends here.
 static LOW_END: Global<u64> = Global::new(0);
@@ -52,27 +54,54 @@ pub fn read_word(physical: u64) -> Option<u64> {
     Some(unsafe { ((PHYSICAL_BASE + physical) as *const u64).read_volatile() })
 }
 
-/// Writes the 8-byte word at a physical address of RAM.
-pub fn write_word(physical: u64, value: u64) {
-    if is_ram(physical) {
-        // SAFETY: RAM; callers own the page table they write.
-        unsafe { ((PHYSICAL_BASE + physical) as *mut u64).write_volatile(value) };
+/// `count` values in RAM as the kernel sees it. `None` outside RAM, where they would not be aligned, and where the
+/// kernel itself is: what Rust knows of is not to change behind its back. While the kernel runs nobody else does, so
+/// that cells will do for what programs and VM change at other times.
+pub fn cells<T: FromBytes>(physical: u64, count: u64) -> Option<&'static [Cell<T>]> {
+    let len = count.checked_mul(size_of::<T>() as u64)?;
+    ram_range(physical, len).ok()?;
+    let (start, end) = kernel_image();
+    let inside = physical < end && start < physical + len;
+    if inside || !physical.is_multiple_of(align_of::<T>() as u64) {
+        return None;
     }
+    let first = (PHYSICAL_BASE + physical) as *const Cell<T>;
+    // SAFETY: aligned RAM, mapped for ever, in which no variable of the kernel's lies; any bits are a `T`.
+    Some(unsafe { core::slice::from_raw_parts(first, count as usize) })
 }
 
-/// RAM bytes as the kernel sees them. `None` outside RAM.
-pub fn slice(physical: u64, len: u64) -> Option<&'static [u8]> {
-    ram_range(physical, len).ok()?;
-    // SAFETY: RAM; used for boot data that nobody changes.
-    Some(unsafe {
-        core::slice::from_raw_parts((PHYSICAL_BASE + physical) as *const u8, len as usize)
-    })
+/// Bytes of RAM that stay as they are.
+///
+/// # Safety
+/// Nobody is ever given these frames.
+pub unsafe fn kept(physical: u64, len: u64) -> Option<&'static [u8]> {
+    let cells: &[Cell<u8>] = cells(physical, len)?;
+    // SAFETY: nobody writes there, by contract.
+    Some(unsafe { core::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) })
+}
+
+/// Where the kernel itself is: physical addresses.
+pub fn kernel_image() -> (u64, u64) {
+    unsafe extern "C" {
+        static kernel_end: u8;
+    }
+    // A physical address, by the linker script.
+    (layout::KERNEL_START, &raw const kernel_end as u64)
+}
+
+/// Writes an entry of a page table at a physical address of RAM.
+pub fn write_word(physical: u64, value: u64) {
+    if let Some([word]) = cells(physical, 1) {
+        word.set(value);
+    }
 }
 
 /// Clears whole pages of RAM.
 pub fn clear(physical: u64, pages: u64) {
-    if ram_range(physical, pages * PAGE).is_ok() {
-        // SAFETY: RAM that the caller owns.
-        unsafe { ((PHYSICAL_BASE + physical) as *mut u8).write_bytes(0, (pages * PAGE) as usize) };
+    for page in (0..pages).map(|page| physical + page * PAGE) {
+        let Some([page]) = cells::<[u64; 512]>(page, 1) else {
+            return;
+        };
+        page.set([0; 512]);
     }
 }

@@ -12,6 +12,8 @@ pub enum Gate {
 
 /// The kernel image: physical address plus this.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// Physical address of the kernel image (`kernel.ld`).
+pub const KERNEL_START: u64 = 0x20_0000;
 /// All of physical memory up to 4 GiB (PML4 slot 510). Only in the kernel's own view.
 pub const PHYSICAL_BASE: u64 = 0xffff_ff00_0000_0000;
 /// The gate region: pages that every address space maps (PML4 slot 511, last 2 MiB).
