@@ -279,3 +279,33 @@ fn modules_stand_on_floors() {
         ["a", "b", "c"]
     );
 }
+
+/// The hops of docs/tour.md: twenty, and each function is in its file.
+#[test]
+fn the_tour_leads_somewhere() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tour = fs::read_to_string(tree.join("docs/tour.md")).expect("docs/tour.md");
+    let mut links = 0;
+    for link in tour.split("[`").skip(1) {
+        let (name, rest) = link.split_once("`](../").expect("a link to a source");
+        let (path, _) = rest.split_once(')').expect("its end");
+        let source = fs::read_to_string(tree.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let there = ["fn ", "const "].iter().any(|kind| {
+            let declared = format!("{kind}{name}");
+            source
+                .split(&declared)
+                .skip(1)
+                .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        });
+        assert!(there, "{path} has no {name}");
+        links += 1;
+    }
+    let hops = |n: usize| {
+        tour.lines()
+            .any(|line| line.starts_with(&format!("{n}. [`")))
+    };
+    assert!(
+        (1..=20).all(hops) && !hops(21) && links > 20,
+        "{links} links"
+    );
+}
