@@ -7,7 +7,7 @@ use crate::global::Single;
 use crate::process::{self, FIXED_FLAG, MAX_PROCESSES, Process};
 use crate::sched::{self, block, unblock};
 use crate::transfer::{self, Outcome, Stop};
-use crate::{clock, facts, lab, lifecycle, lines, linux, memory};
+use crate::{clock, facts, lab, lifecycle, lines, linux, memory, memreq};
 use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, rts};
 use abi::role::{Role, Roles};
 use abi::trace::Decision;
@@ -105,8 +105,8 @@ fn serve(caller: &'static Process, number: u64) -> Outcome {
         },
         GetStopped => next_stopped(),
         SetAddressSpace => set_space(who, a2),
-        MemreqGet => transfer::next_memory_request(caller, a1),
-        MemreqReply => transfer::memory_request_done(who, a2),
+        MemreqGet => memreq::next_memory_request(caller, a1),
+        MemreqReply => memreq::memory_request_done(who, a2),
         FlushSelf => {
             sched::reload_space();
             Ok(0)

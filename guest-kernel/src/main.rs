@@ -21,8 +21,9 @@ mod linux;
 // Faults do, too.
 mod faults;
 mod inspect;
-// Messages.
+// Messages; what copies wait for.
 mod ipc;
+mod memreq;
 // Copies between processes; what interrupts and time lead to.
 mod lines;
 mod timers;

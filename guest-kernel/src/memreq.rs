@@ -1,0 +1,78 @@
+//! Memory requests: what parked copies wait for. VM takes them one by one and answers each.
+
+use crate::counters::{COUNTERS, add};
+use crate::process::{self, Process};
+use crate::sched::unblock;
+use crate::transfer::Outcome;
+use crate::{copy, grant, lab};
+use abi::kernel::{MemoryRequest, rts};
+use abi::trace::{Kind, pair};
+use abi::{Endpoint, Errno, sabotage};
+
+/// [`abi::kernel::Kcall::MemreqGet`].
+pub fn next_memory_request(caller: &'static Process, address: u64) -> Outcome {
+    let waiting = process::all().filter(|process| process.flags.get() & rts::MEMREQ != 0);
+    for process in waiting {
+        let Some(mut parked) = process.parked.get().filter(|parked| !parked.fetched) else {
+            continue;
+        };
+        let request = MemoryRequest {
+            requestor: process.endpoint.get().0,
+            target: parked.target.0,
+            address: parked.address,
+            len: parked.len,
+            write: parked.write as u64,
+            soft: parked.soft as u64,
+        };
+        copy::write_struct(caller.cr3.get(), address, &request)?;
+        parked.fetched = true;
+        process.parked.set(Some(parked));
+        return Ok(0);
+    }
+    Err(Errno::ENOENT.into())
+}
+
+/// [`abi::kernel::Kcall::MemreqReply`]: on success the requestor makes its call again, from
+/// the trap instruction that its rip still points at.
+pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
+    let process = process::find(requestor)?;
+    let parked = match process.parked.take() {
+        Some(parked) if process.flags.get() & rts::MEMREQ != 0 => parked,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    if result == 0 && lab::sabotaged(sabotage::CALL_NOT_REPEATED) {
+        process.regs.rax.set(result);
+    } else if result == 0 {
+        process.regs.rip.set(abi::kernel::TRAMPOLINE_TRAP);
+    } else if parked.soft {
+        // Whatever VM says: a copy that may fail fails like any other, with its mark. Without
+        // the mark it starts anew, and the grant table is made resident on the way.
+        add(&COUNTERS.soft_faults, 1);
+        if parked
+            .mark
+            .is_some_and(|mark| grant::set_mark(&mark).is_err())
+        {
+            process.regs.rip.set(abi::kernel::TRAMPOLINE_TRAP);
+        } else {
+            process.regs.rax.set(Errno::EFAULT.to_word());
+        }
+    } else {
+        // Memory that is there and does not come is no mistake of the caller's.
+        let unreadable = result == Errno::EIO.to_word();
+        let failure = parked.failure.filter(|_| !unreadable);
+        process.regs.rax.set(failure.map_or(result, Errno::to_word));
+    }
+    let word = process.regs.rax.get();
+    lab::note(Kind::Resumed, || {
+        [
+            Endpoint::VM.0 as u64,
+            pair(requestor.0, 0),
+            if result == 0 { 0 } else { word },
+            0,
+            0,
+            0,
+        ]
+    });
+    unblock(process, rts::MEMREQ);
+    Ok(0)
+}
