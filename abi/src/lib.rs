@@ -6,7 +6,7 @@
 //!   protocol on the console), [`lab`] (the paravirtual device),
 //!   [`trace`] (the laboratory's shared memory).
 //! * **kernel and process**: [`kernel`] (traps, kernel calls, register frames),
-//!   [`message`], [`endpoint`], [`grant`].
+//!   [`message`], [`endpoint`], [`grant`]; [`page_table`].
 //! * **server and server**: [`proto`], typed requests with one encoding.
 //!
 //! Linux's own numbers come from `linux-raw-sys`; [`errno`] gives them a type.
@@ -28,6 +28,7 @@ pub mod fs;
 pub mod grant;
 pub mod hostlink;
 pub mod kernel;
+pub mod command_line;
 pub mod lab;
 pub mod message;
 pub mod point;
@@ -45,6 +46,8 @@ pub use errno::Errno;
 pub use message::{Class, Message, Reply, Request, Word};
 
 /// The unit of paging, in bytes.
+pub mod number;
+pub mod page_table;
 pub const PAGE_SIZE: usize = 4096;
 /// [`PAGE_SIZE`] as the type addresses have.
 pub const PAGE: u64 = PAGE_SIZE as u64;

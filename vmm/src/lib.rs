@@ -40,3 +40,4 @@ pub mod sandbox;
 pub mod snapshot;
 pub mod terminal;
 pub mod trace;
+mod xml;

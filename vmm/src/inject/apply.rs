@@ -1,7 +1,7 @@
 //! Carries out one fault of a plan on a machine that stopped at its point.
 
-use abi::Endpoint;
 use abi::trace::{Kind, Record, Refusal, WITHDRAWN, WITHDRAWN_COMES};
+use abi::{Endpoint, page_table};
 use anyhow::{Context, Result, bail};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -179,7 +179,7 @@ pub fn pages(machine: &mut Machine, wanted: impl Fn(&Process) -> bool) -> Result
             {
                 pages.push(Page {
                     target: Target::Page(who, address),
-                    writable: leaf.entry & tables::WRITABLE != 0,
+                    writable: leaf.entry & page_table::WRITE != 0,
                 });
             }
             true
@@ -217,13 +217,13 @@ pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) ->
             }
         }
         Layer::ReadOnly => {
-            let writable = |leaf: &&Leaf| leaf.entry & tables::WRITABLE != 0;
+            let writable = |leaf: &&Leaf| leaf.entry & page_table::WRITE != 0;
             let leaves: Vec<&Leaf> = leaves.filter(writable).collect();
             if leaves.is_empty() {
                 return Ok(Applied::Nothing("the page is read-only already"));
             }
             for leaf in leaves {
-                edit(machine, leaf, leaf.entry & !tables::WRITABLE)?;
+                edit(machine, leaf, leaf.entry & !page_table::WRITE)?;
             }
         }
         Layer::Slot => {
