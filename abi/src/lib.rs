@@ -12,6 +12,15 @@
 //! Linux's own numbers come from `linux-raw-sys`; [`errno`] gives them a type.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 #[cfg(test)]
 extern crate std;
@@ -19,6 +28,7 @@ extern crate std;
 pub mod boot;
 pub mod capability;
 pub mod clock;
+pub mod command_line;
 #[cfg(test)]
 mod decoders;
 pub mod endpoint;
@@ -28,15 +38,23 @@ pub mod fs;
 pub mod grant;
 pub mod hostlink;
 pub mod kernel;
-pub mod command_line;
 pub mod lab;
+#[allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 pub mod message;
+pub mod number;
+pub mod page_table;
 pub mod point;
 pub mod policy;
 pub mod proto;
 pub mod role;
 pub mod routes;
 pub mod sabotage;
+#[allow(clippy::cast_possible_truncation)]
 pub mod senders;
 pub mod trace;
 pub mod tunable;
@@ -46,11 +64,14 @@ pub use errno::Errno;
 pub use message::{Class, Message, Reply, Request, Word};
 
 /// The unit of paging, in bytes.
-pub mod number;
-pub mod page_table;
 pub const PAGE_SIZE: usize = 4096;
 /// [`PAGE_SIZE`] as the type addresses have.
 pub const PAGE: u64 = PAGE_SIZE as u64;
+
+/// The low half of a word.
+pub const fn low(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
+}
 
 /// `address` rounded down to its page.
 pub const fn page_down(address: u64) -> u64 {
