@@ -9,6 +9,8 @@
 //! The kernel stops a thread at the entry and the end of a Linux call when it is resumed with
 //! [`abi::kernel::resume`]; it knows nothing else of tracing, and an untraced thread meets
 //! nothing of it.
+//!
+//! Why so: docs/decisions/010-ptrace.md.
 
 pub mod access;
 pub mod attach;
