@@ -3,6 +3,8 @@
 //! in a line.
 //!
 //! The quick suite does a selection. All of it is part of README's command for what takes long.
+//!
+//! Why so: docs/decisions/023-hardware.md.
 
 mod common;
 

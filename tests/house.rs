@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where tests are.
 const PLACES: [&str; 7] = [
@@ -79,6 +80,28 @@ fn every_file_of_tests_is_a_target() {
         missing.is_empty(),
         "no target in vmm/Cargo.toml: {missing:?}"
     );
+}
+
+/// tests/README.md has a line for each file of tests, and none for others.
+#[test]
+fn every_file_of_tests_has_a_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("tests/README.md")).expect("tests/README.md");
+    let files = text.split("## Files").nth(1).expect("the files");
+    let mut listed: Vec<&str> = files
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let mut there = Vec::new();
+    for (directory, prefix) in [("tests", ""), ("vmm/tests", "vmm/tests/")] {
+        let names = fs::read_dir(root.join(directory)).expect("tests");
+        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let sources = names.filter(|name| name.ends_with(".rs"));
+        there.extend(sources.map(|name| format!("{prefix}{name}")));
+    }
+    listed.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(listed, there, "tests/README.md and the files of tests");
 }
 
 /// Blocks, functions, implementations and attributes of a source that the compiler takes on trust.
@@ -308,4 +331,203 @@ fn the_tour_leads_somewhere() {
         (1..=20).all(hops) && !hops(21) && links > 20,
         "{links} links"
     );
+
+/// Whether a crate under the licence `expression` may be used where those in `allowed` may: one of its alternatives
+/// (`OR`, or `/` in old manifests) is allowed altogether.
+fn may_use(expression: &str, allowed: &[String]) -> bool {
+    let words = expression.replace('/', " OR ");
+    let words = words.replace('(', " ( ").replace(')', " ) ");
+    let mut words = words.split_whitespace().peekable();
+    let may = either(&mut words, allowed);
+    may && words.next().is_none()
+}
+
+type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
+
+fn either(words: &mut Words<'_>, allowed: &[String]) -> bool {
+    let mut may = both(words, allowed);
+    while words.next_if_eq(&"OR").is_some() {
+        may |= both(words, allowed);
+    }
+    may
+}
+
+fn both(words: &mut Words<'_>, allowed: &[String]) -> bool {
+    let mut may = one(words, allowed);
+    while words.next_if_eq(&"AND").is_some() {
+        may &= one(words, allowed);
+    }
+    may
+}
+
+fn one(words: &mut Words<'_>, allowed: &[String]) -> bool {
+    match words.next() {
+        Some("(") => {
+            let may = either(words, allowed);
+            words.next() == Some(")") && may
+        }
+        Some(name) => {
+            let exception = words.next_if_eq(&"WITH").and_then(|_| words.next());
+            exception.is_none() && allowed.iter().any(|allowed| allowed == name)
+        }
+        None => false,
+    }
+}
+
+/// Every crate is one that the project's licences allow (deny.toml), and comes from crates.io; its own have both
+/// licences and are not for crates.io.
+#[test]
+fn licences_and_sources_are_the_ones_that_are_allowed() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rules = fs::read_to_string(tree.join("deny.toml")).expect("deny.toml");
+    let rules: toml::Table = toml::from_str(&rules).expect("TOML");
+    let list = |section: &str, key: &str| -> Vec<String> {
+        let list = rules[section][key].as_array().expect("a list");
+        let texts = list.iter().map(|text| text.as_str().expect("a text"));
+        texts.map(String::from).collect()
+    };
+    let allowed = list("licenses", "allow");
+    let registries = list("sources", "allow-registry");
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        .arg("--filter-platform=x86_64-unknown-linux-gnu")
+        .current_dir(&tree)
+        .output()
+        .expect("cargo");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo metadata: {said}");
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = facts["packages"].as_array().expect("packages");
+    assert!(packages.len() > 100, "{}", packages.len());
+    let mut wrong = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        let licence = package["license"].as_str().unwrap_or_default();
+        match package["source"].as_str() {
+            Some(source) => {
+                let ours = registries
+                    .iter()
+                    .any(|r| *source == format!("registry+{r}"));
+                if !ours || !may_use(licence, &allowed) {
+                    wrong.push(format!("{name}: {licence:?}, from {source}"));
+                }
+            }
+            None if licence == "MIT OR Apache-2.0"
+                && package["publish"] == serde_json::json!([]) => {}
+            None => wrong.push(format!("{name} of this workspace: {licence:?}, publish")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let may = |expression| may_use(expression, &allowed);
+    assert!(may("(MIT OR GPL-3.0) AND Unicode-3.0") && may("GPL-2.0/MIT"));
+    assert!(!may("MIT AND GPL-3.0") && !may("Apache-2.0 WITH LLVM-exception"));
+    assert!(!may("") && !may("(MIT") && !may("MIT MIT"));
+}
+
+/// Files of the project that have text, but what is built and what belongs to version control.
+fn texts(directory: &Path, found: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(directory).expect("a directory");
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        let kinds = ["rs", "c", "h", "md", "toml", "sh"];
+        match path.is_dir() {
+            true if name == ".git" || name.starts_with("target") || name == "absentia-report" => {}
+            true => texts(&path, found),
+            false
+                if path
+                    .extension()
+                    .is_some_and(|e| kinds.iter().any(|kind| e == *kind)) =>
+            {
+                found.push(path);
+            }
+            false => {}
+        }
+    }
+}
+
+/// Where a text cites a document: paths that begin with `docs/`, `decision NNN`, and in documents what is linked.
+fn cited(text: &str, is_document: bool) -> Vec<String> {
+    let mut cited = Vec::new();
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+    for (at, _) in text.match_indices("docs/") {
+        let before = text[..at].chars().next_back();
+        // A part of a longer path has a place of its own, and so does another project's.
+        if before.is_none_or(|c| !is_path(c)) || text[..at].ends_with("../") {
+            let path: String = text[at..].chars().take_while(|&c| is_path(c)).collect();
+            cited.push(path.trim_end_matches(['.', '/', '-']).into());
+        }
+    }
+    for (at, word) in text.match_indices("ecision ") {
+        let number: String = text[at + word.len()..].chars().take(3).collect();
+        if number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit()) {
+            cited.push(format!("docs/decisions/{number}-"));
+        }
+    }
+    if is_document {
+        for (at, _) in text.match_indices("](") {
+            let target: String = text[at + 2..].chars().take_while(|&c| c != ')').collect();
+            let file = target.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") {
+                cited.push(format!("./{file}"));
+            }
+        }
+    }
+    cited
+}
+
+/// What is cited is there: no text sends its reader to a document that the project does not have.
+#[test]
+fn documents_that_are_cited_exist() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    texts(&tree, &mut files);
+    let mut decisions: Vec<String> = Vec::new();
+    for entry in fs::read_dir(tree.join("docs/decisions")).expect("decisions") {
+        let name = entry.expect("an entry").file_name();
+        decisions.push(format!("docs/decisions/{}", name.to_string_lossy()));
+    }
+    let this = Path::new(file!()).file_name();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    let mut unasked = decisions.clone();
+    for file in files.iter().filter(|file| file.file_name() != this) {
+        let text = fs::read_to_string(file).expect("a text");
+        let document = file.extension().is_some_and(|e| e == "md");
+        for path in cited(&text, document) {
+            count += 1;
+            if !document {
+                unasked.retain(|decision| *decision != path);
+            }
+            let there = match path.strip_prefix("./") {
+                Some(path) => file.parent().expect("a directory").join(path).exists(),
+                None => tree.join(&path).exists() || decisions.iter().any(|d| d.starts_with(&path)),
+            };
+            if !there {
+                wrong.push(format!("{}: {path}", file.display()));
+            }
+        }
+        // A document by name alone has no place that could be looked at.
+        let named = ["semantics, section", "blueprint"];
+        wrong.extend(
+            named
+                .iter()
+                .filter(|name| text.contains(*name))
+                .map(|name| format!("{}: {name:?} is of no document here", file.display())),
+        );
+    }
+    assert!(count > 200, "only {count} citations");
+    assert!(unasked.is_empty(), "no code cites {unasked:?}");
+    assert!(
+        wrong.is_empty(),
+        "cited and not there:\n{}",
+        wrong.join("\n")
+    );
+    assert_eq!(
+        cited("//! docs/a.md, see decision 007 ../docs/b.md.", false),
+        ["docs/a.md", "docs/b.md", "docs/decisions/007-"]
+    );
+    assert_eq!(cited("[x](y.md#z) [a](https://b)", true), ["./y.md"]);
 }

@@ -1,6 +1,8 @@
 //! The rows G, K and M of the test matrix at the interfaces of kernel and VM. For G and K the
 //! image `ipc-bench` boots in VM's place and checks grants and copies against a pager of its
 //! own; for M and K4 VM is the real one, and the image its neighbours: RS, VFS and others.
+//!
+//! Why so: docs/decisions/019-what-a-test-shows.md.
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Endpoints: names of processes that cannot be confused with a dead predecessor, and that say
 //! what the process is.
 
+use crate::low;
 use crate::role::Role;
 
 /// The most processes that exist at once, servers included. Bounds every per-process table.
@@ -45,7 +46,7 @@ impl Endpoint {
 
     /// A program's endpoint from its parts. `generation` is taken modulo 2^20.
     pub const fn new(slot: usize, generation: u32) -> Endpoint {
-        Endpoint((slot as u32 & SLOT_MASK) | ((generation & 0xf_ffff) << SLOT_BITS))
+        Endpoint((low(slot as u64) & SLOT_MASK) | ((generation & 0xf_ffff) << SLOT_BITS))
     }
 
     /// The endpoint of a process of this role. A service's `generation` is taken modulo 2^16.
@@ -53,7 +54,7 @@ impl Endpoint {
         match role {
             Role::Program => Endpoint::new(slot, generation),
             _ => Endpoint(
-                (slot as u32 & SLOT_MASK)
+                (low(slot as u64) & SLOT_MASK)
                     | (generation & 0xffff) << SLOT_BITS
                     | (role as u32) << ROLE_SHIFT,
             ),
@@ -71,7 +72,7 @@ impl Endpoint {
     pub fn role(self) -> Option<Role> {
         match self.role_bits() {
             0..16 if self.is_process() => Some(Role::Program),
-            bits => Role::from_word(bits as u64),
+            bits => Role::from_word(bits.into()),
         }
     }
 

@@ -11,7 +11,7 @@ macro_rules! errnos {
     ($($name:ident)*) => {
         impl Errno {
             $(#[doc = concat!("Linux's `", stringify!($name), "`.")]
-            pub const $name: Errno = Errno(linux::$name as i32);)*
+            pub const $name: Errno = Errno(linux::$name.cast_signed());)*
 
             /// The symbolic name, or `None` for a number this table does not have.
             pub const fn name(self) -> Option<&'static str> {
@@ -60,7 +60,7 @@ impl Errno {
 
     /// The result word of a failure: the negated number.
     pub const fn to_word(self) -> u64 {
-        -(self.0 as i64) as u64
+        (-(self.0 as i64)).cast_unsigned()
     }
 }
 
@@ -83,11 +83,9 @@ impl core::error::Error for Errno {}
 
 /// Splits a result word into value and error: words in `-4095..0` are errors.
 pub const fn result_from_word(word: u64) -> Result<u64, Errno> {
-    let signed = word as i64;
-    if signed < 0 && signed >= -4095 {
-        Err(Errno(-signed as i32))
-    } else {
-        Ok(word)
+    match word.wrapping_neg() {
+        number @ 1..=4095 => Err(Errno((number & 0xfff) as i32)),
+        _ => Ok(word),
     }
 }
 

@@ -74,6 +74,11 @@ pub struct Attributes {
     pub ctime: Time,
 }
 
+/// File type bits of a mode.
+pub use linux_raw_sys::general::{
+    S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
+};
+
 /// mount(2): nothing is written.
 pub const MS_RDONLY: u64 = linux_raw_sys::general::MS_RDONLY as u64;
 /// mount(2): reading leaves access times as they are.

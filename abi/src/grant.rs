@@ -1,10 +1,10 @@
 //! Grants: one process's permission for another to copy to or from a range.
 //!
-//! A grant is an entry of a table in the granter's memory (seed-semantics, section 2); the
+//! A grant is an entry of a table in the granter's memory; the
 //! kernel reads it at each use. Ids are an index in bits 0..20 and a per-slot sequence
 //! number in bits 20..31, which advances at revoke, so that a stale id is refused.
 
-use crate::Errno;
+use crate::{Errno, low};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 bitflags::bitflags! {
@@ -83,8 +83,8 @@ impl GrantEntry {
 
 /// A grant id: `index | sequence << 20`, never negative.
 pub const fn id(index: usize, sequence: u32) -> i32 {
-    (index as u32 & ((1 << INDEX_BITS) - 1)) as i32
-        | ((sequence & SEQUENCE_MAX) << INDEX_BITS) as i32
+    let index = low(index as u64) & ((1 << INDEX_BITS) - 1);
+    (index | (sequence & SEQUENCE_MAX) << INDEX_BITS).cast_signed()
 }
 
 /// Index and sequence of an id; `EINVAL` when negative.
@@ -92,8 +92,6 @@ pub const fn split(id: i32) -> Result<(usize, u32), Errno> {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    Ok((
-        (id as u32 & ((1 << INDEX_BITS) - 1)) as usize,
-        id as u32 >> INDEX_BITS,
-    ))
+    let id = id.cast_unsigned();
+    Ok(((id & ((1 << INDEX_BITS) - 1)) as usize, id >> INDEX_BITS))
 }

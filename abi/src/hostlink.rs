@@ -7,6 +7,8 @@
 //! and the exit status arrives.
 //!
 //! Header: byte 0 [`Channel`], byte 1 zero, bytes 2..4 payload length, little endian.
+//!
+//! Why so: docs/decisions/005-host-link.md.
 
 /// Bytes of a packet header.
 pub const HEADER: usize = 4;
@@ -64,7 +66,8 @@ impl Channel {
 
 /// The header of a packet of `len` bytes (at most [`MAX_PAYLOAD`]) on `channel`.
 pub const fn header(channel: Channel, len: usize) -> [u8; HEADER] {
-    [channel as u8, 0, len as u8, (len >> 8) as u8]
+    let [low, high, ..] = len.to_le_bytes();
+    [channel as u8, 0, low, high]
 }
 
 /// Reads a header: channel and payload length, or `None` when it is malformed.

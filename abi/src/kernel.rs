@@ -418,7 +418,7 @@ pub struct Brings {
 impl Brings {
     /// For a route's bits 2...
     pub const fn encode(self) -> u8 {
-        (self.argument + 1) & 3 | (self.bytes.trailing_zeros() as u8) << 2
+        (self.argument + 1) & 3 | ((self.bytes.trailing_zeros() & 0x3f) as u8) << 2
     }
 
     /// What a route says of it, for [`Brings::decode`]; 0 is nothing.

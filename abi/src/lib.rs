@@ -6,12 +6,21 @@
 //!   protocol on the console), [`lab`] (the paravirtual device),
 //!   [`trace`] (the laboratory's shared memory).
 //! * **kernel and process**: [`kernel`] (traps, kernel calls, register frames),
-//!   [`message`], [`endpoint`], [`grant`].
+//!   [`message`], [`endpoint`], [`grant`]; [`page_table`].
 //! * **server and server**: [`proto`], typed requests with one encoding.
 //!
 //! Linux's own numbers come from `linux-raw-sys`; [`errno`] gives them a type.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 #[cfg(test)]
 extern crate std;
@@ -20,6 +29,7 @@ pub mod boot;
 pub mod capability;
 mod cells;
 pub mod clock;
+pub mod command_line;
 #[cfg(test)]
 mod decoders;
 pub mod endpoint;
@@ -30,13 +40,22 @@ pub mod grant;
 pub mod hostlink;
 pub mod kernel;
 pub mod lab;
+#[allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 pub mod message;
+pub mod number;
+pub mod page_table;
 pub mod point;
 pub mod policy;
 pub mod proto;
 pub mod role;
 pub mod routes;
 pub mod sabotage;
+#[allow(clippy::cast_possible_truncation)]
 pub mod senders;
 pub mod trace;
 pub mod tunable;
@@ -49,6 +68,11 @@ pub use message::{Class, Message, Reply, Request, Word};
 pub const PAGE_SIZE: usize = 4096;
 /// [`PAGE_SIZE`] as the type addresses have.
 pub const PAGE: u64 = PAGE_SIZE as u64;
+
+/// The low half of a word.
+pub const fn low(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
+}
 
 /// `address` rounded down to its page.
 pub const fn page_down(address: u64) -> u64 {

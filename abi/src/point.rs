@@ -4,7 +4,7 @@
 use crate::grant::GrantEntry;
 use crate::proto::{vfs, vm};
 use crate::trace::{Kind, Record};
-use crate::{Endpoint, Request, page_down};
+use crate::{Endpoint, Request, low, page_down};
 
 /// Whose page goes away.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -95,15 +95,15 @@ pub fn range(
     match (record.kind()?, side) {
         (Kind::Copy, Side::Source) => Range::of(first, w[2], w[4]),
         (Kind::Copy | Kind::Fill, Side::Target) => Range::of(second, w[3], w[4]),
-        (Kind::Fault, Side::Data) => Range::of(w[0] as u32, w[2], 1),
-        (Kind::Fault, Side::Instruction) => Range::of(w[0] as u32, w[4], 1),
+        (Kind::Fault, Side::Data) => Range::of(low(w[0]), w[2], 1),
+        (Kind::Fault, Side::Instruction) => Range::of(low(w[0]), w[4], 1),
         (Kind::Grant, Side::Grant) => Range::of(first, w[3], size_of::<GrantEntry>() as u64),
         (Kind::Exec, Side::Range) => Range::of(first, w[3], w[4]),
         (Kind::Request, Side::Range) => match record.message().1 {
-            vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
+            vm::HandleMemory::KIND => Range::of(low(w[3]), w[4], w[5]),
             vfs::MemoryHandled::KIND => handled(w[2], before),
             // A futex: a word.
-            vm::ObjectAt::KIND => Range::of(w[2] as u32, w[3], 4),
+            vm::ObjectAt::KIND => Range::of(low(w[2]), w[3], 4),
             _ => None,
         },
         _ => None,
@@ -118,5 +118,5 @@ fn handled(txn: u64, before: impl DoubleEndedIterator<Item = Record>) -> Option<
             && record.words[2] == txn
     })?;
     let w = &asked.words;
-    Range::of(w[3] as u32, w[4], w[5])
+    Range::of(low(w[3]), w[4], w[5])
 }

@@ -2,6 +2,7 @@
 //! failable copies are good for. Chosen at boot with [`crate::boot::CMDLINE_COPY`].
 
 use crate::boot::CMDLINE_COPY;
+use crate::command_line;
 
 /// The policy of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -44,11 +45,8 @@ impl CopyPolicy {
     /// What a kernel command line says; the last word counts, and without one it is
     /// [`CopyPolicy::Try`].
     pub fn of_command_line(line: &[u8]) -> CopyPolicy {
-        line.split(|&byte| byte == b' ' || byte == b'\n')
-            .filter_map(|word| word.strip_prefix(CMDLINE_COPY.as_bytes()))
-            .filter_map(CopyPolicy::named)
-            .next_back()
-            .unwrap_or_default()
+        let mut known = command_line::values(line, CMDLINE_COPY).filter_map(CopyPolicy::named);
+        known.next_back().unwrap_or_default()
     }
 }
 

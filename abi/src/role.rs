@@ -5,6 +5,8 @@
 //! knows from its source alone what the sender is, without a table to keep or to look up, and a
 //! service that is started again has a new endpoint with the same role. Each protocol says of
 //! each message which roles may send it ([`crate::protocol!`]).
+//!
+//! Why so: docs/decisions/014-roles-in-endpoints.md.
 
 use crate::Endpoint;
 

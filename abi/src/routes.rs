@@ -199,7 +199,7 @@ const STRUCTURES: &[(u32, u8, u64)] = &[
 /// What a call brings along.
 pub const fn brings(number: u64) -> Option<Brings> {
     match number {
-        0..512 => Brings::decode(ROUTES[number as usize] >> 2),
+        0..512 => Brings::decode(ROUTES[(number & 511) as usize] >> 2),
         _ => None,
     }
 }

@@ -96,8 +96,7 @@ pub fn of_names(names: &[u8]) -> u64 {
 
 /// The bits that a kernel command line names.
 pub fn of_command_line(line: &[u8]) -> u64 {
-    line.split(|&byte| byte == b' ' || byte == b'\n')
-        .filter_map(|word| word.strip_prefix(CMDLINE_SABOTAGE.as_bytes()))
+    crate::command_line::values(line, CMDLINE_SABOTAGE)
         .fold(0, |bits, names| bits | of_names(names))
 }
 

@@ -387,7 +387,7 @@ pub enum Decision {
 impl Record {
     /// Its kind, if there is such a kind.
     pub const fn kind(&self) -> Option<Kind> {
-        Kind::of(self.what as u8)
+        Kind::of((self.what & 0xff) as u8)
     }
 
     /// Number of the point or decision.
@@ -402,7 +402,7 @@ impl Record {
 
     /// The pair in the second word.
     pub const fn pair(&self) -> (u32, u32) {
-        (self.words[1] as u32, (self.words[1] >> 32) as u32)
+        (crate::low(self.words[1]), (self.words[1] >> 32) as u32)
     }
 }
 

@@ -1,4 +1,5 @@
-//! docs/protocols.md is what the declarations say. `BLESS=1 cargo test -p absentia-abi` writes it.
+//! docs/protocols.md and the table in docs/architecture.md are what the declarations say. `BLESS=1 cargo test -p
+//! absentia-abi` writes them.
 
 use abi::proto::PROTOCOLS;
 use abi::role::{Role, Roles};
@@ -57,5 +58,103 @@ fn the_page_of_protocols_is_what_the_declarations_say() {
     assert!(
         written == page(),
         "docs/protocols.md is not what abi/src/proto says: BLESS=1 cargo test -p absentia-abi"
+    );
+}
+
+/// How many messages each role may send to each server: calls and posts.
+fn table() -> String {
+    let mut head = String::from("| From | ");
+    let mut rows: Vec<String> = Role::ALL[1..]
+        .iter()
+        .map(|role| format!("| {} |", role.name()))
+        .collect();
+    for (_, server, rules) in PROTOCOLS {
+        let _ = write!(head, "to {server} | ");
+        for (row, &role) in rows.iter_mut().zip(&Role::ALL[1..]) {
+            // Nobody sends to himself.
+            let rules = if *receivers(server) == [role] {
+                &[]
+            } else {
+                rules
+            };
+            let count = |mode| {
+                let sent = rules.iter().filter(|rule| rule.senders.contains(role));
+                sent.filter(|rule| rule.mode == mode).count()
+            };
+            let _ = match (count(Mode::Call), count(Mode::Post)) {
+                (0, 0) => write!(row, " |"),
+                (calls, 0) => write!(row, " {calls} called |"),
+                (0, posts) => write!(row, " {posts} posted |"),
+                (calls, posts) => write!(row, " {calls} called, {posts} posted |"),
+            };
+        }
+    }
+    let lines = "| --- ".repeat(PROTOCOLS.len() + 1);
+    format!("{}\n{lines}|\n{}\n", head.trim_end(), rows.join("\n"))
+}
+
+/// Who may be who answers calls to it as `server`.
+fn receivers(server: &str) -> &'static [Role] {
+    match server {
+        "VM" => &[Role::Vm],
+        "VFS" => &[Role::Vfs],
+        "PM" => &[Role::Pm],
+        "RS" => &[Role::Rs],
+        "the file systems" => &[Role::FileSystem, Role::Proc, Role::Console],
+        "drivers" => &[Role::Disk, Role::Console, Role::Memory],
+        "the console" => &[Role::Console],
+        "block drivers" => &[Role::Disk],
+        other => panic!("who is {other}?"),
+    }
+}
+
+/// Who calls waits for the reply: a circle of calls would be a deadlock. This order is in docs/architecture.md.
+#[test]
+fn calls_make_no_circle() {
+    const ORDER: [Role; 9] = [
+        Role::Proc,
+        Role::Rs,
+        Role::Pm,
+        Role::Vfs,
+        Role::FileSystem,
+        Role::Console,
+        Role::Disk,
+        Role::Memory,
+        Role::Vm,
+    ];
+    let names = ORDER.map(Role::name).join(", ");
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/architecture.md");
+    let text = std::fs::read_to_string(text).expect("docs/architecture.md");
+    assert!(text.contains(&format!("    {names}\n")), "{names}");
+    for (_, server, rules) in PROTOCOLS {
+        for rule in rules.iter().filter(|rule| rule.mode == Mode::Call) {
+            for (place, role) in ORDER.into_iter().enumerate() {
+                // A process does not call itself.
+                let backwards = |to: &&Role| ORDER[..place].contains(to);
+                let wrong = receivers(server).iter().find(backwards);
+                assert!(
+                    !rule.senders.contains(role) || wrong.is_none(),
+                    "{role:?} may call {} of {wrong:?}, which may call it in turn",
+                    rule.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_of_who_calls_whom_is_what_the_declarations_say() {
+    const MARKS: [&str; 2] = ["<!-- table -->\n", "<!-- end -->"];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/architecture.md");
+    let text = std::fs::read_to_string(path).expect("docs/architecture.md");
+    let (front, rest) = text.split_once(MARKS[0]).expect("the table's start");
+    let (written, back) = rest.split_once(MARKS[1]).expect("the table's end");
+    if std::env::var_os("BLESS").is_some() {
+        let text = [front, MARKS[0], &table(), MARKS[1], back].concat();
+        return std::fs::write(path, text).expect("writing the table");
+    }
+    assert!(
+        written == table(),
+        "docs/architecture.md is not what abi/src/proto says: BLESS=1 cargo test -p absentia-abi"
     );
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use abi::boot::CMDLINE_DETERMINISTIC;
+use abi::command_line;
 use abi::kernel::Counters;
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::boot::{self, Window, Windows};
 use crate::control::Stop;
@@ -19,6 +20,7 @@ use crate::devices::disk::Backing;
 use crate::devices::lab::{Lab, Request};
 use crate::devices::serial::uart;
 use crate::devices::virtio::{Interrupt, Transport};
+use crate::error::{About, MachineError};
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
 use crate::hostlink::output::Sink;
@@ -110,16 +112,17 @@ pub enum Completion {
 impl Board {
     /// Loads the guest into `ram`, which must be fresh, and puts the vCPU at its entry.
     pub fn new(vm: &Vm, ram: &GuestRam, plan: Plan<'_>) -> Result<Board> {
-        let mut words = plan.cmdline.split_whitespace();
-        let common = words.any(|word| word == CMDLINE_DETERMINISTIC);
-        let vcpu = vm.vcpu(plan.gate, common)?;
+        let common = command_line::has(plan.cmdline.as_bytes(), CMDLINE_DETERMINISTIC);
+        let vcpu = vm.vcpu(plan.gate, common).about(MachineError::Kvm)?;
         let windows = plan.windows;
         let there: &[Window] = match plan.disk {
             Some(_) => &[windows.disk, windows.console],
             None => &[windows.console],
         };
         let cmdline = boot::command_line(there, vcpu.tsc_khz(), plan.cmdline);
-        vcpu.enter_pvh(boot::load(ram, plan.kernel, plan.archive, &cmdline)?)?;
+        let entry = boot::load(ram, plan.kernel, plan.archive, &cmdline);
+        let entry = entry.about(MachineError::Images)?;
+        vcpu.enter_pvh(entry).about(MachineError::Kvm)?;
 
         let interrupt = |window: Window| -> Result<Interrupt> {
             Ok(match plan.interrupts {
@@ -137,7 +140,7 @@ impl Board {
             Some(disk) => {
                 let block = Block::new(disk.backing, disk.read_only, stop);
                 Some(Transport::new(
-                    block.context("the root disk")?,
+                    block.about(MachineError::Disk)?,
                     interrupt(windows.disk)?,
                 )?)
             }

@@ -1,4 +1,6 @@
 //! How a run ends, and who sees to it.
+//!
+//! Why so: docs/decisions/017-orderly-end.md.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -20,6 +20,7 @@ use crate::devices::disk::CopyOnWrite;
 use crate::devices::lab::Request;
 pub use crate::ending::{DIED, Ending, FAILED};
 use crate::ending::{Ended, Order, conclude, supervise};
+use crate::error::{About, MachineError};
 use crate::hostlink::input::{Input, Source};
 use crate::hostlink::output::Sink;
 use crate::images::Archive;
@@ -105,11 +106,12 @@ pub struct Outcome {
 }
 
 /// Runs a machine to its end.
-pub fn run(config: Config) -> Result<Outcome> {
+pub fn run(config: Config) -> Result<Outcome, MachineError> {
     match config.accelerator {
         Accelerator::Kvm => run_kvm(config),
         Accelerator::Qemu => crate::qemu::run(config),
     }
+    .about(MachineError::Host)
 }
 
 /// How often a thread that is to stop is told so again: a signal that comes just before a
@@ -133,21 +135,26 @@ fn drive(disk: Disk) -> Result<Drive> {
 fn run_kvm(config: Config) -> Result<Outcome> {
     let begun = Instant::now();
     control::install_kick()?;
-    let kvm = Kvm::new().context("opening /dev/kvm")?;
+    let kvm = Kvm::new()
+        .context("opening /dev/kvm")
+        .about(MachineError::Kvm)?;
     let log = config.log.clone();
-    let cpl0 = Cpl0::of_host(&kvm)?;
+    let cpl0 = Cpl0::of_host(&kvm).about(MachineError::Kvm)?;
     let gate = config.gate.unwrap_or(cpl0.gate());
     log.note(&format!("CPL0 is {cpl0:?} here: {gate:?} gate"));
 
     // Dropped after the machine that uses it: locals are dropped in reverse order, and the
     // vCPU's thread is joined below.
-    let ram = GuestRam::new(config.memory)?;
-    let vm = Vm::new(&kvm, &ram)?;
+    let ram = GuestRam::new(config.memory).about(MachineError::Memory)?;
+    let vm = Vm::new(&kvm, &ram).about(MachineError::Kvm)?;
 
     let stop = Stop::new()?;
     let input = Input::new()?;
     let disk_size = match &config.disk {
-        Some(disk) => disk.file.metadata().context("the root disk")?.len(),
+        Some(disk) => {
+            let facts = disk.file.metadata().context("its size");
+            facts.about(MachineError::Disk)?.len()
+        }
         None => 0,
     };
     let board = Board::new(
@@ -158,7 +165,11 @@ fn run_kvm(config: Config) -> Result<Outcome> {
             archive: &config.archive,
             cmdline: &config.cmdline,
             gate,
-            disk: config.disk.map(drive).transpose()?,
+            disk: config
+                .disk
+                .map(drive)
+                .transpose()
+                .about(MachineError::Disk)?,
             windows: Windows::PAGES,
             interrupts: Interrupts::Events,
             stdout: config.stdout,
@@ -189,7 +200,7 @@ fn run_kvm(config: Config) -> Result<Outcome> {
             alone: confined == Sandbox::Strict,
             machines: false,
         };
-        sandbox::confine(&bounds)?;
+        sandbox::confine(&bounds).about(MachineError::Sandbox)?;
     }
     // The guest's first instruction waits for the last thread's filter.
     let (go, ready) = std::sync::mpsc::channel::<()>();
@@ -236,10 +247,12 @@ fn run_kvm(config: Config) -> Result<Outcome> {
         })?
     };
 
-    confined.enter(Role::Supervisor {
-        child: None,
-        report: false,
-    })?;
+    confined
+        .enter(Role::Supervisor {
+            child: None,
+            report: false,
+        })
+        .about(MachineError::Sandbox)?;
     let _ = go.send(());
     let exited = || lock_exit(&console);
     let ordered = supervise(

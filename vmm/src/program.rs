@@ -17,6 +17,7 @@ use rustix::rand::GetRandomFlags;
 
 use crate::control::Signals;
 use crate::devices::disk::Overlay;
+use crate::error::{About, MachineError};
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
 use crate::images::{Archive, GuestImages, RunSpecification};
@@ -144,7 +145,7 @@ impl Program {
     }
 
     /// Runs it with `stdin` as its standard input and keeps its output.
-    pub fn capture(self, stdin: &[u8]) -> Result<Captured> {
+    pub fn capture(self, stdin: &[u8]) -> Result<Captured, MachineError> {
         let (out, stdout) = Sink::capture();
         let (err, stderr) = Sink::capture();
         let outcome = self.run(Streams {
@@ -170,10 +171,14 @@ impl Program {
     }
 
     /// Runs it.
-    pub fn run(mut self, streams: Streams) -> Result<Outcome> {
+    pub fn run(self, streams: Streams) -> Result<Outcome, MachineError> {
+        self.run_on(streams).about(MachineError::Host)
+    }
+
+    fn run_on(mut self, streams: Streams) -> Result<Outcome> {
         let log = Arc::new(Log::new(self.verbose, KEPT));
         let accelerator = self.accelerator();
-        let images = GuestImages::load()?;
+        let images = GuestImages::load().about(MachineError::Images)?;
         let (disk, there) = self.root_disk(&log, now_ns())?;
         self.flags |= streams.terminals;
         if there.is_some() {
@@ -215,9 +220,13 @@ impl Program {
 
     /// What another VMM needs to run it. Time and entropy are of now; none of its standard streams
     /// is a terminal.
-    pub fn images(mut self) -> Result<Images> {
+    pub fn images(self) -> Result<Images, MachineError> {
+        self.images_now().about(MachineError::Host)
+    }
+
+    fn images_now(mut self) -> Result<Images> {
         let log = Arc::new(Log::new(self.verbose, KEPT));
-        let images = GuestImages::load()?;
+        let images = GuestImages::load().about(MachineError::Images)?;
         let now = now_ns();
         let (disk, _) = self.root_disk(&log, now)?;
         let specification = RunSpecification {
@@ -236,9 +245,19 @@ impl Program {
 
     /// What a machine of the laboratory needs to run it, the same every time: at `epoch_ns`
     /// since 1970, with this entropy and without standard input.
-    pub fn setup(mut self, epoch_ns: u64, seed: [u64; 4], control: Control) -> Result<Setup> {
+    pub fn setup(
+        self,
+        epoch_ns: u64,
+        seed: [u64; 4],
+        control: Control,
+    ) -> Result<Setup, MachineError> {
+        self.setup_at(epoch_ns, seed, control)
+            .about(MachineError::Host)
+    }
+
+    fn setup_at(mut self, epoch_ns: u64, seed: [u64; 4], control: Control) -> Result<Setup> {
         let log = Arc::new(Log::new(self.verbose, KEPT));
-        let images = GuestImages::load()?;
+        let images = GuestImages::load().about(MachineError::Images)?;
         let (disk, _) = self.root_disk(&log, epoch_ns)?;
         self.flags |= run_flags::DETERMINISTIC;
         let specification = RunSpecification {
@@ -253,7 +272,7 @@ impl Program {
             archive,
             cmdline: policy_word(self.copy_policy, cmdline.trim_end().into()),
             memory: self.memory,
-            disk: Some(Overlay::new(disk.file).context("the root disk")?),
+            disk: Some(Overlay::new(disk.file).about(MachineError::Disk)?),
             gate: self.gate,
             control,
             log,
@@ -262,16 +281,24 @@ impl Program {
 
     /// The disk that `root` names, or the embedded one as of `now` with the program on it; and for
     /// a program of the host what is on that.
-    fn root_disk(&mut self, log: &Log, now: u64) -> Result<(Disk, Option<There>)> {
+    fn root_disk(&mut self, log: &Log, now: u64) -> Result<(Disk, Option<There>), MachineError> {
+        let contradiction = |what: &str| Err(MachineError::Configuration(what.into()));
         match &self.root {
             Some(_) if self.args.is_empty() => {
-                bail!("--root needs a PROGRAM: only the embedded root has a default")
+                contradiction("--root needs a PROGRAM: only the embedded root has a default")
             }
-            Some(_) if !self.with.is_empty() => {
-                bail!("--with is for the embedded root: put it onto that of --root yourself")
-            }
-            Some(path) => Ok((root::open(path, self.snapshot)?, None)),
-            None => host::root(self, log, now),
+            Some(_) if !self.with.is_empty() => contradiction(
+                "--with is for the embedded root: put it onto that of --root yourself",
+            ),
+            Some(path) => root::open(path, self.snapshot)
+                .map(|disk| (disk, None))
+                .about(MachineError::Disk),
+            None => host::root(self, log, now).map_err(|error| {
+                match error.downcast::<NoSuchProgram>() {
+                    Ok(program) => MachineError::Program(program),
+                    Err(error) => MachineError::Disk(error.into()),
+                }
+            }),
         }
     }
 

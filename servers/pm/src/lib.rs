@@ -26,6 +26,7 @@ pub mod itimers;
 pub mod limits;
 pub mod machine;
 pub mod oom;
+pub mod orders;
 pub mod queries;
 pub mod quota;
 pub mod random;

@@ -395,9 +395,4 @@ impl Table {
             }
         }
     }
-
-    /// The id that the next process will probably get (/proc/loadavg shows the last one).
-    pub fn last_pid(&self) -> u32 {
-        self.next_pid.saturating_sub(1)
-    }
 }

@@ -2,7 +2,9 @@
 //! PCI bus 0.
 
 use abi::boot::{CMDLINE_DETERMINISTIC, CMDLINE_PCI, CMDLINE_VIRTIO};
+use abi::command_line::{has, texts};
 use abi::kernel::PINS;
+use abi::number;
 use abi::proto::vm::{AllowPhysical, MapPhysical, Munmap};
 use abi::{Endpoint, Errno, PAGE, page_down};
 use alloc::format;
@@ -44,42 +46,19 @@ impl Window {
 
 /// The windows that a command line names. Malformed words are left out.
 pub fn windows(command_line: &str) -> impl Iterator<Item = Window> {
-    command_line
-        .split_ascii_whitespace()
-        .filter_map(|word| window(word.strip_prefix(CMDLINE_VIRTIO)?))
+    texts(command_line, CMDLINE_VIRTIO).filter_map(window)
 }
 
 /// `<size>@<base>:<irq>[:<id>]`, Linux's syntax.
 fn window(text: &str) -> Option<Window> {
     let (size, rest) = text.split_once('@')?;
     let mut parts = rest.split(':');
-    let address = number(parts.next()?)?;
-    let irq = u32::try_from(number(parts.next()?)?).ok()?;
-    let len = number(size)?;
+    let address = number::parse(parts.next()?)?;
+    let irq = u32::try_from(number::parse(parts.next()?)?).ok()?;
+    let len = number::parse(size)?;
     let end = address.checked_add(len)?;
     (len >= REGISTERS && end <= abi::kernel::HOLE.end && address % 4 == 0 && irq < PINS)
         .then_some(Window { address, len, irq })
-}
-
-/// A number as Linux's `memparse` reads it: decimal, hexadecimal or octal, with K, M or G.
-fn number(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.as_bytes().last()? {
-        b'k' | b'K' => (&text[..text.len() - 1], 10),
-        b'm' | b'M' => (&text[..text.len() - 1], 20),
-        b'g' | b'G' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let value = if let Some(hex) = digits
-        .strip_prefix("0x")
-        .or_else(|| digits.strip_prefix("0X"))
-    {
-        u64::from_str_radix(hex, 16)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        u64::from_str_radix(digits, 8)
-    } else {
-        digits.parse()
-    };
-    value.ok()?.checked_mul(1 << shift)
 }
 
 /// Where a device is.
@@ -158,9 +137,8 @@ impl Devices {
 
 /// Looks into each window and at each function.
 pub fn probe(command_line: &str) -> Devices {
-    let mut words = command_line.split_ascii_whitespace();
     let mut devices = Devices {
-        polled: words.any(|word| word == CMDLINE_DETERMINISTIC),
+        polled: has(command_line.as_bytes(), CMDLINE_DETERMINISTIC),
         ..Devices::default()
     };
     let mut mapped = Mapped::default();
@@ -181,8 +159,7 @@ pub fn probe(command_line: &str) -> Devices {
 
 /// The configuration space of PCI bus 0 that a command line names.
 fn bus(command_line: &str) -> Option<u64> {
-    let mut words = command_line.split_ascii_whitespace();
-    let bus = words.find_map(|word| number(word.strip_prefix(CMDLINE_PCI)?))?;
+    let bus = texts(command_line, CMDLINE_PCI).find_map(number::parse)?;
     let end = bus.checked_add(pci::BUS)?;
     (bus.is_multiple_of(PAGE) && end <= abi::kernel::HOLE.end).then_some(bus)
 }

@@ -1,6 +1,7 @@
 //! The failures that a test ordered on the kernel command line.
 
 use abi::boot::CMDLINE_FAIL;
+use abi::command_line::texts;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -21,9 +22,8 @@ enum Mishap<'a> {
 impl<'a> Mishaps<'a> {
     /// Those of a command line; the word that makes no sense.
     pub fn of(command_line: &'a str) -> Result<Mishaps<'a>, &'a str> {
-        let words = command_line.split_ascii_whitespace();
         let mut mishaps = Vec::new();
-        for text in words.filter_map(|word| word.strip_prefix(CMDLINE_FAIL)) {
+        for text in texts(command_line, CMDLINE_FAIL) {
             let (name, what) = text.split_once(':').ok_or(text)?;
             if !SERVICES.iter().any(|service| service.name == name) {
                 return Err(text);

@@ -1,5 +1,7 @@
 //! Virtio devices on a PCI bus (PCI 3.0, and virtio 1.2, section 4.1): where firmware has put their
 //! registers, and interrupts by message (MSI-X), which need no wires.
+//!
+//! Why so: docs/decisions/025-pci.md.
 
 use abi::kernel::{HOLE, message_of, page_span};
 use abi::{Errno, PAGE};

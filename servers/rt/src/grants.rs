@@ -1,4 +1,6 @@
 //! The server's grant table (abi, `grant`).
+//!
+//! Why so: docs/decisions/027-borrowed-grants.md.
 
 use crate::cell::Single;
 use crate::kernel::kcall;

@@ -189,11 +189,6 @@ pub fn memreq_reply(requestor: Endpoint, result: Result<(), Errno>) -> Result<()
     ))
 }
 
-/// See [`Kcall::FlushSelf`].
-pub fn flush_self() {
-    let _ = kcall(Kcall::FlushSelf, [0; 5]);
-}
-
 /// See [`Kcall::Time`]: ns since boot.
 pub fn time_ns() -> u64 {
     kcall(Kcall::Time, [0; 5]).unwrap_or(0)
@@ -332,11 +327,6 @@ pub fn allocations_are_watched() -> bool {
 pub fn allocation(wanted: Wanted, bytes: u64) -> Refusal {
     let said = kcall(Kcall::Lab, [LAB_ALLOCATION, wanted as u64, bytes, 0, 0]);
     said.map_or(Refusal::No, Refusal::of)
-}
-
-/// See [`Kcall::Yield`].
-pub fn yield_now() {
-    let _ = kcall(Kcall::Yield, [0; 5]);
 }
 
 /// See [`Kcall::Null`].

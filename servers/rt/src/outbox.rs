@@ -1,6 +1,8 @@
 //! Posting that cannot fail for lack of room: what the kernel's outbox does not take waits
 //! here, in order, until [`flush`]. In small pieces: what ends a thousand things posts a thousand messages, and
 //! the memory for them is what those things had.
+//!
+//! Why so: docs/decisions/002-a-reply-is-not-a-request.md.
 
 use crate::cell::Single;
 use crate::ipc;

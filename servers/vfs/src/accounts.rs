@@ -2,6 +2,8 @@
 //!
 //! The defaults follow from the machine's memory so that all of them together fit into it,
 //! beside programs that use the rest.
+//!
+//! Why so: docs/decisions/013-charging.md.
 
 use crate::mount::names_most;
 use crate::state::{Caller, Vfs};

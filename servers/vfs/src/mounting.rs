@@ -1,4 +1,6 @@
 //! The tree of mounts: what is mounted where, by RS at boot and by mount(2).
+//!
+//! Why so: docs/decisions/004-mounts-by-name.md.
 
 use crate::mount::{Mount, MountOptions, makedev};
 use crate::namei::Follow;

@@ -1,6 +1,8 @@
 //! Linux's rules about changing files and names: who may, and what becomes of set-id bits. Every
 //! call that changes asks here; the functions are called as Linux's (fs/attr.c, fs/namei.c).
 //! docs/rights.md lists the rules and their callers.
+//!
+//! Why so: docs/decisions/015-rights-in-vfs.md.
 
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
 use crate::namei::{Found, Last};

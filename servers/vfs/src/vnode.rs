@@ -18,9 +18,6 @@ use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
 
-/// The type bits of a mode.
-pub const S_IFMT: u32 = linux::S_IFMT;
-
 /// What an answer with attributes says (see `abi::proto::fs`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Brief {
@@ -214,7 +211,7 @@ impl Vnode {
 
     /// The type bits of the mode.
     pub fn kind(&self) -> u32 {
-        self.mode.get() & S_IFMT
+        self.mode.get() & linux::S_IFMT
     }
 
     /// Whether it is a directory.
@@ -363,15 +360,6 @@ impl Vnode {
     /// Whether it is open for writing.
     pub fn is_written(&self) -> bool {
         self.writers.get() > 0
-    }
-
-    /// Names on which something is mounted here.
-    pub fn mount_names(&self) -> Vec<Box<[u8]>> {
-        self.mounted
-            .borrow()
-            .iter()
-            .map(|(n, _)| n.clone())
-            .collect()
     }
 
     /// The target of a symbolic link, once it was read and when it cannot change.

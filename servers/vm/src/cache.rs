@@ -3,6 +3,8 @@
 //! A cached page's frame carries its entry's number + 1 as its tag, and the cache holds one
 //! reference. Pages that nothing else refers to are dropped when memory is short, the least
 //! recently used first.
+//!
+//! Why so: docs/decisions/006-one-page-three-owners.md.
 
 use crate::files::FileId;
 use crate::frames::Frames;

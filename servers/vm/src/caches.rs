@@ -3,6 +3,8 @@
 //! can; until then whoever needs the memory waits, and neither a page that a program maps nor a process goes for it.
 //!
 //! [`MapFlags::CACHE`]: abi::proto::vm::MapFlags::CACHE
+//!
+//! Why so: docs/decisions/024-starting-at-once.md.
 
 use crate::frames::Claim;
 use crate::region::Flags;

@@ -6,6 +6,8 @@
 //! that the kernel has stopped for a copy cannot wait for PM, which may be that service, and
 //! takes from what programs leave to services. PM asks [`Server::footprint`] of each process,
 //! chooses, kills, and answers [`OutOfMemoryDone`].
+//!
+//! Why so: docs/decisions/012-memory-runs-out.md.
 
 use crate::fault::Trouble;
 use crate::frames::Claim;

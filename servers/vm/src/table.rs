@@ -7,31 +7,18 @@ use crate::frames::Frames;
 use crate::window::Frame;
 use abi::{PAGE, proto::vm::Prot};
 
-/// The page may be accessed.
-pub const PRESENT: u64 = 1 << 0;
-/// It may be written.
-pub const WRITE: u64 = 1 << 1;
-/// By user code.
-pub const USER: u64 = 1 << 2;
-/// Write-through and no caching: device registers.
-pub const UNCACHED: u64 = 1 << 3 | 1 << 4;
-/// Accessed and dirty, preset so that the processor never has to write entries.
-pub const ACCESSED: u64 = 1 << 5;
-/// See [`ACCESSED`].
-pub const DIRTY: u64 = 1 << 6;
+// Accessed and dirty are preset, so that the processor never has to write entries.
+pub use abi::page_table::{ACCESSED, ADDRESS, DIRTY, NO_EXECUTE, PRESENT, UNCACHED, USER, WRITE};
+use abi::page_table::{ENTRIES, index};
+
 /// Software: a page of the cache in the space of the file system that fills it. Stays
 /// writable although the frame is shared.
 pub const OWNER: u64 = 1 << 9;
 /// Software: not a frame of ours; holds no reference.
 pub const FOREIGN: u64 = 1 << 10;
-/// Not executable.
-pub const NO_EXECUTE: u64 = 1 << 63;
-
-/// The physical address in an entry.
-pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Addresses that one leaf table covers.
-pub const LEAF_SPAN: u64 = 512 * PAGE;
+pub const LEAF_SPAN: u64 = ENTRIES as u64 * PAGE;
 
 /// There is no free frame left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,10 +45,6 @@ pub const fn entry(frame: Frame, prot: Prot, write: bool) -> u64 {
         entry |= NO_EXECUTE;
     }
     entry
-}
-
-const fn index(address: u64, level: u32) -> usize {
-    ((address >> (12 + 9 * level)) & 511) as usize
 }
 
 /// An empty top-level table.

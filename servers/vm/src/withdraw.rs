@@ -2,6 +2,8 @@
 //! file's. Truncation, another page under the same name, a file that is gone and a file system that
 //! is gone all come here, and none leaves a mapping behind: who touches the memory next faults, and
 //! VM asks the file system what is there now.
+//!
+//! Why so: docs/decisions/018-withdrawal.md.
 
 use crate::cache::Key;
 use crate::files::FileId;

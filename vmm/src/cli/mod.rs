@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::error::MachineError;
 use crate::last_words;
 use crate::log::complain;
 use crate::machine::FAILED;
 use crate::memory::footprint;
-use crate::program::NoSuchProgram;
 
 mod bench;
 mod boot;
@@ -95,8 +95,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             complain(&format!("absentia: {error:#}"));
             let code = error
-                .downcast_ref::<NoSuchProgram>()
-                .map_or(FAILED, |no| no.code());
+                .downcast_ref::<MachineError>()
+                .map_or(FAILED, MachineError::code);
             ExitCode::from(code)
         }
     }

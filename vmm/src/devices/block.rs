@@ -13,14 +13,17 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::disk::{Backing, TransferError};
+use super::size;
 use super::virtio::{Device, RingError, next_chain};
 use crate::control::Stop;
 use crate::log::complain;
 use crate::memory::Ram;
 
-const SECTOR: u64 = 512;
+const SECTOR: u64 = SECTOR_SIZE as u64;
+/// As the configuration has it.
+const SECTOR_SIZE: u32 = 512;
 /// Type, reserved, sector.
-const HEADER: u64 = 16;
+const HEADER: usize = 16;
 /// virtio_blk_config up to and including blk_size.
 const CONFIG: usize = 24;
 const QUEUE: [u16; 1] = [256];
@@ -50,7 +53,7 @@ impl Block {
         let sectors = backing.len()? / SECTOR;
         let mut config = [0; CONFIG];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
-        config[20..].copy_from_slice(&(SECTOR as u32).to_le_bytes());
+        config[20..].copy_from_slice(&SECTOR_SIZE.to_le_bytes());
         Ok(Block {
             backing,
             sectors,
@@ -62,7 +65,7 @@ impl Block {
     }
 
     /// Executes one request; returns the status and the bytes written into the guest.
-    fn request(&mut self, header: [u8; HEADER as usize], data: &[Piece], ram: &Ram) -> (u32, u32) {
+    fn request(&mut self, header: [u8; HEADER], data: &[Piece], ram: &Ram) -> (u32, u32) {
         let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
         let sector = u64::from_le_bytes(sector);
         let result = match u32::from_le_bytes([t0, t1, t2, t3]) {
@@ -103,7 +106,8 @@ impl Block {
     ) -> Option<u32> {
         let total: u64 = data.iter().map(|p| p.len).sum();
         let end = sector.checked_add(total / SECTOR)?;
-        if !total.is_multiple_of(SECTOR) || end > self.sectors || total > u32::MAX.into() {
+        let moved = u32::try_from(total).ok()?;
+        if !total.is_multiple_of(SECTOR) || end > self.sectors {
             return None;
         }
         if data.iter().any(|piece| piece.writable != into_guest) {
@@ -115,16 +119,16 @@ impl Block {
             if self.stop.requested() {
                 return None;
             }
-            let len = piece.len as usize;
-            let moved = if into_guest {
+            let len = size(piece.len);
+            let done = if into_guest {
                 self.backing.read(offset, piece.at, len, ram)
             } else {
                 self.backing.write(offset, piece.at, len, ram)
             };
-            self.told(moved)?;
+            self.told(done)?;
             offset += piece.len;
         }
-        Some(if into_guest { total as u32 } else { 0 })
+        Some(if into_guest { moved } else { 0 })
     }
 }
 
@@ -132,9 +136,9 @@ fn identify(data: &[Piece], ram: &Ram) -> Option<u32> {
     let piece = data.first().filter(|p| p.writable)?;
     let mut id = [0; VIRTIO_BLK_ID_BYTES as usize];
     id[..ID.len()].copy_from_slice(ID);
-    let len = id.len().min(piece.len as usize);
+    let len = id.len().min(size(piece.len));
     ram.write_slice(&id[..len], piece.at).ok()?;
-    Some(len as u32)
+    u32::try_from(len).ok()
 }
 
 /// A run of guest memory.
@@ -150,7 +154,7 @@ struct Piece {
 fn dissect(
     chain: &[Descriptor],
     ram: &Ram,
-) -> Result<([u8; HEADER as usize], Vec<Piece>, GuestAddress), RingError> {
+) -> Result<([u8; HEADER], Vec<Piece>, GuestAddress), RingError> {
     let mut pieces: Vec<Piece> = chain
         .iter()
         .map(|d| Piece {
@@ -159,10 +163,10 @@ fn dissect(
             writable: d.is_write_only(),
         })
         .collect();
-    let mut header = [0; HEADER as usize];
+    let mut header = [0; HEADER];
     let mut filled = 0;
     for piece in pieces.iter_mut().take_while(|p| !p.writable) {
-        let take = piece.len.min(HEADER - filled as u64) as usize;
+        let take = size(piece.len.min((HEADER - filled) as u64));
         ram.read_slice(&mut header[filled..filled + take], piece.at)?;
         filled += take;
         piece.at = GuestAddress(piece.at.0 + take as u64);
@@ -214,7 +218,7 @@ impl Device for Block {
             };
             let (header, data, status_at) = dissect(&chain, ram)?;
             let (status, written) = self.request(header, &data, ram);
-            ram.write_slice(&[status as u8], status_at)?;
+            ram.write_slice(&[(status & 0xff) as u8], status_at)?;
             queue.add_used(ram, head, written.saturating_add(1))?;
             used = true;
         }

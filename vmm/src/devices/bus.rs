@@ -59,6 +59,12 @@ pub fn lock(console: &SharedConsole) -> MutexGuard<'_, Transport<Console>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Which register of the serial port is there.
+fn uart_register(port: u16) -> Option<u8> {
+    let offset = port.checked_sub(BASE).filter(|offset| *offset < PORTS)?;
+    u8::try_from(offset).ok()
+}
+
 impl Bus {
     /// Reads the devices' state. The disk must be an overlay.
     pub fn save(&self) -> Result<BusState> {
@@ -151,9 +157,9 @@ impl Bus {
     /// `in`.
     pub fn port_read(&mut self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
-        if let Some(offset) = port.checked_sub(BASE).filter(|o| *o < PORTS) {
+        if let Some(register) = uart_register(port) {
             for byte in data {
-                *byte = self.uart.read(offset as u8);
+                *byte = self.uart.read(register);
             }
         } else {
             self.name("in from port", port.into());
@@ -169,10 +175,10 @@ impl Bus {
                 .fold(0, |word, &byte| word << 8 | u64::from(byte));
             return Some(Request::PowerOff(status));
         }
-        if let Some(offset) = port.checked_sub(BASE).filter(|o| *o < PORTS) {
+        if let Some(register) = uart_register(port) {
             for &byte in data {
                 // It fails when its interrupt or its log does; neither can.
-                let _ = self.uart.write(offset as u8, byte);
+                let _ = self.uart.write(register, byte);
             }
         } else {
             self.name("out to port", port.into());

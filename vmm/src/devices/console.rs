@@ -83,10 +83,10 @@ impl Console {
                     ram.write_slice(&chunk[..now], GuestAddress(at))?;
                     at += now as u64;
                     left -= now;
-                    written += now as u32;
+                    written += now;
                 }
             }
-            queue.add_used(ram, head, written)?;
+            queue.add_used(ram, head, u32::try_from(written).unwrap_or(u32::MAX))?;
             used = true;
             if written == 0 {
                 // A chain without room would be answered for ever.

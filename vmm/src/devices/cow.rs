@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::disk::{BLOCK, TransferError, pieces};
+use super::size;
 use crate::memory::Ram;
 use ext2::SECTOR;
 
@@ -40,7 +41,7 @@ impl CopyOnWrite {
         Ok(CopyOnWrite {
             base,
             changes,
-            changed: vec![0; blocks.div_ceil(64) as usize],
+            changed: vec![0; size(blocks.div_ceil(64))],
             len,
         })
     }
@@ -52,7 +53,7 @@ impl CopyOnWrite {
 
     fn is_changed(&self, offset: u64) -> bool {
         let block = offset / BLOCK as u64;
-        let word = self.changed.get((block / 64) as usize);
+        let word = self.changed.get(size(block / 64));
         word.is_some_and(|word| word >> (block % 64) & 1 != 0)
     }
 
@@ -104,7 +105,7 @@ impl CopyOnWrite {
             let block_end = (start + BLOCK as u64).min(self.len);
             if (offset > start || end < block_end) && !self.is_changed(start) {
                 let mut block = [0; BLOCK];
-                let block = &mut block[..(block_end - start) as usize];
+                let block = &mut block[..size(block_end - start)];
                 self.base.read_exact_at(block, start)?;
                 self.changes.write_all_at(block, start)?;
                 self.mark(start);
@@ -118,7 +119,7 @@ impl CopyOnWrite {
 
     fn mark(&mut self, offset: u64) {
         let block = offset / BLOCK as u64;
-        if let Some(word) = self.changed.get_mut((block / 64) as usize) {
+        if let Some(word) = self.changed.get_mut(size(block / 64)) {
             *word |= 1 << (block % 64);
         }
     }

@@ -13,6 +13,7 @@ pub use super::cow::CopyOnWrite;
 use ext2::{BlockDevice, Errno, SECTOR};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
+use super::size;
 use crate::memory::Ram;
 
 /// Bytes of a block of an overlay.
@@ -149,7 +150,7 @@ pub(super) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, u64,
     let mut done = 0;
     std::iter::from_fn(move || {
         let at = offset + done as u64;
-        let now = (BLOCK - at as usize % BLOCK).min(len - done);
+        let now = (BLOCK - size(at) % BLOCK).min(len - done);
         let start = done as u64;
         done += now;
         (now > 0).then_some((at, start, now))
@@ -191,9 +192,9 @@ impl Overlay {
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.check(offset, buffer.len())?;
         for (at, start, now) in pieces(offset, buffer.len()) {
-            let to = &mut buffer[start as usize..][..now];
+            let to = &mut buffer[size(start)..][..now];
             match self.changed.get(&(at / BLOCK as u64)) {
-                Some(block) => to.copy_from_slice(&block[at as usize % BLOCK..][..now]),
+                Some(block) => to.copy_from_slice(&block[size(at) % BLOCK..][..now]),
                 None => self.base.read_exact_at(to, at)?,
             }
         }
@@ -209,7 +210,7 @@ impl Overlay {
                 Some(block) => **block,
                 None => self.original(number, now)?,
             };
-            block[at as usize % BLOCK..][..now].copy_from_slice(&data[start as usize..][..now]);
+            block[size(at) % BLOCK..][..now].copy_from_slice(&data[size(start)..][..now]);
             Arc::make_mut(&mut self.changed).insert(number, Arc::new(block));
         }
         Ok(())
@@ -221,7 +222,7 @@ impl Overlay {
         let start = number * BLOCK as u64;
         if replaced < BLOCK {
             // The last block may be a part of one.
-            let len = (self.len - start).min(BLOCK as u64) as usize;
+            let len = size((self.len - start).min(BLOCK as u64));
             self.base.read_exact_at(&mut block[..len], start)?;
         }
         Ok(block)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use abi::lab;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::size;
 use crate::log::{LINE_MAX, Log};
 use crate::memory::Ram;
 
@@ -66,7 +67,7 @@ impl Lab {
             lab::LOG_ADDRESS => self.log_address = value,
             lab::LOG_DOORBELL => {
                 let mut text = [0; LINE_MAX];
-                let len = value.min(LINE_MAX as u64) as usize;
+                let len = size(value.min(LINE_MAX as u64));
                 match ram.read_slice(&mut text[..len], GuestAddress(self.log_address)) {
                     Ok(()) => log.line("guest", &text[..len]),
                     Err(_) => log.note("the guest logs a line outside its RAM"),

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use abi::low;
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
     VIRTIO_F_VERSION_1,
@@ -164,7 +165,7 @@ impl<D: Device> Transport<D> {
         }
         // Registers are read whole; anything else finds zeros.
         let value = match data.len() {
-            4 => self.register(offset as u32),
+            4 => self.register(low(offset)),
             _ => 0,
         };
         let bytes = u64::from(value).to_le_bytes();
@@ -180,7 +181,7 @@ impl<D: Device> Transport<D> {
             reg::VIRTIO_MMIO_DEVICE_ID => self.device.kind(),
             reg::VIRTIO_MMIO_VENDOR_ID => VENDOR,
             reg::VIRTIO_MMIO_DEVICE_FEATURES => match self.registers.device_features_select {
-                0 => self.offered() as u32,
+                0 => low(self.offered()),
                 1 => (self.offered() >> 32) as u32,
                 _ => 0,
             },
@@ -201,7 +202,7 @@ impl<D: Device> Transport<D> {
             return Ok(());
         };
         let value = u32::from_le_bytes(bytes);
-        match offset as u32 {
+        match low(offset) {
             reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.registers.device_features_select = value,
             reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.registers.driver_features_select = value,
             reg::VIRTIO_MMIO_DRIVER_FEATURES
@@ -220,7 +221,7 @@ impl<D: Device> Transport<D> {
             reg::VIRTIO_MMIO_QUEUE_NOTIFY => return self.notify(value as usize, ram),
             reg::VIRTIO_MMIO_INTERRUPT_ACK => self.registers.interrupt_status &= !value,
             reg::VIRTIO_MMIO_STATUS => self.set_status(value),
-            _ => self.write_queue(offset as u32, value, ram),
+            _ => self.write_queue(low(offset), value, ram),
         }
         Ok(())
     }

@@ -218,7 +218,7 @@ impl Player {
     pub fn decide_by(&mut self, schedule: &Schedule) -> Result<()> {
         let mut control = self.machine.control().context("the kernel's control")?;
         schedule.fill(&mut control);
-        self.machine.set_control(&control)
+        Ok(self.machine.set_control(&control)?)
     }
 
     /// Runs up to PROGRAM's first instruction; the number of the next point.
@@ -238,19 +238,12 @@ impl Player {
 
     /// Runs up to this point; false when the run ends before.
     pub fn reach(&mut self, point: u64) -> Result<bool> {
-        self.ask(point)?;
-        let stop = self.machine.run(LIMIT)?;
+        let stop = self.machine.reach(point, LIMIT)?;
         let reached = stop == Stop::Point(point);
         if !reached {
             self.early = Some(stop);
         }
         Ok(reached)
-    }
-
-    fn ask(&mut self, point: u64) -> Result<()> {
-        let mut control = self.machine.control().context("the kernel's control")?;
-        control.ask = point;
-        self.machine.set_control(&control)
     }
 
     /// Everything as it is now.
@@ -266,21 +259,21 @@ impl Player {
         self.withdrawals.clear();
         self.early = None;
         self.log.rewind(&moment.log);
-        self.machine.restore(&moment.machine).map(|_| ())
+        self.machine.restore(&moment.machine)?;
+        Ok(())
     }
 
     /// Makes a page absent. The machine stands at the fault's point.
     pub fn apply(&mut self, fault: &Fault) -> Result<Applied> {
-        apply(&mut self.machine, &self.withdrawals, fault)
+        Ok(apply(&mut self.machine, &self.withdrawals, fault)?)
     }
 
     /// Runs to the end.
     pub fn finish(&mut self) -> Result<Ended> {
         let begun = Instant::now();
-        self.ask(self.budget)?;
         let mut stop = match self.early.take() {
             Some(stop) => stop,
-            None => self.machine.run(LIMIT)?,
+            None => self.machine.reach(self.budget, LIMIT)?,
         };
         while stop == Stop::Started {
             stop = self.machine.run(LIMIT)?;

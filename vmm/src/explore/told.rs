@@ -1,6 +1,8 @@
 //! What programs were told of memory that was refused: answers of Linux calls, and ends of
 //! processes that make room. A program that was told may do what it likes; one that was not
 //! must get everything right.
+//!
+//! Why so: docs/decisions/021-allocations-as-points.md.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,8 @@
 //! From an ELF file to the bytes it has in memory, and to an ELF file without its symbols.
 //!
 //! Shared by the library and the build script.
+//!
+//! Why so: docs/decisions/003-flat-images.md.
 
 use anyhow::{Context, Result, ensure};
 use goblin::elf::Elf;

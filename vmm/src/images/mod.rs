@@ -1,4 +1,6 @@
 //! The guest's images: those built into this binary, and the boot archive made of them.
+//!
+//! Why so: docs/decisions/007-guest-image.md.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Carries out one fault of a plan on a machine that stopped at its point.
 
-use abi::Endpoint;
 use abi::trace::{Kind, Record, Refusal, WITHDRAWN, WITHDRAWN_COMES};
+use abi::{Endpoint, page_table};
 use anyhow::{Context, Result, bail};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -10,6 +10,7 @@ use super::point;
 use super::tables::{self, Entry, Leaf};
 use super::target::{Target, Who};
 use super::withdrawn::{Back, Withdrawals};
+use crate::error::{About, MachineError};
 use crate::inspect::table::{Process, Snapshot};
 use crate::lab::Machine;
 
@@ -160,9 +161,12 @@ pub struct Page {
 }
 
 /// All present pages of the processes that are wanted, of a machine that stopped.
-pub fn pages(machine: &mut Machine, wanted: impl Fn(&Process) -> bool) -> Result<Vec<Page>> {
+pub fn pages(
+    machine: &mut Machine,
+    wanted: impl Fn(&Process) -> bool,
+) -> Result<Vec<Page>, MachineError> {
     machine.settle()?;
-    let table = machine.inspect().context("the guest's process table")?;
+    let table = process_table(machine)?;
     let mut pages = Vec::new();
     for process in &table.processes {
         if process.cr3 == 0 || process.endpoint == Endpoint::VM || !wanted(process) {
@@ -179,7 +183,7 @@ pub fn pages(machine: &mut Machine, wanted: impl Fn(&Process) -> bool) -> Result
             {
                 pages.push(Page {
                     target: Target::Page(who, address),
-                    writable: leaf.entry & tables::WRITABLE != 0,
+                    writable: leaf.entry & page_table::WRITE != 0,
                 });
             }
             true
@@ -188,11 +192,25 @@ pub fn pages(machine: &mut Machine, wanted: impl Fn(&Process) -> bool) -> Result
     Ok(pages)
 }
 
+/// The kernel's table, of a machine that has come so far.
+fn process_table(machine: &Machine) -> Result<Snapshot, MachineError> {
+    let table = machine.inspect().context("the guest's process table");
+    table.about(MachineError::State)
+}
+
 /// Makes the page of `fault` absent. The machine stands at its point. A page that cannot be taken
 /// away at all is an error.
-pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) -> Result<Applied> {
+pub fn apply(
+    machine: &mut Machine,
+    withdrawals: &Withdrawals,
+    fault: &Fault,
+) -> Result<Applied, MachineError> {
+    applied(machine, withdrawals, fault).about(MachineError::Page)
+}
+
+fn applied(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) -> Result<Applied> {
     machine.settle()?;
-    let table = machine.inspect().context("the guest's process table")?;
+    let table = process_table(machine)?;
     if let Some(refusal) = refusal(fault.layer) {
         return refuse(machine, &table, fault, refusal);
     }
@@ -217,13 +235,13 @@ pub fn apply(machine: &mut Machine, withdrawals: &Withdrawals, fault: &Fault) ->
             }
         }
         Layer::ReadOnly => {
-            let writable = |leaf: &&Leaf| leaf.entry & tables::WRITABLE != 0;
+            let writable = |leaf: &&Leaf| leaf.entry & page_table::WRITE != 0;
             let leaves: Vec<&Leaf> = leaves.filter(writable).collect();
             if leaves.is_empty() {
                 return Ok(Applied::Nothing("the page is read-only already"));
             }
             for leaf in leaves {
-                edit(machine, leaf, leaf.entry & !tables::WRITABLE)?;
+                edit(machine, leaf, leaf.entry & !page_table::WRITE)?;
             }
         }
         Layer::Slot => {

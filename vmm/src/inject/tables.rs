@@ -1,14 +1,9 @@
 //! The guest's page tables as the VMM edits them.
 
+use abi::page_table::{ADDRESS, ENTRIES, LARGE, Last, PRESENT, TOP, follow, shift};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::memory::Ram;
-
-const PRESENT: u64 = 1;
-/// The page may be written.
-pub const WRITABLE: u64 = 1 << 1;
-const LARGE: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// A leaf entry that maps 4 KiB of RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,39 +37,19 @@ pub fn leaf(ram: &Ram, cr3: u64, address: u64) -> Option<Leaf> {
     if address >= abi::kernel::USER_END {
         return None;
     }
-    let mut table = cr3 & ADDRESS;
-    for shift in [39, 30, 21, 12] {
-        let at = table + (address >> shift & 511) * 8;
-        let entry: u64 = ram.read_obj(GuestAddress(at)).ok()?;
-        if shift == 12 {
-            let leaf = Leaf { at, entry };
-            return (entry & ADDRESS != 0).then_some(leaf);
-        }
-        if entry & PRESENT == 0 || entry & LARGE != 0 {
-            return None;
-        }
-        table = entry & ADDRESS;
-    }
-    None
+    let Last { level, at, entry } = last(ram, cr3, address)?;
+    (level == 0 && entry & ADDRESS != 0).then_some(Leaf { at, entry })
+}
+
+/// The last entry on the way to `address`.
+fn last(ram: &Ram, cr3: u64, address: u64) -> Option<Last> {
+    follow(cr3, address, |at| ram.read_obj(GuestAddress(at)).ok())
 }
 
 /// The physical address of a linear one, in either half, large pages included; `None` where
 /// nothing is mapped. It may lie outside RAM.
 pub fn translate(ram: &Ram, cr3: u64, address: u64) -> Option<u64> {
-    let mut table = cr3 & ADDRESS;
-    for shift in [39, 30, 21, 12] {
-        let at = GuestAddress(table + (address >> shift & 511) * 8);
-        let entry: u64 = ram.read_obj(at).ok()?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        if shift == 12 || (shift < 39 && entry & LARGE != 0) {
-            let size = 1u64 << shift;
-            return Some(entry & ADDRESS & !(size - 1) | address & (size - 1));
-        }
-        table = entry & ADDRESS;
-    }
-    None
+    last(ram, cr3, address)?.translate(address)
 }
 
 /// An entry of the lower half's tables that is present.
@@ -94,7 +69,7 @@ pub fn walk(ram: &Ram, cr3: u64, mut look: impl FnMut(Entry) -> bool) {
     /// False when it is over.
     fn below(
         ram: &Ram,
-        (table, shift, base): (u64, u32, u64),
+        (table, level, base): (u64, u32, u64),
         left: &mut u32,
         look: &mut dyn FnMut(Entry) -> bool,
     ) -> bool {
@@ -102,23 +77,23 @@ pub fn walk(ram: &Ram, cr3: u64, mut look: impl FnMut(Entry) -> bool) {
             return false;
         };
         *left = fewer;
-        let last = if shift == 39 { 256 } else { 512 };
-        let mut entries = [0u8; 4096];
+        let last = if level == TOP { ENTRIES / 2 } else { ENTRIES };
+        let mut entries = [0u8; abi::PAGE_SIZE];
         if ram.read_slice(&mut entries, GuestAddress(table)).is_err() {
             return true;
         }
         for (index, bytes) in entries.as_chunks::<8>().0.iter().take(last).enumerate() {
             let entry = u64::from_le_bytes(*bytes);
-            if entry & PRESENT == 0 || (shift > 12 && entry & LARGE != 0) {
+            if entry & PRESENT == 0 || (level > 0 && entry & LARGE != 0) {
                 continue;
             }
-            let address = base | (index as u64) << shift;
-            let goes_on = if shift == 12 {
+            let address = base | (index as u64) << shift(level);
+            let goes_on = if level == 0 {
                 let at = table + index as u64 * 8;
                 look(Entry::Page(address, Leaf { at, entry }))
             } else {
                 let next = entry & ADDRESS;
-                look(Entry::Table(next)) && below(ram, (next, shift - 9, address), left, look)
+                look(Entry::Table(next)) && below(ram, (next, level - 1, address), left, look)
             };
             if !goes_on {
                 return false;
@@ -126,7 +101,7 @@ pub fn walk(ram: &Ram, cr3: u64, mut look: impl FnMut(Entry) -> bool) {
         }
         true
     }
-    below(ram, (cr3 & ADDRESS, 39, 0), &mut TABLES.clone(), &mut look);
+    below(ram, (cr3 & ADDRESS, TOP, 0), &mut TABLES.clone(), &mut look);
 }
 
 /// Where `frame` is mapped below the table at `cr3`: the first address at which it is.

@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 use std::fmt::Write as _;
 
 use super::graph::{Edge, Graph};
+use crate::xml::escaped;
 
 /// Size of the drawing, units of SVG.
 const SIZE: (f64, f64) = (720.0, 400.0);
@@ -159,12 +160,6 @@ fn arrow(svg: &mut String, from: (f64, f64), to: (f64, f64), number: i32, color:
          <text x=\"{x:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{number}</text>",
         y + 4.5
     );
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

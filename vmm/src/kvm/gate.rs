@@ -1,5 +1,7 @@
 //! Which gate the guest kernel is to use: at CPL0 where CPL0 runs natively, at CPL3 behind
 //! CPL0 stubs where KVM interprets every CPL0 instruction.
+//!
+//! Why so: docs/decisions/001-two-gates.md.
 
 use std::sync::OnceLock;
 

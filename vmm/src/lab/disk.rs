@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use abi::fs::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use anyhow::{Context, Result, anyhow, ensure};
 use ext2::{HeapPages, Options, ROOT, Volume};
 
@@ -11,11 +12,6 @@ use crate::devices::disk::Overlay;
 const FILE_MAX: u64 = 256 << 20;
 /// Most names that are looked at: a damaged disk may have circles.
 const NAMES_MAX: usize = 1 << 16;
-
-const TYPE: u32 = 0o170000;
-const DIRECTORY: u32 = 0o040000;
-const SYMLINK: u32 = 0o120000;
-const REGULAR: u32 = 0o100000;
 
 fn mount(disk: &Overlay) -> Result<Volume<Overlay, HeapPages>> {
     let options = Options {
@@ -60,8 +56,8 @@ pub fn tree(disk: &Overlay) -> Result<BTreeMap<String, Node>> {
             size: attributes.size,
             hash: 0,
         };
-        match attributes.mode & TYPE {
-            DIRECTORY => {
+        match attributes.mode & S_IFMT {
+            S_IFDIR => {
                 let mut names = Vec::new();
                 volume
                     .read_dir(ino, 0, &mut |entry| {
@@ -77,12 +73,12 @@ pub fn tree(disk: &Overlay) -> Result<BTreeMap<String, Node>> {
                     open.push((format!("{path}/{name}"), ino));
                 }
             }
-            SYMLINK => {
+            S_IFLNK => {
                 let mut target = [0; 4096];
                 let len = volume.readlink(ino, &mut target).map_err(failed)?;
                 node.hash = hash(&target[..len]);
             }
-            REGULAR => node.hash = hash(&contents(&mut volume, ino, &path)?),
+            S_IFREG => node.hash = hash(&contents(&mut volume, ino, &path)?),
             _ => node.size = attributes.rdev,
         }
         nodes.insert(if path.is_empty() { "/".into() } else { path }, node);

@@ -5,36 +5,38 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use abi::trace::{Control, Record, WITHDRAWN_COMES};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use kvm_ioctls::Kvm;
 
 use super::control::{self, Trace};
-use super::restored::{Restored, Stopwatch};
 use super::watchdog::Watchdog;
 use super::{Absences, GiveBack};
 use crate::board::{Board, Completion, Drive, Interrupts, Plan, Step};
 use crate::boot::Windows;
 use crate::control::{Reason, Stop as StopRequest, install_kick};
-use crate::devices::bus::{BusState, lock};
+use crate::devices::bus::lock;
 use crate::devices::disk::{Backing, Overlay};
 use crate::devices::lab::Request;
+use crate::error::{About, MachineError};
 use crate::hostlink::input::Input;
 use crate::hostlink::output::Sink;
 use crate::images::Archive;
 use crate::inspect::table;
 use crate::kvm::Vm;
 use crate::kvm::exits::Counts;
-use crate::kvm::forget::Forgotten;
 use crate::kvm::gate::{Cpl0, Gate};
-use crate::kvm::state::{Irqchips, VcpuState, saved_msrs};
+use crate::kvm::state::saved_msrs;
 use crate::kvm::vcpu::Death;
 use crate::log::{KEPT, Log};
 use crate::machine::DIED;
-use crate::memory::{GuestRam, slot::Restrictions};
-use crate::snapshot::image::Image;
+use crate::memory::GuestRam;
 use crate::snapshot::memory::Tracker;
 use crate::snapshot::tape::Tape;
+
+mod save;
+
+pub use save::Snapshot;
 
 /// Exits that completing one exit may bring: an instruction with `rep` has as many as it has
 /// elements, of which KVM does this many at most before it looks up.
@@ -104,32 +106,6 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// To standard error.
     pub stderr: Vec<u8>,
-}
-
-/// A machine at one moment. Good for the machine it was taken from and for any other that was
-/// booted from an equal setup on this host.
-pub struct Snapshot {
-    memory: Image,
-    restrictions: Restrictions,
-    vcpu: VcpuState,
-    irqchips: Irqchips,
-    bus: BusState,
-    host: Host,
-    stdout: Tape<u8>,
-    stderr: Tape<u8>,
-    records: Tape<Record>,
-}
-
-impl Snapshot {
-    /// RAM as it was.
-    pub fn memory(&self) -> &Image {
-        &self.memory
-    }
-
-    /// The processor as it was.
-    pub fn vcpu(&self) -> &VcpuState {
-        &self.vcpu
-    }
 }
 
 /// What the VMM knows of a machine beside its state.
@@ -202,27 +178,29 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that is about to run its first instruction. What its program writes is kept.
-    pub fn boot(setup: &Setup) -> Result<Machine> {
-        Machine::assemble(setup, Stream::new(), Stream::new())
+    pub fn boot(setup: &Setup) -> Result<Machine, MachineError> {
+        Machine::assemble(setup, Stream::new(), Stream::new()).about(MachineError::Host)
     }
 
     /// Likewise; what its program writes goes to these sinks as it comes, and is not put back
     /// with the machine.
-    pub fn boot_to(setup: &Setup, stdout: Sink, stderr: Sink) -> Result<Machine> {
+    pub fn boot_to(setup: &Setup, stdout: Sink, stderr: Sink) -> Result<Machine, MachineError> {
         let (_, kept) = Stream::new();
         let (_, kept_errors) = Stream::new();
-        Machine::assemble(setup, (stdout, kept), (stderr, kept_errors))
+        Machine::assemble(setup, (stdout, kept), (stderr, kept_errors)).about(MachineError::Host)
     }
 
     fn assemble(setup: &Setup, stdout: (Sink, Stream), stderr: (Sink, Stream)) -> Result<Machine> {
         install_kick()?;
-        let kvm = Kvm::new().context("opening /dev/kvm")?;
+        let kvm = Kvm::new()
+            .context("opening /dev/kvm")
+            .about(MachineError::Kvm)?;
         let gate = match setup.gate {
             Some(gate) => gate,
-            None => Cpl0::of_host(&kvm)?.gate(),
+            None => Cpl0::of_host(&kvm).about(MachineError::Kvm)?.gate(),
         };
-        let ram = GuestRam::with_slot(setup.memory)?;
-        let vm = Vm::new(&kvm, &ram)?;
+        let ram = GuestRam::with_slot(setup.memory).about(MachineError::Memory)?;
+        let vm = Vm::new(&kvm, &ram).about(MachineError::Kvm)?;
         let request = StopRequest::new()?;
         let ((out, stdout), (err, stderr)) = (stdout, stderr);
         let plan = Plan {
@@ -251,7 +229,7 @@ impl Machine {
             absences: Box::new(GiveBack),
             request,
             memory,
-            msrs: saved_msrs(&kvm)?,
+            msrs: saved_msrs(&kvm).about(MachineError::Kvm)?,
             wanted: setup.control,
             host: Host::default(),
             trace: Trace::default(),
@@ -265,9 +243,9 @@ impl Machine {
 
     /// Runs until the guest stops, for `limit` of this thread's time at most. A machine that has ended stays as
     /// it is and says the same again.
-    pub fn run(&mut self, limit: Duration) -> Result<Stop> {
-        let watchdog = Watchdog::new(limit)?;
-        let stop = self.run_to_stop(&watchdog)?;
+    pub fn run(&mut self, limit: Duration) -> Result<Stop, MachineError> {
+        let watchdog = Watchdog::new(limit).about(MachineError::Host)?;
+        let stop = self.run_to_stop(&watchdog).about(MachineError::State)?;
         if matches!(stop, Stop::PowerOff { .. } | Stop::Died(_)) {
             self.host.ended = Some(stop.clone());
         }
@@ -319,6 +297,16 @@ impl Machine {
         self.savable = !self.board.vcpu.may_trap(&self.ram.map)?;
         *attempts -= 1;
         Ok(self.savable || *attempts == 0)
+    }
+
+    /// Runs up to this point, for `limit` at most: [`Stop::Point`], unless the guest stops before. The program
+    /// has started, and the machine was made for a control that is on.
+    pub fn reach(&mut self, point: u64, limit: Duration) -> Result<Stop, MachineError> {
+        let control = self.control().context("the kernel has no control yet");
+        let mut control = control.about(MachineError::State)?;
+        control.ask = point;
+        self.set_control(&control)?;
+        self.run(limit)
     }
 
     /// Does what a doorbell asks for.
@@ -406,11 +394,11 @@ impl Machine {
     }
 
     /// Sets the VMM's half of the control, now and when the kernel next announces it.
-    pub fn set_control(&mut self, control: &Control) -> Result<()> {
+    pub fn set_control(&mut self, control: &Control) -> Result<(), MachineError> {
         self.wanted = *control;
         if self.host.control.is_some() {
-            self.write_control()
-                .context("the kernel's control is gone")?;
+            let written = self.write_control().context("the kernel's control is gone");
+            written.about(MachineError::State)?;
         }
         Ok(())
     }
@@ -483,20 +471,28 @@ impl Machine {
 
     /// General and special registers of the vCPU. The last exit must be complete
     /// ([`Machine::settle`]).
-    pub fn registers(&self) -> Result<(kvm_regs, kvm_sregs)> {
+    pub fn registers(&self) -> Result<(kvm_regs, kvm_sregs), MachineError> {
         let fd = self.board.vcpu.fd();
-        let regs = fd.get_regs().context("KVM_GET_REGS")?;
-        Ok((regs, fd.get_sregs().context("KVM_GET_SREGS")?))
+        let regs = fd.get_regs().context("KVM_GET_REGS");
+        let sregs = fd.get_sregs().context("KVM_GET_SREGS");
+        Ok((
+            regs.about(MachineError::State)?,
+            sregs.about(MachineError::State)?,
+        ))
     }
 
     /// Sets the general registers, likewise.
-    pub fn set_registers(&mut self, regs: &kvm_regs) -> Result<()> {
-        let fd = self.board.vcpu.fd();
-        fd.set_regs(regs).context("KVM_SET_REGS")
+    pub fn set_registers(&mut self, regs: &kvm_regs) -> Result<(), MachineError> {
+        let set = self.board.vcpu.fd().set_regs(regs);
+        set.context("KVM_SET_REGS").about(MachineError::State)
     }
 
     /// Completes the last exit, so that registers can be read and written.
-    pub fn settle(&mut self) -> Result<()> {
+    pub fn settle(&mut self) -> Result<(), MachineError> {
+        self.complete().about(MachineError::State)
+    }
+
+    fn complete(&mut self) -> Result<()> {
         if self.settled {
             return Ok(());
         }
@@ -510,72 +506,6 @@ impl Machine {
             }
         }
         bail!("one instruction of the guest exits more than {COMPLETIONS} times")
-    }
-
-    /// Everything as it is now.
-    pub fn snapshot(&mut self) -> Result<Snapshot> {
-        self.settle()?;
-        ensure!(
-            self.savable,
-            "the guest cannot be saved where it was interrupted"
-        );
-        let host = Host {
-            seen: self.trace.seen,
-            lost: self.trace.lost,
-            stop: self.request.reason(),
-            ..self.host.clone()
-        };
-        Ok(Snapshot {
-            memory: self.memory.take(&self.vm, &self.ram)?,
-            restrictions: self.ram.restrictions(),
-            vcpu: self.board.vcpu.save(&self.msrs)?,
-            irqchips: self.vm.save_irqchips()?,
-            bus: self.board.bus.save()?,
-            host,
-            stdout: self.stdout.mark(),
-            stderr: self.stderr.mark(),
-            records: self.records.mark(&self.trace.records),
-        })
-    }
-
-    /// Puts everything back. The VMM's half of the control is the snapshot's, too. After an
-    /// error the machine is good for nothing.
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Restored> {
-        let mut watch = Stopwatch::new();
-        self.settle()?;
-        watch.lap("completing the last exit");
-        self.ram.restrict(&snapshot.restrictions)?;
-        let ram = self.memory.restore(&self.vm, &self.ram, &snapshot.memory)?;
-        watch.lap("RAM");
-        let vcpu = &mut self.board.vcpu;
-        let forgotten = self.vm.forget(vcpu, &snapshot.vcpu, ram.touches.list())?;
-        watch.lap("translations");
-        self.vm.restore_irqchips(&snapshot.irqchips)?;
-        watch.lap("interrupt controllers");
-        // Registers are in effect only from the next run or completion on.
-        self.settled = false;
-        vcpu.restore(&snapshot.vcpu, forgotten)?;
-        watch.lap("processor");
-        self.board.bus.restore(&snapshot.bus)?;
-        self.request.rewind(snapshot.host.stop.clone());
-        self.host = snapshot.host.clone();
-        self.savable = true;
-        (self.trace.seen, self.trace.lost) = (self.host.seen, self.host.lost);
-        self.stdout.rewind(&snapshot.stdout);
-        self.stderr.rewind(&snapshot.stderr);
-        self.records
-            .rewind(&mut self.trace.records, &snapshot.records);
-        if let Some(control) = self.control() {
-            self.wanted = control;
-        }
-        watch.lap("devices and records");
-        let touched = ram.touches.list().map(<[_]>::len);
-        Ok(Restored {
-            dirty: ram.dirty,
-            copied: ram.copied,
-            touched: touched.filter(|_| forgotten == Forgotten::Touched),
-            laps: watch.laps(),
-        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The absence laboratory's machines: they run on the calling thread, stop where the world may
 //! be changed, and can be put back to where they were.
+//!
+//! Why so: docs/decisions/008-laboratory.md.
 
 pub mod control;
 pub mod disk;

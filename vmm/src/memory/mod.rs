@@ -263,29 +263,16 @@ pub fn map(file: &File, size: u64, followed: bool) -> Result<Ram> {
     Ram::from_regions(regions).context("guest RAM")
 }
 
-/// Reads a size as `--mem` takes it: a number of bytes, or with K, M or G behind it.
+/// Reads a size as `--mem` takes it: a number of bytes, or with K, M or G behind it, and those with B or iB.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let shift = match unit
-        .to_ascii_lowercase()
-        .trim_end_matches("ib")
-        .trim_end_matches('b')
-    {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        _ => return Err(format!("unknown unit {unit:?}: use K, M or G")),
+    let number = text.to_ascii_lowercase();
+    let number = match number.strip_suffix("ib") {
+        Some(number) => number,
+        None if number.starts_with("0x") => &number,
+        None => number.strip_suffix('b').unwrap_or(&number),
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "a size looks like 128M".to_string())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "that many bytes do not exist".to_string())
+    abi::number::parse(number)
+        .ok_or_else(|| format!("{text:?} is no size: one looks like 128M, with K, M or G"))
 }
 
 #[cfg(test)]
@@ -300,6 +287,7 @@ mod tests {
         assert_eq!(parse_size("64M"), Ok(64 << 20));
         assert_eq!(parse_size("1GiB"), Ok(1 << 30));
         assert_eq!(parse_size("12kb"), Ok(12 << 10));
+        assert_eq!(parse_size("0x1b"), Ok(0x1b));
         assert!(parse_size("M").is_err());
         assert!(parse_size("12X").is_err());
         assert!(parse_size("99999999999999G").is_err());

@@ -19,6 +19,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use crate::control::{Reason, Stop};
 use crate::devices::serial::Lines;
 use crate::ending::{Ended, conclude, supervise};
+use crate::error::{About, MachineError};
 use crate::hostlink::Link;
 use crate::hostlink::input::Input;
 use crate::inspect::watch::{Asked, attend};
@@ -62,7 +63,7 @@ impl Files {
 
 /// Runs a machine under QEMU to its end.
 pub fn run(config: Config) -> Result<Outcome> {
-    let watch = Watch::new(config.memory, None)?;
+    let watch = Watch::new(config.memory, None).about(MachineError::Memory)?;
     run_watched(config, watch)
 }
 
@@ -71,7 +72,8 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
     let begun = Instant::now();
     let log = config.log;
     if config.gate == Some(Gate::Deprivileged) {
-        bail!("under QEMU the guest always uses the direct gate");
+        let what = "under QEMU the guest always uses the direct gate";
+        return Err(MachineError::Configuration(what.into()).into());
     }
 
     let kernel = memory_file("kernel", |put| put(0, &config.kernel))?;
@@ -91,7 +93,7 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
         ram: watch.ram.clone(),
     };
     let command = arguments(&files, config.memory, &config.cmdline, &config.qemu_args);
-    let mut child = start(&command, &files, config.sandbox)?;
+    let mut child = start(&command, &files, config.sandbox).about(MachineError::Qemu)?;
     // QEMU has them; the sockets end when it does.
     drop(files);
     let confined = config.sandbox;
@@ -103,7 +105,7 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
             alone: false,
             machines: false,
         };
-        sandbox::confine(&bounds)?;
+        sandbox::confine(&bounds).about(MachineError::Sandbox)?;
     }
 
     let stop = Stop::new()?;
@@ -155,10 +157,12 @@ pub fn run_watched(config: Config, watch: Watch) -> Result<Outcome> {
             Err(error) => stop.request(Reason::Failure(format!("{error:#}"))),
         })?;
     }
-    confined.enter(Role::Supervisor {
-        child: Some(child.id()),
-        report: config.report.is_some(),
-    })?;
+    confined
+        .enter(Role::Supervisor {
+            child: Some(child.id()),
+            report: config.report.is_some(),
+        })
+        .about(MachineError::Sandbox)?;
     let exited = || link.try_lock().ok()?.exit().map(|exit| exit.at);
     let ordered = supervise(
         &stop,

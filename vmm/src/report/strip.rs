@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::style;
 use crate::explore::row::{PointKind, Row, Verdict};
+use crate::xml::escaped;
 
 /// The drawing's width; where lanes begin; a lane's height and what lies between two.
 const WIDTH: f64 = 1000.0;
@@ -123,14 +124,6 @@ impl Axis {
         }
         svg + "</svg>"
     }
-}
-
-/// For text and attributes of XML.
-pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]

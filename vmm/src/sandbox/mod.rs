@@ -6,6 +6,8 @@
 //! other a SIGSYS ends the process ([`crate::last_words`]).
 //!
 //! [`landlock`]: https://docs.kernel.org/userspace-api/landlock.html
+//!
+//! Why so: docs/decisions/016-sandbox.md.
 
 use std::path::Path;
 use std::sync::Once;

@@ -4,6 +4,8 @@
 //! The rest of a machine's state lives with what it is the state of: the processor and the
 //! interrupt controllers in [`crate::kvm::state`], the devices in [`crate::devices::bus`].
 //! [`crate::lab::Machine`] puts them together.
+//!
+//! Why so: docs/decisions/009-putting-a-machine-back.md.
 
 pub mod image;
 pub mod memory;

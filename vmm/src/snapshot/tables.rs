@@ -10,13 +10,14 @@
 //! The entries are those of 64-bit paging. Where a guest pages otherwise, maps what is neither memory nor a device, or has
 //! tables that stores do not reach, everything is to be forgotten ([`crate::kvm::forget`]).
 
+use abi::page_table::{ACCESSED, ADDRESS, PRESENT};
+
 use super::image::Page;
 use crate::kvm::forget::{REACH, Touch};
 use crate::memory::Line;
 
 /// Present and accessed: no processor keeps a translation by an entry that is not both.
-const USED: u64 = 1 | 1 << 5;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const USED: u64 = PRESENT | ACCESSED;
 /// Most entries of a page that are touched one by one: KVM keeps what it knows of the others.
 const SINGLY: usize = 2;
 

@@ -34,15 +34,15 @@ pub(crate) const RO_EXTRA_ISIZE: u32 = 0x40;
 /// Those that may be written with.
 pub(crate) const RO_KNOWN: u32 = RO_SPARSE_SUPER | RO_LARGE_FILE | RO_EXTRA_ISIZE;
 
-/// File type bits of a mode.
-pub(crate) const TYPE: u16 = 0o170000;
-pub(crate) const FIFO: u16 = 0o010000;
-pub(crate) const CHAR: u16 = 0o020000;
-pub(crate) const DIRECTORY: u16 = 0o040000;
-pub(crate) const BLOCK: u16 = 0o060000;
-pub(crate) const REGULAR: u16 = 0o100000;
-pub(crate) const SYMLINK: u16 = 0o120000;
-pub(crate) const SOCKET: u16 = 0o140000;
+/// File type bits of a mode: on the disk as everywhere, in 16 bits.
+pub(crate) const TYPE: u16 = abi::fs::S_IFMT as u16;
+pub(crate) const FIFO: u16 = abi::fs::S_IFIFO as u16;
+pub(crate) const CHAR: u16 = abi::fs::S_IFCHR as u16;
+pub(crate) const DIRECTORY: u16 = abi::fs::S_IFDIR as u16;
+pub(crate) const BLOCK: u16 = abi::fs::S_IFBLK as u16;
+pub(crate) const REGULAR: u16 = abi::fs::S_IFREG as u16;
+pub(crate) const SYMLINK: u16 = abi::fs::S_IFLNK as u16;
+pub(crate) const SOCKET: u16 = abi::fs::S_IFSOCK as u16;
 
 pub(crate) fn le16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])

@@ -1,11 +1,10 @@
 //! Modes: what a file of /proc is, and whom it lets do what.
 
+use abi::fs::S_IFREG;
+pub use abi::fs::{S_IFDIR, S_IFLNK, S_IFMT};
+
 use crate::tree::{Global, Item};
 
-pub const S_IFDIR: u32 = 0o040000;
-const S_IFREG: u32 = 0o100000;
-pub const S_IFLNK: u32 = 0o120000;
-pub const S_IFMT: u32 = 0o170000;
 const O_ACCMODE: u64 = 3;
 const O_WRONLY: u64 = 1;
 const O_RDWR: u64 = 2;

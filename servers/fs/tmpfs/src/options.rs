@@ -76,17 +76,9 @@ fn id(text: &str) -> Result<u32> {
     Ok(id)
 }
 
-/// A number with k, m or g, as Linux's `memparse` reads it.
+/// A number as Linux's `memparse` reads it.
 fn amount(text: &str) -> Result<u64> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    decimal(digits)?
-        .checked_mul(1 << shift)
-        .ok_or(Errno::EINVAL)
+    abi::number::parse(text).ok_or(Errno::EINVAL)
 }
 
 #[cfg(test)]

@@ -11,15 +11,10 @@ use crate::file::Contents;
 use crate::store::PageStore;
 use crate::{Errno, PAGE, Result};
 
-/// File type bits of a mode.
-pub(crate) const TYPE: u32 = 0o170000;
-pub(crate) const FIFO: u32 = 0o010000;
-pub(crate) const CHAR: u32 = 0o020000;
-pub(crate) const DIRECTORY: u32 = 0o040000;
-pub(crate) const BLOCK: u32 = 0o060000;
-pub(crate) const REGULAR: u32 = 0o100000;
-pub(crate) const SYMLINK: u32 = 0o120000;
-pub(crate) const SOCKET: u32 = 0o140000;
+pub(crate) use abi::fs::{
+    S_IFBLK as BLOCK, S_IFCHR as CHAR, S_IFDIR as DIRECTORY, S_IFIFO as FIFO, S_IFLNK as SYMLINK,
+    S_IFMT as TYPE, S_IFREG as REGULAR, S_IFSOCK as SOCKET,
+};
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 use super::action::{Action, flags};
 use super::info::{Info, SIGINFO_BYTES};
 use super::set::SigSet;
+use crate::orders::{set_sigcontext, sigcontext};
 use crate::table::AltStack;
 use abi::Errno;
 use abi::kernel::{Registers, USER_END};
@@ -96,14 +97,6 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// The registers in which the handler starts.
     pub registers: Registers,
-}
-
-fn general(registers: &Registers) -> [u64; 17] {
-    let r = registers;
-    [
-        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx,
-        r.rax, r.rcx, r.rsp, r.rip,
-    ]
 }
 
 fn put32(bytes: &mut [u8], offset: usize, value: u32) {
@@ -197,7 +190,7 @@ pub fn build(delivery: Delivery<'_>) -> Option<Frame> {
     uc[at::FLAGS] =
         UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS | if extended { UC_FP_XSTATE } else { 0 };
     uc[at::STACK..at::STACK + 3].copy_from_slice(&altstack_words(altstack));
-    uc[at::REGISTERS..at::REGISTERS + 17].copy_from_slice(&general(registers));
+    uc[at::REGISTERS..at::REGISTERS + 17].copy_from_slice(&sigcontext(registers));
     uc[at::EFLAGS] = registers.rflags;
     uc[at::SEGMENTS] = USER_CS | USER_SS << 48;
     uc[at::ERR] = trap.1;
@@ -250,29 +243,7 @@ pub struct Restored {
 /// not a 64-bit program's.
 pub fn restore(uc: &[u64; UCONTEXT_WORDS], current: &Registers) -> Option<Restored> {
     let mut r = *current;
-    let [
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-        rdi,
-        rsi,
-        rbp,
-        rbx,
-        rdx,
-        rax,
-        rcx,
-        rsp,
-        rip,
-    ] = *uc[at::REGISTERS..].first_chunk::<17>()?;
-    (r.r8, r.r9, r.r10, r.r11) = (r8, r9, r10, r11);
-    (r.r12, r.r13, r.r14, r.r15) = (r12, r13, r14, r15);
-    (r.rdi, r.rsi, r.rbp, r.rbx) = (rdi, rsi, rbp, rbx);
-    (r.rdx, r.rax, r.rcx, r.rsp, r.rip) = (rdx, rax, rcx, rsp, rip);
+    set_sigcontext(&mut r, uc[at::REGISTERS..].first_chunk()?);
     if (r.rip as i64) << 16 >> 16 != r.rip as i64 {
         return None;
     }

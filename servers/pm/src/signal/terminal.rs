@@ -1,4 +1,6 @@
 //! Signals between terminals and jobs.
+//!
+//! Why so: docs/decisions/011-terminals.md.
 
 use super::info::Info;
 use super::set::{SIGCONT, SIGHUP, STOPS, is_signal};

@@ -9,6 +9,8 @@
 //! The kernel stops a thread at the entry and the end of a Linux call when it is resumed with
 //! [`abi::kernel::resume`]; it knows nothing else of tracing, and an untraced thread meets
 //! nothing of it.
+//!
+//! Why so: docs/decisions/010-ptrace.md.
 
 pub mod access;
 pub mod attach;
@@ -23,12 +25,10 @@ pub mod stop;
 pub mod syscall_info;
 
 use crate::signal::info::Info;
-use crate::signal::set::{SIGTRAP, SigSet};
+use crate::signal::set::SIGTRAP;
 use crate::table::Process;
 use linux_raw_sys::ptrace as linux;
 
-/// si_code of the trap after one step.
-pub const TRAP_TRACE: i32 = 2;
 /// si_code of a step that ended with a system call.
 pub const TRAP_BRKPT: i32 = 1;
 
@@ -228,9 +228,6 @@ impl Ghost {
         self.tid == self.pid
     }
 }
-
-/// The signals a tracer does not see: this one ends the tracee at once.
-pub const UNSEEN: SigSet = SigSet::of(&[crate::signal::set::SIGKILL]);
 
 /// A code of SIGTRAP with an event.
 pub fn event_code(event: u32) -> u32 {

@@ -1,5 +1,6 @@
 //! The registers of a stopped thread as Linux's user_regs_struct and struct user have them.
 
+use crate::orders::{set_user, user};
 use crate::server::Pm;
 use crate::system::System;
 use abi::Errno;
@@ -25,34 +26,19 @@ const FLAGS: u64 = 0x5_4dd5;
 
 /// user_regs_struct of these registers.
 pub fn to_user(r: &Registers) -> [u64; WORDS] {
-    [
-        r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx, r.rdx,
-        r.rsi, r.rdi, r.orig_rax, r.rip, USER_CS, r.rflags, r.rsp, USER_SS, r.fs_base, r.gs_base,
-        0, 0, 0, 0,
-    ]
+    let mut words = [0; WORDS];
+    let (first, others) = words.split_at_mut(17);
+    first.copy_from_slice(&user(r));
+    let rest = [USER_CS, r.rflags, r.rsp, USER_SS, r.fs_base, r.gs_base];
+    others[..6].copy_from_slice(&rest);
+    words
 }
 
 /// The registers that user_regs_struct describes; `old` has what a tracer cannot change. `EIO`
 /// for addresses and selectors that no program has.
 pub fn from_user(words: &[u64; WORDS], old: &Registers) -> Result<Registers, Errno> {
     let [
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        orig_rax,
-        rip,
+        first @ ..,
         cs,
         flags,
         rsp,
@@ -63,35 +49,17 @@ pub fn from_user(words: &[u64; WORDS], old: &Registers) -> Result<Registers, Err
         es,
         fs,
         gs,
-    ] = *words;
-    let none = [ds, es, fs, gs].iter().all(|&selector| selector == 0);
-    if (cs, ss) != (USER_CS, USER_SS) || !none || [fs_base, gs_base].iter().any(|&b| b >= USER_END)
-    {
+    ] = words;
+    let none = [ds, es, fs, gs].iter().all(|&&selector| selector == 0);
+    let far = [fs_base, gs_base].iter().any(|&&base| base >= USER_END);
+    if (*cs, *ss) != (USER_CS, USER_SS) || !none || far {
         return Err(Errno::EIO);
     }
-    Ok(Registers {
-        rax,
-        rbx,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rbp,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-        rip,
-        rflags: old.rflags & !FLAGS | flags & FLAGS,
-        rsp,
-        fs_base,
-        gs_base,
-        orig_rax,
-    })
+    let mut new = *old;
+    set_user(&mut new, first);
+    new.rflags = old.rflags & !FLAGS | flags & FLAGS;
+    (new.rsp, new.fs_base, new.gs_base) = (*rsp, *fs_base, *gs_base);
+    Ok(new)
 }
 
 impl<S: System> Pm<S> {

@@ -5,7 +5,7 @@
 //! nothing lies in any more are given back, but one. What must not fail has a reserve: blocks set
 //! aside by [`ready`] that serve small allocations when VM gives no more. A server asks [`ready`]
 //! before it takes on what it may refuse. Larger allocations may fail at any time
-//! ([decision 020](../../../docs/decisions/020-heaps.md)).
+//! (docs/decisions/020-heaps.md).
 //!
 //! VM itself has no VM to ask; it installs its own source with [`set_source`].
 

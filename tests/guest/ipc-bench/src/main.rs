@@ -111,7 +111,7 @@ fn second_table(first: u64) -> u64 {
     // SAFETY: the table in use, seen through the window; the second is not in use yet.
     unsafe { lower.copy_to_nonoverlapping(table.cast(), 256) };
     // SAFETY: the entry of a page of this image.
-    unsafe { rows::entry(table as u64).read_volatile() & 0x000f_ffff_ffff_f000 }
+    unsafe { rows::entry(table as u64).read_volatile() & abi::page_table::ADDRESS }
 }
 
 /// Another process in this address space.

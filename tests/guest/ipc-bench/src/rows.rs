@@ -83,7 +83,7 @@ pub fn entry(address: u64) -> *mut u64 {
             return at;
         }
         // SAFETY: a page table of this address space, seen through the window.
-        table = unsafe { at.read_volatile() } & 0x000f_ffff_ffff_f000;
+        table = unsafe { at.read_volatile() } & abi::page_table::ADDRESS;
     }
     unreachable!()
 }
@@ -102,7 +102,7 @@ fn fill(n: u64, byte: u8) {
 
 fn window(n: u64) -> *mut u8 {
     // SAFETY: see `entry`.
-    let frame = unsafe { entry(page(n)).read_volatile() } & 0x000f_ffff_ffff_f000;
+    let frame = unsafe { entry(page(n)).read_volatile() } & abi::page_table::ADDRESS;
     (VM_WINDOW + frame) as *mut u8
 }
 
