@@ -201,137 +201,6 @@ fn every_dependency_has_its_reason() {
     assert_eq!(listed, used, "docs/dependencies.md and the root Cargo.toml");
 }
 
-/// The modules of a crate by floors, the highest first, as its root declares them: a comment begins a floor.
-fn floors(root: &str) -> Vec<Vec<&str>> {
-    let mut floors: Vec<Vec<&str>> = Vec::new();
-    let mut fresh = true;
-    for line in root.lines() {
-        let module = line.trim_start_matches("pub ").strip_prefix("mod ");
-        match module.and_then(|name| name.strip_suffix(';')) {
-            Some("tests") => continue,
-            Some(name) if fresh || floors.is_empty() => floors.push(vec![name]),
-            Some(name) => floors.last_mut().expect("a floor").push(name),
-            None if line.starts_with("// ") => fresh = true,
-            None => continue,
-        }
-        fresh &= module.is_none();
-    }
-    floors
-}
-
-/// The modules of the crate that its source names: in `crate::name`, in `use crate::{name, ...}`, by its macro.
-fn named<'a>(source: &str, modules: &[&'a str]) -> Vec<&'a str> {
-    let code = source.split("#[cfg(test)]").next().expect("code");
-    let code: String = code
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    let word = |text: &str, name: &str| {
-        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-        words.any(|word| word == name)
-    };
-    let lists = code.split("use crate::{").skip(1);
-    let lists: Vec<&str> = lists.filter_map(|rest| rest.split(';').next()).collect();
-    let paths: Vec<&str> = code.split("crate::").skip(1).collect();
-    let used = |name: &&&str| {
-        let is = |rest: &&str| {
-            let rest = rest.strip_prefix(**name);
-            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-        };
-        paths.iter().any(is)
-            || lists.iter().any(|list| word(list, name))
-            || **name == "log" && code.contains("fatal!")
-    };
-    modules.iter().filter(used).copied().collect()
-}
-
-/// A module uses only those on lower floors: what is above can be changed without a look below, and the crate can be
-/// read from the top down.
-#[test]
-fn modules_stand_on_floors() {
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let crates = [
-        ("guest-kernel/src", "main.rs"),
-        ("libexec/src", "lib.rs"),
-        ("servers/fs/ext2/src", "lib.rs"),
-    ];
-    for (place, root) in crates {
-        let place = tree.join(place);
-        let text = fs::read_to_string(place.join(root)).expect("the root");
-        let floors = floors(&text);
-        let all: Vec<&str> = floors.iter().flatten().copied().collect();
-        assert!(floors.len() > 2, "{floors:?}");
-        let floor = |name: &str| floors.iter().position(|floor| floor.contains(&name));
-        let mut files = Vec::new();
-        sources(&place, &mut files);
-        let (mut uses, mut wrong) = (0, Vec::new());
-        for path in files {
-            let inside = path.strip_prefix(&place).expect("of the crate");
-            let first = inside.components().next().expect("a name");
-            let module = Path::new(&first).with_extension("").display().to_string();
-            let Some(own) = floor(module.as_str()) else {
-                // Tests, and a binary beside the library, stand above all.
-                let above = ["tests", "server"].contains(&module.as_str());
-                let known = above || inside == Path::new(root);
-                assert!(known, "{place:?}: {} has no floor", inside.display());
-                continue;
-            };
-            let source = fs::read_to_string(&path).expect("a source");
-            for name in named(&source, &all) {
-                uses += 1;
-                if name != module && floor(name) <= Some(own) {
-                    wrong.push(format!("{} uses {name}", inside.display()));
-                }
-            }
-        }
-        assert!(uses > all.len() / 2, "{place:?}: {uses} uses seen");
-        assert!(
-            wrong.is_empty(),
-            "on the same floor or a higher one: {wrong:#?}"
-        );
-    }
-    assert_eq!(
-        floors("// A\nmod a;\npub mod b;\n\n// C\nmod c;\n"),
-        [vec!["a", "b"], vec!["c"]]
-    );
-    let source =
-        "use crate::a::X;\nuse crate::{b, c as d};\nfn f() { crate::ee::g() }\n// crate::z\n";
-    assert_eq!(
-        named(source, &["a", "b", "c", "d2", "e", "z"]),
-        ["a", "b", "c"]
-    );
-}
-
-/// The hops of docs/tour.md: twenty, and each function is in its file.
-#[test]
-fn the_tour_leads_somewhere() {
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let tour = fs::read_to_string(tree.join("docs/tour.md")).expect("docs/tour.md");
-    let mut links = 0;
-    for link in tour.split("[`").skip(1) {
-        let (name, rest) = link.split_once("`](../").expect("a link to a source");
-        let (path, _) = rest.split_once(')').expect("its end");
-        let source = fs::read_to_string(tree.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
-        let there = ["fn ", "const "].iter().any(|kind| {
-            let declared = format!("{kind}{name}");
-            source
-                .split(&declared)
-                .skip(1)
-                .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-        });
-        assert!(there, "{path} has no {name}");
-        links += 1;
-    }
-    let hops = |n: usize| {
-        tour.lines()
-            .any(|line| line.starts_with(&format!("{n}. [`")))
-    };
-    assert!(
-        (1..=20).all(hops) && !hops(21) && links > 20,
-        "{links} links"
-    );
-
 /// Whether a crate under the licence `expression` may be used where those in `allowed` may: one of its alternatives
 /// (`OR`, or `/` in old manifests) is allowed altogether.
 fn may_use(expression: &str, allowed: &[String]) -> bool {
@@ -530,4 +399,136 @@ fn documents_that_are_cited_exist() {
         ["docs/a.md", "docs/b.md", "docs/decisions/007-"]
     );
     assert_eq!(cited("[x](y.md#z) [a](https://b)", true), ["./y.md"]);
+}
+
+/// The modules of a crate by floors, the highest first, as its root declares them: a comment begins a floor.
+fn floors(root: &str) -> Vec<Vec<&str>> {
+    let mut floors: Vec<Vec<&str>> = Vec::new();
+    let mut fresh = true;
+    for line in root.lines() {
+        let module = line.trim_start_matches("pub ").strip_prefix("mod ");
+        match module.and_then(|name| name.strip_suffix(';')) {
+            Some("tests") => continue,
+            Some(name) if fresh || floors.is_empty() => floors.push(vec![name]),
+            Some(name) => floors.last_mut().expect("a floor").push(name),
+            None if line.starts_with("// ") => fresh = true,
+            None => continue,
+        }
+        fresh &= module.is_none();
+    }
+    floors
+}
+
+/// The modules of the crate that its source names: in `crate::name`, in `use crate::{name, ...}`, by its macro.
+fn named<'a>(source: &str, modules: &[&'a str]) -> Vec<&'a str> {
+    let code = source.split("#[cfg(test)]").next().expect("code");
+    let code: String = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let word = |text: &str, name: &str| {
+        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| word == name)
+    };
+    let lists = code.split("use crate::{").skip(1);
+    let lists: Vec<&str> = lists.filter_map(|rest| rest.split(';').next()).collect();
+    let paths: Vec<&str> = code.split("crate::").skip(1).collect();
+    let used = |name: &&&str| {
+        let is = |rest: &&str| {
+            let rest = rest.strip_prefix(**name);
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        paths.iter().any(is)
+            || lists.iter().any(|list| word(list, name))
+            || **name == "log" && code.contains("fatal!")
+    };
+    modules.iter().filter(used).copied().collect()
+}
+
+/// A module uses only those on lower floors: what is above can be changed without a look below, and the crate can be
+/// read from the top down.
+#[test]
+fn modules_stand_on_floors() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = [
+        ("guest-kernel/src", "main.rs"),
+        ("libexec/src", "lib.rs"),
+        ("servers/fs/ext2/src", "lib.rs"),
+    ];
+    for (place, root) in crates {
+        let place = tree.join(place);
+        let text = fs::read_to_string(place.join(root)).expect("the root");
+        let floors = floors(&text);
+        let all: Vec<&str> = floors.iter().flatten().copied().collect();
+        assert!(floors.len() > 2, "{floors:?}");
+        let floor = |name: &str| floors.iter().position(|floor| floor.contains(&name));
+        let mut files = Vec::new();
+        sources(&place, &mut files);
+        let (mut uses, mut wrong) = (0, Vec::new());
+        for path in files {
+            let inside = path.strip_prefix(&place).expect("of the crate");
+            let first = inside.components().next().expect("a name");
+            let module = Path::new(&first).with_extension("").display().to_string();
+            let Some(own) = floor(module.as_str()) else {
+                // Tests, and a binary beside the library, stand above all.
+                let above = ["tests", "server"].contains(&module.as_str());
+                let known = above || inside == Path::new(root);
+                assert!(known, "{place:?}: {} has no floor", inside.display());
+                continue;
+            };
+            let source = fs::read_to_string(&path).expect("a source");
+            for name in named(&source, &all) {
+                uses += 1;
+                if name != module && floor(name) <= Some(own) {
+                    wrong.push(format!("{} uses {name}", inside.display()));
+                }
+            }
+        }
+        assert!(uses > all.len() / 2, "{place:?}: {uses} uses seen");
+        assert!(
+            wrong.is_empty(),
+            "on the same floor or a higher one: {wrong:#?}"
+        );
+    }
+    assert_eq!(
+        floors("// A\nmod a;\npub mod b;\n\n// C\nmod c;\n"),
+        [vec!["a", "b"], vec!["c"]]
+    );
+    let source =
+        "use crate::a::X;\nuse crate::{b, c as d};\nfn f() { crate::ee::g() }\n// crate::z\n";
+    assert_eq!(
+        named(source, &["a", "b", "c", "d2", "e", "z"]),
+        ["a", "b", "c"]
+    );
+}
+
+/// The hops of docs/tour.md: twenty, and each function is in its file.
+#[test]
+fn the_tour_leads_somewhere() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tour = fs::read_to_string(tree.join("docs/tour.md")).expect("docs/tour.md");
+    let mut links = 0;
+    for link in tour.split("[`").skip(1) {
+        let (name, rest) = link.split_once("`](../").expect("a link to a source");
+        let (path, _) = rest.split_once(')').expect("its end");
+        let source = fs::read_to_string(tree.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let there = ["fn ", "const "].iter().any(|kind| {
+            let declared = format!("{kind}{name}");
+            source
+                .split(&declared)
+                .skip(1)
+                .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        });
+        assert!(there, "{path} has no {name}");
+        links += 1;
+    }
+    let hops = |n: usize| {
+        tour.lines()
+            .any(|line| line.starts_with(&format!("{n}. [`")))
+    };
+    assert!(
+        (1..=20).all(hops) && !hops(21) && links > 20,
+        "{links} links"
+    );
 }
