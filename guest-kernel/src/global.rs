@@ -1,4 +1,6 @@
 //! The kernel's variables.
+//!
+//! Why so: docs/decisions/029-cells.md.
 
 use core::cell::Cell;
 use core::ops::Deref;

@@ -1,4 +1,4 @@
-//! Grants: from an id to the memory it stands for (seed-semantics, section 2).
+//! Grants: from an id to the memory it stands for.
 
 use crate::copy;
 use crate::lab::{self, sabotaged};

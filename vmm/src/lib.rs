@@ -8,7 +8,7 @@
 //!   command is that, on the host's streams. Beneath it, [`machine::run`] takes any kernel and archive.
 //! - [`lab::Machine`] runs on the calling thread, the same every time: it stops where the world may be changed, and
 //!   its state can be saved and put back. [`Program::setup`](program::Program::setup) says what runs on it.
-//! - [`inject::apply`] makes a page absent where such a machine stopped.
+//! - [`inject::apply()`] makes a page absent where such a machine stopped.
 //! - [`explore`] does that at every point of a scenario, and judges how the machine ends.
 //!
 //! What goes wrong there is a [`MachineError`]. `examples/absence.rs` has it all: a machine boots, a program runs,

@@ -1,4 +1,4 @@
-//! Guest RAM: one memfd, from guest-physical address 0, with a hole for devices ([`parts`]). Nothing of it takes host
+//! Guest RAM: one memfd, from guest-physical address 0, with a hole for devices ([`mod@parts`]). Nothing of it takes host
 //! memory before it is used.
 //!
 //! The VMM's own view is mapped once and never protected. A laboratory machine maps the same

@@ -132,7 +132,7 @@ fn problems_name_their_line_and_what_is_expected() {
         (
             "memory = \"48M\"",
             "memory = \"48X\"",
-            ":9: unknown unit \"X\"",
+            ":9: \"48X\" is no size",
         ),
         (
             "mode = \"600\"",
