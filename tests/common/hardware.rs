@@ -243,6 +243,7 @@ fn first_root(kernel: &Path, steps: &[Step]) -> Vec<u8> {
         "cd '{}' || exit\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C\n\
          up() {{ cut -d' ' -f1 /proc/uptime; }}\n\
+         stty -echo </dev/console\n\
          while read -r number; do kill -ALRM $(cat /tmp/hardware-pid-$number); done </dev/console &\n",
         env!("CARGO_MANIFEST_DIR")
     );
