@@ -5,7 +5,7 @@ use abi::role::{Role, Roles};
 use abi::senders::Mode;
 use std::fmt::Write;
 
-fn senders(roles: Roles) -> String {
+fn roles(roles: Roles) -> String {
     if roles == Roles::SERVICES {
         return "every service".into();
     }
@@ -29,18 +29,21 @@ fn page() -> String {
          not in the list is refused ([decision 014](decisions/014-roles-in-endpoints.md)); no message is\n\
          a program's to send.\n",
     );
-    for (name, server, rules) in PROTOCOLS {
+    for protocol in PROTOCOLS {
+        let (name, servers) = (protocol.name, roles(protocol.servers));
         let _ = write!(
             page,
-            "\n## `{name}`: to {server}\n\n| Message | Kind | How | Senders |\n| --- | --- | --- | --- |\n"
+            "\n## `{name}`: to {servers}\n\n| Message | Kind | How | Senders |\n| --- | --- | --- | --- |\n"
         );
-        for rule in rules {
+        for rule in protocol.rules {
             let how = match rule.mode {
                 Mode::Call => "call",
+                Mode::Wait => "wait",
                 Mode::Post => "post",
+                Mode::Ask => "ask",
             };
             let (name, kind) = (rule.name, rule.kind);
-            let senders = senders(rule.senders);
+            let senders = roles(rule.senders);
             let _ = writeln!(page, "| `{name}` | {kind:#06x} | {how} | {senders} |");
         }
     }
