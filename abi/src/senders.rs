@@ -35,6 +35,10 @@ pub struct Rule {
     pub mode: Mode,
     /// Who may send it.
     pub senders: Roles,
+    /// What it says: names and types.
+    pub arguments: &'static [(&'static str, &'static str)],
+    /// What is answered when all went well.
+    pub answer: &'static [(&'static str, &'static str)],
 }
 
 /// Why a message is refused.

@@ -16,6 +16,8 @@ pub trait Word: Sized {
 pub trait Fields: Sized {
     /// How many.
     const WORDS: usize;
+    /// What a structure's parts are called and what they are, for documents.
+    const PARTS: &'static [(&'static str, &'static str)] = &[];
     /// Puts the value into the words from `at` on.
     fn put(self, words: &mut [u64; WORDS], at: usize);
     /// The value in the words from `at` on, or `None` when they are not one.
@@ -176,6 +178,8 @@ macro_rules! fields {
 
         impl $crate::message::Fields for $name {
             const WORDS: usize = 0 $( + <$ty as $crate::message::Fields>::WORDS )*;
+            const PARTS: &'static [(&'static str, &'static str)] =
+                &[$( (stringify!($field), stringify!($ty)) ),*];
 
             #[inline(always)]
             #[allow(unused_mut, unused_variables, unused_assignments)]

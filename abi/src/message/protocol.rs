@@ -72,6 +72,8 @@ macro_rules! protocol {
                 name: stringify!($name),
                 mode: $crate::protocol!(@mode $mode),
                 senders: <$name as $crate::message::Request>::SENDERS,
+                arguments: <$name as $crate::message::Fields>::PARTS,
+                answer: <<$name as $crate::message::Request>::Reply as $crate::message::Fields>::PARTS,
             },
         )*];
 

@@ -31,6 +31,7 @@ pub struct Node {
 
 impl Fields for Node {
     const WORDS: usize = 5;
+    const PARTS: &'static [(&'static str, &'static str)] = &[("node", "Node")];
     #[inline(always)]
     fn put(self, words: &mut [u64; WORDS], at: usize) {
         self.ino.put(words, at);
