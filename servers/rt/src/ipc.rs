@@ -1,9 +1,9 @@
 //! IPC traps: messages in registers (abi, `Ipc`).
 
 use abi::kernel::{self, Ipc, SafeCopy, TRAMPOLINE_TRAP};
-use abi::message::reply_result;
 use abi::message::request::{Called, Post};
-use abi::{Class, Endpoint, Errno, Message, Request, errno};
+use abi::message::{reply_message, reply_result};
+use abi::{Class, Endpoint, Errno, Fields, Message, Request, errno};
 use core::arch::asm;
 
 /// A message as it arrived.
@@ -105,6 +105,18 @@ pub fn receive_from(from: Endpoint) -> Result<Received, Errno> {
 pub fn reply_raw(to: Endpoint, mut message: Message) -> Result<(), Errno> {
     let (status, _, _) = trap(Ipc::Reply, to, Endpoint::NONE, &mut message);
     errno::result_from_word(status).map(|_| ())
+}
+
+/// Answers a call.
+#[inline]
+pub fn reply<T: Fields>(to: Endpoint, result: Result<T, Errno>) -> Result<(), Errno> {
+    reply_raw(to, reply_message(result))
+}
+
+/// Answers a Linux call, page fault or exception: only a status word.
+#[inline]
+pub fn reply_status(to: Endpoint, result: Result<u64, Errno>) -> Result<(), Errno> {
+    reply_raw(to, Message::new(errno::result_to_word(result)))
 }
 
 /// [`reply_raw`] and [`receive`] in one kernel visit.

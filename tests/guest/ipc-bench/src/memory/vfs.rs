@@ -35,7 +35,7 @@ pub enum Event {
 pub struct Wanted {
     pub txn: u64,
     pub ino: u64,
-    offset: u64,
+    pub offset: u64,
 }
 
 /// How VFS answers a page-in by itself.
