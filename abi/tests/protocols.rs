@@ -82,20 +82,19 @@ fn table() -> String {
         .iter()
         .map(|role| format!("| {} |", role.name()))
         .collect();
-    for (_, server, rules) in PROTOCOLS {
-        let _ = write!(head, "to {server} | ");
+    for protocol in PROTOCOLS {
+        let _ = write!(head, "to `{}` | ", protocol.name);
         for (row, &role) in rows.iter_mut().zip(&Role::ALL[1..]) {
             // Nobody sends to himself.
-            let rules = if *receivers(server) == [role] {
-                &[]
-            } else {
-                rules
+            let rules = match protocol.servers == Roles::of(role) {
+                true => &[],
+                false => protocol.rules,
             };
-            let count = |mode| {
+            let count = |called| {
                 let sent = rules.iter().filter(|rule| rule.senders.contains(role));
-                sent.filter(|rule| rule.mode == mode).count()
+                sent.filter(|rule| rule.mode.is_call() == called).count()
             };
-            let _ = match (count(Mode::Call), count(Mode::Post)) {
+            let _ = match (count(true), count(false)) {
                 (0, 0) => write!(row, " |"),
                 (calls, 0) => write!(row, " {calls} called |"),
                 (0, posts) => write!(row, " {posts} posted |"),
@@ -105,21 +104,6 @@ fn table() -> String {
     }
     let lines = "| --- ".repeat(PROTOCOLS.len() + 1);
     format!("{}\n{lines}|\n{}\n", head.trim_end(), rows.join("\n"))
-}
-
-/// Who may be who answers calls to it as `server`.
-fn receivers(server: &str) -> &'static [Role] {
-    match server {
-        "VM" => &[Role::Vm],
-        "VFS" => &[Role::Vfs],
-        "PM" => &[Role::Pm],
-        "RS" => &[Role::Rs],
-        "the file systems" => &[Role::FileSystem, Role::Proc, Role::Console],
-        "drivers" => &[Role::Disk, Role::Console, Role::Memory],
-        "the console" => &[Role::Console],
-        "block drivers" => &[Role::Disk],
-        other => panic!("who is {other}?"),
-    }
 }
 
 /// Who calls waits for the reply: a circle of calls would be a deadlock. This order is in docs/architecture.md.
@@ -140,12 +124,12 @@ fn calls_make_no_circle() {
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/architecture.md");
     let text = std::fs::read_to_string(text).expect("docs/architecture.md");
     assert!(text.contains(&format!("    {names}\n")), "{names}");
-    for (_, server, rules) in PROTOCOLS {
-        for rule in rules.iter().filter(|rule| rule.mode == Mode::Call) {
+    for protocol in PROTOCOLS {
+        for rule in protocol.rules.iter().filter(|rule| rule.mode.is_call()) {
             for (place, role) in ORDER.into_iter().enumerate() {
                 // A process does not call itself.
-                let backwards = |to: &&Role| ORDER[..place].contains(to);
-                let wrong = receivers(server).iter().find(backwards);
+                let backwards = |to: &Role| protocol.servers.contains(*to);
+                let wrong = ORDER[..place].iter().copied().find(backwards);
                 assert!(
                     !rule.senders.contains(role) || wrong.is_none(),
                     "{role:?} may call {} of {wrong:?}, which may call it in turn",
