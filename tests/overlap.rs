@@ -89,13 +89,13 @@ impl Overlap {
                         (Some(Class::Post), vm::HandleMemory::KIND, (Endpoint::VFS, _)) => {
                             repairs.insert(words[2]);
                         }
-                        (Some(Class::Post), vfs::MemoryHandled::KIND, (Endpoint::VM, _)) => {
+                        (Some(Class::Post), vm::HandleMemory::ANSWER, (Endpoint::VM, _)) => {
                             repairs.remove(&words[2]);
                         }
                         (Some(Class::Post), vfs::PageIn::KIND, (Endpoint::VM, _)) => {
                             page_ins.insert((words[2], words[4]));
                         }
-                        (Some(Class::Post), vm::PageInDone::KIND, (Endpoint::VFS, _)) => {
+                        (Some(Class::Post), vfs::PageIn::ANSWER, (Endpoint::VFS, _)) => {
                             page_ins.retain(|&(txn, _)| txn != words[2]);
                         }
                         (Some(Class::Linux), EXECVE, _) => {

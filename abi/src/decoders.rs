@@ -30,18 +30,8 @@ pub fn word(seed: u64, index: u64) -> u64 {
 /// A request whose words are read is the one that was sent: no word loses a part.
 #[test]
 fn messages_are_read_whole_or_not_at_all() {
-    let again = |message: &Message| match proto::base(message.kind) {
-        proto::vm::BASE => proto::vm::again(message),
-        proto::vfs::BASE => proto::vfs::again(message),
-        proto::pm::BASE => proto::pm::again(message),
-        proto::rs::BASE => proto::rs::again(message),
-        proto::fs::BASE => proto::fs::again(message),
-        proto::device::BASE => proto::device::again(message),
-        proto::device::exit::BASE => proto::device::exit::again(message),
-        proto::block::BASE => proto::block::again(message),
-        _ => None,
-    };
-    let rules = proto::PROTOCOLS.iter().flat_map(|(_, _, rules)| *rules);
+    let again = proto::again;
+    let rules = proto::PROTOCOLS.iter().flat_map(|protocol| protocol.rules);
     let (mut read, mut refused) = (0, 0);
     for rule in rules {
         for seed in 0..2000 {

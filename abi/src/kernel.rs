@@ -113,6 +113,13 @@ bitflags::bitflags! {
     }
 }
 
+impl KernelNotify {
+    /// What a message of [`crate::Class::Kernel`] says.
+    pub const fn of(message: &crate::Message) -> KernelNotify {
+        KernelNotify::from_bits_truncate(message.words[0])
+    }
+}
+
 // ---- Kernel calls ---------------------------------------------------------------------
 
 /// Kernel calls, the trap number in rax. Each needs its bit in [`Privileges::kcalls`].

@@ -42,7 +42,7 @@ pub mod tunable;
 
 pub use endpoint::Endpoint;
 pub use errno::Errno;
-pub use message::{Class, Message, Reply, Request, Word};
+pub use message::{Class, Fields, Message, Request, Word};
 
 /// The unit of paging, in bytes.
 pub const PAGE_SIZE: usize = 4096;

@@ -2,7 +2,7 @@
 //! the VMM or the kernel, finds the pages here.
 
 use crate::grant::GrantEntry;
-use crate::proto::{vfs, vm};
+use crate::proto::vm;
 use crate::trace::{Kind, Record};
 use crate::{Endpoint, Request, page_down};
 
@@ -101,7 +101,7 @@ pub fn range(
         (Kind::Exec, Side::Range) => Range::of(first, w[3], w[4]),
         (Kind::Request, Side::Range) => match record.message().1 {
             vm::HandleMemory::KIND => Range::of(w[3] as u32, w[4], w[5]),
-            vfs::MemoryHandled::KIND => handled(w[2], before),
+            vm::HandleMemory::ANSWER => handled(w[2], before),
             // A futex: a word.
             vm::ObjectAt::KIND => Range::of(w[2] as u32, w[3], 4),
             _ => None,

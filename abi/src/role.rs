@@ -88,15 +88,19 @@ impl Roles {
     pub const PROC: Roles = Roles::of(Role::Proc);
     /// The console's driver alone.
     pub const CONSOLE: Roles = Roles::of(Role::Console);
+    /// The drivers of disks alone.
+    pub const DISK: Roles = Roles::of(Role::Disk);
+    /// The driver of the memory devices alone.
+    pub const MEMORY: Roles = Roles::of(Role::Memory);
     /// Those that keep files: the file systems but proc.
     pub const FILES: Roles = Roles::of(Role::FileSystem);
     /// Those that drive a virtio device.
-    pub const VIRTIO: Roles = Roles::of(Role::Disk).or(Roles::CONSOLE);
+    pub const VIRTIO: Roles = Roles::DISK.or(Roles::CONSOLE);
     /// Those that VFS asks by posting: file systems and drivers.
     pub const PEERS: Roles = Roles::FILES
         .or(Roles::PROC)
         .or(Roles::VIRTIO)
-        .or(Roles::of(Role::Memory));
+        .or(Roles::MEMORY);
     /// All but programs.
     pub const SERVICES: Roles = Roles::PEERS
         .or(Roles::VM)

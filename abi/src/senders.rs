@@ -1,15 +1,27 @@
 //! Who may say what: every message is looked up here before anything of it is decoded.
 
+use crate::message::ANSWER;
 use crate::role::Roles;
 use crate::{Class, Endpoint, Errno, Message};
 
 /// How a message is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// By `call`: the sender waits for the reply.
+    /// By `call`: the sender waits for the reply, which it gets before the server does anything else.
     Call,
-    /// By `post` or `send`: an answer, if there is one, is a message of its own.
+    /// By `call`, and the reply may take its time.
+    Wait,
+    /// By `post` or `send`, not answered.
     Post,
+    /// By `post` or `send`; the answer is a message of its own.
+    Ask,
+}
+
+impl Mode {
+    /// Whether the sender waits for a reply.
+    pub const fn is_call(self) -> bool {
+        matches!(self, Mode::Call | Mode::Wait)
+    }
 }
 
 /// What a protocol declares of one of its messages.
@@ -23,6 +35,10 @@ pub struct Rule {
     pub mode: Mode,
     /// Who may send it.
     pub senders: Roles,
+    /// What it says: names and types.
+    pub arguments: &'static [(&'static str, &'static str)],
+    /// What is answered when all went well.
+    pub answer: &'static [(&'static str, &'static str)],
 }
 
 /// Why a message is refused.
@@ -32,6 +48,8 @@ pub enum Refusal {
     Unknown,
     /// It is not the sender's to send.
     NotYours,
+    /// A word of it is out of range.
+    Malformed,
 }
 
 impl Refusal {
@@ -50,6 +68,7 @@ impl Refusal {
         match self {
             Refusal::Unknown => Errno::ENOSYS,
             Refusal::NotYours => Errno::EPERM,
+            Refusal::Malformed => Errno::EINVAL,
         }
     }
 }
@@ -65,18 +84,24 @@ pub struct Gates {
 const CALL: u32 = 1 << 31;
 
 impl Gates {
-    /// The gates of the protocol at `base` with these rules.
-    pub const fn new(base: u64, rules: &[Rule]) -> Gates {
+    /// The gates of the protocol at `base` with these rules. What `servers` are asked they may
+    /// answer.
+    pub const fn new(base: u64, servers: Roles, rules: &[Rule]) -> Gates {
         let mut gates = [0; 256];
         let mut i = 0;
         while i < rules.len() {
             let rule = &rules[i];
-            let gate = &mut gates[(rule.kind - base) as usize];
+            let index = (rule.kind - base) as usize;
+            assert!(index & ANSWER as usize == 0, "the kind of an answer");
+            let gate = &mut gates[index];
             assert!(*gate == 0, "two messages of one kind");
             assert!(rule.senders.bits() != 0 && rule.senders.bits() & CALL == 0);
             *gate = rule.senders.bits();
-            if matches!(rule.mode, Mode::Call) {
+            if rule.mode.is_call() {
                 *gate |= CALL;
+            }
+            if matches!(rule.mode, Mode::Ask) {
+                gates[index | ANSWER as usize] = servers.bits();
             }
             i += 1;
         }
@@ -166,8 +191,15 @@ mod tests {
     #[test]
     fn every_message_admits_its_senders_and_nobody_else() {
         let mut checked = 0;
-        for (_, _, rules) in PROTOCOLS {
-            for rule in rules {
+        for protocol in PROTOCOLS {
+            let answers = protocol.rules.iter().filter(|rule| rule.mode == Mode::Ask);
+            let answers = answers.map(|rule| Rule {
+                kind: rule.kind | ANSWER,
+                mode: Mode::Post,
+                senders: protocol.servers,
+                ..*rule
+            });
+            for rule in protocol.rules.iter().copied().chain(answers) {
                 assert!(!rule.senders.contains(Role::Program), "{}", rule.name);
                 for role in Role::ALL {
                     // The role goes by its bits alone: slot and generation, a restarted
@@ -176,9 +208,9 @@ mod tests {
                         let who = Endpoint::service(role, slot, generation);
                         assert_eq!(who.role(), Some(role));
                         assert_eq!((who.slot(), who.is_process()), (slot, true));
-                        let (right, wrong): (&[Class], Class) = match rule.mode {
-                            Mode::Call => (&[Class::Call], Class::Post),
-                            Mode::Post => (&[Class::Post, Class::Send], Class::Call),
+                        let (right, wrong): (&[Class], Class) = match rule.mode.is_call() {
+                            true => (&[Class::Call], Class::Post),
+                            false => (&[Class::Post, Class::Send], Class::Call),
                         };
                         let expected = match rule.senders.contains(role) {
                             true => Ok(()),
@@ -210,7 +242,10 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_nobodys() {
-        let known = |kind| PROTOCOLS.iter().any(|p| p.2.iter().any(|r| r.kind == kind));
+        let rules = || PROTOCOLS.iter().flat_map(|protocol| protocol.rules);
+        let known = |kind| {
+            rules().any(|r| r.kind == kind || r.mode == Mode::Ask && r.kind | ANSWER == kind)
+        };
         let strange = [
             u64::MAX,
             1 << 32 | proto::vm::BASE | 1,

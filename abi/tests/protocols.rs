@@ -5,7 +5,7 @@ use abi::role::{Role, Roles};
 use abi::senders::Mode;
 use std::fmt::Write;
 
-fn senders(roles: Roles) -> String {
+fn roles(roles: Roles) -> String {
     if roles == Roles::SERVICES {
         return "every service".into();
     }
@@ -22,26 +22,40 @@ fn senders(roles: Roles) -> String {
     names.join(", ")
 }
 
+fn parts(parts: &[(&str, &str)]) -> String {
+    let part = |(name, what): &(&str, &str)| format!("`{name}: {what}`");
+    parts.iter().map(part).collect::<Vec<_>>().join(", ")
+}
+
 fn page() -> String {
     let mut page = String::from(
         "# Who may say what\n\n\
          Made from the declarations in `abi/src/proto/` by `BLESS=1 cargo test -p absentia-abi`. What is\n\
          not in the list is refused ([decision 014](decisions/014-roles-in-endpoints.md)); no message is\n\
-         a program's to send.\n",
+         a program's to send. *call* is answered before the server does anything else, *wait* when it has what it\n\
+         takes, *ask* is posted and answered by a message with the same transaction number, *post* is not answered\n\
+         ([decision 028](decisions/028-interfaces.md)).\n",
     );
-    for (name, server, rules) in PROTOCOLS {
+    for protocol in PROTOCOLS {
+        let (name, servers) = (protocol.name, roles(protocol.servers));
         let _ = write!(
             page,
-            "\n## `{name}`: to {server}\n\n| Message | Kind | How | Senders |\n| --- | --- | --- | --- |\n"
+            "\n## `{name}`: to {servers}\n\n| Message | Kind | How | Senders | Says | Answered with |\n| --- | --- | --- | --- | --- | --- |\n"
         );
-        for rule in rules {
+        for rule in protocol.rules {
             let how = match rule.mode {
                 Mode::Call => "call",
+                Mode::Wait => "wait",
                 Mode::Post => "post",
+                Mode::Ask => "ask",
             };
             let (name, kind) = (rule.name, rule.kind);
-            let senders = senders(rule.senders);
-            let _ = writeln!(page, "| `{name}` | {kind:#06x} | {how} | {senders} |");
+            let senders = roles(rule.senders);
+            let (says, answer) = (parts(rule.arguments), parts(rule.answer));
+            let _ = writeln!(
+                page,
+                "| `{name}` | {kind:#06x} | {how} | {senders} | {says} | {answer} |"
+            );
         }
     }
     page

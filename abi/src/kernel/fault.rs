@@ -48,8 +48,9 @@ impl PageFault {
     pub const fn to_words(self) -> [u64; 7] {
         [self.address, self.code, self.rip, 0, 0, 0, 0]
     }
-    /// From message words.
-    pub const fn from_words(w: &[u64; 7]) -> Self {
+    /// What a message says.
+    pub const fn of(message: &crate::Message) -> Self {
+        let w = &message.words;
         PageFault {
             address: w[0],
             code: w[1],
@@ -71,8 +72,9 @@ impl Exception {
     pub const fn to_words(self) -> [u64; 7] {
         [self.vector, self.code, self.rip, 0, 0, 0, 0]
     }
-    /// From message words.
-    pub const fn from_words(w: &[u64; 7]) -> Self {
+    /// What a message says.
+    pub const fn of(message: &crate::Message) -> Self {
+        let w = &message.words;
         Exception {
             vector: w[0],
             code: w[1],

@@ -11,6 +11,7 @@ pub const MAX_READ: u64 = 1 << 20;
 
 protocol! {
     base = 0x7000;
+    servers = [DISK];
 
     /// Size of the disk.
     #[from(FILES)]

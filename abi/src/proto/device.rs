@@ -1,17 +1,15 @@
-//! Requests of VFS to drivers of character and block devices. All *posted*, answered by
-//! [`crate::proto::vfs::Done`] when there is something to say. Buffers are magic grants with CPF_TRY: on
-//! `EFAULT` the driver has consumed nothing.
+//! Requests of VFS to drivers of character devices, asked and answered when there is something to
+//! say. Buffers are magic grants with CPF_TRY: on `EFAULT` the driver has consumed nothing.
 
 use crate::{Endpoint, protocol};
 
 protocol! {
     base = 0x6000;
+    servers = [CONSOLE, MEMORY];
 
-    /// Done: a = bytes. Waits for data unless `nonblock` (`EAGAIN`).
+    /// Waits for data unless `nonblock` (`EAGAIN`).
     #[from(VFS)]
-    post Read = 1 {
-        /// Transaction.
-        txn: u64,
+    ask Read = 1 {
         /// Minor number.
         minor: u32,
         /// The buffer.
@@ -24,12 +22,13 @@ protocol! {
         who: Endpoint,
         /// Its session and process group, for terminals.
         job: (u32, u32),
+    } -> Moved {
+        /// Bytes.
+        bytes: u64,
     };
-    /// Done: a = bytes.
+    /// Waits for room unless `nonblock` (`EAGAIN`).
     #[from(VFS)]
-    post Write = 2 {
-        /// Transaction.
-        txn: u64,
+    ask Write = 2 {
         /// Minor number.
         minor: u32,
         /// The data.
@@ -42,14 +41,11 @@ protocol! {
         who: Endpoint,
         /// Its session and process group, for terminals.
         job: (u32, u32),
-    };
+    } -> Moved;
     /// Linux ioctl. `grant` covers the argument (as many bytes as VFS knows the request to
     /// have, from its table; -1 when the argument is a value), `value` is the raw argument.
-    /// Done: a = result.
     #[from(VFS)]
-    post Ioctl = 3 {
-        /// Transaction.
-        txn: u64,
+    ask Ioctl = 3 {
         /// Minor number.
         minor: u32,
         /// Request number.
@@ -62,16 +58,20 @@ protocol! {
         pid: u32,
         /// Its session and process group, for terminals.
         job: (u32, u32),
+    } -> Controlled {
+        /// What ioctl(2) returns.
+        value: u64,
     };
-    /// Done at once: a = which of `events` (POLL*) are ready. If none is, the driver posts
+    /// Answered at once: which of `events` (POLL*) are ready. If none is, the driver posts
     /// [`crate::proto::vfs::Ready`] once when one becomes so.
     #[from(VFS)]
-    post Poll = 4 {
-        /// Transaction.
-        txn: u64,
+    ask Poll = 4 {
         /// Minor number.
         minor: u32,
         /// POLL* bits.
+        events: u32,
+    } -> Events {
+        /// Which of them are ready.
         events: u32,
     };
     /// End the waiting request `target` with `EINTR` (it may have been answered already).
@@ -81,57 +81,10 @@ protocol! {
         /// The request's transaction.
         target: u64,
     };
-    /// A block device: done: a = bytes. Ends at the end of the device; any byte may be the
-    /// first.
-    #[from(VFS)]
-    post ReadAt = 7 {
-        /// Transaction.
-        txn: u64,
-        /// Minor number.
-        minor: u32,
-        /// First byte.
-        position: u64,
-        /// The buffer.
-        grant: i32,
-        /// Its length.
-        len: u64,
-    };
-    /// A block device: done: a = bytes, likewise; `EROFS`.
-    #[from(VFS)]
-    post WriteAt = 8 {
-        /// Transaction.
-        txn: u64,
-        /// Minor number.
-        minor: u32,
-        /// First byte.
-        position: u64,
-        /// The data.
-        grant: i32,
-        /// Its length.
-        len: u64,
-    };
-    /// A block device: everything written before is on stable storage. Done: nothing.
-    #[from(VFS)]
-    post Flush = 9 {
-        /// Transaction.
-        txn: u64,
-        /// Minor number.
-        minor: u32,
-    };
-    /// A block device: done: a = its size in bytes. `ENXIO` when there is no such minor.
-    #[from(VFS)]
-    post Size = 10 {
-        /// Transaction.
-        txn: u64,
-        /// Minor number.
-        minor: u32,
-    };
-    /// A terminal is opened. Done: a = the minor that names it in what follows: /dev/tty means
+    /// A terminal is opened, and has another minor in what follows: /dev/tty means
     /// another one to every session, /dev/ptmx a new one. `ENXIO`, `EIO`.
     #[from(VFS)]
-    post Open = 6 {
-        /// Transaction.
-        txn: u64,
+    ask Open = 6 {
         /// Major number, of those that [`numbers::is_terminal`] knows.
         major: u32,
         /// Minor number.
@@ -144,45 +97,15 @@ protocol! {
         ids: (u32, u32),
         /// Its session and process group.
         job: (u32, u32),
+    } -> Opened {
+        /// The minor that names it in what follows.
+        minor: u32,
     };
     /// What one [`Open`] opened is closed. Not answered.
     #[from(VFS)]
     post Close = 11 {
         /// Minor number, as `Open` answered it.
         minor: u32,
-    };
-    /// *Posted* by PM: the leader of a session ended; its terminal is nobody's any more.
-    #[from(PM)]
-    post SessionEnded = 12 {
-        /// The session.
-        session: u32,
-    };
-    /// Call by proc: the controlling terminal of a session. `ENXIO`.
-    #[from(PROC)]
-    call TerminalOf = 13 {
-        /// The session.
-        session: u32,
-    } -> Terminal {
-        /// Its device number, as stat(2) has it.
-        device: u64,
-        /// Its foreground process group.
-        group: u32,
-    };
-    /// Call by proc: how many pseudo-terminals there are and may be.
-    #[from(PROC)]
-    call PtyLimits = 14 {} -> PtyFigures {
-        /// There are.
-        count: u64,
-        /// There may be.
-        most: u64,
-        /// Of these, for root alone.
-        reserve: u64,
-    };
-    /// Call by proc: sets how many pseudo-terminals there may be; those beyond it stay. `EINVAL`.
-    #[from(PROC)]
-    call SetPtyMax = 15 {
-        /// There may be.
-        most: u64,
     };
 }
 
@@ -232,25 +155,4 @@ pub mod numbers {
     /// `console` driver: what goes to [`crate::hostlink::Channel::Absent`]. VFS alone writes it; there
     /// is no node.
     pub const ABSENT_MINOR: u32 = 19;
-    /// Control minor of the stream major, written only by PM through VFS-less calls: see
-    /// [`super::ExitStatus`].
-    pub const CONTROL_MINOR: u32 = 3;
-}
-
-pub use exit::ExitStatus;
-
-/// What PM tells the console driver.
-pub mod exit {
-    use crate::protocol;
-    protocol! {
-        base = 0x6100;
-
-        /// Call by PM to the console driver: PROGRAM ended with this wait status. Answered
-        /// when all output before it and the exit packet have reached the host.
-        #[from(PM)]
-        call ExitStatus = 1 {
-            /// As wait4 reports it.
-            status: u32,
-        };
-    }
 }

@@ -1,14 +1,15 @@
 //! Requests to PM. Linux process calls arrive as [`crate::Class::Linux`].
 
-use crate::{Endpoint, Errno, protocol};
+use crate::{Endpoint, protocol};
 
 protocol! {
     base = 0x3000;
+    servers = [PM];
 
-    /// Call by RS when all services run: start PROGRAM.
+    /// Start PROGRAM.
     #[from(RS)]
     call StartInit = 1 {};
-    /// *Posted* by VFS: `who`'s new image is in place. PM resets its signals, applies ids,
+    /// `who`'s new image is in place. PM resets its signals, applies ids,
     /// releases a vfork parent and starts it.
     #[from(VFS)]
     post ExecDone = 2 {
@@ -21,13 +22,11 @@ protocol! {
         /// Effective user and group to adopt (equal to the old unless set-id).
         ids: (u32, u32),
         /// First 16 bytes of the program's name.
-        name: [u8; 8],
-        /// See `name`.
-        name2: [u8; 8],
+        name: [u8; 16],
         /// Bit 0: set-id was honoured. Bit 1: the program is not the process's to read.
         flags: u64,
     };
-    /// *Posted* by VFS: exec failed after the old image was gone: kill with SIGKILL (or, for
+    /// Exec failed after the old image was gone: kill with SIGKILL (or, for
     /// the first process, end the run with `status`).
     #[from(VFS)]
     post ExecFailed = 3 {
@@ -36,7 +35,7 @@ protocol! {
         /// Negated errno.
         status: i64,
     };
-    /// *Posted* by VM: `who` took a fault it cannot go on from; it is stopped.
+    /// `who` took a fault it cannot go on from; it is stopped.
     #[from(VM)]
     post FaultSignal = 4 {
         /// The process.
@@ -50,15 +49,18 @@ protocol! {
         /// The processor's error code.
         error: u64,
     };
-    /// *Posted* by VM: programs' memory is used up. PM ends the process that is to make room and
-    /// answers with [`crate::proto::vm::OutOfMemoryDone`].
+    /// Programs' memory is used up. PM ends the process that is to make room and
+    /// says how it went.
     #[from(VM)]
-    post OutOfMemory = 48 {
+    ask OutOfMemory = 48 {
         /// A process that waits for memory. `NONE`: services need some; only the end of a process
         /// that has much is a help.
         who: Endpoint,
+    } -> Killed {
+        /// Processes that were ended for it; 0 when none may be.
+        processes: u64,
     };
-    /// Call by proc: how the choice of [`OutOfMemory`] sees a process.
+    /// How the choice of [`OutOfMemory`] sees a process.
     #[from(PROC)]
     call OomScore = 49 {
         /// Process or thread id.
@@ -69,7 +71,7 @@ protocol! {
         /// Its adjustment, -1000 to 1000 (/proc/PID/oom_score_adj).
         adjust: i32,
     };
-    /// Call by proc, for `who`, who may write the file: sets the adjustment. `EACCES` below the
+    /// Sets the adjustment. `EACCES` below the
     /// lowest that root set, unless `who` is root; `EINVAL`.
     #[from(PROC)]
     call SetOomAdjust = 50 {
@@ -80,7 +82,7 @@ protocol! {
         /// -1000 (never ended) to 1000.
         adjust: i32,
     };
-    /// *Posted* by VFS: raise `signal` for the process (SIGPIPE).
+    /// Raise `signal` for the process (SIGPIPE).
     #[from(VFS)]
     post Raise = 5 {
         /// The process.
@@ -88,7 +90,7 @@ protocol! {
         /// Linux number.
         signal: i32,
     };
-    /// *Posted* by the console: raise `signal` for the foreground process group.
+    /// Raise `signal` for the foreground process group.
     #[from(CONSOLE)]
     post RaiseGroup = 6 {
         /// Process group id.
@@ -96,15 +98,7 @@ protocol! {
         /// Linux number.
         signal: i32,
     };
-    /// *Posted* by VFS, to who asked: [`crate::proto::vfs::SyncAll`] is complete.
-    #[from(VFS)]
-    post Synced = 7 {
-        /// Transaction.
-        txn: u64,
-        /// The first error of a file system whose contents outlive the machine.
-        status: Result<(), Errno>,
-    };
-    /// Call by proc: figures of process `pid`, or of the process of thread `pid`. `ESRCH`.
+    /// Figures of process `pid`, or of the process of thread `pid`. `ESRCH`.
     #[from(PROC)]
     call ProcessOf = 8 {
         /// Process or thread id.
@@ -125,7 +119,7 @@ protocol! {
         /// Pending signals.
         pending: u64,
     };
-    /// Call by proc: the lowest process id that is at least `pid`. `ESRCH` past the last.
+    /// The lowest process id that is at least `pid`. `ESRCH` past the last.
     #[from(PROC)]
     call NextPid = 9 {
         /// From here on.
@@ -134,7 +128,7 @@ protocol! {
         /// The process id.
         pid: u32,
     };
-    /// Call by VFS or proc: the process id of an endpoint.
+    /// The process id of an endpoint.
     #[from(PROC)]
     call PidOf = 10 {
         /// The process.
@@ -143,7 +137,7 @@ protocol! {
         /// The process id.
         pid: u32,
     };
-    /// Call by proc: the lowest thread id of a process that is at least `from`. `ESRCH` past the
+    /// The lowest thread id of a process that is at least `from`. `ESRCH` past the
     /// last.
     #[from(PROC)]
     call NextTid = 19 {
@@ -155,16 +149,14 @@ protocol! {
         /// The thread id.
         tid: u32,
     };
-    /// Call by proc: the name of the program, or of a thread.
+    /// The name of the program, or of a thread.
     #[from(PROC)]
     call NameOf = 11 {
         /// Process or thread id.
         pid: u32,
     } -> ProcessName {
-        /// First half, zero padded.
-        name: [u8; 8],
-        /// Second half.
-        name2: [u8; 8],
+        /// Zero padded.
+        name: [u8; 16],
         /// Blocked signals.
         blocked: u64,
         /// Ignored signals.
@@ -188,18 +180,16 @@ protocol! {
         /// Ns of the wall clock at boot.
         epoch_ns: u64,
     };
-    /// *Posted* by VFS while `who` executes a program that would give it other effective ids than
-    /// its real ones. Answered by [`crate::proto::vfs::Done`]: `EPERM` when it renounced such
+    /// While `who` executes a program that would give it other effective ids than
+    /// its real ones. `EPERM` when it renounced such
     /// (PR_SET_NO_NEW_PRIVS), or when somebody traces it who may not look at that. Until the exec is
     /// over nobody begins to.
     #[from(VFS)]
-    post MaySetId = 13 {
-        /// Transaction.
-        txn: u64,
+    ask MaySetId = 13 {
         /// The process.
         who: Endpoint,
     };
-    /// Call by proc: copies between memory of process `pid` and the caller's grant. That somebody
+    /// Copies between memory of process `pid` and the caller's grant. That somebody
     /// may look at it was found with [`MayLook`] when the file was opened. Absent pages are repaired
     /// and protection is no hindrance, but to writing what is shared. `EIO` where nothing is;
     /// `ESRCH` when the process has another image by now, or none.
@@ -218,17 +208,15 @@ protocol! {
         /// Whether memory is written.
         write: bool,
     };
-    /// *Posted* by VFS when `who` executes a program and [`crate::proto::vfs::SetIds`] said that it
-    /// is crowded. Answered by [`crate::proto::vfs::Done`]: `EAGAIN` while its user has more
+    /// When `who` executes a program and [`crate::proto::vfs::SetIds`] said that it
+    /// is crowded. `EAGAIN` while its user has more
     /// processes than its RLIMIT_NPROC.
     #[from(VFS)]
-    post MayExec = 62 {
-        /// Transaction.
-        txn: u64,
+    ask MayExec = 62 {
         /// The process.
         who: Endpoint,
     };
-    /// *Posted* by VM: RS, which hears of the others' ends ([`crate::proto::rs::Faulted`]), touched
+    /// RS, which hears of the others' ends ([`crate::proto::rs::Faulted`]), touched
     /// memory that it does not have.
     #[from(VM)]
     post WatcherFaulted = 63 {
@@ -237,7 +225,7 @@ protocol! {
         /// Where it was.
         rip: u64,
     };
-    /// Call by proc: whether `who` may look at process `pid` as ptrace(2) says, with its effective
+    /// Whether `who` may look at process `pid` as ptrace(2) says, with its effective
     /// ids (PTRACE_MODE_READ_FSCREDS). `EACCES`, `ESRCH`.
     #[from(PROC)]
     call MayLook = 60 {
@@ -246,7 +234,7 @@ protocol! {
         /// On whose behalf.
         who: Endpoint,
     };
-    /// Call by proc: who a process is, and what it has of what is counted for each user.
+    /// Who a process is, and what it has of what is counted for each user.
     #[from(PROC)]
     call CredentialsOf = 61 {
         /// Process or thread id.
@@ -266,7 +254,7 @@ protocol! {
         /// Others of the same user may look at it (PR_SET_DUMPABLE).
         dumpable: bool,
     };
-    /// Call by proc: what a process may do beside what its users may.
+    /// What a process may do beside what its users may.
     #[from(PROC)]
     call PrivilegesOf = 64 {
         /// Process or thread id.
@@ -283,7 +271,7 @@ protocol! {
         /// Set-id bits of what it executes do not count (PR_SET_NO_NEW_PRIVS).
         no_new: bool,
     };
-    /// Call by proc: a supplementary group of a process. `ENOENT` past the last.
+    /// A supplementary group of a process. `ENOENT` past the last.
     #[from(PROC)]
     call GroupOf = 65 {
         /// Process or thread id.
@@ -294,56 +282,51 @@ protocol! {
         /// The group.
         group: u32,
     };
-    /// *Posted* by VFS: an exec of `who` failed for which [`MaySetId`] was asked.
+    /// An exec of `who` failed for which [`MaySetId`] was asked.
     #[from(VFS)]
     post SetIdOver = 17 {
         /// The process.
         who: Endpoint,
     };
-    /// *Posted* by VFS: until [`RestoreMask`], or until a handler has run, `mask` is the signal
-    /// mask of `who`, which waits in a call at VFS (ppoll, pselect6). Answered by
-    /// [`crate::proto::vfs::Done`], after [`crate::proto::vfs::Interrupt`] if the mask lets a
+    /// Until [`RestoreMask`], or until a handler has run, `mask` is the signal
+    /// mask of `who`, which waits in a call at VFS (ppoll, pselect6). Answered after [`crate::proto::vfs::Interrupt`] if the mask lets a
     /// signal through.
     #[from(VFS)]
-    post SwapMask = 14 {
-        /// Transaction.
-        txn: u64,
+    ask SwapMask = 14 {
         /// The process.
         who: Endpoint,
         /// Signals to block.
         mask: u64,
     };
-    /// *Posted* by VFS: `who` executes a program and is about to lose its memory: its other
-    /// threads end. Answered by [`crate::proto::vfs::Done`]; `ESRCH`.
+    /// `who` executes a program and is about to lose its memory: its other
+    /// threads end. `ESRCH`.
     #[from(VFS)]
-    post ExecAlone = 16 {
-        /// Transaction.
-        txn: u64,
+    ask ExecAlone = 16 {
         /// The thread that stays.
         who: Endpoint,
     };
-    /// *Posted* by VFS: `who`, in the background, wants to read (SIGTTIN) or to change (SIGTTOU)
-    /// its terminal. Answered by [`crate::proto::vfs::Done`]: a = 0 when it may after all, 1
-    /// when its group has got the signal; `EIO` when there is nobody who could continue it.
+    /// `who`, in the background, wants to read (SIGTTIN) or to change (SIGTTOU)
+    /// its terminal. `EIO` when there is nobody who could continue it.
     #[from(VFS)]
-    post JobControl = 20 {
-        /// Transaction.
-        txn: u64,
+    ask JobControl = 20 {
         /// The process.
         who: Endpoint,
         /// SIGTTIN or SIGTTOU.
         signal: i32,
+    } -> JobVerdict {
+        /// The group has got the signal; without it the process may after all.
+        signalled: bool,
     };
-    /// *Posted* by the console: the terminal of `session` is gone; its leader hears of it.
+    /// The terminal of `session` is gone; its leader hears of it.
     #[from(CONSOLE)]
     post HangUp = 21 {
         /// The session.
         session: u32,
     };
-    /// *Posted* by the console: the host wants the run to end ([`crate::hostlink::Channel::End`]).
+    /// The host wants the run to end ([`crate::hostlink::Channel::End`]).
     #[from(CONSOLE)]
     post EndRun = 40 {};
-    /// *Posted* by VFS before it answers that call.
+    /// The mask is as before: VFS is about to answer that call.
     #[from(VFS)]
     post RestoreMask = 15 {
         /// The process.

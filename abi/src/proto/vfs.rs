@@ -1,19 +1,29 @@
 //! Requests to VFS. Linux file calls arrive as [`crate::Class::Linux`].
 
 use crate::exec::ExecBackend;
-use crate::{Endpoint, Errno, protocol};
+use crate::{Endpoint, protocol};
+
+crate::fields! {
+    /// References on a file that are gone.
+    #[derive(Default)]
+    pub struct References {
+        /// Inode.
+        pub ino: u64,
+        /// How many.
+        pub count: u64,
+    }
+}
 
 protocol! {
     base = 0x2000;
+    servers = [VFS];
 
     // -- from VM, all posted
-    /// *Posted*: bring page `offset` of (dev, ino) into VM's cache, and of the `before`
-    /// pages before and the `after` pages after it what can be had; answered by
-    /// [`crate::proto::vm::PageInDone`]. Takes no file, vnode or exec lock.
+    /// Bring page `offset` of (dev, ino) into VM's cache, and of the `before`
+    /// pages before and the `after` pages after it what can be had.
+    /// Takes no file, vnode or exec lock.
     #[from(VM)]
-    post PageIn = 1 {
-        /// Transaction.
-        txn: u64,
+    ask PageIn = 1 {
         /// Device.
         dev: u64,
         /// Inode.
@@ -25,73 +35,41 @@ protocol! {
         /// Pages after it.
         after: u64,
     };
-    /// *Posted*: memory is wanted for programs, and file systems cache files in some ([`crate::proto::vm::MapFlags::CACHE`]):
-    /// they give back `pages` of it. Answered by [`crate::proto::vm::GaveBack`]. Waits for no program and not for PM.
+    /// Memory is wanted for programs, and file systems cache files in some ([`crate::proto::vm::MapFlags::CACHE`]):
+    /// they give back `pages` of it. Waits for no program and not for PM.
     #[from(VM)]
-    post GiveBack = 48 {
+    ask GiveBack = 48 {
         /// How many.
         pages: u64,
+    } -> GivenBack {
+        /// Pages that file systems have given back; 0 when they keep the rest.
+        pages: u64,
     };
-    /// *Posted*: which file is descriptor `fd` of `who`; takes a reference on it. Answered
-    /// by [`crate::proto::vm::FdLookupDone`].
+    /// Which file is descriptor `fd` of `who`; takes a reference on it.
     #[from(VM)]
-    post FdLookup = 2 {
-        /// Transaction.
-        txn: u64,
+    ask FdLookup = 2 {
         /// The process.
         who: Endpoint,
         /// Descriptor.
         fd: i32,
+    } -> FoundFile {
+        /// Device; `u64::MAX` for a character device that maps as zero memory (`/dev/zero`).
+        dev: u64,
+        /// Inode.
+        ino: u64,
+        /// Bit 0 open for reading, bit 1 for writing, bit 2 never to be executed, bit 3 not for
+        /// writing because of a seal.
+        access: u64,
     };
-    /// *Posted*: mapping references on files of a device are gone.
+    /// Mapping references on files of a device are gone.
     #[from(VM)]
     post MapClose = 3 {
         /// Device.
         dev: u64,
-        /// Inode.
-        ino: u64,
-        /// How many.
-        references: u64,
-        /// Another inode.
-        ino2: u64,
-        /// How many; 0 for none.
-        references2: u64,
-        /// A third.
-        ino3: u64,
-        /// Likewise.
-        references3: u64,
-    };
-    /// *Posted*: the answer to [`crate::proto::vm::HandleMemory`].
-    #[from(VM)]
-    post MemoryHandled = 4 {
-        /// Transaction.
-        txn: u64,
-        /// What became of all of it.
-        status: Result<(), Errno>,
-        /// Bytes of its beginning that are usable: up to the first page that is not.
-        good: u64,
+        /// Of up to three files.
+        files: [References; 3],
     };
 
-    // -- from file systems and drivers, posted answers
-    /// *Posted* by a file system or character driver: the answer to a request of
-    /// [`crate::proto::fs`] or [`crate::proto::device`]. The meaning of `a`..`e` stands at the request.
-    #[from(PEERS, PM)]
-    post Done = 5 {
-        /// Transaction.
-        txn: u64,
-        /// Outcome.
-        status: Result<(), Errno>,
-        /// First result.
-        a: u64,
-        /// Second result.
-        b: u64,
-        /// Third result.
-        c: u64,
-        /// Fourth result.
-        d: u64,
-        /// Fifth result.
-        e: u64,
-    };
 
     // -- from PM, calls, answered at once
     /// A process forked: inherits descriptors, directory, ids, umask.
@@ -141,21 +119,21 @@ protocol! {
         /// Groups.
         count: u32,
     };
-    /// *Posted*: a signal is waiting for `who`: end its current call with `ERESTARTSYS` (or a
+    /// A signal is waiting for `who`: end its current call with `ERESTARTSYS` (or a
     /// partial result) as soon as that loses nothing.
     #[from(PM)]
     post Interrupt = 10 {
         /// The process.
         who: Endpoint,
     };
-    /// *Posted*: the poll(2) that `who` makes next goes on with one that a signal cut short and no handler ran for
+    /// The poll(2) that `who` makes next goes on with one that a signal cut short and no handler ran for
     /// (`ERESTART_RESTARTBLOCK`): it has the time that was left.
     #[from(PM)]
     post Resume = 49 {
         /// The process.
         who: Endpoint,
     };
-    /// *Posted*: make `who` (new, without files) run PROGRAM of the run specification with
+    /// Make `who` (new, without files) run PROGRAM of the run specification with
     /// standard descriptors 0, 1 and 2 open. Answered by [`crate::proto::pm::ExecDone`] or
     /// [`crate::proto::pm::ExecFailed`].
     #[from(PM)]
@@ -176,21 +154,21 @@ protocol! {
     };
 
     // -- from RS, calls
-    /// *Posted*: mounts file system server `fs` at an absolute path of at most 16 bytes. The
-    /// first mount must be "/". Answered by [`crate::proto::rs::Mounted`]: RS must hear of a
-    /// death meanwhile.
+    /// Mounts file system server `fs` at an absolute path of at most 16 bytes. The
+    /// first mount must be "/". RS must hear of a death meanwhile.
     #[from(RS)]
-    post Mount = 13 {
+    ask Mount = 13 {
         /// The server.
         fs: Endpoint,
-        /// Path, zero padded, first and second half.
-        path: [u8; 8],
-        /// See `path`.
-        path2: [u8; 8],
+        /// Path, zero padded.
+        path: [u8; 16],
         /// Linux MS_* flags.
         flags: u64,
         /// Short name of the type for /proc/mounts ("ext2").
         kind: [u8; 8],
+    } -> Mounted {
+        /// The device number that it got.
+        dev: u64,
     };
     /// Devices of `major` are served by `driver`.
     #[from(RS)]
@@ -202,12 +180,10 @@ protocol! {
         /// The server.
         driver: Endpoint,
     };
-    /// *Posted* by PM or RS: write everything back; answered by [`crate::proto::pm::Synced`]
-    /// to PM.
+    /// Write everything back. The first error of a file system whose contents outlive the
+    /// machine.
     #[from(PM, RS)]
-    post SyncAll = 15 {
-        /// Transaction.
-        txn: u64,
+    ask SyncAll = 15 {
     };
 
     // -- from proc, calls, answered at once
@@ -316,7 +292,7 @@ protocol! {
         /// Executions, which keep a file from being opened for writing.
         executing: u64,
     };
-    /// Call by PM: what the executable of `who` is called and where its argument strings
+    /// What the executable of `who` is called and where its argument strings
     /// are; unused words 0.
     #[from(PROC)]
     call ExecInfo = 20 {
@@ -336,7 +312,7 @@ protocol! {
         /// One past its end.
         auxv_end: u64,
     };
-    /// *Posted* by a character driver: minor `minor` may have become ready for `events`
+    /// Minor `minor` may have become ready for `events`
     /// (Linux POLL*); VFS re-polls its waiters.
     #[from(CONSOLE)]
     post Ready = 21 {
@@ -357,7 +333,7 @@ protocol! {
         /// How long its writes may make a file, bytes (RLIMIT_FSIZE).
         size: u64,
     };
-    /// Call by PM: whether programs that `who` executes get a fixed layout (personality's
+    /// Whether programs that `who` executes get a fixed layout (personality's
     /// ADDR_NO_RANDOMIZE). Children inherit it.
     #[from(PM)]
     call SetFixedLayout = 27 {
@@ -366,7 +342,7 @@ protocol! {
         /// No randomisation.
         fixed: bool,
     };
-    /// Call by proc: makes a step of an exec of `who` fail with `errno`, for tests: the
+    /// Makes a step of an exec of `who` fail with `errno`, for tests: the
     /// `step`th from now on, whether it comes in the next exec or later. 0: none.
     #[from(PROC)]
     call SetExecFault = 25 {
@@ -377,7 +353,7 @@ protocol! {
         /// Linux error.
         errno: i32,
     };
-    /// Call by proc: how many steps are still to come until the one that fails; 0 when none
+    /// How many steps are still to come until the one that fails; 0 when none
     /// will.
     #[from(PROC)]
     call ExecFault = 26 {
@@ -387,7 +363,7 @@ protocol! {
         /// Steps.
         step: u32,
     };
-    /// *Posted* by VM: a shared mapping changed the pages of `[offset, offset + len)` of a file.
+    /// A shared mapping changed the pages of `[offset, offset + len)` of a file.
     /// Precedes the [`MapClose`] of that mapping.
     #[from(VM)]
     post PagesWritten = 23 {
@@ -400,34 +376,34 @@ protocol! {
         /// Bytes, page multiple.
         len: u64,
     };
-    /// Call by proc: every cache forgets what nobody uses and what a disk has as well, as a write
+    /// Every cache forgets what nobody uses and what a disk has as well, as a write
     /// to Linux's /proc/sys/vm/drop_caches. Answered when all have.
     #[from(PROC)]
-    call DropCaches = 24 {
+    wait DropCaches = 24 {
         /// File pages.
         data: bool,
         /// Names, inodes, directories.
         names: bool,
     };
-    /// Call by proc: how programs are loaded from now on.
+    /// How programs are loaded from now on.
     #[from(PROC)]
     call SetExecBackend = 40 {
         /// How.
         backend: ExecBackend,
     };
-    /// Call by proc: how programs are loaded.
+    /// How programs are loaded.
     #[from(PROC)]
     call GetExecBackend = 41 {} -> ExecBackendNow {
         /// How.
         backend: ExecBackend,
     };
-    /// Call by proc: whether execs are traced from now on.
+    /// Whether execs are traced from now on.
     #[from(PROC)]
     call SetExecTrace = 42 {
         /// Whether.
         on: bool,
     };
-    /// Call by proc: writes the stages of the last traced exec into `grant`, a line each:
+    /// Writes the stages of the last traced exec into `grant`, a line each:
     /// `STAGE NS SERVICE=NS ...`, where the first figure is the time it took and the others
     /// are the processor times of the services that took part (with the kernel's work for
     /// them).
@@ -441,7 +417,7 @@ protocol! {
         /// Bytes written.
         len: u64,
     };
-    /// Call by proc: a limit of [`crate::tunable`]. `EINVAL` for what is none of VFS's.
+    /// A limit of [`crate::tunable`]. `EINVAL` for what is none of VFS's.
     #[from(PROC)]
     call Tunable = 44 {
         /// Which.
@@ -450,7 +426,7 @@ protocol! {
         /// What it is.
         value: u64,
     };
-    /// Call by proc: sets a limit of [`crate::tunable`]; what is above it stays. `EINVAL`.
+    /// Sets a limit of [`crate::tunable`]; what is above it stays. `EINVAL`.
     #[from(PROC)]
     call SetTunable = 45 {
         /// Which.
@@ -458,30 +434,25 @@ protocol! {
         /// What it is from now on.
         value: u64,
     };
-    /// *Posted* by RS: a file system or driver died. What is asked of it, and will be, is
+    /// A file system or driver died. What is asked of it, and will be, is
     /// answered `EIO`.
     #[from(RS)]
     post Died = 29 {
         /// The service.
         who: Endpoint,
     };
-    /// *Posted* by VM: write a file back to its disk; the pages that shared mappings have
-    /// changed were told of before. Answered by [`crate::proto::vm::SyncDone`].
+    /// Write a file back to its disk; the pages that shared mappings have
+    /// changed were told of before.
     #[from(VM)]
-    post SyncFile = 28 {
-        /// Transaction.
-        txn: u64,
+    ask SyncFile = 28 {
         /// Device.
         dev: u64,
         /// Inode.
         ino: u64,
     };
-    /// *Posted* by VM: make a hole of a part of a file (madvise's MADV_REMOVE). Answered by
-    /// [`crate::proto::vm::SyncDone`].
+    /// Make a hole of a part of a file (madvise's MADV_REMOVE).
     #[from(VM)]
-    post PunchFile = 46 {
-        /// Transaction.
-        txn: u64,
+    ask PunchFile = 46 {
         /// Device.
         dev: u64,
         /// Inode.
@@ -491,15 +462,4 @@ protocol! {
         /// Bytes, page multiple.
         len: u64,
     };
-}
-
-impl MapClose {
-    /// Inodes, and how many references to each are gone.
-    pub fn files(&self) -> [(u64, u64); 3] {
-        [
-            (self.ino, self.references),
-            (self.ino2, self.references2),
-            (self.ino3, self.references3),
-        ]
-    }
 }

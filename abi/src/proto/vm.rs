@@ -58,6 +58,7 @@ pub const PRIVATE_OBJECT: u64 = u64::MAX;
 
 protocol! {
     base = 0x1000;
+    servers = [VM];
 
     /// Anonymous memory in `target` (`SELF` or, with THIRD_PARTY, another). Length 0:
     /// `EINVAL`; dead target: `ESRCH`; no right: `EPERM`; no room: `ENOMEM`.
@@ -117,14 +118,11 @@ protocol! {
         /// The process.
         who: Endpoint,
     };
-    /// *Posted* (VFS only): makes `[addr, addr + len)` of `who` present, writable when
-    /// `write`. Answered by [`crate::proto::vfs::MemoryHandled`], which says how much of it is: ok,
-    /// `EFAULT` (no region, read-only and write wanted, behind the end of a file), `EIO`, `ENOMEM`,
+    /// Makes `[addr, addr + len)` of `who` present, writable when
+    /// `write`, as far as it goes. For the rest, or for all: `EFAULT` (no region, read-only and write wanted, behind the end of a file), `EIO`, `ENOMEM`,
     /// `ESRCH`.
     #[from(VFS)]
-    post HandleMemory = 5 {
-        /// Transaction.
-        txn: u64,
+    ask HandleMemory = 5 {
         /// The process.
         who: Endpoint,
         /// First byte.
@@ -133,6 +131,11 @@ protocol! {
         len: u64,
         /// Will be written.
         write: bool,
+    } -> Present {
+        /// Bytes of its beginning that are usable: up to the first page that is not.
+        good: u64,
+        /// What is wrong with that page.
+        status: Result<(), Errno>,
     };
     /// A device window or other physical memory, uncached, in the caller. `EPERM` unless RS
     /// allowed it.
@@ -251,30 +254,6 @@ protocol! {
         /// Page in the caller.
         addr: u64,
     };
-    /// *Posted* by VFS: the answer to [`crate::proto::vfs::PageIn`]. Ok: the page was put
-    /// into the cache.
-    #[from(VFS)]
-    post PageInDone = 17 {
-        /// Transaction.
-        txn: u64,
-        /// Outcome.
-        status: Result<(), Errno>,
-    };
-    /// *Posted* by VFS: the answer to [`crate::proto::vfs::FdLookup`].
-    #[from(VFS)]
-    post FdLookupDone = 18 {
-        /// Transaction.
-        txn: u64,
-        /// Outcome.
-        status: Result<(), Errno>,
-        /// Device; `u64::MAX` for a character device that maps as zero memory (`/dev/zero`).
-        dev: u64,
-        /// Inode.
-        ino: u64,
-        /// Bit 0 open for reading, bit 1 for writing, bit 2 never to be executed, bit 3 not for
-        /// writing because of a seal.
-        access: u64,
-    };
     /// Size of a process's memory.
     #[from(SERVICES)]
     call SpaceInfo = 19 {
@@ -301,12 +280,6 @@ protocol! {
         bytes: u64,
         /// Bytes of all memory.
         total: u64,
-    };
-    /// *Posted* by PM: the answer to [`crate::proto::pm::OutOfMemory`].
-    #[from(PM)]
-    post OutOfMemoryDone = 49 {
-        /// Processes that were ended for it; 0 when none may be.
-        killed: u64,
     };
     /// VM's own counters (leak checks, /proc/meminfo).
     #[from(SERVICES)]
@@ -375,13 +348,11 @@ protocol! {
         /// Access.
         prot: Prot,
     };
-    /// *Posted* by VFS, and by RS when that died: tell the sender by
+    /// Tell the sender by
     /// [`crate::proto::vfs::PagesWritten`] what shared mappings have
-    /// changed of (dev, ino) so far, then answer by [`crate::proto::vfs::MemoryHandled`].
+    /// changed of (dev, ino) so far, then answer.
     #[from(VFS, RS)]
-    post CollectWritten = 24 {
-        /// Transaction.
-        txn: u64,
+    ask CollectWritten = 24 {
         /// Device.
         dev: u64,
         /// Inode; 0 for all of the device.
@@ -425,12 +396,6 @@ protocol! {
         /// Pages from the first on that are there now.
         pages: u64,
     };
-    /// *Posted* by VFS: the answer to [`crate::proto::vfs::GiveBack`].
-    #[from(VFS)]
-    post GaveBack = 50 {
-        /// Pages that file systems have given back; 0 when they keep the rest.
-        pages: u64,
-    };
     /// Drops every cached page that nobody maps and that is not the only copy of its contents
     /// (VFS only; file systems have [discarded](Discard) theirs).
     #[from(VFS)]
@@ -469,15 +434,6 @@ protocol! {
         slot: u64,
         /// Frames.
         frames: u64,
-    };
-    /// *Posted* by VFS: the answer to [`crate::proto::vfs::SyncFile`] and
-    /// [`crate::proto::vfs::PunchFile`].
-    #[from(VFS)]
-    post SyncDone = 31 {
-        /// Transaction.
-        txn: u64,
-        /// Outcome.
-        status: Result<(), Errno>,
     };
     /// Which pages of a file, of up to 64 from `offset` on, are in the cache (services only).
     #[from(FILES)]
@@ -532,13 +488,13 @@ protocol! {
         /// What is there now.
         value: u64,
     };
-    /// Call by proc: the most regions of an address space (vm/max_map_count).
+    /// The most regions of an address space (vm/max_map_count).
     #[from(PROC)]
     call MapMax = 35 {} -> MapMaxNow {
         /// How many.
         regions: u64,
     };
-    /// Call by proc: sets it; spaces that have more keep them.
+    /// Sets it; spaces that have more keep them.
     #[from(PROC)]
     call SetMapMax = 36 {
         /// How many.

@@ -31,12 +31,9 @@ fn name_words(name: [u8; 16]) -> [u64; 2] {
 }
 
 /// A program's name as Linux keeps it: at most 15 bytes.
-fn command(name: [u8; 8], name2: [u8; 8]) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&name);
-    bytes[8..].copy_from_slice(&name2);
-    bytes[15] = 0;
-    bytes
+fn command(mut name: [u8; 16]) -> [u8; 16] {
+    name[15] = 0;
+    name
 }
 
 impl<S: System> Pm<S> {
@@ -126,7 +123,7 @@ impl<S: System> Pm<S> {
             return;
         };
         self.keep_only(pid, slot);
-        let name = command(done.name, done.name2);
+        let name = command(done.name);
         let new_space = self.next_space;
         self.next_space += 1;
         let Some(process) = self.table.process_mut(pid) else {
@@ -184,20 +181,18 @@ impl<S: System> Pm<S> {
     }
 
     /// VFS asks whether a program's set-id bits count.
-    pub fn may_set_id_asked(&mut self, request: MaySetId) {
+    pub fn may_set_id_asked(&mut self, request: MaySetId) -> Result<(), Errno> {
         let slot = self.table.slot_of(request.who);
-        let status = slot
-            .ok_or(Errno::ESRCH)
-            .and_then(|slot| self.may_set_id(slot));
-        self.answer_vfs(request.txn, status);
+        slot.ok_or(Errno::ESRCH)
+            .and_then(|slot| self.may_set_id(slot))
     }
 
     /// VFS asks whether a process whose user had too many when it became that user's may execute
     /// a program now.
-    pub fn may_exec_asked(&mut self, request: MayExec) {
+    pub fn may_exec_asked(&mut self, request: MayExec) -> Result<(), Errno> {
         let slot = self.table.slot_of(request.who);
         let pid = slot.and_then(|slot| self.table.thread(slot)).map(|t| t.pid);
-        let status = match pid {
+        match pid {
             None => Err(Errno::ESRCH),
             Some(pid) if self.exceeds_processes(pid, 0) => Err(Errno::EAGAIN),
             Some(pid) => {
@@ -206,36 +201,21 @@ impl<S: System> Pm<S> {
                 }
                 Ok(())
             }
-        };
-        self.answer_vfs(request.txn, status);
-    }
-
-    fn answer_vfs(&mut self, txn: u64, status: Result<(), Errno>) {
-        let done = vfs::Done {
-            txn,
-            status,
-            a: 0,
-            b: 0,
-            c: 0,
-            d: 0,
-            e: 0,
-        };
-        self.sys.post(Endpoint::VFS, done);
+        }
     }
 
     /// An exec of one of several threads passes its point of no return.
-    pub fn exec_alone(&mut self, request: ExecAlone) {
+    pub fn exec_alone(&mut self, request: ExecAlone) -> Result<(), Errno> {
         let slot = self.table.slot_of(request.who);
         let pid = slot.and_then(|slot| self.table.thread(slot)).map(|t| t.pid);
-        let status = match (slot, pid) {
+        match (slot, pid) {
             (Some(slot), Some(pid)) => {
                 self.keep_only(pid, slot);
                 Ok(())
             }
             // Killed meanwhile.
             _ => Err(Errno::ESRCH),
-        };
-        self.answer_vfs(request.txn, status);
+        }
     }
 
     /// Ends every thread of the process but this one, which is the process from now on.

@@ -2,8 +2,9 @@
 
 use crate::system::System;
 use abi::kernel::{BootInfo, ProcessInfo, Registers, StopState};
+use abi::message::request::{Ask, Asker, Called, Post};
 use abi::role::Role;
-use abi::{Endpoint, Errno, Message, Request};
+use abi::{Endpoint, Errno, Fields, Message, Request};
 use alloc::vec;
 use alloc::vec::Vec;
 use rt::clock::Clock;
@@ -45,12 +46,24 @@ impl Machine {
 }
 
 impl System for Machine {
-    fn call<R: Request>(&mut self, to: Endpoint, request: R) -> Result<R::Reply, Errno> {
+    fn call<R: Request<How: Called>>(
+        &mut self,
+        to: Endpoint,
+        request: R,
+    ) -> Result<R::Reply, Errno> {
         ipc::call(to, request)
     }
 
-    fn post<R: Request>(&mut self, to: Endpoint, request: R) {
+    fn post<R: Request<How = Post>>(&mut self, to: Endpoint, request: R) {
         outbox::post(to, request);
+    }
+
+    fn ask<R: Request<How = Ask>>(&mut self, to: Endpoint, txn: u64, request: R) {
+        outbox::ask(to, txn, request);
+    }
+
+    fn answer<T: Fields>(&mut self, asker: Asker<T>, result: Result<T, Errno>) {
+        outbox::answer(asker, result);
     }
 
     fn reply(&mut self, to: Endpoint, message: Message) {

@@ -5,13 +5,16 @@ extern crate alloc;
 
 use abi::boot::{RunSpec, names, run_flags};
 use abi::kernel::KernelNotify;
+use abi::message::Handled;
 use abi::proto::rs::Started;
 use abi::{Class, Endpoint, Errno, Message};
 use alloc::string::String;
 use alloc::vec;
 use pm::machine::Machine;
 use pm::{Boot, Pm};
-use rt::{args, ipc, kernel, log, outbox};
+use rt::ipc::Received;
+use rt::serve::{self, Last};
+use rt::{args, kernel, log, outbox};
 
 rt::entry!(main);
 
@@ -43,31 +46,35 @@ fn main() -> ! {
     if let Err(errno) = kernel::set_linux_routes(&abi::routes::routes()) {
         log!("cannot load the routes of Linux calls: {errno}");
     }
-    let mut pm = Pm::new(Machine::new(), boot);
+    let pm = Pm::new(Machine::new(), boot);
     outbox::post(Endpoint::RS, Started { status: 0 });
-    let mut answer = None;
-    loop {
-        let received = match answer.take() {
-            Some((to, message)) => ipc::reply_receive(to, message),
-            None => ipc::receive(),
-        };
-        let Ok(received) = received else {
-            continue;
-        };
-        if received.source == Endpoint::KERNEL
-            && received.class == Class::Kernel
-            && received.message.words[0] & KernelNotify::OUTBOX.bits() != 0
-        {
-            outbox::flush();
+    serve::run(&mut Service(pm))
+}
+
+/// PM as a service.
+struct Service(Pm<Machine>);
+
+impl serve::Service for Service {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        let Service(pm) = self;
+        if !rt::heap::ready() && class == Class::Linux && pm::admission::refusable(message.kind) {
+            return Handled::answered(Message::error(Errno::ENOMEM));
         }
-        pm.sys.received(&received);
-        if !rt::heap::ready()
-            && received.class == Class::Linux
-            && pm::admission::refusable(received.message.kind)
-        {
-            answer = Some((received.source, Message::error(Errno::ENOMEM)));
-            continue;
-        }
-        answer = pm.handle(received.source, received.class, &received.message);
+        pm.handle(source, class, message)
+    }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        self.0.notified(bits);
+    }
+
+    fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
+        let received = serve::receive(last)?;
+        self.0.sys.received(&received);
+        Ok(received)
     }
 }

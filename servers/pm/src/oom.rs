@@ -10,7 +10,8 @@ use crate::signal::set::SIGKILL;
 use crate::system::System;
 use crate::table::Process;
 use crate::timers::Event;
-use abi::proto::pm::{OomFigures, OomScore, OutOfMemory, SetOomAdjust};
+use abi::message::{Answer, Asker};
+use abi::proto::pm::{Killed, OomFigures, OomScore, OutOfMemory, SetOomAdjust};
 use abi::proto::vm;
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeMap;
@@ -119,13 +120,13 @@ impl Choice {
 
 impl<S: System> Pm<S> {
     /// See [`OutOfMemory`].
-    pub fn out_of_memory(&mut self, request: OutOfMemory) {
+    pub fn out_of_memory(&mut self, vm: Asker<Killed>, request: OutOfMemory) -> Answer<Killed> {
         let since = self
             .ended_for_memory
             .map(|ended| self.sys.now().saturating_sub(ended));
         if since.is_some_and(|since| since < RELEASE) {
             // VM goes on by itself as soon as there is memory.
-            return self.wait_for_release();
+            return self.wait_for_release(vm);
         }
         let killed = match self.choose() {
             // For services alone the end of a user who holds little is no help. Of one with many
@@ -139,23 +140,26 @@ impl<S: System> Pm<S> {
             None if request.who != Endpoint::NONE
                 && since.is_some_and(|since| since < RELEASE_MAX) =>
             {
-                return self.wait_for_release();
+                return self.wait_for_release(vm);
             }
             None => 0,
         };
-        self.sys.post(Endpoint::VM, vm::OutOfMemoryDone { killed });
+        Answer::Now(Ok(Killed { processes: killed }))
     }
 
     /// VM looks again when more of what the last one kept has been let go of.
-    fn wait_for_release(&mut self) {
+    fn wait_for_release(&mut self, vm: Asker<Killed>) -> Answer<Killed> {
+        self.starving = Some(vm);
         let deadline = self.sys.now().saturating_add(RELEASE);
         self.timers.add(deadline, Event::MemoryReleased);
+        Answer::Later
     }
 
     /// See [`Event::MemoryReleased`].
     pub(crate) fn memory_released(&mut self) {
-        self.sys
-            .post(Endpoint::VM, vm::OutOfMemoryDone { killed: 1 });
+        if let Some(vm) = self.starving.take() {
+            self.sys.answer(vm, Ok(Killed { processes: 1 }));
+        }
     }
 
     /// Makes room for a call of root's that VM has no memory for, by the end of a process of

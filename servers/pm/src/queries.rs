@@ -10,13 +10,6 @@ use abi::proto::pm::{
 };
 use abi::{Endpoint, Errno};
 
-fn halves(name: [u8; 16]) -> ([u8; 8], [u8; 8]) {
-    let (mut first, mut second) = ([0; 8], [0; 8]);
-    first.copy_from_slice(&name[..8]);
-    second.copy_from_slice(&name[8..]);
-    (first, second)
-}
-
 impl<S: System> Pm<S> {
     /// The process with this id, or the one of the thread with this id; and that thread, or the
     /// process's first.
@@ -109,11 +102,10 @@ impl<S: System> Pm<S> {
     pub fn name_of(&mut self, request: NameOf) -> Result<ProcessName, Errno> {
         let (process, thread) = self.by_any_id(request.pid)?;
         let other = thread.filter(|thread| thread.tid != process.pid);
-        let (name, name2) = halves(other.map_or(process.name, |thread| thread.name));
+        let name = other.map_or(process.name, |thread| thread.name);
         let trace = thread.and_then(|thread| thread.trace.as_ref());
         Ok(ProcessName {
             name,
-            name2,
             blocked: thread.map_or(0, |thread| thread.blocked.0),
             ignored: process.actions.ignored().0,
             caught: process.actions.caught().0,

@@ -12,9 +12,8 @@ use crate::table::Table;
 use crate::timers::{Event, Timers};
 use abi::errno::result_to_word;
 use abi::kernel::{Exception, KernelNotify};
-use abi::message::reply_message;
-use abi::proto::pm;
-use abi::senders::{Refusal, Refused};
+use abi::message::{Asker, Handled, Server, answer_result, is_answer, transaction};
+use abi::proto::{pm, vfs};
 use abi::{Class, Endpoint, Errno, Message, Request};
 
 /// What the run specification says that PM needs.
@@ -67,7 +66,8 @@ pub struct Pm<S> {
     /// Unknown calls that were named, a bit each.
     pub named: [u64; 8],
     armed: u64,
-    pub(crate) refused: Refused,
+    /// VM, which waits for what the last process that was ended still has.
+    pub(crate) starving: Option<Asker<pm::Killed>>,
 }
 
 impl<S: System> Pm<S> {
@@ -88,50 +88,58 @@ impl<S: System> Pm<S> {
             next_space: 1,
             named: [0; 8],
             armed: 0,
-            refused: Refused::new(),
+            starving: None,
             boot,
         }
     }
 
-    /// Handles one message. An answer that is due at once is returned, so that it can go out
-    /// with the next receive.
-    pub fn handle(
-        &mut self,
-        source: Endpoint,
-        class: Class,
-        message: &Message,
-    ) -> Option<(Endpoint, Message)> {
-        let answer = match class {
-            Class::Linux => self.linux(source, message),
-            Class::Call => Some((source, self.request(source, message))),
-            Class::Send | Class::Post => {
-                self.posted(source, message);
-                None
-            }
+    /// Handles one message.
+    pub fn handle(&mut self, source: Endpoint, class: Class, message: &Message) -> Handled {
+        let handled = match class {
+            Class::Linux => Handled {
+                answer: self.linux(source, message),
+                refused: None,
+            },
             Class::Kernel => {
-                self.kernel(message);
-                None
+                self.notified(KernelNotify::of(message));
+                Handled::NOTHING
             }
             Class::Exception if source == Endpoint::RS => {
-                let Exception { vector, code, rip } = Exception::from_words(&message.words);
+                let Exception { vector, code, rip } = Exception::of(message);
                 self.watcher_died(format_args!(
                     "exception {vector} (code {code:#x}) at {rip:#x}"
                 ));
-                None
+                Handled::NOTHING
             }
             Class::Exception => {
-                self.exception(source, Exception::from_words(&message.words));
-                None
+                self.exception(source, Exception::of(message));
+                Handled::NOTHING
             }
-            Class::PageFault | Class::Notify => None,
+            Class::PageFault | Class::Notify => Handled::NOTHING,
+            Class::Call | Class::Send | Class::Post if is_answer(class, message) => {
+                self.answered(source, class, message)
+            }
+            Class::Call | Class::Send | Class::Post => pm::serve(self, source, class, message),
         };
         self.arm();
-        answer
+        handled
     }
 
-    fn linux(&mut self, who: Endpoint, message: &Message) -> Option<(Endpoint, Message)> {
+    /// What PM asked is answered.
+    fn answered(&mut self, source: Endpoint, class: Class, message: &Message) -> Handled {
+        let admitted = abi::proto::admit(source, class, message.kind);
+        if admitted.is_ok() && message.kind == vfs::SyncAll::ANSWER {
+            self.synced(transaction(message), answer_result::<vfs::SyncAll>(message));
+        }
+        Handled {
+            answer: None,
+            refused: admitted.err(),
+        }
+    }
+
+    fn linux(&mut self, who: Endpoint, message: &Message) -> Option<Message> {
         let Some(slot) = self.table.slot_of(who) else {
-            return Some((who, Message::error(Errno::ENOSYS)));
+            return Some(Message::error(Errno::ENOSYS));
         };
         let pid = self.table.thread(slot)?.pid;
         let caller = Caller { slot, pid, who };
@@ -160,86 +168,21 @@ impl<S: System> Pm<S> {
             self.attend(slot);
             return None;
         }
-        Some((who, answer))
+        Some(answer)
     }
 
-    /// A message of the protocol may not be sent by its sender, or is none.
-    fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
-        if let Some(line) = self.refused.note(source, message, refusal) {
-            self.sys.log(format_args!("{line}"));
+    fn raise_asked(&mut self, r: pm::Raise) {
+        if crate::signal::set::is_signal(r.signal)
+            && let Some(slot) = self.table.slot_of(r.who)
+        {
+            let (pid, uid) = self.pid_and_user(slot);
+            let _ = self.send_thread(slot, Info::from_process(r.signal, 0, pid, uid));
         }
     }
 
-    fn trusts_all(&self) -> bool {
-        self.sys.sabotaged(abi::sabotage::PM_TRUSTS_ALL)
-    }
-
-    fn request(&mut self, source: Endpoint, message: &Message) -> Message {
-        let admitted = pm::admit(source, Class::Call, message.kind);
-        if let Err(refusal) = Refusal::unless(self.trusts_all(), admitted) {
-            self.refuse(source, message, refusal);
-            return Message::error(refusal.errno());
-        }
-        match message.kind {
-            pm::DebugCopy::KIND => answer(message, |m| self.debug_copy(source, m)),
-            pm::StartInit::KIND => reply_message(self.start_init()),
-            pm::ProcessOf::KIND => answer(message, |m| self.process_of(m)),
-            pm::OomScore::KIND => answer(message, |m| self.oom_score(m)),
-            pm::SetOomAdjust::KIND => answer(message, |m| self.set_oom_adjust(m)),
-            pm::NextPid::KIND => answer(message, |m| self.next_pid(m)),
-            pm::NextTid::KIND => answer(message, |m| self.next_tid(m)),
-            pm::PidOf::KIND => answer(message, |m| self.pid_of(m)),
-            pm::NameOf::KIND => answer(message, |m| self.name_of(m)),
-            pm::MayLook::KIND => answer(message, |m| self.may_look(m)),
-            pm::CredentialsOf::KIND => answer(message, |m| self.credentials_of(m)),
-            pm::PrivilegesOf::KIND => answer(message, |m| self.privileges_of(m)),
-            pm::GroupOf::KIND => answer(message, |m| self.supplementary_group(m)),
-            pm::PmCounters::KIND => answer(message, |_: pm::PmCounters| Ok(self.counters())),
-            _ => Message::error(Errno::ENOSYS),
-        }
-    }
-
-    /// A one-way message. What its sender may not send is dropped.
-    fn posted(&mut self, source: Endpoint, message: &Message) {
-        let admitted = pm::admit(source, Class::Post, message.kind);
-        if let Err(refusal) = Refusal::unless(self.trusts_all(), admitted) {
-            return self.refuse(source, message, refusal);
-        }
-        match message.kind {
-            pm::ExecDone::KIND => with(message, |m| self.exec_done(m)),
-            pm::SetIdOver::KIND => with(message, |m: pm::SetIdOver| self.set_id_over(m.who)),
-            pm::MaySetId::KIND => with(message, |m| self.may_set_id_asked(m)),
-            pm::MayExec::KIND => with(message, |m| self.may_exec_asked(m)),
-            pm::ExecAlone::KIND => with(message, |m| self.exec_alone(m)),
-            pm::ExecFailed::KIND => with(message, |m| self.exec_failed(m)),
-            pm::OutOfMemory::KIND => with(message, |m| self.out_of_memory(m)),
-            pm::FaultSignal::KIND => with(message, |m| self.fault(m)),
-            pm::Raise::KIND => with(message, |m: pm::Raise| {
-                if crate::signal::set::is_signal(m.signal)
-                    && let Some(slot) = self.table.slot_of(m.who)
-                {
-                    let (pid, uid) = self.pid_and_user(slot);
-                    let _ = self.send_thread(slot, Info::from_process(m.signal, 0, pid, uid));
-                }
-            }),
-            pm::RaiseGroup::KIND => with(message, |m: pm::RaiseGroup| {
-                if m.signal != SIGKILL && crate::signal::set::is_signal(m.signal) {
-                    self.send_group(m.group, Info::kernel(m.signal));
-                }
-            }),
-            pm::JobControl::KIND => with(message, |m: pm::JobControl| self.job_control(m)),
-            pm::HangUp::KIND => with(message, |m: pm::HangUp| self.hang_up(m.session)),
-            pm::SwapMask::KIND => with(message, |m: pm::SwapMask| self.swap_mask(m)),
-            pm::RestoreMask::KIND => with(message, |m: pm::RestoreMask| self.restore_mask(m.who)),
-            pm::Synced::KIND => with(message, |m: pm::Synced| self.synced(m.txn, m.status)),
-            pm::EndRun::KIND => self.end_run(),
-            pm::WatcherFaulted::KIND => with(message, |m: pm::WatcherFaulted| {
-                self.watcher_died(format_args!(
-                    "page fault at {:#x}, rip {:#x}",
-                    m.address, m.rip
-                ))
-            }),
-            _ => {}
+    fn raise_group_asked(&mut self, r: pm::RaiseGroup) {
+        if r.signal != SIGKILL && crate::signal::set::is_signal(r.signal) {
+            self.send_group(r.group, Info::kernel(r.signal));
         }
     }
 
@@ -249,8 +192,8 @@ impl<S: System> Pm<S> {
         (pid, user)
     }
 
-    fn kernel(&mut self, message: &Message) {
-        let bits = KernelNotify::from_bits_truncate(message.words[0]);
+    /// The kernel has something to say.
+    pub fn notified(&mut self, bits: KernelNotify) {
         if bits.contains(KernelNotify::STOPPED) {
             while let Some(who) = self.sys.next_stopped() {
                 self.stopped(who);
@@ -260,6 +203,7 @@ impl<S: System> Pm<S> {
             self.armed = 0;
             self.expire();
         }
+        self.arm();
     }
 
     fn expire(&mut self) {
@@ -286,18 +230,43 @@ impl<S: System> Pm<S> {
     }
 }
 
-fn with<R: Request>(message: &Message, handle: impl FnOnce(R)) {
-    if let Some(request) = R::decode(message) {
-        handle(request);
+impl<S: System> Server for Pm<S> {
+    fn trusts_all(&self) -> bool {
+        self.sys.sabotaged(abi::sabotage::PM_TRUSTS_ALL)
     }
 }
 
-fn answer<R: Request>(
-    message: &Message,
-    handle: impl FnOnce(R) -> Result<R::Reply, Errno>,
-) -> Message {
-    match R::decode(message) {
-        Some(request) => reply_message(handle(request)),
-        None => Message::error(Errno::EINVAL),
-    }
+abi::serve! { [S: System] Pm<S>;
+    pm::DebugCopy => |pm, from, r| pm.debug_copy(from, r);
+    pm::StartInit => |pm, _, _| pm.start_init();
+    pm::ProcessOf => |pm, _, r| pm.process_of(r);
+    pm::OomScore => |pm, _, r| pm.oom_score(r);
+    pm::SetOomAdjust => |pm, _, r| pm.set_oom_adjust(r);
+    pm::NextPid => |pm, _, r| pm.next_pid(r);
+    pm::NextTid => |pm, _, r| pm.next_tid(r);
+    pm::PidOf => |pm, _, r| pm.pid_of(r);
+    pm::NameOf => |pm, _, r| pm.name_of(r);
+    pm::MayLook => |pm, _, r| pm.may_look(r);
+    pm::CredentialsOf => |pm, _, r| pm.credentials_of(r);
+    pm::PrivilegesOf => |pm, _, r| pm.privileges_of(r);
+    pm::GroupOf => |pm, _, r| pm.supplementary_group(r);
+    pm::PmCounters => |pm, _, _| Ok(pm.counters());
+    pm::ExecDone => |pm, _, r| pm.exec_done(r);
+    pm::ExecFailed => |pm, _, r| pm.exec_failed(r);
+    pm::SetIdOver => |pm, _, r| pm.set_id_over(r.who);
+    pm::MaySetId => |pm, _, r| pm.may_set_id_asked(r);
+    pm::MayExec => |pm, _, r| pm.may_exec_asked(r);
+    pm::ExecAlone => |pm, _, r| pm.exec_alone(r);
+    pm::OutOfMemory => |pm, from, r| pm.out_of_memory(from, r);
+    pm::FaultSignal => |pm, _, r| pm.fault(r);
+    pm::Raise => |pm, _, r| pm.raise_asked(r);
+    pm::RaiseGroup => |pm, _, r| pm.raise_group_asked(r);
+    pm::JobControl => |pm, _, r| pm.job_control(r);
+    pm::HangUp => |pm, _, r| pm.hang_up(r.session);
+    pm::SwapMask => |pm, _, r| pm.swap_mask(r);
+    pm::RestoreMask => |pm, _, r| pm.restore_mask(r.who);
+    pm::EndRun => |pm, _, _| pm.end_run();
+    pm::WatcherFaulted => |pm, _, r| {
+        pm.watcher_died(format_args!("page fault at {:#x}, rip {:#x}", r.address, r.rip));
+    };
 }

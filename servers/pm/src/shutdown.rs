@@ -10,7 +10,7 @@ use crate::timers::{Event, TimerKey};
 use abi::hostlink::EXIT_UNSAVED;
 use abi::lab::POWEROFF_PANIC;
 use abi::message::WORDS;
-use abi::proto::{device, vfs, vm};
+use abi::proto::{terminal, vfs, vm};
 use abi::{Endpoint, Errno};
 
 /// How long the file systems may take to write everything back.
@@ -70,7 +70,7 @@ impl<S: System> Pm<S> {
         for pid in self.table.select(|process| !process.is_zombie()) {
             self.exit_process(pid, SIGKILL as u32);
         }
-        self.sys.post(Endpoint::VFS, vfs::SyncAll { txn: SYNC_TXN });
+        self.sys.ask(Endpoint::VFS, SYNC_TXN, vfs::SyncAll {});
     }
 
     /// The host wants the run to end: as if everything had been killed.
@@ -115,7 +115,7 @@ impl<S: System> Pm<S> {
         if let Some(console) = self.boot.console {
             let unsaved = if saved { 0 } else { EXIT_UNSAVED };
             let status = status | unsaved;
-            let _ = self.sys.call(console, device::exit::ExitStatus { status });
+            let _ = self.sys.call(console, terminal::ExitStatus { status });
         }
         self.sys.power_off(exit_code(status));
     }

@@ -1,16 +1,25 @@
 //! What PM needs from the rest of the system.
 
 use abi::kernel::{ProcessInfo, Registers, StopState};
-use abi::{Endpoint, Errno, Message, Request};
+use abi::message::request::{Ask, Asker, Called, Post};
+use abi::{Endpoint, Errno, Fields, Message, Request};
 use alloc::vec::Vec;
 
 /// Kernel calls, messages and copies as PM uses them; [`crate::machine::Machine`] is the
 /// real one.
 pub trait System {
     /// Calls a server and waits.
-    fn call<R: Request>(&mut self, to: Endpoint, request: R) -> Result<R::Reply, Errno>;
+    fn call<R: Request<How: Called>>(
+        &mut self,
+        to: Endpoint,
+        request: R,
+    ) -> Result<R::Reply, Errno>;
     /// Posts; never fails, never waits.
-    fn post<R: Request>(&mut self, to: Endpoint, request: R);
+    fn post<R: Request<How = Post>>(&mut self, to: Endpoint, request: R);
+    /// Asks, likewise.
+    fn ask<R: Request<How = Ask>>(&mut self, to: Endpoint, txn: u64, request: R);
+    /// Answers what was asked, likewise.
+    fn answer<T: Fields>(&mut self, asker: Asker<T>, result: Result<T, Errno>);
     /// Answers a process that waits for PM. A process that no longer waits is no error.
     fn reply(&mut self, to: Endpoint, message: Message);
     /// Tells VFS the supplementary groups of the process of `who`.

@@ -7,7 +7,7 @@ use abi::{Endpoint, PAGE};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use rt::{ipc, kernel, outbox};
+use rt::{ipc, kernel};
 
 use crate::devices::{self, Devices, Place};
 use crate::load::{Failure, Loader, Order, System};
@@ -180,18 +180,13 @@ fn mount_all(endpoints: &Endpoints, running: &[bool], watch: &mut Watch<'_>) {
         if !running[id as usize] {
             continue;
         }
-        let (path1, path2) = kernel::name_words(path);
-        let (kind1, _) = kernel::name_words(kind);
         let request = vfs::Mount {
             fs: endpoints[id as usize],
-            path: path1.to_le_bytes(),
-            path2: path2.to_le_bytes(),
+            path: kernel::name(path),
             flags: 0,
-            kind: kind1.to_le_bytes(),
+            kind: kernel::name(kind),
         };
-        // Posted: RS must hear of it when the file system, or its disk's driver, dies meanwhile.
-        outbox::post(Endpoint::VFS, request);
-        match watch.mounted(request.fs) {
+        match watch.mount(request) {
             Ok(()) => {}
             // Without a root there is nothing to run.
             Err(errno) if path == "/" => refuse!("mounting the root disk: {errno}"),

@@ -7,12 +7,14 @@
 
 use abi::kernel::{Exception, KernelNotify};
 use abi::lab::POWEROFF_PANIC;
-use abi::proto::rs::{Crash, Faulted, Mounted, Started};
-use abi::proto::{fs, pm, vfs, vm};
+use abi::message::request::Ask;
+use abi::message::{Handled, Server, answer_result, answered_status, is_answer, transaction};
+use abi::proto::{fs, rs, vfs, vm};
 use abi::{Class, Endpoint, Errno, Message, Request};
 use core::fmt::Arguments;
 use rt::ipc::{self, Received};
-use rt::{gate, kernel, outbox};
+use rt::serve::{self, Last};
+use rt::{kernel, outbox};
 
 use crate::devices::{self, Devices};
 use crate::services::{Endpoints, Id, SERVICES, Service};
@@ -62,8 +64,8 @@ pub struct Watch<'a> {
     pending: u32,
     /// The system comes up: it needs all of them.
     starting: bool,
-    /// VFS's answer about a mount.
-    mounted: Option<Mounted>,
+    /// What VFS answered last.
+    answer: Option<Message>,
     /// The root file system's device number.
     root_dev: u64,
 }
@@ -76,7 +78,7 @@ impl<'a> Watch<'a> {
             devices,
             pending: 0,
             starting: true,
-            mounted: None,
+            answer: None,
             root_dev: 0,
         }
     }
@@ -92,99 +94,34 @@ impl<'a> Watch<'a> {
         if let Err(errno) = kernel::set_timer(deadline) {
             fail!("setting the start timer: {errno}");
         }
-        while self.pending != 0 {
-            self.handle(&self.receive());
-        }
+        serve::until(self, |watch| (watch.pending == 0).then_some(()));
         // An expiry that is already on its way is ignored once nothing is pending.
         let _ = kernel::set_timer(0);
     }
 
-    /// Waits for the end of the mount of `fs` that VFS was asked for.
-    pub fn mounted(&mut self, fs: Endpoint) -> Result<(), Errno> {
-        loop {
-            if let Some(mounted) = self.mounted.take_if(|mounted| mounted.fs == fs) {
-                if fs == self.endpoints[Id::Root as usize] {
-                    self.root_dev = mounted.dev;
-                }
-                return mounted.status;
-            }
-            self.handle(&self.receive());
+    /// Has VFS mount a file system, and waits: RS hears of it when that, or its disk's driver, dies
+    /// meanwhile.
+    pub fn mount(&mut self, request: vfs::Mount) -> Result<(), Errno> {
+        outbox::ask(Endpoint::VFS, request.fs.0.into(), request);
+        let mounted = serve::until(self, |watch| {
+            let answer = watch.answer.take()?;
+            (transaction(&answer) == request.fs.0.into())
+                .then(|| answer_result::<vfs::Mount>(&answer))
+        })?;
+        if request.fs == self.endpoints[Id::Root as usize] {
+            self.root_dev = mounted.dev;
         }
+        Ok(())
     }
 
     /// Watches for ever.
     pub fn watch(mut self) -> ! {
         self.starting = false;
-        loop {
-            self.handle(&self.receive());
-        }
-    }
-
-    fn receive(&self) -> Received {
-        match ipc::receive() {
-            Ok(received) => received,
-            Err(errno) => fail!("receiving: {errno}"),
-        }
-    }
-
-    fn handle(&mut self, received: &Received) {
-        let source = received.source;
-        let message = &received.message;
-        if !gate::admits(received) {
-            return;
-        }
-        match received.class {
-            Class::Kernel => {
-                let bits = KernelNotify::from_bits_truncate(message.words[0]);
-                if bits.contains(KernelNotify::OUTBOX) {
-                    outbox::flush();
-                }
-                if bits.contains(KernelNotify::TIMER) && self.pending != 0 {
-                    self.late();
-                }
-            }
-            Class::Exception => {
-                let Exception { vector, code, rip } = Exception::from_words(&message.words);
-                self.died(
-                    source,
-                    format_args!("exception {vector} (code {code:#x}) at {rip:#x}"),
-                );
-            }
-            Class::Post if message.kind == Crash::KIND => {
-                if let Some(r) = Crash::decode(message) {
-                    self.crash(&[r.name, r.name2].concat());
-                }
-            }
-            Class::Post if message.kind == Started::KIND => self.report(source, message),
-            Class::Post if message.kind == Mounted::KIND => {
-                self.mounted = Mounted::decode(message);
-            }
-            Class::Post if message.kind == Faulted::KIND => {
-                if let Some(r) = Faulted::decode(message) {
-                    self.died(
-                        r.who,
-                        format_args!(
-                            "page fault at {:#x} (code {:#x}), rip {:#x}",
-                            r.address, r.code, r.rip
-                        ),
-                    );
-                }
-            }
-            Class::Call => {
-                // RS has no requests that are called.
-                let _ = ipc::reply_raw(source, Message::error(Errno::ENOSYS));
-            }
-            _ => rt::log!(
-                "unexpected {:?} of kind {:#x} from {} ({source})",
-                received.class,
-                message.kind,
-                self.name(source)
-            ),
-        }
+        serve::run(&mut self)
     }
 
     /// A service says that it serves, or that it gives up.
-    fn report(&mut self, source: Endpoint, message: &Message) {
+    fn report(&mut self, source: Endpoint, status: i64) {
         let Some(index) = self.index(source) else {
             return;
         };
@@ -192,7 +129,6 @@ impl<'a> Watch<'a> {
         if self.pending & 1 << index == 0 {
             return;
         }
-        let status = Started::decode(message).map_or(-i64::from(Errno::EIO.0), |m| m.status);
         if status != 0 {
             let errno = abi::errno::result_from_word(status as u64)
                 .err()
@@ -253,17 +189,11 @@ impl<'a> Watch<'a> {
         let saved = match dead {
             // VFS asks it, and waits.
             Endpoint::VM => self.sync(root),
-            Endpoint::VFS => self.collect(root).and_then(|()| self.sync(root)),
+            Endpoint::VFS => self.collect().and_then(|()| self.sync(root)),
             _ => {
                 // It asks the dead no more: the console is a file system, too.
                 outbox::post(Endpoint::VFS, vfs::Died { who: dead });
-                outbox::post(Endpoint::VFS, vfs::SyncAll { txn: 1 });
-                self.wait_saved(|source, message| {
-                    let done = pm::Synced::decode(message);
-                    let done = done.filter(|_| message.kind == pm::Synced::KIND);
-                    done.filter(|_| source == Endpoint::VFS)
-                        .map(|done| done.status)
-                })
+                self.ask(Endpoint::VFS, vfs::SyncAll {})
             }
         };
         match saved {
@@ -277,79 +207,26 @@ impl<'a> Watch<'a> {
 
     /// Has a file system write back.
     fn sync(&self, fs: Endpoint) -> Result<(), Errno> {
-        outbox::post(fs, fs::Sync { txn: 1, ino: 0 });
-        self.wait_saved(|source, message| {
-            let done = vfs::Done::decode(message).filter(|_| message.kind == vfs::Done::KIND);
-            done.filter(|_| source == fs).map(|done| done.status)
-        })
+        self.ask(fs, fs::Sync { ino: 0 })
     }
 
     /// Tells the root file system, in place of VFS, which pages programs changed.
-    fn collect(&self, root: Endpoint) -> Result<(), Errno> {
-        let (txn, dev, ino) = (1, self.root_dev, 0);
-        outbox::post(Endpoint::VM, vm::CollectWritten { txn, dev, ino });
-        self.wait_saved(|source, message| {
-            if source != Endpoint::VM {
-                return None;
-            }
-            if message.kind == vfs::PagesWritten::KIND
-                && let Some(r) = vfs::PagesWritten::decode(message)
-                && r.dev == self.root_dev
-            {
-                let (txn, ino, offset, len) = (0, r.ino, r.offset, r.len);
-                outbox::post(
-                    root,
-                    fs::PagesWritten {
-                        txn,
-                        ino,
-                        offset,
-                        len,
-                    },
-                );
-            }
-            (message.kind == vfs::MemoryHandled::KIND).then_some(Ok(()))
-        })
+    fn collect(&self) -> Result<(), Errno> {
+        let (dev, ino) = (self.root_dev, 0);
+        self.ask(Endpoint::VM, vm::CollectWritten { dev, ino })
     }
 
-    /// Waits for the answer that `is_it` finds among what is posted. `ETIMEDOUT`; `EIO` when the
-    /// root file system or its disk dies, too.
-    fn wait_saved(
-        &self,
-        is_it: impl Fn(Endpoint, &Message) -> Option<Result<(), Errno>>,
-    ) -> Result<(), Errno> {
-        let needed = [Id::Root, Id::Disk].map(|id| self.endpoints[id as usize]);
-        loop {
-            let received = self.receive();
-            if !gate::admits(&received) {
-                continue;
-            }
-            let Received {
-                source,
-                class,
-                message,
-            } = received;
-            match class {
-                Class::Kernel => {
-                    let bits = KernelNotify::from_bits_truncate(message.words[0]);
-                    if bits.contains(KernelNotify::OUTBOX) {
-                        outbox::flush();
-                    }
-                    if bits.contains(KernelNotify::TIMER) {
-                        return Err(Errno::ETIMEDOUT);
-                    }
-                }
-                Class::Post => {
-                    if let Some(answer) = is_it(source, &message) {
-                        return answer;
-                    }
-                }
-                Class::Call => {
-                    let _ = ipc::reply_raw(source, Message::error(Errno::EIO));
-                }
-                Class::Exception if needed.contains(&source) => return Err(Errno::EIO),
-                _ => {}
-            }
-        }
+    /// Asks who takes part in saving, and waits for the answer. `ETIMEDOUT`; `EIO` when the root file
+    /// system or its disk dies, too.
+    fn ask<R: Request<How = Ask>>(&self, who: Endpoint, request: R) -> Result<(), Errno> {
+        outbox::ask(who, 1, request);
+        let mut saving = Saving {
+            watch: self,
+            asked: (who, R::ANSWER),
+            saved: None,
+        };
+        serve::until(&mut saving, |saving| saving.saved)?;
+        Ok(())
     }
 
     /// Stops the device of a dead service, frees its memory, and wakes who waits for it.
@@ -376,6 +253,7 @@ impl<'a> Watch<'a> {
         fail!("the system did not come up")
     }
 
+    /// Where a service is in the table.
     fn index(&self, who: Endpoint) -> Option<usize> {
         self.endpoints.iter().position(|&e| e == who)
     }
@@ -386,5 +264,112 @@ impl<'a> Watch<'a> {
             Endpoint::RS => "rs",
             _ => self.index(who).map_or("?", |index| SERVICES[index].name),
         }
+    }
+}
+
+/// A receive that fails leaves RS deaf.
+fn receive(last: Option<Last>) -> Result<Received, Errno> {
+    serve::receive(last).map_err(|errno| fail!("receiving: {errno}"))
+}
+
+impl Server for Watch<'_> {}
+
+abi::serve! { ['a] Watch<'a>;
+    rs::Started => |watch, source, r| watch.report(source, r.status);
+    rs::Crash => |watch, _, r| watch.crash(&r.name);
+    rs::Faulted => |watch, _, r| watch.died(
+        r.who,
+        format_args!("page fault at {:#x} (code {:#x}), rip {:#x}", r.address, r.code, r.rip),
+    );
+}
+
+impl serve::Service for Watch<'_> {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        match class {
+            Class::Exception => {
+                let Exception { vector, code, rip } = Exception::of(message);
+                self.died(
+                    source,
+                    format_args!("exception {vector} (code {code:#x}) at {rip:#x}"),
+                );
+                Handled::NOTHING
+            }
+            _ if is_answer(class, message) => {
+                let admitted = abi::proto::admit(source, class, message.kind);
+                if admitted.is_ok() {
+                    self.answer = Some(*message);
+                }
+                Handled {
+                    answer: None,
+                    refused: admitted.err(),
+                }
+            }
+            _ => rs::serve(self, source, class, message),
+        }
+    }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        if bits.contains(KernelNotify::TIMER) && self.pending != 0 {
+            self.late();
+        }
+    }
+
+    fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
+        receive(last)
+    }
+}
+
+/// RS while what was written is saved: nothing else matters any more.
+struct Saving<'a> {
+    watch: &'a Watch<'a>,
+    /// Who was asked, and the kind of its answer.
+    asked: (Endpoint, u64),
+    saved: Option<Result<(), Errno>>,
+}
+
+impl serve::Service for Saving<'_> {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        let needed = [Id::Root, Id::Disk].map(|id| self.watch.endpoints[id as usize]);
+        let root = needed[0];
+        match class {
+            Class::Post if (source, message.kind) == self.asked => {
+                self.saved = Some(answered_status(message));
+            }
+            Class::Post
+                if message.kind == vfs::PagesWritten::KIND
+                    && vfs::admit(source, class, message.kind).is_ok() =>
+            {
+                if let Some(r) = vfs::PagesWritten::decode(message)
+                    && r.dev == self.watch.root_dev
+                {
+                    let (ino, offset, len) = (r.ino, r.offset, r.len);
+                    outbox::post(root, fs::PagesWritten { ino, offset, len });
+                }
+            }
+            Class::Exception if needed.contains(&source) => self.saved = Some(Err(Errno::EIO)),
+            Class::Call => return Handled::failed(class, message, Errno::EIO),
+            _ => {}
+        }
+        Handled::NOTHING
+    }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        if bits.contains(KernelNotify::TIMER) {
+            self.saved = Some(Err(Errno::ETIMEDOUT));
+        }
+    }
+
+    fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
+        receive(last)
     }
 }

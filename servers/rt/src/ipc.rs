@@ -1,8 +1,9 @@
 //! IPC traps: messages in registers (abi, `Ipc`).
 
 use abi::kernel::{self, Ipc, SafeCopy, TRAMPOLINE_TRAP};
-use abi::message::reply_result;
-use abi::{Class, Endpoint, Errno, Message, Reply, Request, errno};
+use abi::message::request::{Called, Post};
+use abi::message::{reply_message, reply_result};
+use abi::{Class, Endpoint, Errno, Fields, Message, Request, errno};
 use core::arch::asm;
 
 /// A message as it arrived.
@@ -74,12 +75,12 @@ pub fn call_raw(to: Endpoint, mut message: Message) -> Result<Message, Errno> {
 
 /// Calls `to`: the typed form of [`call_raw`].
 #[inline]
-pub fn call<R: Request>(to: Endpoint, request: R) -> Result<R::Reply, Errno> {
+pub fn call<R: Request<How: Called>>(to: Endpoint, request: R) -> Result<R::Reply, Errno> {
     reply_result(&call_raw(to, request.encode())?)
 }
 
 /// Sends one way; blocks until received.
-pub fn send<R: Request>(to: Endpoint, request: R) -> Result<(), Errno> {
+pub fn send<R: Request<How = Post>>(to: Endpoint, request: R) -> Result<(), Errno> {
     let mut message = request.encode();
     let (status, _, _) = trap(Ipc::Send, to, Endpoint::NONE, &mut message);
     errno::result_from_word(status).map(|_| ())
@@ -108,8 +109,8 @@ pub fn reply_raw(to: Endpoint, mut message: Message) -> Result<(), Errno> {
 
 /// Answers a call.
 #[inline]
-pub fn reply<R: Reply>(to: Endpoint, result: Result<R, Errno>) -> Result<(), Errno> {
-    reply_raw(to, abi::message::reply_message(result))
+pub fn reply<T: Fields>(to: Endpoint, result: Result<T, Errno>) -> Result<(), Errno> {
+    reply_raw(to, reply_message(result))
 }
 
 /// Answers a Linux call, page fault or exception: only a status word.

@@ -42,19 +42,19 @@ fn out<T: Copy>(call: Kcall, first: u64, value: &mut T) -> Result<(), Errno> {
     unit(kcall(call, [first, value as *mut T as u64, 0, 0, 0]))
 }
 
-/// Eight-byte halves of a name, zero padded.
-pub fn name_words(name: &str) -> (u64, u64) {
-    let mut bytes = [0u8; 16];
-    let n = name.len().min(16);
+/// The beginning of a name, zero padded.
+pub fn name<const N: usize>(name: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    let n = name.len().min(N);
     bytes[..n].copy_from_slice(&name.as_bytes()[..n]);
-    let word = |half: &[u8]| half.iter().rev().fold(0, |w, &b| w << 8 | b as u64);
-    (word(&bytes[..8]), word(&bytes[8..]))
+    bytes
 }
 
 /// See [`Kcall::ProcCreate`].
 pub fn proc_create(name: &str, role: Role) -> Result<Endpoint, Errno> {
-    let (lo, hi) = name_words(name);
-    kcall(Kcall::ProcCreate, [lo, hi, role as u64, 0, 0]).map(|e| Endpoint(e as u32))
+    let name = u128::from_le_bytes(self::name(name));
+    let (low, high) = (name as u64, (name >> 64) as u64);
+    kcall(Kcall::ProcCreate, [low, high, role as u64, 0, 0]).map(|e| Endpoint(e as u32))
 }
 
 /// See [`Kcall::ProcFork`].

@@ -20,7 +20,6 @@ pub mod clock;
 pub mod copy;
 pub mod entry;
 pub mod fsserver;
-pub mod gate;
 pub mod grants;
 pub mod heap;
 pub mod inbox;
@@ -31,6 +30,7 @@ pub mod memory;
 pub mod mishap;
 pub mod outbox;
 pub mod room;
+pub mod serve;
 pub mod task;
 pub mod vm;
 

@@ -2,7 +2,9 @@
 //! request, which the kernel command line names ([`abi::boot::CMDLINE_FAIL`]), the service
 //! dies, never answers or answers an error. Without the word nothing of this happens.
 
+use crate::ipc::Received;
 use abi::Errno;
+use abi::message::Handled;
 
 /// How the request fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +55,26 @@ impl Mishap {
             errno => How::Answer(Errno(errno.parse().ok()?)),
         };
         words.next().is_none().then_some(Mishap { kind, left, how })
+    }
+
+    /// Has a message served, unless it is the one at which something goes wrong.
+    pub fn or_serve(
+        mishap: &mut Option<Mishap>,
+        received: &Received,
+        serve: impl FnOnce() -> Handled,
+    ) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        if let Some(mishap) = mishap
+            && abi::proto::admit(source, class, message.kind).is_ok()
+            && let Some(errno) = mishap.strikes(message.kind)
+        {
+            return Handled::failed(class, message, errno);
+        }
+        serve()
     }
 
     /// A request of this kind arrived: the error to answer instead of serving it, if it is the

@@ -4,7 +4,8 @@
 
 use crate::cell::Single;
 use crate::ipc;
-use abi::{Endpoint, Errno, Message, Request};
+use abi::message::request::{Ask, Asker, Post};
+use abi::{Endpoint, Errno, Fields, Message, Request};
 use alloc::collections::{LinkedList, VecDeque};
 
 /// Messages of a piece.
@@ -46,8 +47,20 @@ impl Waiting {
 }
 
 /// Posts `request` to `to`, now or later. A dead peer's messages are dropped.
-pub fn post<R: Request>(to: Endpoint, request: R) {
+pub fn post<R: Request<How = Post>>(to: Endpoint, request: R) {
     post_message(to, request.encode());
+}
+
+/// Asks `to` as question `txn`, likewise.
+pub fn ask<R: Request<How = Ask>>(to: Endpoint, txn: u64, request: R) {
+    post_message(to, request.ask(txn));
+}
+
+/// Answers a question, likewise, if its asker wants that.
+pub fn answer<T: Fields>(asker: Asker<T>, result: Result<T, Errno>) {
+    if let Some(message) = asker.answer(result) {
+        post_message(asker.who, message);
+    }
 }
 
 /// The untyped form of [`post`].

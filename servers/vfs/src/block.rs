@@ -11,7 +11,8 @@ use crate::state::Caller;
 use crate::transfer::{Memory, transfer};
 use abi::Errno;
 use abi::proto::block::MAX_TRANSFER;
-use abi::proto::device;
+use abi::proto::device::Moved;
+use abi::proto::disk;
 use alloc::rc::Rc;
 
 /// An open block device.
@@ -25,11 +26,11 @@ pub struct BlockDevice {
 impl BlockDevice {
     /// Asks the driver how large the device is; `ENXIO` if it has no such device.
     pub async fn open(driver: Rc<Driver>, minor: u32) -> Result<BlockDevice, Errno> {
-        let words = driver.peer.ask(|txn| device::Size { txn, minor }).await?;
+        let extent = driver.peer.ask(disk::Size { minor }).await?;
         Ok(BlockDevice {
             driver,
             minor,
-            size: words[0].min(i64::MAX as u64),
+            size: extent.bytes.min(i64::MAX as u64),
         })
     }
 
@@ -48,8 +49,7 @@ impl BlockDevice {
         let memory = memory.first(self.size.saturating_sub(position));
         let ask = async |at, grant, len| {
             let minor = self.minor;
-            let request = |txn| device::ReadAt {
-                txn,
+            let request = disk::ReadAt {
                 minor,
                 position: at,
                 grant,
@@ -68,8 +68,7 @@ impl BlockDevice {
         let memory = memory.first(self.size.saturating_sub(position));
         let ask = async |at, grant, len| {
             let minor = self.minor;
-            let request = |txn| device::WriteAt {
-                txn,
+            let request = disk::WriteAt {
                 minor,
                 position: at,
                 grant,
@@ -87,7 +86,7 @@ impl BlockDevice {
         memory: Memory<'_>,
         position: u64,
         access: Access,
-        ask: impl AsyncFn(u64, i32, u64) -> crate::peer::Answer,
+        ask: impl AsyncFn(u64, i32, u64) -> Result<Moved, Errno>,
     ) -> Result<u64, Errno> {
         let mut done = 0;
         while done < memory.len() {
@@ -95,8 +94,8 @@ impl BlockDevice {
             let attempt = async |grant, len| ask(position + done, grant, len).await;
             let peer = &self.driver.peer;
             match transfer(&c.vfs.vm, peer, piece, access, attempt).await {
-                Ok(words) => {
-                    let n = words[0].min(piece.len());
+                Ok(moved) => {
+                    let n = moved.bytes.min(piece.len());
                     done += n;
                     if n < piece.len() {
                         break;
@@ -112,12 +111,23 @@ impl BlockDevice {
     /// fsync(2).
     pub async fn flush(&self) -> Result<(), Errno> {
         let minor = self.minor;
-        let request = |txn| device::Flush { txn, minor };
-        self.driver.peer.ask(request).await.map(|_| ())
+        let request = disk::Flush { minor };
+        self.driver.peer.ask(request).await
     }
 
     /// ioctl(2).
     pub async fn ioctl(&self, c: &Caller, request: u64, value: u64) -> Result<u64, Errno> {
-        self.driver.ioctl(c, self.minor, request, value).await
+        let minor = self.minor;
+        let peer = &self.driver.peer;
+        let call = async |grant| {
+            let request = disk::Ioctl {
+                minor,
+                request,
+                grant,
+            };
+            peer.ask(request).await
+        };
+        let controlled = self.driver.control(c, request, value, call).await?;
+        Ok(controlled.value)
     }
 }

@@ -1,6 +1,6 @@
 //! Caches let go of what they hold: all that nobody uses, or some that programs need.
 
-use crate::machine::{call_vm, post};
+use crate::machine::call_vm;
 use crate::state::{Counters, Vfs};
 use abi::proto::{fs, vfs, vm};
 use abi::role::Roles;
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 impl Vfs {
     /// Has the file systems that cache files in memory give back some of it. Others are not asked: one of them (proc)
     /// waits for PM, which may wait for this memory.
-    pub(crate) async fn give_back(&self, r: vfs::GiveBack) {
+    pub(crate) async fn give_back(&self, r: vfs::GiveBack) -> vfs::GivenBack {
         Counters::up(&self.counters.giving);
         let mounts = self.mounts.borrow().clone();
         let mut asked = Vec::new();
@@ -23,13 +23,13 @@ impl Vfs {
             }
             asked.push(who);
             let more = r.pages - pages;
-            let give = |txn| fs::GiveBack { txn, pages: more };
-            if let Ok([given, ..]) = mount.peer.ask(give).await {
-                pages += given;
+            let give = fs::GiveBack { pages: more };
+            if let Ok(given) = mount.peer.ask(give).await {
+                pages += given.pages;
             }
         }
-        post(&*self.machine, Endpoint::VM, vm::GaveBack { pages });
         Counters::down(&self.counters.giving);
+        vfs::GivenBack { pages }
     }
 
     /// Has every cache forget what nobody uses: names first, for they keep inodes in use; then the
@@ -47,7 +47,7 @@ impl Vfs {
         let alive = mounts.iter().filter(|m| m.peer.check_alive().is_ok());
         for mount in alive.filter(|m| m.peer.endpoint != asker) {
             let (data, names) = (r.data, r.names);
-            let drop = |txn| fs::DropCaches { txn, data, names };
+            let drop = fs::DropCaches { data, names };
             mount.peer.ask(drop).await?;
         }
         if r.data {

@@ -1,11 +1,12 @@
 //! Devices: requests to their drivers. What only block devices have is in [`crate::block`].
 
 use crate::machine::Access;
-use crate::peer::{Answer, Peer};
+use crate::peer::{Peer, said};
 use crate::state::Caller;
 use crate::transfer::{Memory, transfer, transfer_on, whole};
 use crate::wait::{Either, either};
 use abi::kernel::user_range;
+use abi::message::request::Ask;
 use abi::proto::device::{self, numbers};
 use abi::proto::pm;
 use abi::{Endpoint, Errno, Request};
@@ -37,8 +38,8 @@ impl Driver {
     }
 
     /// Asks; a signal cancels the request, whose answer still comes.
-    async fn ask<R: Request>(&self, c: &Caller, make: impl FnOnce(u64) -> R) -> Answer {
-        let (txn, mut answer) = self.peer.start(make);
+    async fn ask<R: Request<How = Ask>>(&self, c: &Caller, request: R) -> Result<R::Reply, Errno> {
+        let (txn, mut answer) = self.peer.start(request);
         let answer = match either(&mut answer, c.process.interrupt.wait()).await {
             Either::First(answer) => answer,
             Either::Second(()) => {
@@ -46,7 +47,7 @@ impl Driver {
                 answer.await
             }
         };
-        answer.map_err(|errno| match errno {
+        said::<R>(answer).map_err(|errno| match errno {
             Errno::EINTR => Errno::ERESTARTSYS,
             other => other,
         })
@@ -54,23 +55,24 @@ impl Driver {
 
     /// [`Driver::ask`] for who may be in the background of the terminal: PM says then whether
     /// to go on, and raises `signal` if not.
-    async fn ask_job<R: Request>(
+    async fn ask_job<R: Request<How = Ask>>(
         &self,
         c: &Caller,
         signal: u32,
-        make: impl Fn(u64, (u32, u32)) -> R,
-    ) -> Answer {
+        make: impl Fn((u32, u32)) -> R,
+    ) -> Result<R::Reply, Errno> {
         let job = c.process.job.get();
-        match self.ask(c, |txn| make(txn, job)).await {
+        match self.ask(c, make(job)).await {
             Err(Errno::EBACKGROUND) => {}
             other => return other,
         }
         let (who, signal) = (c.who(), signal as i32);
         let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
-        match pm.ask(|txn| pm::JobControl { txn, who, signal }).await?[0] {
+        let verdict = pm.ask(pm::JobControl { who, signal }).await?;
+        match verdict.signalled {
             // No group is in the background.
-            0 => self.ask(c, |txn| make(txn, (job.0, 0))).await,
-            _ => Err(Errno::ERESTARTSYS),
+            false => self.ask(c, make((job.0, 0))).await,
+            true => Err(Errno::ERESTARTSYS),
         }
     }
 
@@ -87,8 +89,7 @@ impl Driver {
         }
         let (major, process) = (self.major, &c.process);
         let (ids, pid, job) = (process.ids.get(), process.pid, process.job.get());
-        let open = |txn| device::Open {
-            txn,
+        let open = device::Open {
             major,
             minor,
             flags,
@@ -96,7 +97,7 @@ impl Driver {
             ids: (ids.euid, ids.egid),
             job,
         };
-        self.peer.ask(open).await.map(|words| words[0] as u32)
+        self.peer.ask(open).await.map(|opened| opened.minor)
     }
 
     /// What was opened is closed.
@@ -116,8 +117,7 @@ impl Driver {
     ) -> Result<u64, Errno> {
         let who = c.who();
         let attempt = async |grant, len| {
-            self.ask_job(c, linux::SIGTTIN, |txn, job| device::Read {
-                txn,
+            self.ask_job(c, linux::SIGTTIN, |job| device::Read {
                 minor,
                 grant,
                 len,
@@ -127,8 +127,8 @@ impl Driver {
             })
             .await
         };
-        let words = transfer(&c.vfs.vm, &self.peer, memory, Access::Write, attempt).await?;
-        Ok(words[0])
+        let moved = transfer(&c.vfs.vm, &self.peer, memory, Access::Write, attempt).await?;
+        Ok(moved.bytes)
     }
 
     /// write(2).
@@ -146,8 +146,7 @@ impl Driver {
                 true => whole(len, wanted - done, TERMINAL_PIECE)?,
                 false => len,
             };
-            self.ask_job(c, linux::SIGTTOU, |txn, job| device::Write {
-                txn,
+            self.ask_job(c, linux::SIGTTOU, |job| device::Write {
                 minor,
                 grant,
                 len,
@@ -156,6 +155,7 @@ impl Driver {
                 job,
             })
             .await
+            .map(|moved| moved.bytes)
         };
         transfer_on(&c.vfs.vm, &self.peer, memory, attempt).await
     }
@@ -168,10 +168,9 @@ impl Driver {
         request: u64,
         value: u64,
     ) -> Result<u64, Errno> {
-        let (who, pid) = (c.who(), c.process.pid);
+        let pid = c.process.pid;
         let call = async |grant| {
-            self.ask_job(c, linux::SIGTTOU, |txn, job| device::Ioctl {
-                txn,
+            self.ask_job(c, linux::SIGTTOU, |job| device::Ioctl {
                 minor,
                 request,
                 grant,
@@ -181,32 +180,38 @@ impl Driver {
             })
             .await
         };
-        let words = match argument(request as u32) {
-            None => call(-1).await?,
-            Some((access, len)) => {
-                user_range(value, len)?;
-                let memory = Memory::user(who, value, len);
-                let attempt = async |grant, granted| {
-                    // A structure is whole or not at all.
-                    if granted == len {
-                        call(grant).await
-                    } else {
-                        Err(Errno::EFAULT)
-                    }
-                };
-                transfer(&c.vfs.vm, &self.peer, memory, access, attempt).await?
+        let controlled = self.control(c, request, value, call).await?;
+        Ok(controlled.value)
+    }
+
+    /// Has `call` carry out an ioctl with a grant of its argument, or -1.
+    pub async fn control<T>(
+        &self,
+        c: &Caller,
+        request: u64,
+        value: u64,
+        call: impl AsyncFn(i32) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let Some((access, len)) = argument(request as u32) else {
+            return call(-1).await;
+        };
+        user_range(value, len)?;
+        let memory = Memory::user(c.who(), value, len);
+        let attempt = async |grant, granted| {
+            // A structure is whole or not at all.
+            if granted == len {
+                call(grant).await
+            } else {
+                Err(Errno::EFAULT)
             }
         };
-        Ok(words[0])
+        transfer(&c.vfs.vm, &self.peer, memory, access, attempt).await
     }
 
     /// Which of `events` are ready. The driver will say when more become so.
     pub async fn poll(&self, minor: u32, events: u32) -> Result<u32, Errno> {
-        let words = self
-            .peer
-            .ask(|txn| device::Poll { txn, minor, events })
-            .await?;
-        Ok(words[0] as u32)
+        let ready = self.peer.ask(device::Poll { minor, events }).await?;
+        Ok(ready.events)
     }
 }
 

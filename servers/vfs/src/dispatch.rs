@@ -8,20 +8,20 @@ use crate::calls::{self, Outcome};
 use crate::device::Driver;
 use crate::exec;
 use crate::file::Kind;
-use crate::machine::post;
 use crate::mount::Mount;
 use crate::peer::Peer;
-use crate::process::Ids;
+use crate::process::{Ids, Process};
 use crate::sabotage;
 use crate::state::{Caller, Vfs};
 use crate::user::zeroed;
 use abi::errno::result_to_word;
-use abi::message::reply_message;
+use abi::message::request::Ask;
+use abi::message::{Answer, Asker, Server, is_answer, transaction};
 use abi::proto::device::numbers;
-use abi::proto::{fs, pm, rs, vfs, vm};
+use abi::proto::{fs, vfs, vm};
 use abi::senders::Refusal;
 use abi::trace::Serving;
-use abi::{Class, Endpoint, Errno, Message, Reply, Request};
+use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -31,18 +31,51 @@ const GROUPS_MAX: u32 = 65536;
 
 impl Vfs {
     /// A message arrived.
-    pub fn message(self: &Rc<Self>, source: Endpoint, class: Class, message: &Message) {
+    pub fn message(
+        self: &Rc<Self>,
+        source: Endpoint,
+        class: Class,
+        message: &Message,
+    ) -> Option<Refusal> {
         match class {
-            Class::Linux => self.linux(source, message),
-            Class::Call => {
-                if let Some(reply) = self.call(source, message) {
-                    self.machine.reply(source, reply);
-                }
+            Class::Linux => {
+                self.linux(source, message);
+                None
             }
-            Class::Post | Class::Send => self.posted(source, message),
+            Class::Call | Class::Post | Class::Send if is_answer(class, message) => {
+                self.answered(source, class, message)
+            }
+            Class::Call | Class::Post | Class::Send => {
+                let handled = vfs::serve(&mut Dispatcher(self), source, class, message);
+                match handled.answer {
+                    Some(answer) if class.wants_reply() => self.machine.reply(source, answer),
+                    Some(answer) => self.machine.post(source, answer),
+                    None => {}
+                }
+                handled.refused
+            }
             // Notifications carry nothing here; faults are not routed to VFS.
-            _ => {}
+            _ => None,
         }
+    }
+
+    /// What VFS asked is answered. Late answers find nobody.
+    fn answered(&self, source: Endpoint, class: Class, message: &Message) -> Option<Refusal> {
+        let admitted = abi::proto::admit(source, class, message.kind);
+        let trusts_all = sabotage::trusts_all(&*self.machine);
+        if let Err(refusal) = Refusal::unless(trusts_all, admitted) {
+            return Some(refusal);
+        }
+        let repair = message.kind == vm::HandleMemory::ANSWER;
+        let txn = match repair {
+            true => sabotage::question(self, transaction(message)),
+            false => transaction(message),
+        };
+        self.questions.answer(source, txn, Ok(*message));
+        if repair {
+            sabotage::repaired(self);
+        }
+        None
     }
 
     /// A Linux call.
@@ -72,278 +105,100 @@ impl Vfs {
         });
     }
 
-    /// A message of the protocol may not be sent by its sender, or is none.
-    fn refuse(&self, source: Endpoint, message: &Message, refusal: Refusal) {
-        let mut refused = self.refused.get();
-        if let Some(line) = refused.note(source, message, refusal) {
-            self.machine.log(format_args!("{line}"));
-        }
-        self.refused.set(refused);
+    /// The process `who`; `ESRCH`.
+    fn known(&self, who: Endpoint) -> Result<Rc<Process>, Errno> {
+        self.process(who).ok_or(Errno::ESRCH)
     }
 
-    /// A call: the reply, unless a task will give it.
-    fn call(self: &Rc<Self>, source: Endpoint, message: &Message) -> Option<Message> {
-        let admitted = vfs::admit(source, Class::Call, message.kind);
-        if let Err(refusal) = sabotage::admitted(&*self.machine, admitted) {
-            self.refuse(source, message, refusal);
-            return Some(Message::error(refusal.errno()));
-        }
-        Some(match message.kind {
-            vfs::Fork::KIND => answer(message, |r| self.fork(r)),
-            vfs::Exit::KIND => answer(message, |r: vfs::Exit| self.exit(r.who)),
-            vfs::SetIds::KIND => answer(message, |r| self.set_ids(r)),
-            vfs::SetFileLimit::KIND => answer(message, |r: vfs::SetFileLimit| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                process.files().set_limit(r.files);
-                let processes = self.processes.borrow();
-                for thread in processes.threads(process.pid) {
-                    thread.file_size.set(r.size);
-                }
-                Ok(())
-            }),
-            vfs::SetFixedLayout::KIND => answer(message, |r: vfs::SetFixedLayout| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                process.fixed_layout.set(r.fixed);
-                Ok(())
-            }),
-            vfs::SetExecFault::KIND => answer(message, |r: vfs::SetExecFault| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                process.exec_fault.set(r.step, Errno(r.errno));
-                Ok(())
-            }),
-            vfs::ExecFault::KIND => answer(message, |r: vfs::ExecFault| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                let step = process.exec_fault.left();
-                Ok(vfs::ExecFaultStep { step })
-            }),
-            vfs::SetGroups::KIND => answer(message, |r| self.set_groups(source, r)),
-            vfs::SetJob::KIND => answer(message, |r: vfs::SetJob| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                process.job.set(r.job);
-                Ok(())
-            }),
-            vfs::Driver::KIND => answer(message, |r: vfs::Driver| {
-                let peer = Peer::new(r.driver, &self.machine, &self.questions);
-                let driver = Rc::new(Driver::new(peer, r.major));
-                let drivers = if r.block {
-                    &self.block_drivers
-                } else {
-                    &self.drivers
-                };
-                drivers.borrow_mut().insert(r.major, driver);
-                Ok(())
-            }),
-            vfs::PathOf::KIND => answer(message, |r| self.path_of(source, r)),
-            vfs::MappedPath::KIND => answer(message, |r| self.mapped_path(source, r)),
-            vfs::NextFd::KIND => answer(message, |r| self.next_fd(r)),
-            vfs::MountTable::KIND => answer(message, |r| self.mount_table(source, r)),
-            vfs::VfsCounters::KIND => answer(message, |_: vfs::VfsCounters| self.figures()),
-            vfs::VfsLocks::KIND => answer(message, |_: vfs::VfsLocks| Ok(self.locks())),
-            vfs::DropCaches::KIND => {
-                let Some(request) = vfs::DropCaches::decode(message) else {
-                    return Some(Message::error(Errno::EINVAL));
-                };
-                let this = self.clone();
-                self.spawner.spawn(async move {
-                    let result = this.drop_caches(source, request).await;
-                    this.machine.reply(source, reply_message(result));
-                });
-                return None;
+    /// Starts a task that serves `client`, with which file ([`Serving::file`]), and answers what was asked.
+    fn later<R, F>(
+        self: &Rc<Self>,
+        asker: Asker<R::Reply>,
+        (client, file): (Endpoint, u64),
+        task: impl FnOnce(Rc<Vfs>) -> F,
+    ) -> Answer<R::Reply>
+    where
+        R: Request<How = Ask, Reply: 'static>,
+        F: Future<Output = Result<R::Reply, Errno>> + 'static,
+    {
+        let task = task(self.clone());
+        let machine = self.machine.clone();
+        self.spawn_for(client, R::KIND, file, async move {
+            if let Some(answer) = asker.answer(task.await) {
+                machine.post(asker.who, answer);
             }
-            vfs::ExecInfo::KIND => answer(message, |r: vfs::ExecInfo| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                Ok(process.figures.get())
-            }),
-            vfs::FilesOf::KIND => answer(message, |r: vfs::FilesOf| {
-                let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-                Ok(vfs::FilesFigures {
-                    umask: process.umask(),
-                    descriptors: process.files().places() as u32,
-                })
-            }),
-            vfs::SetExecBackend::KIND => answer(message, |r: vfs::SetExecBackend| {
-                self.exec.backend.set(r.backend);
-                Ok(())
-            }),
-            vfs::GetExecBackend::KIND => answer(message, |_: vfs::GetExecBackend| {
-                let backend = self.exec.backend.get();
-                Ok(vfs::ExecBackendNow { backend })
-            }),
-            vfs::Tunable::KIND => answer(message, |r: vfs::Tunable| {
-                let protected = self.protections.get(r.which);
-                let value = protected.map_or_else(|| self.accounts.get(r.which), Ok)?;
-                Ok(vfs::TunableValue { value })
-            }),
-            vfs::SetTunable::KIND => answer(message, |r: vfs::SetTunable| {
-                let protected = self.protections.set(r.which, r.value);
-                protected.unwrap_or_else(|| self.accounts.set(r.which, r.value))
-            }),
-            vfs::SetExecTrace::KIND => answer(message, |r: vfs::SetExecTrace| {
-                self.exec.trace.set(r.on);
-                Ok(())
-            }),
-            vfs::ExecTrace::KIND => answer(message, |r: vfs::ExecTrace| {
-                let text = self.exec.trace.text(&*self.machine);
-                let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
-                self.machine.write_grant(source, r.grant, bytes)?;
-                Ok(vfs::ExecTraceLength {
-                    len: bytes.len() as u64,
-                })
-            }),
-            _ => Message::error(Errno::ENOSYS),
+        });
+        Answer::Later
+    }
+
+    fn set_file_limit(&self, r: vfs::SetFileLimit) -> Result<(), Errno> {
+        let process = self.known(r.who)?;
+        process.files().set_limit(r.files);
+        let processes = self.processes.borrow();
+        for thread in processes.threads(process.pid) {
+            thread.file_size.set(r.size);
+        }
+        Ok(())
+    }
+
+    fn set_driver(&self, r: vfs::Driver) {
+        let peer = Peer::new(r.driver, &self.machine, &self.questions);
+        let driver = Rc::new(Driver::new(peer, r.major));
+        let drivers = if r.block {
+            &self.block_drivers
+        } else {
+            &self.drivers
+        };
+        drivers.borrow_mut().insert(r.major, driver);
+    }
+
+    fn exec_trace(
+        &self,
+        source: Endpoint,
+        r: vfs::ExecTrace,
+    ) -> Result<vfs::ExecTraceLength, Errno> {
+        let text = self.exec.trace.text(&*self.machine);
+        let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
+        self.machine.write_grant(source, r.grant, bytes)?;
+        let len = bytes.len() as u64;
+        Ok(vfs::ExecTraceLength { len })
+    }
+
+    fn tunable(&self, r: vfs::Tunable) -> Result<vfs::TunableValue, Errno> {
+        let protected = self.protections.get(r.which);
+        let value = protected.map_or_else(|| self.accounts.get(r.which), Ok)?;
+        Ok(vfs::TunableValue { value })
+    }
+
+    fn files_of(&self, r: vfs::FilesOf) -> Result<vfs::FilesFigures, Errno> {
+        let process = self.known(r.who)?;
+        Ok(vfs::FilesFigures {
+            umask: process.umask(),
+            descriptors: process.files().places() as u32,
         })
     }
 
-    /// A one-way message.
-    fn posted(self: &Rc<Self>, source: Endpoint, message: &Message) {
-        let admitted = vfs::admit(source, Class::Post, message.kind);
-        if let Err(refusal) = sabotage::admitted(&*self.machine, admitted) {
-            return self.refuse(source, message, refusal);
+    fn map_close(&self, r: vfs::MapClose) {
+        if let Some(mount) = self.mount_of(r.dev) {
+            for gone in r.files {
+                mount.unmap(gone.ino, gone.count);
+            }
         }
-        match message.kind {
-            vfs::Done::KIND => {
-                if let Some(r) = vfs::Done::decode(message) {
-                    let value = r.status.map(|()| [r.a, r.b, r.c, r.d, r.e]);
-                    // Late answers and those nobody wants (Put) find nobody.
-                    self.questions.answer(source, r.txn, value);
-                }
-            }
-            vfs::MemoryHandled::KIND => {
-                if let Some(r) = vfs::MemoryHandled::decode(message) {
-                    let status = result_to_word(r.status.map(|()| 0));
-                    // Who asked for a range may do with its beginning.
-                    let value = match r.status {
-                        Err(errno) if r.good == 0 => Err(errno),
-                        _ => Ok([r.good, status, 0, 0, 0]),
-                    };
-                    let txn = sabotage::question(self, r.txn);
-                    self.questions.answer(source, txn, value);
-                    sabotage::repaired(self);
-                }
-            }
-            vfs::PageIn::KIND => {
-                if let Some(r) = vfs::PageIn::decode(message) {
-                    let this = self.clone();
-                    let file = Serving::file(r.dev, r.ino);
-                    self.spawn_for(source, message.kind, file, async move {
-                        this.page_in(r).await;
-                    });
-                }
-            }
-            vfs::GiveBack::KIND => {
-                if let Some(r) = vfs::GiveBack::decode(message) {
-                    let this = self.clone();
-                    self.spawner.spawn(async move { this.give_back(r).await });
-                }
-            }
-            vfs::FdLookup::KIND => {
-                if let Some(r) = vfs::FdLookup::decode(message) {
-                    let this = self.clone();
-                    self.spawn_for(r.who, message.kind, 0, async move {
-                        this.fd_lookup(r).await;
-                    });
-                }
-            }
-            vfs::PagesWritten::KIND => {
-                if let Some(r) = vfs::PagesWritten::decode(message)
-                    && let Some(mount) = self.mount_of(r.dev)
-                {
-                    // Nobody waits for the answer: transactions start at 1.
-                    mount.peer.tell(fs::PagesWritten {
-                        txn: 0,
-                        ino: r.ino,
-                        offset: r.offset,
-                        len: r.len,
-                    });
-                }
-            }
-            vfs::SyncFile::KIND => {
-                if let Some(r) = vfs::SyncFile::decode(message) {
-                    let this = self.clone();
-                    let file = Serving::file(r.dev, r.ino);
-                    self.spawn_for(source, message.kind, file, async move {
-                        this.sync_file(r).await;
-                    });
-                }
-            }
-            vfs::PunchFile::KIND => {
-                if let Some(r) = vfs::PunchFile::decode(message) {
-                    let this = self.clone();
-                    let file = Serving::file(r.dev, r.ino);
-                    self.spawn_for(source, message.kind, file, async move {
-                        this.punch_file(r).await;
-                    });
-                }
-            }
-            vfs::Mount::KIND => {
-                if let Some(r) = vfs::Mount::decode(message) {
-                    let this = self.clone();
-                    self.spawner.spawn(async move {
-                        let status = this.mount(r).await;
-                        let dev = status.unwrap_or(0);
-                        let status = status.map(|_| ());
-                        let mounted = rs::Mounted {
-                            fs: r.fs,
-                            status,
-                            dev,
-                        };
-                        post(&*this.machine, Endpoint::RS, mounted);
-                    });
-                }
-            }
-            vfs::Died::KIND => {
-                if let Some(r) = vfs::Died::decode(message) {
-                    self.died(r.who);
-                }
-            }
-            vfs::MapClose::KIND => {
-                if let Some(r) = vfs::MapClose::decode(message)
-                    && let Some(mount) = self.mount_of(r.dev)
-                {
-                    for (ino, references) in r.files() {
-                        mount.unmap(ino, references);
-                    }
-                }
-            }
-            vfs::Interrupt::KIND => {
-                if let Some(r) = vfs::Interrupt::decode(message)
-                    && let Some(process) = self.process(r.who)
-                {
-                    process.interrupt.raise();
-                }
-            }
-            vfs::Resume::KIND => {
-                if let Some(r) = vfs::Resume::decode(message)
-                    && let Some(process) = self.process(r.who)
-                {
-                    process.resumed.set(process.cut_short.take());
-                }
-            }
-            vfs::ExecInit::KIND => {
-                if let Some(r) = vfs::ExecInit::decode(message) {
-                    let this = self.clone();
-                    let task = Box::pin(exec::exec_init(this, r.who, r.pid));
-                    self.spawn_for(source, message.kind, 0, task);
-                }
-            }
-            vfs::SyncAll::KIND => {
-                if let Some(r) = vfs::SyncAll::decode(message) {
-                    let this = self.clone();
-                    self.spawn_for(source, message.kind, 0, async move {
-                        this.sync_all(source, r.txn).await;
-                    });
-                }
-            }
-            vfs::Ready::KIND => {
-                if let Some(r) = vfs::Ready::decode(message)
-                    && let Some(driver) = self.driver(r.major)
-                    && driver.peer.endpoint == source
-                {
-                    driver.readiness.set(driver.readiness.get() + 1);
-                    self.readiness.signal();
-                }
-            }
-            _ => {}
+    }
+
+    fn pages_written(&self, r: vfs::PagesWritten) {
+        if let Some(mount) = self.mount_of(r.dev) {
+            let (ino, offset, len) = (r.ino, r.offset, r.len);
+            mount.peer.tell(fs::PagesWritten { ino, offset, len });
+        }
+    }
+
+    fn ready(&self, source: Endpoint, r: vfs::Ready) {
+        if let Some(driver) = self.driver(r.major)
+            && driver.peer.endpoint == source
+        {
+            driver.readiness.set(driver.readiness.get() + 1);
+            self.readiness.signal();
         }
     }
 
@@ -436,38 +291,22 @@ impl Vfs {
     }
 
     /// Brings a file page into VM's cache.
-    async fn page_in(&self, r: vfs::PageIn) {
+    async fn page_in(&self, r: vfs::PageIn) -> Result<(), Errno> {
         sabotage::before_page_in(self).await;
-        let status = match self.mount_of(r.dev) {
-            Some(mount) => mount
-                .peer
-                .ask(|txn| fs::Peek {
-                    txn,
-                    ino: r.ino,
-                    offset: r.offset,
-                    before: r.before,
-                    after: r.after,
-                })
-                .await
-                .map(|_| ()),
-            None => Err(Errno::EIO),
+        let mount = self.mount_of(r.dev).ok_or(Errno::EIO)?;
+        let peek = fs::Peek {
+            ino: r.ino,
+            offset: r.offset,
+            before: r.before,
+            after: r.after,
         };
-        let done = vm::PageInDone { txn: r.txn, status };
-        post(&*self.machine, Endpoint::VM, done);
+        mount.peer.ask(peek).await
     }
 
     /// Tells VM which file a descriptor is; the answer comes with a mapping reference.
-    async fn fd_lookup(&self, r: vfs::FdLookup) {
-        let found = self.mapped_file(&r).await;
-        let (dev, ino, access) = found.unwrap_or((0, 0, 0));
-        let done = vm::FdLookupDone {
-            txn: r.txn,
-            status: found.map(|_| ()),
-            dev,
-            ino,
-            access,
-        };
-        post(&*self.machine, Endpoint::VM, done);
+    async fn fd_lookup(&self, r: vfs::FdLookup) -> Result<vfs::FoundFile, Errno> {
+        let (dev, ino, access) = self.mapped_file(&r).await?;
+        Ok(vfs::FoundFile { dev, ino, access })
     }
 
     async fn mapped_file(&self, r: &vfs::FdLookup) -> Result<(u64, u64, u64), Errno> {
@@ -520,32 +359,25 @@ impl Vfs {
     pub async fn collect_written(&self, mount: &Mount, ino: u64) {
         if mount.is_mapped(ino) {
             let dev = mount.dev;
-            let collect = |txn| vm::CollectWritten { txn, dev, ino };
+            let collect = vm::CollectWritten { dev, ino };
             // VM always does what it can.
             let _ = self.vm.ask(collect).await;
         }
     }
 
     /// Writes a file back for VM (msync).
-    async fn sync_file(&self, r: vfs::SyncFile) {
-        let vfs::SyncFile { txn, dev, ino } = r;
-        let status = match self.mount_of(dev) {
-            Some(mount) => mount
-                .peer
-                .ask(|txn| fs::Sync { txn, ino })
-                .await
-                .map(|_| ()),
-            None => Err(Errno::EIO),
-        };
-        post(&*self.machine, Endpoint::VM, vm::SyncDone { txn, status });
+    async fn sync_file(&self, r: vfs::SyncFile) -> Result<(), Errno> {
+        let mount = self.mount_of(r.dev).ok_or(Errno::EIO)?;
+        mount.peer.ask(fs::Sync { ino: r.ino }).await
     }
 
-    async fn sync_all(&self, asker: Endpoint, txn: u64) {
+    /// Writes everything back.
+    async fn sync_all(&self) -> Result<(), Errno> {
         let mounts = self.mounts.borrow().clone();
         let mut status = Ok(());
         for mount in mounts {
             self.collect_written(&mount, 0).await;
-            let synced = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
+            let synced = mount.peer.ask(fs::Sync { ino: 0 }).await;
             if let Err(errno) = synced
                 && errno != Errno::ENOSYS
             {
@@ -560,17 +392,114 @@ impl Vfs {
             self.machine
                 .log(format_args!("telling what was not there: {errno}"));
         }
-        post(&*self.machine, asker, pm::Synced { txn, status });
+        status
     }
 }
 
-/// Decodes a call, makes it, encodes its answer.
-fn answer<R: Request>(message: &Message, make: impl FnOnce(R) -> Result<R::Reply, Errno>) -> Message
-where
-    R::Reply: Reply,
-{
-    match R::decode(message) {
-        Some(request) => reply_message(make(request)),
-        None => Message::error(Errno::EINVAL),
+/// VFS as the messages of its protocol find it.
+struct Dispatcher<'a>(&'a Rc<Vfs>);
+
+impl Server for Dispatcher<'_> {
+    fn trusts_all(&self) -> bool {
+        sabotage::trusts_all(&*self.0.machine)
     }
+}
+
+abi::serve! { ['a] Dispatcher<'a>;
+    vfs::Fork => |on, _, r| on.0.fork(r);
+    vfs::Exit => |on, _, r| on.0.exit(r.who);
+    vfs::SetIds => |on, _, r| on.0.set_ids(r);
+    vfs::SetFileLimit => |on, _, r| on.0.set_file_limit(r);
+    vfs::SetFixedLayout => |on, _, r| on.0.known(r.who).map(|p| p.fixed_layout.set(r.fixed));
+    vfs::SetExecFault => |on, _, r| {
+        on.0.known(r.who).map(|p| p.exec_fault.set(r.step, Errno(r.errno)))
+    };
+    vfs::ExecFault => |on, _, r| on.0.known(r.who).map(|process| {
+        let step = process.exec_fault.left();
+        vfs::ExecFaultStep { step }
+    });
+    vfs::SetGroups => |on, from, r| on.0.set_groups(from, r);
+    vfs::SetJob => |on, _, r| on.0.known(r.who).map(|process| process.job.set(r.job));
+    vfs::Driver => |on, _, r| {
+        on.0.set_driver(r);
+        Ok(())
+    };
+    vfs::PathOf => |on, from, r| on.0.path_of(from, r);
+    vfs::MappedPath => |on, from, r| on.0.mapped_path(from, r);
+    vfs::NextFd => |on, _, r| on.0.next_fd(r);
+    vfs::MountTable => |on, from, r| on.0.mount_table(from, r);
+    vfs::VfsCounters => |on, _, _| on.0.figures();
+    vfs::VfsLocks => |on, _, _| Ok(on.0.locks());
+    vfs::DropCaches => |on, caller, r| {
+        let vfs = on.0.clone();
+        on.0.spawner.spawn(async move {
+            let result = vfs.drop_caches(caller.who, r).await;
+            vfs.machine.reply(caller.who, caller.reply(result));
+        });
+        Answer::Later
+    };
+    vfs::ExecInfo => |on, _, r| on.0.known(r.who).map(|process| process.figures.get());
+    vfs::FilesOf => |on, _, r| on.0.files_of(r);
+    vfs::SetExecBackend => |on, _, r| {
+        on.0.exec.backend.set(r.backend);
+        Ok(())
+    };
+    vfs::GetExecBackend => |on, _, _| {
+        let backend = on.0.exec.backend.get();
+        Ok(vfs::ExecBackendNow { backend })
+    };
+    vfs::Tunable => |on, _, r| on.0.tunable(r);
+    vfs::SetTunable => |on, _, r| {
+        let protected = on.0.protections.set(r.which, r.value);
+        protected.unwrap_or_else(|| on.0.accounts.set(r.which, r.value))
+    };
+    vfs::SetExecTrace => |on, _, r| {
+        on.0.exec.trace.set(r.on);
+        Ok(())
+    };
+    vfs::ExecTrace => |on, from, r| on.0.exec_trace(from, r);
+    vfs::PageIn => |on, asker, r| {
+        let about = (asker.who, Serving::file(r.dev, r.ino));
+        on.0.later::<vfs::PageIn, _>(asker, about, async move |vfs| vfs.page_in(r).await)
+    };
+    vfs::GiveBack => |on, asker, r| {
+        on.0.later::<vfs::GiveBack, _>(asker, (asker.who, 0), async move |vfs| {
+            Ok(vfs.give_back(r).await)
+        })
+    };
+    vfs::FdLookup => |on, asker, r| {
+        on.0.later::<vfs::FdLookup, _>(asker, (r.who, 0), async move |vfs| vfs.fd_lookup(r).await)
+    };
+    vfs::PagesWritten => |on, _, r| on.0.pages_written(r);
+    vfs::SyncFile => |on, asker, r| {
+        let about = (asker.who, Serving::file(r.dev, r.ino));
+        on.0.later::<vfs::SyncFile, _>(asker, about, async move |vfs| vfs.sync_file(r).await)
+    };
+    vfs::PunchFile => |on, asker, r| {
+        let about = (asker.who, Serving::file(r.dev, r.ino));
+        on.0.later::<vfs::PunchFile, _>(asker, about, async move |vfs| vfs.punch_file(r).await)
+    };
+    vfs::Mount => |on, asker, r| {
+        on.0.later::<vfs::Mount, _>(asker, (asker.who, 0), async move |vfs| vfs.mount(r).await)
+    };
+    vfs::Died => |on, _, r| on.0.died(r.who);
+    vfs::MapClose => |on, _, r| on.0.map_close(r);
+    vfs::Interrupt => |on, _, r| {
+        if let Some(process) = on.0.process(r.who) {
+            process.interrupt.raise();
+        }
+    };
+    vfs::Resume => |on, _, r| {
+        if let Some(process) = on.0.process(r.who) {
+            process.resumed.set(process.cut_short.take());
+        }
+    };
+    vfs::ExecInit => |on, from, r| {
+        let task = Box::pin(exec::exec_init(on.0.clone(), r.who, r.pid));
+        on.0.spawn_for(from, vfs::ExecInit::KIND, 0, task);
+    };
+    vfs::SyncAll => |on, asker, _| {
+        on.0.later::<vfs::SyncAll, _>(asker, (asker.who, 0), async |vfs| vfs.sync_all().await)
+    };
+    vfs::Ready => |on, from, r| on.0.ready(from, r);
 }

@@ -2,6 +2,7 @@
 //! machine is the kernel; the tests have one of their own.
 
 use abi::grant::GRANT_INVALID;
+use abi::message::request::{Called, Post};
 use abi::trace::{Serving, Stage};
 use abi::{Endpoint, Errno, Message, Request, message};
 use alloc::rc::Rc;
@@ -127,12 +128,15 @@ pub trait Machine {
 }
 
 /// [`Machine::post`], typed.
-pub fn post<R: Request>(machine: &dyn Machine, to: Endpoint, request: R) {
+pub fn post<R: Request<How = Post>>(machine: &dyn Machine, to: Endpoint, request: R) {
     machine.post(to, request.encode());
 }
 
 /// [`Machine::call_vm`], typed.
-pub fn call_vm<R: Request>(machine: &dyn Machine, request: R) -> Result<R::Reply, Errno> {
+pub fn call_vm<R: Request<How: Called>>(
+    machine: &dyn Machine,
+    request: R,
+) -> Result<R::Reply, Errno> {
     message::reply_result(&machine.call_vm(request.encode())?)
 }
 

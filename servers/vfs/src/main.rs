@@ -1,11 +1,15 @@
-//! VFS's image: the message loop.
+//! VFS's image.
 #![cfg_attr(guest_image, no_std, no_main)]
 
 extern crate alloc;
 
+use abi::kernel::KernelNotify;
+use abi::message::Handled;
 use abi::proto::rs;
 use abi::{Class, Endpoint, Errno, Message};
 use alloc::rc::Rc;
+use rt::ipc::Received;
+use rt::serve::{self, Last, Service};
 use rt::task::Executor;
 use vfs::admission;
 use vfs::machine::Machine;
@@ -23,23 +27,47 @@ fn main() -> ! {
     }
     let vfs = Vfs::new(machine, executor.spawner());
     rt::outbox::post(Endpoint::RS, rs::Started { status: 0 });
-    loop {
-        // A failed receive has nothing to say about any message.
-        let Ok(received) = native.receive() else {
-            continue;
-        };
-        if received.class == Class::Kernel {
-            if native.notified(received.message.words[0]) {
-                vfs.timers.expired();
-            }
-        } else if !rt::heap::ready()
-            && received.class == Class::Linux
-            && admission::refusable(received.message.kind)
-        {
-            native.reply(received.source, Message::error(Errno::ENOMEM));
-        } else {
-            vfs.message(received.source, received.class, &received.message);
+    serve::run(&mut Files {
+        native,
+        executor,
+        vfs,
+    })
+}
+
+/// VFS as a service.
+struct Files {
+    native: Rc<Native>,
+    executor: Executor,
+    vfs: Rc<Vfs>,
+}
+
+impl Service for Files {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        if !rt::heap::ready() && class == Class::Linux && admission::refusable(message.kind) {
+            return Handled::answered(Message::error(Errno::ENOMEM));
         }
-        executor.run();
+        Handled {
+            answer: None,
+            refused: self.vfs.message(source, class, message),
+        }
+    }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        if bits.contains(KernelNotify::TIMER) {
+            self.vfs.timers.expired();
+        }
+    }
+
+    fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
+        if let Some(last) = last {
+            self.native.send(last);
+        }
+        self.executor.run();
+        self.native.receive()
     }
 }

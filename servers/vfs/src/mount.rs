@@ -172,10 +172,9 @@ impl Mount {
             burying: Cell::new(false),
         });
         let grant = mount.peer.lend(&options.options)?;
-        let mut words = mount
+        let root = mount
             .peer
-            .ask(|txn| fs::ReadSuper {
-                txn,
+            .ask(fs::ReadSuper {
                 dev: options.dev,
                 flags: options.flags,
                 grant: grant.id(),
@@ -183,10 +182,11 @@ impl Mount {
             })
             .await?;
         drop(grant);
-        // A directory has no device number.
-        let forced = core::mem::take(&mut words[4]) & u64::from(linux::MS_RDONLY);
-        mount.flags.set(mount.flags.get() | forced);
-        let root = mount.adopt(words, None);
+        if root.read_only {
+            let forced = u64::from(linux::MS_RDONLY);
+            mount.flags.set(mount.flags.get() | forced);
+        }
+        let root = mount.adopt(root, None);
         mount.root_ino.set(Some(root.ino));
         *mount.root.borrow_mut() = Some(root);
         Ok(mount)
@@ -242,8 +242,8 @@ impl Mount {
 
     /// The vnode of an answer with attributes, which came with one reference. `charge` pays for it, if it is new; a
     /// mount itself pays for its root.
-    pub fn adopt(self: &Rc<Self>, words: [u64; 5], charge: Option<Charge>) -> Rc<Vnode> {
-        let brief = Brief::from_words(words);
+    pub fn adopt(self: &Rc<Self>, node: impl Into<Brief>, charge: Option<Charge>) -> Rc<Vnode> {
+        let brief = node.into();
         let known = self.vnodes.borrow().get(&brief.ino).and_then(Weak::upgrade);
         if let Some(vnode) = known {
             vnode.add_reference();
@@ -396,8 +396,7 @@ impl Mount {
         }
         let peeked = self
             .peer
-            .ask(|txn| fs::Peek {
-                txn,
+            .ask(fs::Peek {
                 ino: vnode.ino,
                 offset: 0,
                 before: 0,
@@ -466,7 +465,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         if let Some(root) = self.root_ino.get() {
             // Not a transaction anybody waits for.
-            self.peer.tell(fs::Unmount { txn: 0, root });
+            self.peer.tell(fs::Unmount { root });
         }
     }
 }

@@ -24,11 +24,8 @@ pub struct Wanted<'a> {
 
 impl Vfs {
     /// Mounts a file system for RS.
-    pub(crate) async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<u64, Errno> {
-        let mut path = [0; 16];
-        path[..8].copy_from_slice(&r.path);
-        path[8..].copy_from_slice(&r.path2);
-        let path = trimmed(&path);
+    pub(crate) async fn mount(self: &Rc<Self>, r: vfs::Mount) -> Result<vfs::Mounted, Errno> {
+        let path = trimmed(&r.path);
         let is_root = path == b"/";
         let on = match self.root_mount() {
             Err(_) if is_root => None,
@@ -46,7 +43,8 @@ impl Vfs {
         self.types.borrow_mut().insert(kind.into(), r.fs);
         let mounts = self.mounts.borrow();
         let newest = mounts.iter().rev().find(|m| m.peer.endpoint == r.fs);
-        Ok(newest.map_or(0, |mount| mount.dev))
+        let dev = newest.map_or(0, |mount| mount.dev);
+        Ok(vfs::Mounted { dev })
     }
 
     /// Mounts what `server` makes of it, on top of what may be mounted there already.

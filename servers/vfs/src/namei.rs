@@ -311,8 +311,7 @@ impl Caller {
         let grant = mount.peer.lend(name)?;
         let answer = mount
             .peer
-            .ask(|txn| fs::Lookup {
-                txn,
+            .ask(fs::Lookup {
                 dir: directory.ino,
                 grant: grant.id(),
                 len: name.len() as u64,
@@ -322,8 +321,8 @@ impl Caller {
         drop(grant);
         let unchanged = directory.changes() == changes;
         match answer {
-            Ok(words) => {
-                let vnode = mount.adopt(words, Some(charge));
+            Ok(node) => {
+                let vnode = mount.adopt(node, Some(charge));
                 place(directory, name, &vnode);
                 if unchanged {
                     directory.remember(name, Cached::Present(vnode.clone()));
@@ -348,9 +347,8 @@ impl Caller {
         let mut buffer = zeroed(PATH_MAX)?;
         let peer = &vnode.mount.peer;
         let grant = peer.lend_mut(&mut buffer)?;
-        let words = peer
-            .ask(|txn| fs::Readlink {
-                txn,
+        let target = peer
+            .ask(fs::Readlink {
                 ino: vnode.ino,
                 grant: grant.id(),
                 len: PATH_MAX as u64,
@@ -358,7 +356,7 @@ impl Caller {
             })
             .await?;
         drop(grant);
-        buffer.truncate((words[0] as usize).min(PATH_MAX));
+        buffer.truncate((target.bytes as usize).min(PATH_MAX));
         let target: Rc<[u8]> = buffer.into();
         vnode.set_link(target.clone());
         Ok(target)

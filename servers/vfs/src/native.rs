@@ -2,7 +2,7 @@
 
 use crate::machine::{Access, Machine, Processor, Sample, call_vm};
 use abi::boot::names;
-use abi::kernel::{Kcall, KernelNotify};
+use abi::kernel::Kcall;
 use abi::proto::vm;
 use abi::trace::{LAB_SERVING, Serving, Stage};
 use abi::{Endpoint, Errno, Message};
@@ -16,12 +16,7 @@ use rt::grants::{self, Lent};
 use rt::inbox::Inbox;
 use rt::ipc::{self, Received};
 use rt::kernel;
-
-/// What is held back, and for whom it was said.
-enum Last {
-    Post(Endpoint, Message),
-    Reply(Endpoint, Message),
-}
+use rt::serve::{self, Last};
 
 /// The kernel's machine. The last message of a round of work is held back so that it can
 /// leave together with the next receive: a kernel visit is what costs most.
@@ -66,6 +61,12 @@ impl Native {
         }
     }
 
+    /// Sends, now or with the next receive.
+    pub fn send(&self, last: Last) {
+        self.send_last();
+        self.hold(last);
+    }
+
     fn hold(&self, last: Last) {
         self.last.set(Some(last));
         if let Some(serving) = self.serving() {
@@ -78,12 +79,8 @@ impl Native {
         let last = self.last.take();
         let now = self.serving().filter(|_| last.is_some());
         let now = now.map(|serving| (serving, serving.replace(self.last_for.get())));
-        match last {
-            Some(Last::Post(to, message)) => rt::outbox::post_message(to, message),
-            Some(Last::Reply(to, message)) => {
-                let _ = ipc::reply_raw(to, message);
-            }
-            None => {}
+        if let Some(last) = last {
+            last.leave();
         }
         if let Some((serving, said)) = now {
             serving.set(said);
@@ -96,7 +93,7 @@ impl Native {
         if let Some(serving) = serving {
             serving.set(self.last_for.replace(Serving::NOBODY));
         }
-        let received = self.send_and_receive();
+        let received = serve::receive(self.last.take());
         if let Some(serving) = serving {
             serving.set(Serving::NOBODY);
         }
@@ -105,37 +102,6 @@ impl Native {
             inbox.received(&received);
         }
         Ok(received)
-    }
-
-    fn send_and_receive(&self) -> Result<Received, Errno> {
-        match self.last.take() {
-            Some(Last::Post(to, message)) if rt::outbox::is_empty() => {
-                match ipc::post_receive(to, message) {
-                    Err(Errno::EAGAIN) => {
-                        rt::outbox::post_message(to, message);
-                        ipc::receive()
-                    }
-                    // The peer is dead: its messages are dropped.
-                    Err(_) => ipc::receive(),
-                    received => received,
-                }
-            }
-            Some(Last::Post(to, message)) => {
-                rt::outbox::post_message(to, message);
-                ipc::receive()
-            }
-            Some(Last::Reply(to, message)) => ipc::reply_receive(to, message),
-            None => ipc::receive(),
-        }
-    }
-
-    /// What a kernel notification asks of the machine itself; whether the timer expired.
-    pub fn notified(&self, bits: u64) -> bool {
-        let bits = KernelNotify::from_bits_truncate(bits);
-        if bits.contains(KernelNotify::OUTBOX) {
-            rt::outbox::flush();
-        }
-        bits.contains(KernelNotify::TIMER)
     }
 }
 
@@ -165,13 +131,11 @@ fn rights(access: Access) -> grants::Access {
 
 impl Machine for Native {
     fn post(&self, to: Endpoint, message: Message) {
-        self.send_last();
-        self.hold(Last::Post(to, message));
+        self.send(Last::Post(to, message));
     }
 
     fn reply(&self, to: Endpoint, message: Message) {
-        self.send_last();
-        self.hold(Last::Reply(to, message));
+        self.send(Last::Reply(to, message));
     }
 
     fn call_vm(&self, message: Message) -> Result<Message, Errno> {

@@ -1,18 +1,20 @@
 //! A server that VFS asks by posting, and that answers by posting.
 
 use crate::machine::{Access, Grant, Machine};
-use abi::{Endpoint, Errno, Request};
+use abi::message::answer_result;
+use abi::message::request::Ask;
+use abi::{Endpoint, Errno, Message, Request};
 use alloc::rc::Rc;
 use core::cell::Cell;
 use rt::task::Answers;
 
-/// What a posted answer says: its five words, or what went wrong.
-pub type Answer = Result<[u64; 5], Errno>;
+/// What was answered, or that its peer is dead.
+type Said = Result<Message, Errno>;
 /// Linux's own errno for a call that is to be made again.
 const ERESTART: Errno = Errno(85);
 
 /// The questions VFS has out, by transaction and peer.
-pub type Questions = Answers<Endpoint, Answer>;
+pub type Questions = Answers<Endpoint, Said>;
 
 /// A file system, driver or VM.
 #[derive(Clone)]
@@ -43,9 +45,9 @@ impl Peer {
 
     /// Asks and waits for the answer. Errors that only VFS itself may give a program, or that
     /// would have the call made again, become `EIO`.
-    pub async fn ask<R: Request>(&self, make: impl FnOnce(u64) -> R) -> Answer {
-        let (_, answer) = self.start(make);
-        answer.await.map_err(|errno| match errno.0 {
+    pub async fn ask<R: Request<How = Ask>>(&self, request: R) -> Result<R::Reply, Errno> {
+        let (_, answer) = self.start(request);
+        said::<R>(answer.await).map_err(|errno| match errno.0 {
             1..=133 if errno != ERESTART => errno,
             _ => Errno::EIO,
         })
@@ -60,13 +62,13 @@ impl Peer {
         }
     }
 
-    /// Asks: the transaction number and the future of the answer, for who may want to cancel.
-    pub fn start<R: Request>(
+    /// Asks: the transaction number and the future of what is [`said`], for who may want to cancel.
+    pub fn start<R: Request<How = Ask>>(
         &self,
-        make: impl FnOnce(u64) -> R,
-    ) -> (u64, rt::task::Answer<Endpoint, Answer>) {
+        request: R,
+    ) -> (u64, rt::task::Answer<Endpoint, Said>) {
         let (txn, answer) = self.questions.ask(self.endpoint);
-        self.machine.post(self.endpoint, make(txn).encode());
+        self.machine.post(self.endpoint, request.ask(txn));
         (txn, answer)
     }
 
@@ -89,4 +91,9 @@ impl Peer {
             .lend_cells(self.endpoint, bytes, Access::Write)?;
         Ok(Grant::new(&self.machine, lent))
     }
+}
+
+/// What was said to who asked `R`.
+pub fn said<R: Request<How = Ask>>(said: Said) -> Result<R::Reply, Errno> {
+    answer_result::<R>(&said?)
 }

@@ -11,16 +11,15 @@ use abi::sabotage::{
     ANSWER_CROSSED, DOUBLE_RESTART, LOCK_KEPT, LOCK_OVER_REPAIR, NO_REPAIR, OFFSET_LOST,
     REPAIR_FOR_READING, UNCHARGED, VFS_TRUSTS_ALL,
 };
-use abi::senders::Refusal;
 
 /// Whether VM is not asked to repair memory.
 pub fn repairs_nothing(vm: &Peer) -> bool {
     vm.machine().sabotaged(NO_REPAIR)
 }
 
-/// Whether a message is heard.
-pub fn admitted(machine: &dyn Machine, admitted: Result<(), Refusal>) -> Result<(), Refusal> {
-    Refusal::unless(machine.sabotaged(VFS_TRUSTS_ALL), admitted)
+/// Whether every service is believed.
+pub fn trusts_all(machine: &dyn Machine) -> bool {
+    machine.sabotaged(VFS_TRUSTS_ALL)
 }
 
 /// The memory that limits follow from.

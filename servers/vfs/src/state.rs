@@ -16,7 +16,6 @@ use crate::socket::network::Network;
 use crate::user::UserMemory;
 use crate::wait::Timers;
 use abi::boot::{RunHeader, RunSpec, run_flags};
-use abi::senders::Refused;
 use abi::{Endpoint, Errno};
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
@@ -102,8 +101,6 @@ pub struct Vfs {
     pub protections: Protections,
     /// Leak checks.
     pub counters: Rc<Counters>,
-    /// Messages that were refused.
-    pub refused: Cell<Refused>,
 }
 
 impl Vfs {
@@ -140,7 +137,6 @@ impl Vfs {
             accounts: Accounts::new(sabotage::charged(&*machine, machine.memory())),
             protections: Protections::default(),
             counters: Rc::default(),
-            refused: Cell::default(),
             machine,
         })
     }

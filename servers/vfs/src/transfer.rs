@@ -8,9 +8,8 @@
 //! No lock that a page-in could want is held meanwhile: page-ins take none (`dispatch`).
 
 use crate::machine::{Access, Grant, Machine};
-use crate::peer::{Answer, Peer};
+use crate::peer::Peer;
 use crate::sabotage;
-use abi::errno::result_from_word;
 use abi::proto::vm;
 use abi::{Endpoint, Errno};
 use core::cell::Cell;
@@ -109,7 +108,7 @@ pub async fn transfer_on(
     vm: &Peer,
     peer: &Peer,
     mut memory: Memory<'_>,
-    mut attempt: impl AsyncFnMut(i32, u64, u64) -> Answer,
+    mut attempt: impl AsyncFnMut(i32, u64, u64) -> Result<u64, Errno>,
 ) -> Result<u64, Errno> {
     let mut done = 0;
     let so_far = |done: u64, errno| if done > 0 { Ok(done) } else { Err(errno) };
@@ -120,9 +119,9 @@ pub async fn transfer_on(
         match answer {
             Err(errno) if !absent => return so_far(done, errno),
             Err(_) => {}
-            Ok(words) => {
+            Ok(taken) => {
                 // No peer takes more than there is, whatever it says.
-                let taken = words[0].min(memory.len());
+                let taken = taken.min(memory.len());
                 done += taken;
                 memory = memory.after(taken);
             }
@@ -155,13 +154,13 @@ pub fn whole(good: u64, wanted: u64, piece: u64) -> Result<u64, Errno> {
 ///
 /// When only a part of the memory can be repaired the transfer is shortened to its good
 /// beginning, as Linux does; `EFAULT` when even the first page is bad.
-pub async fn transfer(
+pub async fn transfer<T>(
     vm: &Peer,
     peer: &Peer,
     memory: Memory<'_>,
     access: Access,
-    mut attempt: impl AsyncFnMut(i32, u64) -> Answer,
-) -> Answer {
+    mut attempt: impl AsyncFnMut(i32, u64) -> Result<T, Errno>,
+) -> Result<T, Errno> {
     let mut memory = memory;
     for _ in 0..ATTEMPTS {
         let grant = memory.grant(peer, access)?;
@@ -197,18 +196,18 @@ pub async fn make_present(
         return Err(Errno::EFAULT);
     }
     vm.repairs.set(vm.repairs.get() + 1);
-    let answer = vm.ask(|txn| vm::HandleMemory {
-        txn,
+    let answer = vm.ask(vm::HandleMemory {
         who,
         addr: address,
         len,
         write,
     });
-    let [good, status, ..] = answer.await?;
-    match result_from_word(status) {
-        Ok(_) => Ok((len, Ok(()))),
-        Err(errno) => Ok((good.min(len), Err(errno))),
-    }
+    let present = answer.await?;
+    let good = match present.status {
+        Ok(()) => len,
+        Err(_) => present.good.min(len),
+    };
+    Ok((good, present.status))
 }
 
 /// Has VM make all of `[address, address + len)` of `who` present.

@@ -38,16 +38,29 @@ pub struct Brief {
     pub rdev: u64,
 }
 
-impl Brief {
-    /// From the words of an answer.
-    pub fn from_words(words: [u64; 5]) -> Brief {
+impl From<fs::Node> for Brief {
+    fn from(node: fs::Node) -> Brief {
         Brief {
-            ino: words[0],
-            mode: words[1] as u32,
-            uid: words[2] as u32,
-            gid: (words[2] >> 32) as u32,
-            size: words[3],
-            rdev: words[4],
+            ino: node.ino,
+            mode: node.mode,
+            uid: node.uid,
+            gid: node.gid,
+            size: node.size,
+            rdev: node.rdev,
+        }
+    }
+}
+
+impl From<fs::Root> for Brief {
+    fn from(root: fs::Root) -> Brief {
+        Brief {
+            ino: root.ino,
+            mode: root.mode,
+            uid: root.ids.0,
+            gid: root.ids.1,
+            size: root.size,
+            // A directory has no device number.
+            rdev: 0,
         }
     }
 }
@@ -392,8 +405,6 @@ impl Drop for Vnode {
         let mount = self.mount.clone();
         mount.vnode_gone(self.ino);
         mount.peer.tell(fs::Put {
-            // Not a transaction anybody waits for.
-            txn: 0,
             ino: self.ino,
             count: self.references.get(),
         });

@@ -9,9 +9,10 @@ use crate::region::Flags;
 use crate::server::{Effect, Server};
 use crate::table;
 use abi::errno::result_from_word;
-use abi::proto::vfs;
-use abi::proto::vm::{Fork, GaveBack, Populate, Populated};
-use abi::{Endpoint, Errno, Message, PAGE, Request};
+use abi::message::Handled;
+use abi::proto::vm::{Fork, Populate, Populated};
+use abi::proto::{vfs, vm as protocol};
+use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use alloc::vec::Vec;
 
 /// What is known of caches.
@@ -55,35 +56,39 @@ impl Server {
         let pages = cache - programs + programs.saturating_sub(frames.free());
         self.caches.asked = true;
         let pages = u64::from(pages);
-        self.post(Endpoint::VFS, vfs::GiveBack { pages });
+        self.ask_server(Endpoint::VFS, vfs::GiveBack { pages });
         true
     }
 
-    /// [`GaveBack`]: what waits goes on, or to others.
-    pub(crate) fn gave_back(&mut self, r: GaveBack) {
+    /// Caches have given back what they can: what waits goes on, or to others.
+    pub(crate) fn gave_back(&mut self, pages: u64) {
         self.caches.asked = false;
-        self.caches.empty = r.pages == 0;
+        self.caches.empty = pages == 0;
         for (who, message) in core::mem::take(&mut self.caches.forks) {
-            if let Some(reply) = self.call_or_wait(who, &message) {
-                self.effects.push(Effect::Reply(who, reply));
-            }
+            self.call_or_wait(who, &message);
         }
         self.feed();
     }
 
-    /// A call's reply, if it has one yet: a fork that finds no memory waits for caches, as a program that touches memory
-    /// does.
-    pub(crate) fn call_or_wait(&mut self, who: Endpoint, message: &Message) -> Option<Message> {
-        let reply = self.handle_call(who, message);
+    /// A call. A fork that finds no memory waits for caches, as a program that touches memory does.
+    pub(crate) fn call_or_wait(&mut self, who: Endpoint, message: &Message) -> Handled {
+        let handled = protocol::serve(self, who, Class::Call, message);
+        let Some(reply) = handled.answer else {
+            return handled;
+        };
         let waits = message.kind == Fork::KIND
             && result_from_word(reply.kind) == Err(Errno::ENOMEM)
             && self.caches.forks.try_reserve(1).is_ok()
             && self.ask_caches();
-        if !waits {
-            return Some(reply);
+        if waits {
+            self.caches.forks.push((who, *message));
+        } else {
+            self.effects.push(Effect::Reply(who, reply));
         }
-        self.caches.forks.push((who, *message));
-        None
+        Handled {
+            answer: None,
+            ..handled
+        }
     }
 
     /// [`Populate`].

@@ -11,7 +11,9 @@ use crate::fault::{Access, Step, Trouble};
 use crate::server::{Effect, Server};
 use crate::shortage::VAIN;
 use abi::kernel::{MemoryRequest, PageFault, USER_END};
-use abi::proto::{pm, rs, vfs, vm};
+use abi::message::Asker;
+use abi::proto::vm::Present;
+use abi::proto::{pm, rs, vfs};
 use abi::{Endpoint, Errno, Message, PAGE, sabotage};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -24,8 +26,8 @@ pub enum Origin {
     Fault(PageFault),
     /// A copy of this process, parked by the kernel.
     Kernel(Endpoint),
-    /// VFS, with its transaction.
-    Vfs(u64),
+    /// VFS.
+    Vfs(Asker<Present>),
     /// A Linux call of the process. Once the memory is there: its result, or the call is
     /// handled again; `Err` without `always` is the call's error.
     Linux {
@@ -145,7 +147,7 @@ const SI_KERNEL: i32 = 0x80;
 impl Server {
     /// A page fault.
     pub(crate) fn handle_fault(&mut self, source: Endpoint, message: &Message) {
-        let fault = PageFault::from_words(&message.words);
+        let fault = PageFault::of(message);
         let access = if fault.write() {
             Access::Write
         } else if fault.fetch() {
@@ -291,20 +293,19 @@ impl Server {
         self.page_ins.waiting.insert(key, waiting);
         self.page_ins.keys.insert(txn, key);
         let request = vfs::PageIn {
-            txn,
             dev: key.file.dev,
             ino: key.file.ino,
             offset: key.offset,
             before: around.0,
             after: around.1,
         };
-        self.post(Endpoint::VFS, request);
+        self.ask_as(Endpoint::VFS, txn, request);
     }
 
     /// VFS answered.
-    pub(crate) fn page_in_done(&mut self, done: vm::PageInDone) {
+    pub(crate) fn page_in_done(&mut self, txn: u64, status: Result<(), Errno>) {
         // An answer nobody waits for is left over from a VFS that was restarted.
-        let Some(key) = self.page_ins.keys.remove(&done.txn) else {
+        let Some(key) = self.page_ins.keys.remove(&txn) else {
             return;
         };
         let Some(waiting) = self.page_ins.waiting.remove(&key) else {
@@ -321,7 +322,7 @@ impl Server {
             if withdrawn && job.again != job.asked {
                 job.again = job.asked.take();
             }
-            match done.status {
+            match status {
                 Ok(()) => {
                     self.enter_around(&job, key, around);
                     self.run(job);
@@ -374,11 +375,16 @@ impl Server {
                 let result = outcome.map_err(|failure| failure.errno());
                 self.effects.push(Effect::MemoryReply(requestor, result));
             }
-            Origin::Vfs(txn) => {
+            Origin::Vfs(vfs) => {
                 let status = outcome.map_err(|failure| failure.errno());
                 let unsaid = self.pool.lab.sabotage & sabotage::GOOD_UNSAID != 0;
                 let good = if unsaid { 0 } else { job.good() };
-                self.post(Endpoint::VFS, vfs::MemoryHandled { txn, status, good });
+                // Who asked for a range may do with its beginning.
+                let present = match status {
+                    Err(errno) if good == 0 => Err(errno),
+                    status => Ok(Present { good, status }),
+                };
+                self.answer(vfs, present);
             }
             Origin::Linux { then, always } => match (outcome, then) {
                 (Err(Failure::Gone), _) => {}

@@ -9,12 +9,12 @@ use crate::server::{Server, plausible};
 use crate::space::{USER_START, check_range};
 use crate::table;
 use abi::kernel::USER_END;
-use abi::proto::vfs;
-use abi::proto::vm::{FdLookupDone, Prot};
+use abi::proto::vfs::{self, FoundFile};
+use abi::proto::vm::Prot;
 use abi::{Endpoint, Errno, Message, PAGE, PAGE_SIZE};
 use linux_raw_sys::general as linux;
 
-/// [`FdLookupDone::dev`] of `/dev/zero`.
+/// [`FoundFile::dev`] of `/dev/zero`.
 const DEVICE_ZERO: u64 = u64::MAX;
 
 /// An mmap that waits to know its file.
@@ -167,31 +167,30 @@ impl Server {
         self.pending_maps
             .insert(txn, PendingMap { who: source, map });
         let request = vfs::FdLookup {
-            txn,
             who: source,
             fd: fd as i32,
         };
-        self.post(Endpoint::VFS, request);
+        self.ask_as(Endpoint::VFS, txn, request);
         Ok(None)
     }
 
     /// VFS tells which file an mmap means.
-    pub(crate) fn fd_lookup_done(&mut self, done: FdLookupDone) {
-        let Some(PendingMap { who, map }) = self.pending_maps.remove(&done.txn) else {
+    pub(crate) fn fd_lookup_done(&mut self, txn: u64, found: Result<FoundFile, Errno>) {
+        let Some(PendingMap { who, map }) = self.pending_maps.remove(&txn) else {
             return;
         };
         self.pool.frames.set_claim(Claim::Program);
-        let result = match done.status {
+        let result = match found {
             Err(errno) => Err(errno),
-            Ok(()) if done.dev == DEVICE_ZERO => self.map_zero(who, &map),
-            Ok(()) => {
+            Ok(found) if found.dev == DEVICE_ZERO => self.map_zero(who, &map),
+            Ok(found) => {
                 let file = FileId {
-                    dev: done.dev,
-                    ino: done.ino,
+                    dev: found.dev,
+                    ino: found.ino,
                 };
                 // Given back when the mapping does not come to be.
                 self.pool.files.hold(file);
-                self.map_file(who, &map, file, done.access)
+                self.map_file(who, &map, file, found.access)
             }
         };
         match result {

@@ -6,9 +6,11 @@ extern crate alloc;
 mod boot;
 
 use abi::kernel::{Kcall, KernelNotify};
-use abi::{Class, Endpoint, Errno};
+use abi::message::Handled;
+use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
 use rt::ipc::{self, Received};
+use rt::serve::{self, Last, Service};
 use rt::{kernel, outbox};
 use vm::server::{Effect, Server};
 
@@ -18,62 +20,65 @@ rt::boot_entry!(main, "vm");
 const TRY_AGAIN_NS: u64 = 200_000;
 
 fn main() -> ! {
-    let mut server = match boot::boot() {
+    let server = match boot::boot() {
         Ok(server) => server,
         Err(error) => panic!("boot: {error}"),
     };
-    let mut effects = Vec::new();
-    loop {
-        server.take_effects(&mut effects);
-        // As long as VFS listens: what it is told must not become much here.
-        while server.has_more() && outbox::is_empty() {
-            perform(&mut effects);
-            server.settle();
-            server.take_effects(&mut effects);
-        }
-        match next(&mut effects) {
-            Ok(received) => handle(&mut server, received),
-            Err(error) => rt::log!("receive: {error}"),
-        }
-    }
+    let effects = Vec::new();
+    serve::run(&mut Memory { server, effects })
 }
 
-fn handle(server: &mut Server, received: Received) {
-    if received.class != Class::Kernel {
-        server.handle(received.source, received.class, &received.message);
-        return;
-    }
-    let bits = KernelNotify::from_bits_truncate(received.message.words[0]);
-    if bits.contains(KernelNotify::OUTBOX) {
-        outbox::flush();
-    }
-    if bits.contains(KernelNotify::TIMER) {
-        server.try_again();
-    }
-    if bits.contains(KernelNotify::MEMREQ) {
-        while let Ok(request) = kernel::memreq_get() {
-            server.handle_memory_request(&request);
-        }
-    }
+/// VM as a service.
+struct Memory {
+    server: Server,
+    /// What is to be done before the next message.
+    effects: Vec<Effect>,
 }
 
-/// Performs the effects and waits for the next message; the last effect and the waiting
-/// share one kernel visit where they can.
-fn next(effects: &mut Vec<Effect>) -> Result<Received, Errno> {
-    let last = effects.pop();
-    perform(effects);
-    match last {
-        Some(Effect::Reply(to, message)) => return ipc::reply_receive(to, message),
-        Some(Effect::Post(to, message)) if outbox::is_empty() => {
-            match ipc::post_receive(to, message) {
-                Err(Errno::EAGAIN) => outbox::post_message(to, message),
-                result => return result,
+impl Service for Memory {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        self.server.handle(source, class, message)
+    }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        if bits.contains(KernelNotify::TIMER) {
+            self.server.try_again();
+        }
+        if bits.contains(KernelNotify::MEMREQ) {
+            while let Ok(request) = kernel::memreq_get() {
+                self.server.handle_memory_request(&request);
             }
         }
-        Some(effect) => perform_one(effect),
-        None => {}
     }
-    ipc::receive()
+
+    /// Performs the effects; the last one and the waiting share one kernel visit where they can.
+    fn receive(&mut self, _: Option<Last>) -> Result<Received, Errno> {
+        let Memory { server, effects } = self;
+        server.take_effects(effects);
+        // As long as VFS listens: what it is told must not become much here.
+        while server.has_more() && outbox::is_empty() {
+            perform(effects);
+            server.settle();
+            server.take_effects(effects);
+        }
+        let last = effects.pop();
+        perform(effects);
+        let last = match last {
+            Some(Effect::Reply(to, message)) => Some(Last::Reply(to, message)),
+            Some(Effect::Post(to, message)) => Some(Last::Post(to, message)),
+            Some(effect) => {
+                perform_one(effect);
+                None
+            }
+            None => None,
+        };
+        serve::receive(last).inspect_err(|error| rt::log!("receive: {error}"))
+    }
 }
 
 /// Performs effects in order. Most can fail only because a process died meanwhile, which

@@ -6,24 +6,21 @@ use crate::files::FileId;
 use crate::jobs::Origin;
 use crate::region::{Backing, Flags, Region};
 use crate::sanity;
-use crate::server::{Effect, Server};
+use crate::server::Server;
 use crate::space::{Limits, check_range};
 use crate::table;
-use abi::message::WORDS;
+use abi::message::{self, Answer, Handled, WORDS, answer_result, transaction};
 use abi::proto::vm::{
     AllocContiguous, AllowPhysical, BATCH_MAX, Batch, BatchDone, CacheClean, CacheForget, CacheMap,
     CachePages, CacheRelease, CacheSet, CacheSetRun, CollectWritten, Contiguous, Discard,
-    DropCaches, Dropped, Exit, FdLookupDone, Footprint, Force, Fork, FrameFigures, GaveBack,
-    HandleMemory, MapFlags, MapMax, MapMaxNow, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap,
-    NewSpace, ObjectAt, OutOfMemoryDone, PROCCTL_CLEAR, PageInDone, Populate, ProcCtl, Prot,
-    Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak, SetLimits, SetMapMax, SpaceFigures,
-    SpaceInfo, SyncDone, VfsMmap, VmCounters, VmFigures, VmFrames,
+    DropCaches, Dropped, Exit, Footprint, Force, Fork, FrameFigures, HandleMemory, MapFlags,
+    MapMax, MapMaxNow, MapPhysical, Mapped, MappedPhysical, Mmap, Munmap, NewSpace, ObjectAt,
+    PROCCTL_CLEAR, Populate, ProcCtl, Prot, Protect, RegionAt, RegionInfo, ServiceFrames, SetBreak,
+    SetLimits, SetMapMax, SpaceFigures, SpaceInfo, VfsMmap, VmCounters, VmFigures, VmFrames,
 };
-use abi::proto::{vfs, vm as protocol};
+use abi::proto::{pm, vfs, vm as protocol};
 use abi::role::Roles;
-use abi::senders::Refusal;
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
-use alloc::format;
 
 /// The most physically contiguous memory one request gets.
 const CONTIGUOUS_MAX: u64 = 16 << 20;
@@ -34,93 +31,132 @@ const TRUSTED: Roles = Roles::VFS.or(Roles::RS);
 
 const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
 
+impl message::Server for Server {
+    fn trusts_all(&self) -> bool {
+        self.pool.lab.sabotage & abi::sabotage::VM_TRUSTS_ALL != 0
+    }
+}
+
+abi::serve! { [] Server;
+    Mmap => |vm, from, r| vm.mmap(from, r);
+    Munmap => |vm, from, r| vm.munmap(from, r);
+    VfsMmap => |vm, _, r| vm.vfs_mmap(r);
+    ProcCtl => |vm, _, r| vm.proc_ctl(r);
+    HandleMemory => |vm, vfs, r| {
+        vm.handle_memory(Origin::Vfs(vfs), r.who, (r.addr, r.len), r.write, true);
+        Answer::Later
+    };
+    MapPhysical => |vm, from, r| vm.map_physical(from, r);
+    AllowPhysical => |vm, _, r| vm.allow_physical(r);
+    AllocContiguous => |vm, from, r| vm.alloc_contiguous(from, r);
+    Fork => |vm, _, r| vm.fork(r.parent, r.child, r.share);
+    Exit => |vm, _, r| {
+        let known = vm.process(r.who).is_some();
+        known.then(|| vm.exit(r.who)).ok_or(Errno::ESRCH)
+    };
+    NewSpace => |vm, _, r| vm.new_space(r.who, r.service);
+    SetBreak => |vm, _, r| vm.space(r.who).and_then(|(space, _)| space.set_layout(r.start, r.mmap_top));
+    CacheSet => |vm, from, r| vm.cache_set(from, r);
+    CacheSetRun => |vm, from, r| vm.cache_set_run(from, r);
+    CacheMap => |vm, from, r| vm.cache_map(from, r);
+    CacheForget => |vm, from, r| vm.cache_forget(from, r);
+    CacheRelease => |vm, from, r| vm.cache_release(from, r);
+    CachePages => |vm, from, r| vm.cache_pages(from, r);
+    CacheClean => |vm, from, r| vm.cache_clean(from, r);
+    CollectWritten => |vm, from, r| {
+        vm.collect_written(r.dev, r.ino);
+        // The pages first: VFS passes them on before it goes on; RS does when VFS died.
+        vm.tell_written_to(from.who);
+        Ok(())
+    };
+    Discard => |vm, from, r| vm.discard(from, r);
+    Populate => |vm, from, r| vm.populate(from, r);
+    DropCaches => |vm, _, _| {
+        let pages = vm.pool.cache.evict(vm.pool.frames, usize::MAX) as u64;
+        Ok(Dropped { pages })
+    };
+    VmFrames => |vm, _, _| vm.frame_figures();
+    ServiceFrames => |vm, _, r| vm.service_frames(r.slot).ok_or(Errno::ENOENT);
+    Footprint => |vm, _, r| vm.footprint_of(r);
+    SpaceInfo => |vm, _, r| vm.space_info(r);
+    VmCounters => |vm, _, _| vm.counters();
+    RegionAt => |vm, _, r| vm.region_at(r);
+    SetLimits => |vm, _, r| vm.space(r.who).map(|(space, _)| {
+        space.limits = Limits {
+            stack: r.stack,
+            data: r.data,
+            address_space: r.address_space,
+            locked: r.locked,
+        };
+    });
+    Protect => |vm, _, r| vm.space(r.target).and_then(|(space, pool)| {
+        let end = check_range(r.addr, r.len)?;
+        space.protect(pool, r.addr, end, r.prot)
+    });
+    MapMax => |vm, _, _| Ok(MapMaxNow { regions: vm.pool.map_max as u64 });
+    SetMapMax => |vm, _, r| match usize::try_from(r.regions) {
+        Ok(regions) => {
+            vm.pool.map_max = regions;
+            Ok(())
+        }
+        Err(_) => Err(Errno::EINVAL),
+    };
+    Batch => |vm, from, r| vm.batch(from, r);
+    Force => |vm, from, r| vm.force(from, r);
+    ObjectAt => |vm, from, r| vm.object_at(from, r);
+}
+
 impl Server {
-    /// A call: its reply.
-    pub(crate) fn handle_call(&mut self, source: Endpoint, message: &Message) -> Message {
-        let admitted = protocol::admit(source, Class::Call, message.kind);
-        if let Err(refusal) = Refusal::unless(self.trusts_all(), admitted) {
-            self.refuse(source, message, refusal);
-            return Message::error(refusal.errno());
+    /// What VM asked is answered.
+    pub(crate) fn answered(
+        &mut self,
+        source: Endpoint,
+        class: Class,
+        message: &Message,
+    ) -> Handled {
+        let admitted = abi::proto::admit(source, class, message.kind);
+        if admitted.is_ok() {
+            let txn = transaction(message);
+            match message.kind {
+                vfs::PageIn::ANSWER => {
+                    self.page_in_done(txn, answer_result::<vfs::PageIn>(message));
+                }
+                vfs::FdLookup::ANSWER => {
+                    self.fd_lookup_done(txn, answer_result::<vfs::FdLookup>(message));
+                }
+                vfs::SyncFile::ANSWER => {
+                    self.sync_done(txn, answer_result::<vfs::SyncFile>(message));
+                }
+                vfs::PunchFile::ANSWER => {
+                    self.sync_done(txn, answer_result::<vfs::PunchFile>(message));
+                }
+                vfs::GiveBack::ANSWER => {
+                    let given = answer_result::<vfs::GiveBack>(message);
+                    self.gave_back(given.map_or(0, |given| given.pages));
+                }
+                pm::OutOfMemory::ANSWER => {
+                    let killed = answer_result::<pm::OutOfMemory>(message);
+                    self.out_of_memory_done(killed.map_or(0, |killed| killed.processes));
+                }
+                _ => {}
+            }
         }
-        match message.kind {
-            Mmap::KIND => self.typed(source, message, Server::mmap),
-            Munmap::KIND => self.typed(source, message, Server::munmap),
-            VfsMmap::KIND => self.typed(source, message, Server::vfs_mmap),
-            ProcCtl::KIND => self.typed(source, message, Server::proc_ctl),
-            MapPhysical::KIND => self.typed(source, message, Server::map_physical),
-            AllowPhysical::KIND => self.typed(source, message, Server::allow_physical),
-            AllocContiguous::KIND => self.typed(source, message, Server::alloc_contiguous),
-            Fork::KIND => self.typed(source, message, |server, _, r: Fork| {
-                server.fork(r.parent, r.child, r.share)
-            }),
-            Exit::KIND => self.typed(source, message, |server, _, r: Exit| {
-                server.process(r.who).ok_or(Errno::ESRCH)?;
-                server.exit(r.who);
-                Ok(())
-            }),
-            NewSpace::KIND => self.typed(source, message, |server, _, r: NewSpace| {
-                server.new_space(r.who, r.service)
-            }),
-            SetBreak::KIND => self.typed(source, message, |server, _, r: SetBreak| {
-                server.space(r.who)?.0.set_layout(r.start, r.mmap_top)
-            }),
-            CacheSet::KIND => self.typed(source, message, Server::cache_set),
-            CacheSetRun::KIND => self.typed(source, message, Server::cache_set_run),
-            CacheMap::KIND => self.typed(source, message, Server::cache_map),
-            CacheForget::KIND => self.typed(source, message, Server::cache_forget),
-            CacheRelease::KIND => self.typed(source, message, Server::cache_release),
-            CachePages::KIND => self.typed(source, message, Server::cache_pages),
-            CacheClean::KIND => self.typed(source, message, Server::cache_clean),
-            Discard::KIND => self.typed(source, message, Server::discard),
-            Populate::KIND => self.typed(source, message, Server::populate),
-            DropCaches::KIND => self.typed(source, message, |server, _, _: DropCaches| {
-                let pages = server.pool.cache.evict(server.pool.frames, usize::MAX) as u64;
-                Ok(Dropped { pages })
-            }),
-            VmFrames::KIND => self.typed(source, message, |server, _, _: VmFrames| {
-                let lost = server.audit().map_err(|why| match &*why {
-                    sanity::NO_MEMORY => Errno::ENOMEM,
-                    _ => Errno::EIO,
-                })?;
-                Ok(FrameFigures {
-                    lost,
-                    ..server.owners()?
-                })
-            }),
-            ServiceFrames::KIND => self.typed(source, message, |server, _, r: ServiceFrames| {
-                server.service_frames(r.slot).ok_or(Errno::ENOENT)
-            }),
-            Footprint::KIND => self.typed(source, message, Server::footprint_of),
-            SpaceInfo::KIND => self.typed(source, message, Server::space_info),
-            VmCounters::KIND => self.typed(source, message, Server::counters),
-            RegionAt::KIND => self.typed(source, message, Server::region_at),
-            SetLimits::KIND => self.typed(source, message, |server, _, r: SetLimits| {
-                server.space(r.who)?.0.limits = Limits {
-                    stack: r.stack,
-                    data: r.data,
-                    address_space: r.address_space,
-                    locked: r.locked,
-                };
-                Ok(())
-            }),
-            Protect::KIND => self.typed(source, message, |server, _, r: Protect| {
-                let (space, pool) = server.space(r.target)?;
-                let end = check_range(r.addr, r.len)?;
-                space.protect(pool, r.addr, end, r.prot)
-            }),
-            MapMax::KIND => self.typed(source, message, |server, _, _: MapMax| {
-                let regions = server.pool.map_max as u64;
-                Ok(MapMaxNow { regions })
-            }),
-            SetMapMax::KIND => self.typed(source, message, |server, _, r: SetMapMax| {
-                server.pool.map_max = usize::try_from(r.regions).map_err(|_| Errno::EINVAL)?;
-                Ok(())
-            }),
-            Batch::KIND => self.typed(source, message, Server::batch),
-            Force::KIND => self.typed(source, message, Server::force),
-            ObjectAt::KIND => self.typed(source, message, Server::object_at),
-            _ => Message::error(Errno::ENOSYS),
+        Handled {
+            answer: None,
+            refused: admitted.err(),
         }
+    }
+
+    /// Who owns the frames, if VM's data make sense.
+    fn frame_figures(&mut self) -> Result<FrameFigures, Errno> {
+        let lost = self.audit().map_err(|why| match &*why {
+            sanity::NO_MEMORY => Errno::ENOMEM,
+            _ => Errno::EIO,
+        })?;
+        Ok(FrameFigures {
+            lost,
+            ..self.owners()?
+        })
     }
 
     /// Several calls.
@@ -137,10 +173,11 @@ impl Server {
             at = at.wrapping_add(size_of::<Message>() as u64);
             // None in another: its replies would have nowhere to go.
             let reply = match message.kind {
-                Batch::KIND => Message::error(Errno::EINVAL),
-                _ => self.handle_call(source, &message),
+                Batch::KIND => Some(Message::error(Errno::EINVAL)),
+                _ => protocol::serve(self, source, Class::Call, &message).answer,
             };
-            if let Err(errno) = abi::errno::result_from_word(reply.kind) {
+            let status = reply.map_or(0, |reply| reply.kind);
+            if let Err(errno) = abi::errno::result_from_word(status) {
                 let status = Err(errno);
                 return Ok(BatchDone { done, status });
             }
@@ -151,70 +188,9 @@ impl Server {
         })
     }
 
-    /// A message of the protocol may not be sent by its sender, or is none.
-    fn refuse(&mut self, source: Endpoint, message: &Message, refusal: Refusal) {
-        if let Some(line) = self.refused.note(source, message, refusal) {
-            self.effects.push(Effect::Log(format!("{line}")));
-        }
-    }
-
-    /// A posted message. Malformed ones have nobody to complain to and are dropped.
-    pub(crate) fn handle_post(&mut self, source: Endpoint, message: &Message) {
-        let admitted = protocol::admit(source, Class::Post, message.kind);
-        if let Err(refusal) = Refusal::unless(self.trusts_all(), admitted) {
-            return self.refuse(source, message, refusal);
-        }
-        match message.kind {
-            OutOfMemoryDone::KIND => {
-                if let Some(done) = OutOfMemoryDone::decode(message) {
-                    self.out_of_memory_done(done);
-                }
-            }
-            HandleMemory::KIND => {
-                if let Some(r) = HandleMemory::decode(message) {
-                    let origin = Origin::Vfs(r.txn);
-                    self.handle_memory(origin, r.who, (r.addr, r.len), r.write, true);
-                }
-            }
-            CollectWritten::KIND => {
-                if let Some(r) = CollectWritten::decode(message) {
-                    self.collect_written(r.dev, r.ino);
-                    // The pages first: VFS passes them on before it goes on; RS does when VFS died.
-                    self.tell_written_to(source);
-                    let done = vfs::MemoryHandled {
-                        txn: r.txn,
-                        status: Ok(()),
-                        good: 0,
-                    };
-                    self.post(source, done);
-                }
-            }
-            PageInDone::KIND => {
-                if let Some(done) = PageInDone::decode(message) {
-                    self.page_in_done(done);
-                }
-            }
-            SyncDone::KIND => {
-                if let Some(done) = SyncDone::decode(message) {
-                    self.sync_done(done);
-                }
-            }
-            GaveBack::KIND => {
-                if let Some(r) = GaveBack::decode(message) {
-                    self.gave_back(r);
-                }
-            }
-            FdLookupDone::KIND => {
-                if let Some(done) = FdLookupDone::decode(message) {
-                    self.fd_lookup_done(done);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn trusts_all(&self) -> bool {
-        self.pool.lab.sabotage & abi::sabotage::VM_TRUSTS_ALL != 0
+    /// Whether `source` may do with others' memory what a message may say of memory.
+    fn trusts(&self, source: Endpoint) -> bool {
+        TRUSTED.admits(source) || message::Server::trusts_all(self)
     }
 
     /// Whose memory `source` means by `target`, if it may.
@@ -222,7 +198,7 @@ impl Server {
         if target == Endpoint::SELF || target == source {
             return Ok(source);
         }
-        if !TRUSTED.admits(source) && !self.trusts_all() {
+        if !self.trusts(source) {
             return Err(Errno::EPERM);
         }
         Ok(target)
@@ -235,8 +211,7 @@ impl Server {
         }
         if r.flags
             .intersects(MapFlags::UNINITIALIZED | MapFlags::THIRD_PARTY)
-            && !TRUSTED.admits(source)
-            && !self.trusts_all()
+            && !self.trusts(source)
         {
             return Err(Errno::EPERM);
         }
@@ -284,7 +259,7 @@ impl Server {
         space.unmap(pool, r.addr, end)
     }
 
-    fn vfs_mmap(&mut self, _: Endpoint, r: VfsMmap) -> Result<(), Errno> {
+    fn vfs_mmap(&mut self, r: VfsMmap) -> Result<(), Errno> {
         let clear_end = r.prot_clearend >> 16;
         let end = check_range(r.addr, r.len)?;
         let valid = r.offset.is_multiple_of(PAGE)
@@ -327,14 +302,14 @@ impl Server {
         Ok(())
     }
 
-    fn proc_ctl(&mut self, _: Endpoint, r: ProcCtl) -> Result<(), Errno> {
+    fn proc_ctl(&mut self, r: ProcCtl) -> Result<(), Errno> {
         match r.param {
             PROCCTL_CLEAR => self.clear(r.who),
             _ => Err(Errno::EINVAL),
         }
     }
 
-    fn allow_physical(&mut self, _: Endpoint, r: AllowPhysical) -> Result<(), Errno> {
+    fn allow_physical(&mut self, r: AllowPhysical) -> Result<(), Errno> {
         let end = r.phys.checked_add(r.len).ok_or(Errno::EINVAL)?;
         let process = self.process_mut(r.target).ok_or(Errno::ESRCH)?;
         process.physical.push((r.phys, end));
@@ -411,7 +386,7 @@ impl Server {
         }
     }
 
-    fn space_info(&mut self, _: Endpoint, r: SpaceInfo) -> Result<SpaceFigures, Errno> {
+    fn space_info(&mut self, r: SpaceInfo) -> Result<SpaceFigures, Errno> {
         let (space, pool) = self.space(r.who)?;
         let (resident, shared) = space.resident(pool);
         Ok(SpaceFigures {
@@ -422,7 +397,7 @@ impl Server {
         })
     }
 
-    fn counters(&mut self, _: Endpoint, _: VmCounters) -> Result<VmFigures, Errno> {
+    fn counters(&mut self) -> Result<VmFigures, Errno> {
         if self.pool.lab.present()
             && let Err(reason) = self.audit()
         {
@@ -446,7 +421,7 @@ impl Server {
         })
     }
 
-    fn region_at(&mut self, _: Endpoint, r: RegionAt) -> Result<RegionInfo, Errno> {
+    fn region_at(&mut self, r: RegionAt) -> Result<RegionInfo, Errno> {
         let (space, _) = self.space(r.who)?;
         let index = usize::try_from(r.index).map_err(|_| Errno::ENOENT)?;
         let region = space.regions.as_slice().get(index).ok_or(Errno::ENOENT)?;

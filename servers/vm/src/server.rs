@@ -18,10 +18,11 @@ use crate::sync::PendingSync;
 use crate::table::NoMemory;
 use crate::window::Frame;
 use abi::endpoint::MAX_PROCESSES;
-use abi::message::reply_message;
-use abi::proto::vfs;
-use abi::senders::Refused;
-use abi::{Class, Endpoint, Errno, Message, Request};
+use abi::message::request::{Ask, Asker, Post};
+use abi::message::{Handled, is_answer};
+use abi::proto::vfs::{self, MapClose, References};
+use abi::proto::vm as protocol;
+use abi::{Class, Endpoint, Errno, Fields, Message, Request};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -74,7 +75,6 @@ pub struct Server {
     pub(crate) effects: Vec<Effect>,
     next_txn: u64,
     sanity: bool,
-    pub(crate) refused: Refused,
     /// Brings pages in for copies of whoever it takes to bring them in, too: what failable
     /// copies exist to avoid ([`abi::policy::CopyPolicy::Transparent`]).
     pub deadlocks: bool,
@@ -103,7 +103,6 @@ impl Server {
             effects: Vec::new(),
             next_txn: 0,
             sanity,
-            refused: Refused::new(),
             deadlocks: false,
         }
     }
@@ -119,8 +118,26 @@ impl Server {
         self.next_txn
     }
 
-    pub(crate) fn post<R: Request>(&mut self, to: Endpoint, request: R) {
+    pub(crate) fn post<R: Request<How = Post>>(&mut self, to: Endpoint, request: R) {
         self.effects.push(Effect::Post(to, request.encode()));
+    }
+
+    /// Asks a server as question `txn`.
+    pub(crate) fn ask_as<R: Request<How = Ask>>(&mut self, to: Endpoint, txn: u64, request: R) {
+        self.effects.push(Effect::Post(to, request.ask(txn)));
+    }
+
+    /// Asks a server what is asked once at a time.
+    pub(crate) fn ask_server<R: Request<How = Ask>>(&mut self, to: Endpoint, request: R) {
+        let txn = self.new_txn();
+        self.ask_as(to, txn, request);
+    }
+
+    /// Answers what a server has asked.
+    pub(crate) fn answer<T: Fields>(&mut self, asker: Asker<T>, result: Result<T, Errno>) {
+        let answer = asker.answer(result);
+        self.effects
+            .extend(answer.map(|message| Effect::Post(asker.who, message)));
     }
 
     pub(crate) fn reply_status(&mut self, to: Endpoint, result: Result<u64, Errno>) {
@@ -129,7 +146,7 @@ impl Server {
     }
 
     /// Handles a message, except the kernel's own.
-    pub fn handle(&mut self, source: Endpoint, class: Class, message: &Message) {
+    pub fn handle(&mut self, source: Endpoint, class: Class, message: &Message) -> Handled {
         let service = self.process(source).is_some_and(|p| p.service);
         let claim = if service {
             Claim::Service
@@ -137,19 +154,29 @@ impl Server {
             Claim::Program
         };
         self.pool.frames.set_claim(claim);
-        match class {
-            Class::Call => {
-                if let Some(reply) = self.call_or_wait(source, message) {
-                    self.effects.push(Effect::Reply(source, reply));
-                }
+        let handled = match class {
+            Class::Call => self.call_or_wait(source, message),
+            Class::Post if is_answer(class, message) => self.answered(source, class, message),
+            Class::Post => protocol::serve(self, source, class, message),
+            Class::Linux => {
+                self.handle_linux(source, message);
+                Handled::NOTHING
             }
-            Class::Post => self.handle_post(source, message),
-            Class::Linux => self.handle_linux(source, message),
-            Class::PageFault => self.handle_fault(source, message),
+            Class::PageFault => {
+                self.handle_fault(source, message);
+                Handled::NOTHING
+            }
             // Nobody notifies VM or sends to it, and its exceptions go to others.
-            Class::Send | Class::Notify | Class::Kernel | Class::Exception => {}
-        }
+            Class::Send | Class::Notify | Class::Kernel | Class::Exception => Handled::NOTHING,
+        };
+        // In order with what there is to do besides.
+        let answer = handled.answer.map(|message| Effect::Post(source, message));
+        self.effects.extend(answer);
         self.settle();
+        Handled {
+            answer: None,
+            ..handled
+        }
     }
 
     /// Tells VFS which pages shared mappings have changed, in runs.
@@ -222,17 +249,13 @@ impl Server {
             }
         }
         for files in gone.chunk_by(|a, b| a.0 == b.0).flat_map(|g| g.chunks(3)) {
-            let nth = |n: usize| files.get(n).map_or((0, 0, 0), |&file| file);
-            let ((dev, ino, references), (_, ino2, references2)) = (nth(0), nth(1));
-            let (_, ino3, references3) = nth(2);
-            let close = vfs::MapClose {
-                dev,
-                ino,
-                references,
-                ino2,
-                references2,
-                ino3,
-                references3,
+            let mut gone = [References::default(); 3];
+            for (place, &(_, ino, count)) in gone.iter_mut().zip(files) {
+                *place = References { ino, count };
+            }
+            let close = MapClose {
+                dev: files[0].0,
+                files: gone,
             };
             self.post(Endpoint::VFS, close);
         }
@@ -470,19 +493,6 @@ impl Server {
         }
         self.effects.push(Effect::Bind(who, Some(top)));
         Ok(())
-    }
-
-    /// The answer to a typed call.
-    pub(crate) fn typed<R: Request>(
-        &mut self,
-        source: Endpoint,
-        message: &Message,
-        f: impl FnOnce(&mut Server, Endpoint, R) -> Result<R::Reply, Errno>,
-    ) -> Message {
-        match R::decode(message) {
-            Some(request) => reply_message(f(self, source, request)),
-            None => Message::error(Errno::EINVAL),
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! wants to reach of a program, waits in `Server::starved` until there is memory; a service
 //! that the kernel has stopped for a copy cannot wait for PM, which may be that service, and
 //! takes from what programs leave to services. PM asks [`Server::footprint`] of each process,
-//! chooses, kills, and answers [`OutOfMemoryDone`].
+//! chooses, kills, and answers.
 
 use crate::fault::Trouble;
 use crate::frames::Claim;
@@ -15,7 +15,7 @@ use crate::space::Space;
 use crate::table::{self, FOREIGN};
 use abi::kernel::USER_END;
 use abi::proto::pm::OutOfMemory;
-use abi::proto::vm::{Footprint, FootprintFigures, OutOfMemoryDone};
+use abi::proto::vm::{Footprint, FootprintFigures};
 use abi::{Endpoint, Errno, Message, PAGE};
 use alloc::format;
 use alloc::vec::Vec;
@@ -101,7 +101,7 @@ impl Server {
 
     fn ask_for_memory(&mut self, who: Endpoint) {
         self.shortage.asked = Some(who);
-        self.post(Endpoint::PM, OutOfMemory { who });
+        self.ask_server(Endpoint::PM, OutOfMemory { who });
     }
 
     /// After each message: who waits goes on when there is memory again, and programs make room
@@ -140,11 +140,7 @@ impl Server {
     }
 
     /// [`Footprint`].
-    pub(crate) fn footprint_of(
-        &mut self,
-        _: Endpoint,
-        r: Footprint,
-    ) -> Result<FootprintFigures, Errno> {
+    pub(crate) fn footprint_of(&mut self, r: Footprint) -> Result<FootprintFigures, Errno> {
         let total = self.pool.frames.total() as u64 * PAGE;
         let bytes = self.footprint(r.who)?;
         Ok(FootprintFigures { bytes, total })
@@ -156,11 +152,11 @@ impl Server {
     }
 
     /// PM has chosen.
-    pub(crate) fn out_of_memory_done(&mut self, done: OutOfMemoryDone) {
+    pub(crate) fn out_of_memory_done(&mut self, killed: u64) {
         let Some(asked) = self.shortage.asked.take() else {
             return;
         };
-        if done.killed != 0 {
+        if killed != 0 {
             self.shortage.reclaims = 0;
             return self.feed();
         }

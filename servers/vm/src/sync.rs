@@ -6,7 +6,6 @@ use crate::region::{Backing, Flags};
 use crate::server::Server;
 use crate::withdraw::{Private, Withdrawn};
 use abi::proto::vfs::{PunchFile, SyncFile};
-use abi::proto::vm::SyncDone;
 use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
 
@@ -116,17 +115,16 @@ impl Server {
                     self.pending_syncs.insert(txn, sync);
                     match task {
                         Task::Sync(FileId { dev, ino }) => {
-                            self.post(Endpoint::VFS, SyncFile { txn, dev, ino });
+                            self.ask_as(Endpoint::VFS, txn, SyncFile { dev, ino });
                         }
                         Task::Punch(FileId { dev, ino }, offset, len) => {
                             let punch = PunchFile {
-                                txn,
                                 dev,
                                 ino,
                                 offset,
                                 len,
                             };
-                            self.post(Endpoint::VFS, punch);
+                            self.ask_as(Endpoint::VFS, txn, punch);
                         }
                     }
                     return false;
@@ -136,15 +134,15 @@ impl Server {
     }
 
     /// VFS answered.
-    pub(crate) fn sync_done(&mut self, done: SyncDone) {
-        let Some(mut sync) = self.pending_syncs.remove(&done.txn) else {
+    pub(crate) fn sync_done(&mut self, txn: u64, status: Result<(), Errno>) {
+        let Some(mut sync) = self.pending_syncs.remove(&txn) else {
             return;
         };
         if self.process(sync.who).is_none() {
             return;
         }
         // What was done comes before what stopped the call.
-        let (who, result) = (sync.who, done.status.map(|()| 0).and(sync.result));
+        let (who, result) = (sync.who, status.map(|()| 0).and(sync.result));
         sync.result = result;
         if self.sync_next(sync) {
             self.reply_status(who, result);

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use abi::proto::{device, fs, vfs, vm};
+use abi::message::ANSWER;
+use abi::proto::{device, disk, fs, vfs, vm};
+use abi::senders::Mode;
 use abi::trace::{Kind, NO_CALL, Record, Serving, Stage as Step};
 use abi::{Class, Endpoint, Request};
 use anyhow::{Result, bail};
@@ -118,9 +120,7 @@ impl Follower {
         let txn = record.words[2];
         let question = match class {
             Some(Class::Linux | Class::Call) => Some(None),
-            Some(Class::Post | Class::Send) if answered_by_done(kind) && txn != 0 => {
-                Some(Some(txn))
-            }
+            Some(Class::Post | Class::Send) if asks(kind) && txn != 0 => Some(Some(txn)),
             _ => None,
         };
         if let Some(txn) = question {
@@ -137,7 +137,7 @@ impl Follower {
         }
         match kind {
             _ if class != Some(Class::Post) => {}
-            vfs::Done::KIND => self.answered(from, to, Some(txn)),
+            _ if kind & ANSWER != 0 => self.answered(from, to, Some(txn)),
             vm::HandleMemory::KIND => {
                 self.asked.insert((from, txn), task.file);
             }
@@ -186,7 +186,7 @@ impl Follower {
                         let file = Serving::file(record.words[3], record.words[4]);
                         Some(self.files.get(&file).cloned())
                     }
-                    vfs::MemoryHandled::KIND | vm::PageInDone::KIND => {
+                    vm::HandleMemory::ANSWER | vfs::PageIn::ANSWER => {
                         self.asked.get(&(second, txn)).cloned()
                     }
                     _ => None,
@@ -210,9 +210,10 @@ impl Follower {
     }
 }
 
-/// Whether a posted message of this kind is answered by [`vfs::Done`].
-fn answered_by_done(kind: u64) -> bool {
-    matches!(abi::proto::base(kind), fs::BASE | device::BASE)
+/// Whether a posted message of this kind asks a file system or a driver something.
+fn asks(kind: u64) -> bool {
+    let files = matches!(abi::proto::base(kind), fs::BASE | device::BASE | disk::BASE);
+    files && abi::proto::mode(kind) == Some(Mode::Ask)
 }
 
 /// A point with what is known of it.
@@ -449,9 +450,9 @@ mod tests {
         trace.message(Kind::Message, Class::Post, fs::Peek::KIND, (VFS, FS), 8);
         trace.copy(VFS);
         trace.copy(FS);
-        trace.message(Kind::Message, Class::Post, vfs::Done::KIND, (FS, VFS), 7);
+        trace.message(Kind::Message, Class::Post, fs::Read::ANSWER, (FS, VFS), 7);
         trace.copy(FS);
-        trace.message(Kind::Message, Class::Post, vfs::Done::KIND, (FS, VFS), 8);
+        trace.message(Kind::Message, Class::Post, fs::Read::ANSWER, (FS, VFS), 8);
         trace.add(
             Kind::Serves,
             [VFS.into(), pair(Endpoint::NONE.0, NO_CALL), 0, 0, 0, 0],
@@ -477,7 +478,7 @@ mod tests {
         let ask = vm::HandleMemory::KIND;
         trace.message(Kind::Request, Class::Post, ask, (VFS, VM), 7);
         trace.serves(PROGRAM, read, Serving::file(1, 13), b"b\0\0\0\0\0\0\0");
-        let handled = vfs::MemoryHandled::KIND;
+        let handled = vm::HandleMemory::ANSWER;
         trace.message(Kind::Request, Class::Post, handled, (VM, VFS), 7);
         trace.message(Kind::Request, Class::Post, handled, (VM, VFS), 8);
         let clear = Step::Clear as u64;
@@ -488,8 +489,8 @@ mod tests {
             trace.names(),
             [
                 "request/vfs/HandleMemory/data/1",
-                "request/vm/MemoryHandled/data/1",
-                "request/vm/MemoryHandled/-/1",
+                "request/vm/HandleMemoryDone/data/1",
+                "request/vm/HandleMemoryDone/-/1",
                 "exec/vfs/clear/b/1",
                 "fault/cat/-/-/1",
             ]

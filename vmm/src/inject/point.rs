@@ -29,7 +29,7 @@ pub fn sides(kind: Kind) -> &'static [Side] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::proto::{vfs, vm};
+    use abi::proto::vm;
     use abi::trace::pair;
     use abi::{Class, Endpoint, Request};
 
@@ -68,7 +68,7 @@ mod tests {
         let answer = |txn| {
             record(
                 Kind::Request,
-                [kind(vfs::MemoryHandled::KIND), ends, txn, 0, 0, 0],
+                [kind(vm::HandleMemory::ANSWER), ends, txn, 0, 0, 0],
             )
         };
         let found = range(&answer(7), Side::Range, &before).unwrap();

@@ -295,13 +295,12 @@ pub(crate) mod tests {
         fs.queue.push(Queued {
             source: Endpoint::VFS,
             message: fs::Peek {
-                txn: 3,
                 ino: 12,
                 offset: 0x2000,
                 before: 0,
                 after: 0,
             }
-            .encode(),
+            .ask(3),
         });
         Snapshot {
             idle: true,

@@ -7,7 +7,7 @@ use abi::proto::device::numbers::{PTMX_MINOR, PTS_MAJOR, PTY_MAX, TTY_MAJOR};
 use abi::{Endpoint, Errno};
 use alloc::string::ToString;
 use linux_raw_sys::general as linux;
-use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result};
+use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result, Root};
 
 /// Inode numbers, as on Linux.
 const ROOT: u64 = 1;
@@ -94,8 +94,8 @@ impl DevPts<'_> {
 }
 
 impl FileSystem for DevPts<'_> {
-    fn read_super(&mut self, _dev: u64, _flags: u64, _options: &[u8]) -> Result<Node> {
-        self.all(ROOT).map(Node::from)
+    fn read_super(&mut self, _dev: u64, _flags: u64, _options: &[u8]) -> Result<Root> {
+        self.all(ROOT).map(|root| Node::from(root).into())
     }
 
     fn remount(&mut self, _root: u64, _flags: u64, _options: &[u8]) -> Result<()> {

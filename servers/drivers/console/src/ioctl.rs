@@ -67,7 +67,7 @@ impl IoctlCall {
         match self.grant {
             ..0 => Err(Errno::EFAULT),
             grant => world
-                .fetch(self.asker.source, grant, 0, &mut bytes)
+                .fetch(self.asker.source(), grant, 0, &mut bytes)
                 .map(|()| bytes),
         }
     }
@@ -76,7 +76,7 @@ impl IoctlCall {
     pub fn store(&self, world: &mut impl World, bytes: &[u8]) -> Result<u64, Errno> {
         match self.grant {
             ..0 => Err(Errno::EFAULT),
-            grant => world.store(self.asker.source, grant, bytes).map(|()| 0),
+            grant => world.store(self.asker.source(), grant, bytes).map(|()| 0),
         }
     }
 

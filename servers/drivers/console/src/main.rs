@@ -5,16 +5,19 @@ extern crate alloc;
 
 use abi::boot::{RunHeader, RunSpec, names};
 use abi::kernel::KernelNotify;
-use abi::proto::{self, fs, pm, rs, vfs};
-use abi::{Class, Endpoint, Errno, Message};
+use abi::message::Handled;
+use abi::proto::{self, fs, pm, vfs};
+use abi::{Endpoint, Errno, Message};
 use alloc::boxed::Box;
 use alloc::vec;
 use console::port::{DMA_PAGES, VirtioPort};
 use console::server::Server;
 use console::world::World;
 use rt::fsserver::Desk;
-use rt::{copy, gate, ipc, kernel, outbox};
-use virtio::window::{self, is_interrupt};
+use rt::ipc::{self, Received};
+use rt::serve::{self, Last, Service};
+use rt::{copy, kernel, outbox};
+use virtio::window::{self, Registers, is_interrupt};
 use virtio::{DeviceType, dma};
 
 rt::entry!(main);
@@ -37,23 +40,8 @@ impl World for System {
         copy::safecopy_to(granter, grant, 0, buffer)
     }
 
-    fn done(&mut self, asker: Endpoint, txn: u64, result: Result<u64, Errno>) {
-        let (status, a) = match result {
-            Ok(value) => (Ok(()), value),
-            Err(errno) => (Err(errno), 0),
-        };
-        outbox::post(
-            asker,
-            vfs::Done {
-                txn,
-                status,
-                a,
-                b: 0,
-                c: 0,
-                d: 0,
-                e: 0,
-            },
-        );
+    fn answer(&mut self, asker: Endpoint, answer: Message) {
+        outbox::post_message(asker, answer);
     }
 
     fn ready(&mut self, major: u32, minor: u32, events: u32) {
@@ -102,59 +90,62 @@ fn run_header() -> Result<RunHeader, Errno> {
     RunSpec::parse(&bytes).map(|run| run.header)
 }
 
-fn main() -> ! {
-    let start = || {
-        dma::init(DMA_PAGES)?;
-        let mut port = VirtioPort::new(window::open(DeviceType::Console)?)?;
-        if window::polled() {
-            port = port.polled();
-        }
-        let memory = kernel::boot_info().map_or(64 << 20, |info| info.for_programs());
-        Ok((port, Box::new(Server::new(&run_header()?, memory))))
-    };
-    let started: Result<_, Errno> = start();
-    let status = started
-        .as_ref()
-        .map_or_else(|errno| -i64::from(errno.0), |_| 0);
-    outbox::post(Endpoint::RS, rs::Started { status });
-    let (mut port, mut server) = match started {
-        Ok(parts) => parts,
-        // RS ends a service that gave up.
-        Err(_) => loop {
-            let _ = ipc::receive();
-        },
-    };
-    let world = &mut System;
-    let mut desk = Desk::default();
-    loop {
-        // Input may have come before the interrupt was bound.
-        port.receive(|bytes| server.receive(world, bytes));
-        server.run(world, &mut port);
-        let Ok(received) = ipc::receive() else {
-            continue;
-        };
-        if !gate::admits(&received) {
-            continue;
-        }
-        match received.class {
-            Class::Post if proto::base(received.message.kind) == fs::BASE => {
-                desk.answer(&mut server.devpts(world), &received);
-            }
-            Class::Post => server.post(world, received.source, &received.message),
-            Class::Call => server.call(world, received.source, &received.message),
-            Class::Kernel => {
-                let bits = received.message.words[0];
-                if bits & KernelNotify::OUTBOX.bits() != 0 {
-                    outbox::flush();
-                }
-                if bits & KernelNotify::TIMER.bits() != 0 {
-                    server.tick();
-                }
-                if is_interrupt(bits) {
-                    port.acknowledge();
-                }
-            }
-            _ => {}
+/// The driver as a service.
+struct Console {
+    port: VirtioPort<Registers>,
+    server: Box<Server>,
+    desk: Desk,
+}
+
+impl Service for Console {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        match proto::base(message.kind) {
+            fs::BASE => self.desk.serve(&mut self.server.devpts(&System), received),
+            _ => self.server.serve(&mut System, source, class, message),
         }
     }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        if bits.contains(KernelNotify::TIMER) {
+            self.server.tick();
+        }
+        if is_interrupt(bits.bits()) {
+            self.port.acknowledge();
+        }
+    }
+
+    fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
+        // What is not ready is said before that it has become so.
+        if let Some(last) = last {
+            last.leave();
+        }
+        // Input may have come before the interrupt was bound.
+        let Console { port, server, .. } = self;
+        port.receive(|bytes| server.receive(&mut System, bytes));
+        server.run(&mut System, port);
+        serve::receive(None)
+    }
+}
+
+fn start() -> Result<Console, Errno> {
+    dma::init(DMA_PAGES)?;
+    let mut port = VirtioPort::new(window::open(DeviceType::Console)?)?;
+    if window::polled() {
+        port = port.polled();
+    }
+    let memory = kernel::boot_info().map_or(64 << 20, |info| info.for_programs());
+    Ok(Console {
+        port,
+        server: Box::new(Server::new(&run_header()?, memory)),
+        desk: Desk::default(),
+    })
+}
+
+fn main() -> ! {
+    serve::start(start())
 }

@@ -7,10 +7,10 @@
 
 use crate::ioctl::IoctlCall;
 use crate::ldisc::Ldisc;
-use crate::world::{Asker, PAYLOAD, Port, World};
+use crate::world::{Asker, Cancelled, PAYLOAD, Port, World};
+use abi::Errno;
 use abi::hostlink::Channel;
-use abi::message::reply_message;
-use abi::{Endpoint, Errno};
+use abi::message::Caller;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use rt::room;
@@ -55,7 +55,7 @@ pub enum Job {
     /// Send PROGRAM's status, then answer the caller.
     Exit {
         /// PM.
-        caller: Endpoint,
+        caller: Caller<()>,
         /// As wait4 reports it.
         status: u32,
     },
@@ -74,7 +74,7 @@ pub struct Outgoing {
     /// The first job is a write whose current piece is staged.
     writing: bool,
     /// Callers to answer when the device has taken everything.
-    exiting: Vec<Endpoint>,
+    exiting: Vec<Caller<()>>,
     /// Where the terminal's output goes; `None` when no output of the host is a terminal.
     pub tty_channel: Option<Channel>,
 }
@@ -127,12 +127,12 @@ impl Outgoing {
         self.jobs.push_back(job);
     }
 
-    /// Ends the job of `asker` with `EINTR`, or with what it has written already; whether
+    /// Ends a job with `EINTR`, or with what it has written already; whether
     /// there was one.
-    pub fn cancel(&mut self, world: &mut impl World, asker: Asker) -> bool {
+    pub fn cancel(&mut self, world: &mut impl World, cancelled: Cancelled) -> bool {
         let is = |job: &Job| match job {
-            Job::Write(writing) => writing.asker == asker,
-            Job::Ioctl(call) => call.asker == asker,
+            Job::Write(writing) => cancelled.is(writing.asker),
+            Job::Ioctl(call) => cancelled.is(call.asker),
             Job::Exit { .. } => false,
         };
         let Some(index) = self.jobs.iter().position(is) else {
@@ -146,11 +146,13 @@ impl Outgoing {
             writing.len = writing.offset;
             return true;
         }
-        let partial = match self.jobs.remove(index) {
-            Some(Job::Write(writing)) if writing.offset > 0 => Ok(writing.offset),
-            _ => Err(Errno::EINTR),
+        let (asker, done) = match self.jobs.remove(index) {
+            Some(Job::Write(writing)) => (writing.asker, writing.offset),
+            Some(Job::Ioctl(call)) => (call.asker, 0),
+            Some(Job::Exit { .. }) | None => return false,
         };
-        asker.done(world, partial);
+        let partial = Some(done).filter(|&done| done > 0);
+        asker.done(world, partial.ok_or(Errno::EINTR));
         true
     }
 
@@ -193,7 +195,7 @@ impl Outgoing {
         port.push();
         if self.staged.is_empty() && port.drained() {
             for caller in self.exiting.drain(..) {
-                world.reply(caller, reply_message(Ok(())));
+                world.reply(caller.who, caller.reply(Ok(())));
             }
         }
         due
@@ -250,7 +252,7 @@ impl Outgoing {
             len = len.min(TTY_PIECE as u64);
         }
         piece.resize(len as usize, 0);
-        let Asker { source, .. } = writing.asker;
+        let source = writing.asker.source();
         let fetched = match len {
             0 => Ok(()),
             _ => world.fetch(source, writing.grant, writing.offset, &mut piece),

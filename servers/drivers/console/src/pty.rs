@@ -10,7 +10,7 @@ use crate::outgoing::TTY_PIECE;
 use crate::postprocess::TAB;
 use crate::termios::Settings;
 use crate::tty::{Tty, TtyRead};
-use crate::world::{Asker, Job, World};
+use crate::world::{Asker, Cancelled, Job, World};
 use abi::Errno;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -309,7 +309,7 @@ impl Pty {
             taken = (len - bytes.len()).min(self.output.len());
             bytes.extend(self.output.iter().take(taken));
         }
-        world.store(read.asker.source, read.grant, &bytes)?;
+        world.store(read.asker.source(), read.grant, &bytes)?;
         self.output.drain(..taken);
         if self.has_status() {
             self.packets = Some(0);
@@ -475,27 +475,25 @@ impl Pty {
     }
 
     /// Ends a request that waits: with what a write has done already. Whether there was one.
-    pub fn cancel(&mut self, world: &mut impl World, asker: Asker) -> bool {
-        let mut result = Err(Errno::EINTR);
-        let mut found = self.tty.cancel(asker);
-        self.master_reads.retain(|read| {
-            found |= read.asker == asker;
-            read.asker != asker
+    pub fn cancel(&mut self, world: &mut impl World, cancelled: Cancelled) -> bool {
+        let read = self.tty.cancel(cancelled).or_else(|| {
+            let read = cancelled.take(&mut self.master_reads, |read| read.asker);
+            read.map(|read| read.asker)
         });
-        for writes in [&mut self.master_writes, &mut self.slave_writes] {
-            writes.retain(|writing| {
-                let is = writing.transfer.asker == asker;
-                if is && writing.done > 0 {
-                    result = Ok(writing.done);
-                }
-                found |= is;
-                !is
-            });
-        }
-        if found {
-            asker.done(world, result);
-        }
-        found
+        let (asker, result) = match read {
+            Some(asker) => (asker, Err(Errno::EINTR)),
+            None => {
+                let mut writes = [&mut self.master_writes, &mut self.slave_writes].into_iter();
+                let asker = |writing: &Writing| writing.transfer.asker;
+                let Some(writing) = writes.find_map(|writes| cancelled.take(writes, asker)) else {
+                    return false;
+                };
+                let done = Some(writing.done).filter(|&done| done > 0);
+                (writing.transfer.asker, done.ok_or(Errno::EINTR))
+            }
+        };
+        asker.done(world, result);
+        true
     }
 }
 
@@ -534,7 +532,7 @@ fn next_piece(
     let mut piece = vec![0; rest.min(room).min(TTY_PIECE)];
     let fetched = match piece.len() {
         0 => Ok(()),
-        _ => world.fetch(asker.source, grant, writing.done, &mut piece),
+        _ => world.fetch(asker.source(), grant, writing.done, &mut piece),
     };
     Some(fetched.map(|()| piece))
 }

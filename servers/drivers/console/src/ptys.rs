@@ -2,12 +2,12 @@
 
 use crate::ioctl::IoctlCall;
 use crate::pty::{End, Pty, Transfer};
-use crate::world::{Asker, Job, World};
+use crate::world::{Cancelled, Job, World};
 use abi::Errno;
-use abi::proto::device::PtyFigures;
 use abi::proto::device::numbers::{
     PTMX_MINOR, PTS_MAJOR, PTY_MASTER, PTY_MAX, PTY_SLAVE, TTY_MAJOR,
 };
+use abi::proto::terminal::PtyFigures;
 use alloc::collections::BTreeMap;
 use rt::charge::{Account, Charge, Limits, Payer};
 
@@ -212,9 +212,9 @@ impl Ptys {
     }
 
     /// Ends a request that waits; whether there was one.
-    pub fn cancel(&mut self, world: &mut impl World, asker: Asker) -> bool {
+    pub fn cancel(&mut self, world: &mut impl World, cancelled: Cancelled) -> bool {
         let mut all = self.all.values_mut();
-        all.any(|entry| entry.pty.cancel(world, asker))
+        all.any(|entry| entry.pty.cancel(world, cancelled))
     }
 }
 

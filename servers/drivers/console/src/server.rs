@@ -8,19 +8,17 @@ use crate::pty::{End, Transfer};
 use crate::ptys::{self, Ptys};
 use crate::stream::{Stream, StreamRead};
 use crate::tty::{FIRST_GROUP, Tty, TtyRead, Window};
-use crate::world::{Asker, Port, World};
+use crate::world::{Asker, Cancelled, Port, World};
 use abi::boot::{RunHeader, run_flags};
 use abi::hostlink::{Channel, STDIN_CREDIT};
-use abi::message::reply_message;
+use abi::message::{Answer, Handled};
 use abi::proto::device::numbers::{
     ABSENT_MINOR, CONSOLE_MINOR, PTS_MAJOR, STDERR_MINOR, STDIN_MINOR, STDOUT_MINOR, STREAM_MAJOR,
     TTY_MAJOR, TTY_MINOR,
 };
-use abi::proto::device::{
-    Cancel, Close, ExitStatus, Ioctl, Open, Poll, PtyLimits, Read, SessionEnded, SetPtyMax,
-    Terminal, TerminalOf, Write,
-};
-use abi::{Endpoint, Errno, Message, Request};
+use abi::proto::terminal::Terminal;
+use abi::proto::{device, terminal};
+use abi::{Class, Endpoint, Errno, Message};
 use linux_raw_sys::general as linux;
 
 /// Credit is given back in packets of at least this much, or when all input is consumed.
@@ -53,6 +51,51 @@ const MINORS: [(u32, u32); 4] = [
     (STREAM_MAJOR, STDOUT_MINOR),
     (STREAM_MAJOR, STDERR_MINOR),
 ];
+
+/// The driver while it serves a request.
+struct Console<'a, W> {
+    server: &'a mut Server,
+    world: &'a mut W,
+}
+
+impl<W> abi::message::Server for Console<'_, W> {}
+
+abi::serve! { [W: World] Console<'_, W>;
+    device::Read => |on, from, r| {
+        on.server.read(on.world, Asker::Moves(from), &r);
+        Answer::Later
+    };
+    device::Write => |on, from, r| {
+        on.server.write(on.world, Asker::Moves(from), &r);
+        Answer::Later
+    };
+    device::Ioctl => |on, from, r| {
+        on.server.ioctl(on.world, Asker::Controls(from), &r);
+        Answer::Later
+    };
+    device::Poll => |on, _, r| {
+        on.server.poll(r.minor, r.events).map(|events| device::Events { events })
+    };
+    device::Open => |on, _, r| on.server.open(&r).map(|minor| device::Opened { minor });
+    device::Close => |on, _, r| {
+        if let Some((number, end)) = ptys::named(r.minor) {
+            on.server.ptys.close(on.world, number, end);
+        }
+    };
+    device::Cancel => |on, source, r| {
+        let txn = r.target;
+        on.server.cancel(on.world, Cancelled { source, txn });
+    };
+    terminal::ExitStatus => |on, caller, r| {
+        let status = r.status;
+        on.server.outgoing.add(Job::Exit { caller, status });
+        Answer::Later
+    };
+    terminal::SessionEnded => |on, _, r| on.server.end_session(on.world, r.session);
+    terminal::TerminalOf => |on, _, r| on.server.terminal_of(r.session);
+    terminal::PtyLimits => |on, _, _| Ok(on.server.ptys.figures());
+    terminal::SetPtyMax => |on, _, r| on.server.ptys.set_most(r.most);
+}
 
 /// The driver's state.
 pub struct Server {
@@ -113,75 +156,22 @@ impl Server {
         }
     }
 
-    /// A posted request of VFS. What cannot be decoded is ignored: nobody knows its number.
-    pub fn post(&mut self, world: &mut impl World, source: Endpoint, message: &Message) {
-        let asker = |txn| Asker { source, txn };
-        match message.kind {
-            Read::KIND => {
-                if let Some(read) = Read::decode(message) {
-                    self.read(world, asker(read.txn), &read);
-                }
-            }
-            Write::KIND => {
-                if let Some(write) = Write::decode(message) {
-                    self.write(world, asker(write.txn), &write);
-                }
-            }
-            Ioctl::KIND => {
-                if let Some(ioctl) = Ioctl::decode(message) {
-                    self.ioctl(world, asker(ioctl.txn), &ioctl);
-                }
-            }
-            Poll::KIND => {
-                if let Some(Poll { txn, minor, events }) = Poll::decode(message) {
-                    let result = self.poll(minor, events);
-                    asker(txn).done(world, result);
-                }
-            }
-            Open::KIND => {
-                if let Some(open) = Open::decode(message) {
-                    self.ptys.now = world.now();
-                    let result = self.open(&open);
-                    asker(open.txn).done(world, result.map(u64::from));
-                }
-            }
-            Close::KIND => {
-                if let Some(Close { minor }) = Close::decode(message)
-                    && let Some((number, end)) = ptys::named(minor)
-                {
-                    self.ptys.close(world, number, end);
-                }
-            }
-            SessionEnded::KIND => {
-                if let Some(SessionEnded { session }) = SessionEnded::decode(message) {
-                    self.end_session(world, session);
-                }
-            }
-            Cancel::KIND => {
-                if let Some(Cancel { target }) = Cancel::decode(message) {
-                    self.cancel(world, asker(target));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A call. It is answered later; what is not known is refused at once.
-    pub fn call(&mut self, world: &mut impl World, caller: Endpoint, message: &Message) {
-        match message.kind {
-            ExitStatus::KIND if let Some(exit) = ExitStatus::decode(message) => {
-                let status = exit.status;
-                self.outgoing.add(Job::Exit { caller, status });
-            }
-            TerminalOf::KIND if let Some(of) = TerminalOf::decode(message) => {
-                world.reply(caller, reply_message(self.terminal_of(of.session)));
-            }
-            PtyLimits::KIND => world.reply(caller, reply_message(Ok(self.ptys.figures()))),
-            // Programs call no driver: only services do.
-            SetPtyMax::KIND if let Some(set) = SetPtyMax::decode(message) => {
-                world.reply(caller, reply_message(self.ptys.set_most(set.most)));
-            }
-            _ => world.reply(caller, Message::error(Errno::ENOSYS)),
+    /// A request of [`device`] or [`terminal`].
+    pub fn serve(
+        &mut self,
+        world: &mut impl World,
+        source: Endpoint,
+        class: Class,
+        message: &Message,
+    ) -> Handled {
+        self.ptys.now = world.now();
+        let console = &mut Console {
+            server: self,
+            world,
+        };
+        match abi::proto::base(message.kind) {
+            terminal::BASE => terminal::serve(console, source, class, message),
+            _ => device::serve(console, source, class, message),
         }
     }
 
@@ -195,8 +185,8 @@ impl Server {
     }
 
     /// Opens a terminal; the minor that names it from now on.
-    fn open(&mut self, open: &Open) -> Result<u32, Errno> {
-        let &Open { major, minor, .. } = open;
+    fn open(&mut self, open: &device::Open) -> Result<u32, Errno> {
+        let &device::Open { major, minor, .. } = open;
         if ptys::is_ptmx(major, minor) {
             let number = self.ptys.create(open.ids.0)?;
             return Ok(ptys::minor(number, End::Master));
@@ -337,8 +327,8 @@ impl Server {
         }
     }
 
-    fn read(&mut self, world: &mut impl World, asker: Asker, read: &Read) {
-        let &Read {
+    fn read(&mut self, world: &mut impl World, asker: Asker, read: &device::Read) {
+        let &device::Read {
             minor,
             grant,
             len,
@@ -378,7 +368,7 @@ impl Server {
         }
     }
 
-    fn write(&mut self, world: &mut impl World, asker: Asker, write: &Write) {
+    fn write(&mut self, world: &mut impl World, asker: Asker, write: &device::Write) {
         if let Some(name) = ptys::named(write.minor) {
             let transfer = Transfer {
                 asker,
@@ -421,7 +411,7 @@ impl Server {
         self.outgoing.idle() && !(target == Target::Tty && self.tty.ldisc.stopped())
     }
 
-    fn ioctl(&mut self, world: &mut impl World, asker: Asker, ioctl: &Ioctl) {
+    fn ioctl(&mut self, world: &mut impl World, asker: Asker, ioctl: &device::Ioctl) {
         let call = IoctlCall {
             asker,
             request: ioctl.request as u32,
@@ -456,9 +446,9 @@ impl Server {
         call.on_tty(world, &mut self.tty, around)
     }
 
-    fn poll(&mut self, minor: u32, events: u32) -> Result<u64, Errno> {
+    fn poll(&mut self, minor: u32, events: u32) -> Result<u32, Errno> {
         if let Some((number, end)) = ptys::named(minor) {
-            return Ok(self.ptys.get(number)?.poll(end, events).into());
+            return Ok(self.ptys.get(number)?.poll(end, events));
         }
         let ready = self.ready(Device::of(minor)?) & events;
         if let Some(i) = MINORS.iter().position(|m| m.1 == minor)
@@ -466,7 +456,7 @@ impl Server {
         {
             self.watched[i] |= events;
         }
-        Ok(ready.into())
+        Ok(ready)
     }
 
     fn ready(&self, device: Device) -> u32 {
@@ -499,11 +489,12 @@ impl Server {
         }
     }
 
-    fn cancel(&mut self, world: &mut impl World, asker: Asker) {
-        if self.tty.cancel(asker) || self.stdin.cancel(asker) {
+    fn cancel(&mut self, world: &mut impl World, cancelled: Cancelled) {
+        let read = self.tty.cancel(cancelled);
+        if let Some(asker) = read.or_else(|| self.stdin.cancel(cancelled)) {
             asker.done(world, Err(Errno::EINTR));
-        } else if !self.ptys.cancel(world, asker) {
-            self.outgoing.cancel(world, asker);
+        } else if !self.ptys.cancel(world, cancelled) {
+            self.outgoing.cancel(world, cancelled);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The host's standard input as a plain stream, used when it is not a terminal.
 
-use crate::world::{Asker, World};
+use crate::world::{Asker, Cancelled, World};
 use abi::Errno;
 use alloc::collections::VecDeque;
 
@@ -63,7 +63,7 @@ impl Stream {
             let bytes = &self.data.make_contiguous()[..len];
             let stored = match len {
                 0 => Ok(()),
-                _ => world.store(read.asker.source, read.grant, bytes),
+                _ => world.store(read.asker.source(), read.grant, bytes),
             };
             if stored.is_ok() {
                 self.data.drain(..len);
@@ -74,10 +74,9 @@ impl Stream {
         consumed
     }
 
-    /// Withdraws a waiting read; whether there was one.
-    pub fn cancel(&mut self, asker: Asker) -> bool {
-        let before = self.readers.len();
-        self.readers.retain(|read| read.asker != asker);
-        self.readers.len() != before
+    /// Withdraws a waiting read, if it is one.
+    pub fn cancel(&mut self, cancelled: Cancelled) -> Option<Asker> {
+        let read = cancelled.take(&mut self.readers, |read| read.asker)?;
+        Some(read.asker)
     }
 }

@@ -1,7 +1,7 @@
 //! The terminal: who waits for input, and when a read is complete.
 
 use crate::ldisc::Ldisc;
-use crate::world::{Asker, Job, World};
+use crate::world::{Asker, Cancelled, Job, World};
 use abi::Errno;
 use alloc::collections::VecDeque;
 use linux_raw_sys::general as linux;
@@ -249,16 +249,15 @@ impl Tty {
         }
         let taken = self.ldisc.peek(max);
         if !taken.bytes.is_empty() {
-            world.store(read.asker.source, read.grant, &taken.bytes)?;
+            world.store(read.asker.source(), read.grant, &taken.bytes)?;
         }
         self.ldisc.consume(taken.cells);
         Ok(taken.bytes.len() as u64)
     }
 
-    /// Withdraws a waiting read; whether there was one.
-    pub fn cancel(&mut self, asker: Asker) -> bool {
-        let before = self.readers.len();
-        self.readers.retain(|read| read.asker != asker);
-        self.readers.len() != before
+    /// Withdraws a waiting read, if it is one.
+    pub fn cancel(&mut self, cancelled: Cancelled) -> Option<Asker> {
+        let read = cancelled.take(&mut self.readers, |read| read.asker)?;
+        Some(read.asker)
     }
 }

@@ -2,7 +2,10 @@
 //! host. The image implements these with kernel calls and the virtio port; tests with lists.
 
 use abi::hostlink::Channel;
+use abi::message;
+use abi::proto::device::{Controlled, Moved};
 use abi::{Endpoint, Errno, Message};
+use alloc::collections::VecDeque;
 
 /// Kernel and servers.
 pub trait World {
@@ -16,8 +19,8 @@ pub trait World {
     ) -> Result<(), Errno>;
     /// Copies to the start of a grant of `granter`.
     fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
-    /// Answers a posted request.
-    fn done(&mut self, asker: Endpoint, txn: u64, result: Result<u64, Errno>);
+    /// Answers what was asked.
+    fn answer(&mut self, asker: Endpoint, answer: Message);
     /// Tells VFS that a minor may have become ready.
     fn ready(&mut self, major: u32, minor: u32, events: u32);
     /// Has PM raise a signal for a process group.
@@ -63,18 +66,58 @@ impl From<(u32, u32)> for Job {
     }
 }
 
-/// A posted request: whom to answer, and under which number.
+/// Who waits for the answer to what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Asker {
+pub enum Asker {
+    /// Who reads or writes.
+    Moves(message::Asker<Moved>),
+    /// Whose ioctl it is.
+    Controls(message::Asker<Controlled>),
+}
+
+impl Asker {
     /// The server that asked.
+    pub fn source(self) -> Endpoint {
+        match self {
+            Asker::Moves(asker) => asker.who,
+            Asker::Controls(asker) => asker.who,
+        }
+    }
+
+    /// Answers.
+    pub fn done(self, world: &mut impl World, result: Result<u64, Errno>) {
+        let answer = match self {
+            Asker::Moves(asker) => asker.answer(result.map(|bytes| Moved { bytes })),
+            Asker::Controls(asker) => asker.answer(result.map(|value| Controlled { value })),
+        };
+        if let Some(answer) = answer {
+            world.answer(self.source(), answer);
+        }
+    }
+}
+
+/// A request that is to wait no longer.
+#[derive(Clone, Copy, Debug)]
+pub struct Cancelled {
+    /// Who had asked.
     pub source: Endpoint,
     /// Its transaction.
     pub txn: u64,
 }
 
-impl Asker {
-    /// Answers.
-    pub fn done(self, world: &mut impl World, result: Result<u64, Errno>) {
-        world.done(self.source, self.txn, result);
+impl Cancelled {
+    /// Whether it is this one's.
+    pub fn is(self, asker: Asker) -> bool {
+        let txn = match asker {
+            Asker::Moves(asker) => asker.txn,
+            Asker::Controls(asker) => asker.txn,
+        };
+        (self.source, self.txn) == (asker.source(), txn)
+    }
+
+    /// Takes the first that it is out of `waiting`.
+    pub fn take<T>(self, waiting: &mut VecDeque<T>, asker: impl Fn(&T) -> Asker) -> Option<T> {
+        let index = waiting.iter().position(|one| self.is(asker(one)))?;
+        waiting.remove(index)
     }
 }

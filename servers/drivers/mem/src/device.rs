@@ -1,11 +1,12 @@
 //! What each device does with a request of [`abi::proto::device`].
 
 use crate::random::Random;
+use abi::message::Server;
 use abi::proto::device::numbers::{
     FULL_MINOR, NULL_MINOR, RANDOM_MINOR, URANDOM_MINOR, ZERO_MINOR,
 };
-use abi::proto::device::{Ioctl, Open, Poll, Read, Write};
-use abi::{Errno, Message, PAGE_SIZE, Request};
+use abi::proto::device::{self, Events, Moved, Opened};
+use abi::{Errno, PAGE_SIZE};
 use linux_raw_sys::general as linux;
 
 /// The caller's grants.
@@ -25,49 +26,33 @@ const RANDOM_MAX: u64 = (32 << 20) - 1;
 /// Bytes of a write to random that are mixed in.
 const MIX_MAX: u64 = 512;
 
-/// Answers a request: its transaction and result; `None` for what has no answer.
-pub fn answer(
-    message: &Message,
-    random: &mut Random,
-    grants: &mut impl Grants,
-) -> Option<(u64, Result<u64, Errno>)> {
-    Some(match message.kind {
-        Read::KIND => {
-            let Read {
-                txn,
-                minor,
-                grant,
-                len,
-                ..
-            } = Read::decode(message)?;
-            (txn, read(minor, grant, len, random, grants))
-        }
-        Write::KIND => {
-            let Write {
-                txn,
-                minor,
-                grant,
-                len,
-                ..
-            } = Write::decode(message)?;
-            (txn, write(minor, grant, len, random, grants))
-        }
-        Ioctl::KIND => {
-            let Ioctl { txn, .. } = Ioctl::decode(message)?;
-            (txn, Err(Errno::ENOTTY))
-        }
-        Poll::KIND => {
-            let Poll { txn, events, .. } = Poll::decode(message)?;
-            let all = linux::POLLIN | linux::POLLOUT | linux::POLLRDNORM | linux::POLLWRNORM;
-            (txn, Ok((events & all).into()))
-        }
-        Open::KIND => {
-            let Open { txn, minor, .. } = Open::decode(message)?;
-            (txn, known(minor).map(|()| 0))
-        }
-        // Nothing waits, so there is nothing to cancel.
-        _ => return None,
-    })
+/// The devices, with the grants of who asks.
+pub struct Devices<'a, G> {
+    /// The generator behind `/dev/random`.
+    pub random: &'a mut Random,
+    /// The asker's grants.
+    pub grants: G,
+}
+
+impl<G: Grants> Server for Devices<'_, G> {}
+
+abi::serve! { [G: Grants] Devices<'_, G>;
+    device::Read => |on, _, r| {
+        read(r.minor, r.grant, r.len, on.random, &mut on.grants).map(|bytes| Moved { bytes })
+    };
+    device::Write => |on, _, r| {
+        write(r.minor, r.grant, r.len, on.random, &mut on.grants).map(|bytes| Moved { bytes })
+    };
+    device::Ioctl => |_on, _, _| Err(Errno::ENOTTY);
+    device::Poll => |_on, _, r| {
+        let all = linux::POLLIN | linux::POLLOUT | linux::POLLRDNORM | linux::POLLWRNORM;
+        let events = r.events & all;
+        Ok(Events { events })
+    };
+    device::Open => |_on, _, r| known(r.minor).map(|()| Opened { minor: r.minor });
+    device::Close => |_on, _, _| ();
+    // Nothing waits, so there is nothing to cancel.
+    device::Cancel => |_on, _, _| ();
 }
 
 fn known(minor: u32) -> Result<(), Errno> {
@@ -137,7 +122,9 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::Endpoint;
+    use abi::message::answer_result;
+    use abi::proto::device::{Read, Write};
+    use abi::{Class, Endpoint, Request};
     use std::vec;
     use std::vec::Vec;
 
@@ -150,7 +137,7 @@ mod tests {
         }
     }
 
-    impl Grants for Memory {
+    impl Grants for &mut Memory {
         fn fetch(&mut self, _: i32, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
             buffer.copy_from_slice(self.range(offset, buffer.len())?);
             Ok(())
@@ -167,31 +154,35 @@ mod tests {
 
     fn ask(memory: &mut Memory, write: bool, minor: u32, len: u64) -> Result<u64, Errno> {
         let who = Endpoint::new(20, 0);
-        let message = match write {
-            true => Write {
-                txn: 5,
-                minor,
-                grant: 1,
-                len,
-                nonblock: false,
-                who,
-                job: (2, 2),
-            }
-            .encode(),
-            false => Read {
-                txn: 5,
-                minor,
-                grant: 1,
-                len,
-                nonblock: false,
-                who,
-                job: (2, 2),
-            }
-            .encode(),
+        let (nonblock, job, grant) = (false, (2, 2), 1);
+        let read = Read {
+            minor,
+            grant,
+            len,
+            nonblock,
+            who,
+            job,
         };
-        let (txn, result) = answer(&message, &mut Random::new([3; 4]), memory).unwrap();
-        assert_eq!(txn, 5);
-        result
+        let write_request = Write {
+            minor,
+            grant,
+            len,
+            nonblock,
+            who,
+            job,
+        };
+        let mut devices = Devices {
+            random: &mut Random::new([3; 4]),
+            grants: memory,
+        };
+        let mut serve = |message| device::serve(&mut devices, Endpoint::VFS, Class::Post, &message);
+        if write {
+            let answer = serve(write_request.ask(5)).answer.unwrap();
+            answer_result::<Write>(&answer).map(|moved| moved.bytes)
+        } else {
+            let answer = serve(read.ask(5)).answer.unwrap();
+            answer_result::<Read>(&answer).map(|moved| moved.bytes)
+        }
     }
 
     #[test]

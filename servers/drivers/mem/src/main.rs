@@ -4,14 +4,16 @@
 extern crate alloc;
 
 use abi::boot::{RunSpec, names};
-use abi::kernel::KernelNotify;
-use abi::proto::{device, rs, vfs};
-use abi::{Class, Endpoint, Errno, Message, Request};
+use abi::message::Handled;
+use abi::proto::device;
+use abi::{Endpoint, Errno, Request};
 use alloc::vec;
-use mem::device::{Grants, answer};
+use mem::device::{Devices, Grants};
 use mem::random::Random;
+use rt::ipc::Received;
 use rt::mishap::Mishap;
-use rt::{copy, gate, ipc, kernel, outbox};
+use rt::serve::Service;
+use rt::{copy, kernel};
 
 rt::entry!(main);
 
@@ -48,55 +50,37 @@ fn seed() -> Result<[u64; 4], Errno> {
     RunSpec::parse(&bytes).map(|run| run.header.seed)
 }
 
-fn main() -> ! {
-    let seed = seed();
-    let mishap = Mishap::planned(&REQUESTS);
-    let status = seed
-        .and(mishap)
-        .map_or_else(|errno| -i64::from(errno.0), |_| 0);
-    outbox::post(Endpoint::RS, rs::Started { status });
-    let mut mishap = mishap.unwrap_or_default();
-    let mut random = Random::new(seed.unwrap_or_default());
+/// The devices as a service.
+struct Memory {
+    random: Random,
+    mishap: Option<Mishap>,
+}
+
+impl Service for Memory {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        let mut devices = Devices {
+            random: &mut self.random,
+            grants: Of(source),
+        };
+        Mishap::or_serve(&mut self.mishap, received, || {
+            device::serve(&mut devices, source, class, message)
+        })
+    }
+}
+
+fn start() -> Result<Memory, Errno> {
+    let mut random = Random::new(seed()?);
     // VFS draws from the same seed; this makes the two streams different ones.
     random.mix(b"mem");
-    loop {
-        let Ok(received) = ipc::receive() else {
-            continue;
-        };
-        if !gate::admits(&received) {
-            continue;
-        }
-        let source = received.source;
-        match received.class {
-            Class::Post => {
-                let kind = received.message.kind;
-                let struck = mishap.as_mut().and_then(|m| m.strikes(kind));
-                let answered = answer(&received.message, &mut random, &mut Of(source));
-                if let Some((txn, result)) = answered {
-                    let result = struck.map_or(result, Err);
-                    let status = result.map(|_| ());
-                    let a = result.unwrap_or(0);
-                    outbox::post(
-                        source,
-                        vfs::Done {
-                            txn,
-                            status,
-                            a,
-                            b: 0,
-                            c: 0,
-                            d: 0,
-                            e: 0,
-                        },
-                    );
-                }
-            }
-            Class::Call => {
-                let _ = ipc::reply_raw(source, Message::error(Errno::ENOSYS));
-            }
-            Class::Kernel if received.message.words[0] & KernelNotify::OUTBOX.bits() != 0 => {
-                outbox::flush();
-            }
-            _ => {}
-        }
-    }
+    let mishap = Mishap::planned(&REQUESTS)?;
+    Ok(Memory { random, mishap })
+}
+
+fn main() -> ! {
+    rt::serve::start(start())
 }

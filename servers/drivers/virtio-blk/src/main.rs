@@ -3,18 +3,18 @@
 
 extern crate alloc;
 
-use abi::proto::block;
-use abi::proto::rs::Started;
-use abi::{Class, Endpoint, Errno, Message, Request};
+use abi::kernel::KernelNotify;
+use abi::message::Handled;
+use abi::proto::{self, block, disk};
+use abi::{Class, Endpoint, Errno, Request};
 use alloc::collections::VecDeque;
-use rt::abi::kernel::KernelNotify;
 use rt::ipc::{self, Received};
 use rt::mishap::Mishap;
-use virtio::window::{self, is_interrupt};
+use rt::serve::{self, Last};
+use virtio::window::{self, Registers, is_interrupt};
 use virtio::{DeviceType, dma};
 use virtio_blk::disk::{DMA_PAGES, Disk};
-use virtio_blk::serve::{Grants, answer};
-use virtio_blk::special;
+use virtio_blk::serve::{Driver, Grants};
 
 rt::entry!(main);
 
@@ -63,7 +63,7 @@ impl Grants for Host {
         loop {
             match ipc::receive() {
                 Ok(received) if received.class == Class::Kernel => {
-                    if note(received.message.words[0]) {
+                    if is_interrupt(serve::noted(&received.message).bits()) {
                         return;
                     }
                 }
@@ -74,80 +74,61 @@ impl Grants for Host {
     }
 }
 
-/// Takes note of the kernel's notifications; whether the device interrupted.
-fn note(bits: u64) -> bool {
-    if bits & KernelNotify::OUTBOX.bits() != 0 {
-        rt::outbox::flush();
-    }
-    is_interrupt(bits)
+/// The driver as a service.
+struct Service {
+    disk: Disk<Registers>,
+    host: Host,
+    mishap: Option<Mishap>,
 }
 
-/// Answers a caller and takes the next message: one that waits, or what comes, in one visit of the
-/// kernel. A caller that died needs no answer.
-fn next(
-    answer: Option<(Endpoint, Message)>,
-    waiting: &mut VecDeque<Received>,
-) -> Result<Received, Errno> {
-    match (answer, waiting.pop_front()) {
-        (Some((to, reply)), None) => ipc::reply_receive(to, reply),
-        (None, None) => ipc::receive(),
-        (answer, Some(received)) => {
-            if let Some((to, reply)) = answer {
-                let _ = ipc::reply_raw(to, reply);
+impl serve::Service for Service {
+    fn serve(&mut self, received: &Received) -> Handled {
+        let Received {
+            source,
+            class,
+            ref message,
+        } = *received;
+        let driver = &mut Driver {
+            disk: &mut self.disk,
+            grants: &mut self.host,
+        };
+        Mishap::or_serve(&mut self.mishap, received, || {
+            match proto::base(message.kind) {
+                disk::BASE => disk::serve(driver, source, class, message),
+                _ => block::serve(driver, source, class, message),
             }
-            Ok(received)
+        })
+    }
+
+    fn notified(&mut self, bits: KernelNotify) {
+        if is_interrupt(bits.bits()) {
+            self.disk.acknowledge();
         }
     }
+
+    /// What came while the device was waited for has its turn first.
+    fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
+        let Some(received) = self.host.waiting.pop_front() else {
+            return serve::receive(last);
+        };
+        if let Some(last) = last {
+            last.leave();
+        }
+        Ok(received)
+    }
 }
 
-fn main() -> ! {
-    let made = dma::init(DMA_PAGES)
-        .and_then(|()| window::open(DeviceType::Block))
-        .and_then(Disk::new)
-        .and_then(|disk| Ok((disk, Mishap::planned(&REQUESTS)?)));
-    let status = made.as_ref().map_or_else(|errno| -(errno.0 as i64), |_| 0);
-    rt::outbox::post(Endpoint::RS, Started { status });
-    let (mut disk, mut mishap) = match made {
-        Ok(made) => made,
-        // RS ends a service that gave up.
-        Err(_) => loop {
-            let _ = ipc::receive();
-        },
-    };
-    let mut host = Host {
+fn start() -> Result<Service, Errno> {
+    dma::init(DMA_PAGES)?;
+    let disk = Disk::new(window::open(DeviceType::Block)?)?;
+    let mishap = Mishap::planned(&REQUESTS)?;
+    let host = Host {
         polled: window::polled(),
         ..Host::default()
     };
-    let mut answered = None;
-    loop {
-        let Ok(received) = next(answered.take(), &mut host.waiting) else {
-            continue;
-        };
-        if !rt::gate::admits(&received) {
-            continue;
-        }
-        let (source, message) = (received.source, &received.message);
-        match received.class {
-            Class::Call => {
-                let struck = mishap.as_mut().and_then(|m| m.strikes(message.kind));
-                let reply = match struck {
-                    Some(errno) => Message::error(errno),
-                    None => answer(&mut disk, &mut host, source, message),
-                };
-                answered = Some((source, reply));
-            }
-            Class::Post => {
-                if let Some(done) = special::answer(&mut disk, &mut host, source, message) {
-                    rt::outbox::post(source, done);
-                }
-            }
-            Class::Kernel => {
-                let interrupted = note(received.message.words[0]);
-                if interrupted {
-                    disk.acknowledge();
-                }
-            }
-            _ => {}
-        }
-    }
+    Ok(Service { disk, host, mishap })
+}
+
+fn main() -> ! {
+    serve::start(start())
 }

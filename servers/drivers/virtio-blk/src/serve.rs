@@ -1,9 +1,9 @@
 //! The requests, one after another.
 
 use crate::disk::{Disk, Operation};
-use abi::message::reply_message;
-use abi::proto::block::{DiskInfo, Flush, Info, MAX_TRANSFER, Read, SECTOR, Write};
-use abi::{Endpoint, Errno, Message, Request};
+use abi::message::Server;
+use abi::proto::block::{self, DiskInfo, MAX_TRANSFER, SECTOR};
+use abi::{Endpoint, Errno};
 use virtio::Transport;
 
 /// Where a request's data comes from and goes to.
@@ -28,50 +28,51 @@ pub trait Grants {
     fn wait(&mut self);
 }
 
-/// The reply to one request.
-pub fn answer<T: Transport>(
-    disk: &mut Disk<T>,
-    grants: &mut impl Grants,
-    source: Endpoint,
-    message: &Message,
-) -> Message {
-    match message.kind {
-        Info::KIND => reply_message(Ok(DiskInfo {
-            sectors: disk.sectors(),
-            read_only: disk.read_only(),
-        })),
-        Read::KIND => reply_message(read(disk, grants, source, Read::decode(message))),
-        Write::KIND => reply_message(write(disk, grants, source, Write::decode(message))),
-        Flush::KIND => reply_message(disk.run(Operation::Flush, 0, 0, |_| grants.wait())),
-        _ => Message::error(Errno::ENOSYS),
-    }
+/// A disk, and the way to who asks.
+pub struct Driver<'a, T: Transport, G> {
+    /// The disk.
+    pub disk: &'a mut Disk<T>,
+    /// Grants and interrupts.
+    pub grants: &'a mut G,
 }
 
-fn read<T: Transport>(
-    disk: &mut Disk<T>,
-    grants: &mut impl Grants,
-    source: Endpoint,
-    request: Option<Read>,
-) -> Result<(), Errno> {
-    let Read { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
-    disk.check(Operation::Read, sector, len)?;
-    for done in (0..len).step_by(MAX_TRANSFER as usize) {
-        let piece = (len - done).min(MAX_TRANSFER) as usize;
-        let from = sector + done / SECTOR;
-        disk.run(Operation::Read, from, piece, |_| grants.wait())?;
-        grants.store(source, grant, done, &disk.data()[..piece])?;
-    }
-    Ok(())
+impl<T: Transport, G> Server for Driver<'_, T, G> {}
+
+abi::serve! { [T: Transport, G: Grants] Driver<'_, T, G>;
+    block::Info => |on, _, _| Ok(DiskInfo {
+        sectors: on.disk.sectors(),
+        read_only: on.disk.read_only(),
+    });
+    block::Read => |on, from, r| on.read(from, r);
+    block::Write => |on, from, r| on.write(from, r);
+    block::Flush => |on, _, _| on.flush();
 }
 
-fn write<T: Transport>(
-    disk: &mut Disk<T>,
-    grants: &mut impl Grants,
-    source: Endpoint,
-    request: Option<Write>,
-) -> Result<(), Errno> {
-    let Write { sector, len, grant } = request.ok_or(Errno::EINVAL)?;
-    disk.check(Operation::Write, sector, len)?;
-    grants.fetch(source, grant, 0, &mut disk.data()[..len as usize])?;
-    disk.run(Operation::Write, sector, len as usize, |_| grants.wait())
+impl<T: Transport, G: Grants> Driver<'_, T, G> {
+    fn read(&mut self, source: Endpoint, r: block::Read) -> Result<(), Errno> {
+        let block::Read { sector, len, grant } = r;
+        let Driver { disk, grants } = self;
+        disk.check(Operation::Read, sector, len)?;
+        for done in (0..len).step_by(MAX_TRANSFER as usize) {
+            let piece = (len - done).min(MAX_TRANSFER) as usize;
+            let from = sector + done / SECTOR;
+            disk.run(Operation::Read, from, piece, |_| grants.wait())?;
+            grants.store(source, grant, done, &disk.data()[..piece])?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, source: Endpoint, r: block::Write) -> Result<(), Errno> {
+        let block::Write { sector, len, grant } = r;
+        let Driver { disk, grants } = self;
+        disk.check(Operation::Write, sector, len)?;
+        grants.fetch(source, grant, 0, &mut disk.data()[..len as usize])?;
+        disk.run(Operation::Write, sector, len as usize, |_| grants.wait())
+    }
+
+    /// Everything written before is on stable storage.
+    pub(crate) fn flush(&mut self) -> Result<(), Errno> {
+        let Driver { disk, grants } = self;
+        disk.run(Operation::Flush, 0, 0, |_| grants.wait())
+    }
 }

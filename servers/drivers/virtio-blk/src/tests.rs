@@ -1,10 +1,12 @@
 use crate::disk::{DMA_PAGES, Disk, Operation};
-use crate::serve::{Grants, answer};
-use crate::special;
-use abi::message::reply_result;
-use abi::proto::block::{DiskInfo, Flush, Info, MAX_READ, MAX_TRANSFER, Read, Write};
-use abi::proto::device as file;
-use abi::{Endpoint, Errno, Request};
+use crate::serve::{Driver, Grants};
+use abi::message::request::Ask;
+use abi::message::{answer_result, reply_result};
+use abi::proto::block::{self, DiskInfo, Flush, Info, MAX_READ, MAX_TRANSFER, Read, Write};
+use abi::proto::device::{Controlled, Moved};
+use abi::proto::disk as file;
+use abi::role::Role;
+use abi::{Class, Endpoint, Errno, Message, Request};
 use linux_raw_sys::ioctl;
 use std::boxed::Box;
 use std::vec;
@@ -13,7 +15,7 @@ use virtio::fake::FakeDevice;
 use virtio::{Features, dma};
 
 const SECTORS: u64 = 1000;
-const CALLER: Endpoint = Endpoint::new(9, 0);
+const CALLER: Endpoint = Endpoint::service(Role::FileSystem, 9, 0);
 
 /// A disk whose sector `n` is full of `n`'s low byte; writing sector 666 fails.
 fn device(_: u16, readable: &[u8], writable: &mut [u8]) -> Option<usize> {
@@ -48,7 +50,7 @@ impl Grants for Memory {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
-        assert_eq!(who, CALLER);
+        assert!([CALLER, Endpoint::VFS].contains(&who));
         let data = self.0.get(offset as usize..).ok_or(Errno::EPERM)?;
         let data = data.get(..buffer.len()).ok_or(Errno::EPERM)?;
         buffer.copy_from_slice(data);
@@ -65,23 +67,30 @@ impl Grants for Memory {
     }
 }
 
+fn handled(disk: &mut Disk<FakeDevice>, grants: &mut Memory, message: &Message) -> Message {
+    let (driver, class) = (&mut Driver { disk, grants }, Class::Call);
+    let handled = match abi::proto::base(message.kind) {
+        block::BASE => block::serve(driver, CALLER, class, message),
+        _ => file::serve(driver, Endpoint::VFS, Class::Post, message),
+    };
+    handled.answer.unwrap()
+}
+
 fn ask<R: Request>(
     disk: &mut Disk<FakeDevice>,
     memory: &mut Memory,
     request: R,
 ) -> Result<R::Reply, Errno> {
-    reply_result(&answer(disk, memory, CALLER, &request.encode()))
+    reply_result(&handled(disk, memory, &request.encode()))
 }
 
-/// A posted request: its outcome and first word.
-fn post<R: Request>(
+/// The answer to what VFS asks.
+fn post<R: Request<How = Ask>>(
     disk: &mut Disk<FakeDevice>,
     memory: &mut Memory,
     request: R,
-) -> (Result<(), Errno>, u64) {
-    let done = special::answer(disk, memory, CALLER, &request.encode()).unwrap();
-    assert_eq!(done.txn, 9);
-    (done.status, done.a)
+) -> Result<R::Reply, Errno> {
+    answer_result::<R>(&handled(disk, memory, &request.ask(9)))
 }
 
 // One test: the DMA region is the process's.
@@ -206,7 +215,6 @@ fn requests_against_a_device() {
 
     // As a file: any byte may be the first, and what fits is moved.
     let read_at = |position, len| file::ReadAt {
-        txn: 9,
         minor: 0,
         position,
         grant: 1,
@@ -214,41 +222,43 @@ fn requests_against_a_device() {
     };
     memory.0.fill(0xee);
     let first = post(&mut disk, memory, read_at(7 * 512 + 500, 600));
-    assert_eq!(first, (Ok(()), 600));
+    assert_eq!(first, Ok(Moved { bytes: 600 }));
     assert_eq!((memory.0[11], memory.0[12]), (7, 8));
     assert_eq!((memory.0[523], memory.0[524], memory.0[599]), (8, 9, 9));
     assert_eq!(memory.0[600], 0xee);
     let size = SECTORS * 512;
     assert_eq!(
         post(&mut disk, memory, read_at(size - 10, 512)),
-        (Ok(()), 10)
+        Ok(Moved { bytes: 10 })
     );
-    assert_eq!(post(&mut disk, memory, read_at(size, 1)), (Ok(()), 0));
-    assert_eq!(post(&mut disk, memory, read_at(u64::MAX, 1)), (Ok(()), 0));
+    assert_eq!(
+        post(&mut disk, memory, read_at(size, 1)),
+        Ok(Moved { bytes: 0 })
+    );
+    assert_eq!(
+        post(&mut disk, memory, read_at(u64::MAX, 1)),
+        Ok(Moved { bytes: 0 })
+    );
     // Two pieces, and memory for the first only.
     let long = read_at(1, all + 100);
-    assert_eq!(post(&mut disk, memory, long), (Ok(()), all - 1));
+    assert_eq!(post(&mut disk, memory, long), Ok(Moved { bytes: all - 1 }));
     let none = file::ReadAt { minor: 1, ..long };
-    assert_eq!(post(&mut disk, memory, none), (Err(Errno::ENXIO), 0));
-    let (txn, minor) = (9, 0);
-    let asked = post(&mut disk, memory, file::Size { txn, minor });
-    assert_eq!(asked, (Ok(()), size));
+    assert_eq!(post(&mut disk, memory, none), Err(Errno::ENXIO));
+    let minor = 0;
+    let asked = post(&mut disk, memory, file::Size { minor });
+    assert_eq!(asked, Ok(file::Extent { bytes: size }));
     let control = |request: u32| file::Ioctl {
-        txn,
         minor,
         request: request.into(),
         grant: 1,
-        value: 0,
-        pid: 2,
-        job: (2, 2),
     };
     let told = post(&mut disk, memory, control(ioctl::BLKGETSIZE64));
     assert_eq!(
         (told, &memory.0[..8]),
-        ((Ok(()), 0), &size.to_le_bytes()[..])
+        (Ok(Controlled { value: 0 }), &size.to_le_bytes()[..])
     );
     let told = post(&mut disk, memory, control(ioctl::TCGETS));
-    assert_eq!(told, (Err(Errno::ENOTTY), 0));
+    assert_eq!(told, Err(Errno::ENOTTY));
     memory.0.truncate(100);
     assert_eq!(
         ask(

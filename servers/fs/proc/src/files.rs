@@ -13,7 +13,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result, UserBuffer, Written};
+use rt::fsserver::{Dirents, FileSystem, Node, Outgoing, Result, Root, UserBuffer, Written};
 
 /// Directory positions of processes in the root: this plus the process id.
 const FIRST_PROCESS: u64 = 1 << 20;
@@ -402,11 +402,11 @@ fn dirent_kind(mode: u32) -> u8 {
 }
 
 impl<S: Source> FileSystem for Proc<S> {
-    fn read_super(&mut self, _: u64, _: u64, options: &[u8]) -> Result<Node> {
+    fn read_super(&mut self, _: u64, _: u64, options: &[u8]) -> Result<Root> {
         if !options.is_empty() {
             return Err(Errno::EINVAL);
         }
-        self.node(Inode::Global(0))
+        self.node(Inode::Global(0)).map(Root::from)
     }
 
     fn lookup(&mut self, dir: u64, name: &[u8], _: Endpoint) -> Result<Node> {

@@ -7,13 +7,13 @@ use abi::boot::{RunHeader, RunSpec, names, run_flags};
 use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
 use abi::kernel::{Counters, ProcessInfo};
-use abi::proto::device::{PtyFigures, PtyLimits, SetPtyMax, Terminal, TerminalOf};
 use abi::proto::pm::{
     Credentials, CredentialsOf, DebugCopy, GroupOf, MayLook, NameOf, NextPid, NextTid, OomFigures,
     OomScore, PidOf, PmCounters, PmFigures, Privileges, PrivilegesOf, ProcessFigures, ProcessName,
     ProcessOf, SetOomAdjust,
 };
 use abi::proto::rs::Crash;
+use abi::proto::terminal::{PtyFigures, PtyLimits, SetPtyMax, Terminal, TerminalOf};
 use abi::proto::vfs::{
     DropCaches, ExecFault, ExecFigures, ExecInfo, ExecTrace, FilesFigures, FilesOf, FoundFd,
     GetExecBackend, MappedPath, MountTable, NextFd, PathOf, SetExecBackend, SetExecFault,
@@ -270,9 +270,8 @@ impl Source for System {
         if name.is_empty() || name.len() > 16 {
             return Err(Errno::EINVAL);
         }
-        let (name, name2) = kernel::name_words(name);
-        let [name, name2] = [name, name2].map(u64::to_le_bytes);
-        outbox::post(Endpoint::RS, Crash { name, name2 });
+        let name = kernel::name(name);
+        outbox::post(Endpoint::RS, Crash { name });
         Ok(())
     }
     fn exec_trace(&self) -> Result<Vec<u8>, Errno> {

@@ -25,9 +25,9 @@ mod region {
     pub const FILE: u64 = 1 << 11;
 }
 
-/// The program's name (comm): the two halves up to a NUL, at most 15 bytes.
+/// The program's name (comm): up to a NUL, at most 15 bytes.
 pub fn comm(name: &ProcessName) -> Vec<u8> {
-    let bytes = name.name.iter().chain(&name.name2).take(15);
+    let bytes = name.name.iter().take(15);
     bytes.copied().take_while(|&byte| byte != 0).collect()
 }
 

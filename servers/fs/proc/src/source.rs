@@ -2,8 +2,8 @@
 
 use abi::exec::ExecBackend;
 use abi::kernel::{Counters, ProcessInfo};
-use abi::proto::device::{PtyFigures, Terminal};
 use abi::proto::pm::{Credentials, OomFigures, PmFigures, Privileges, ProcessFigures, ProcessName};
+use abi::proto::terminal::{PtyFigures, Terminal};
 use abi::proto::vfs::{ExecFigures, FilesFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};

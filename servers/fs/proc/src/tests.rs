@@ -5,8 +5,8 @@ use crate::{global, process};
 use abi::exec::ExecBackend;
 use abi::fs::{SetAttributes, SetMask};
 use abi::kernel::{Counters, ProcessInfo};
-use abi::proto::device::{PtyFigures, Terminal};
 use abi::proto::pm::{Credentials, OomFigures, PmFigures, Privileges, ProcessFigures, ProcessName};
+use abi::proto::terminal::{PtyFigures, Terminal};
 use abi::proto::vfs::{ExecFigures, FilesFigures, FoundFd, VfsFigures};
 use abi::proto::vm::{FrameFigures, RegionInfo, SpaceFigures, VmFigures};
 use abi::{Endpoint, Errno};
@@ -49,8 +49,7 @@ impl Source for Two {
     fn name(&self, pid: u32) -> Result<ProcessName, Errno> {
         self.process(pid)?;
         Ok(ProcessName {
-            name: *b"a long) ",
-            name2: *b"name\0\0\0\0",
+            name: *b"a long) name\0\0\0\0",
             blocked: 1 << 13,
             ignored: 0,
             caught: 2,

@@ -10,7 +10,7 @@ use crate::sleep;
 use crate::system::System;
 use crate::table::{Call, Halt, PM_PID};
 use abi::message::WORDS;
-use abi::proto::{pm, vfs};
+use abi::proto::pm;
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
@@ -232,7 +232,7 @@ impl<S: System> Pm<S> {
     }
 
     /// ppoll and pselect6, which wait at VFS: the mask for as long as they wait.
-    pub fn swap_mask(&mut self, request: pm::SwapMask) {
+    pub fn swap_mask(&mut self, request: pm::SwapMask) -> Result<(), Errno> {
         if let Some(slot) = self.table.slot_of(request.who) {
             if let Some(thread) = self.table.thread_mut(slot) {
                 thread.saved_mask.get_or_insert(thread.blocked);
@@ -240,16 +240,7 @@ impl<S: System> Pm<S> {
             }
             self.attend(slot);
         }
-        let done = vfs::Done {
-            txn: request.txn,
-            status: Ok(()),
-            a: 0,
-            b: 0,
-            c: 0,
-            d: 0,
-            e: 0,
-        };
-        self.sys.post(Endpoint::VFS, done);
+        Ok(())
     }
 
     /// Such a call is over. A thread that has been stopped for a signal gets its mask back

@@ -4,7 +4,7 @@ use super::info::Info;
 use super::set::{SIGCONT, SIGHUP, STOPS, is_signal};
 use crate::server::Pm;
 use crate::system::System;
-use abi::proto::{device, pm, vfs};
+use abi::proto::{pm, terminal};
 use abi::{Endpoint, Errno};
 use linux_raw_sys::general as linux;
 
@@ -12,18 +12,9 @@ const SIGTTOU: i32 = linux::SIGTTOU as i32;
 
 impl<S: System> Pm<S> {
     /// A process in the background uses its terminal: VFS hears what is to become of that.
-    pub fn job_control(&mut self, request: pm::JobControl) {
-        let result = self.stop_background(request.who, request.signal);
-        let done = vfs::Done {
-            txn: request.txn,
-            status: result.map(|_| ()),
-            a: u64::from(result == Ok(true)),
-            b: 0,
-            c: 0,
-            d: 0,
-            e: 0,
-        };
-        self.sys.post(Endpoint::VFS, done);
+    pub fn job_control(&mut self, request: pm::JobControl) -> Result<pm::JobVerdict, Errno> {
+        let signalled = self.stop_background(request.who, request.signal)?;
+        Ok(pm::JobVerdict { signalled })
     }
 
     /// Raises `signal` for the group of `who`, unless it would not care: then `false`, or
@@ -66,7 +57,7 @@ impl<S: System> Pm<S> {
         let leads = self.table.process(pid).is_some_and(|p| p.session == pid);
         if leads && let Some(console) = self.boot.console {
             let session = pid;
-            self.sys.post(console, device::SessionEnded { session });
+            self.sys.post(console, terminal::SessionEnded { session });
         }
     }
 }

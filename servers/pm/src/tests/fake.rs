@@ -4,9 +4,11 @@ use crate::server::{Boot, Pm};
 use crate::system::System;
 use abi::errno::result_to_word;
 use abi::kernel::{KernelNotify, ProcessInfo, Registers, StopState};
-use abi::proto::{device, pm, vfs, vm};
+use abi::message::request::{Ask, Asker, Called, Post};
+use abi::message::{answer_result, reply_message, reply_result, transaction};
+use abi::proto::{pm, terminal, vfs, vm};
 use abi::role::Role;
-use abi::{Class, Endpoint, Errno, Message, Reply, Request};
+use abi::{Class, Endpoint, Errno, Fields, Message, Request};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -99,7 +101,11 @@ impl Fake {
 }
 
 impl System for Fake {
-    fn call<R: Request>(&mut self, to: Endpoint, request: R) -> Result<R::Reply, Errno> {
+    fn call<R: Request<How: Called>>(
+        &mut self,
+        to: Endpoint,
+        request: R,
+    ) -> Result<R::Reply, Errno> {
         let message = request.encode();
         self.calls.push((R::NAME, message));
         if self.fail == Some((to, R::NAME)) {
@@ -121,16 +127,32 @@ impl System for Fake {
         }
         if let Some(r) = vm::ObjectAt::decode(&message).filter(|_| R::KIND == vm::ObjectAt::KIND) {
             let space = self.body(r.who).space;
-            let words = match self.shared.get(&(space, r.address >> 12)) {
-                Some(&(ino, page)) => [1, ino, page << 12 | r.address & 0xfff, 0, 0, 0, 0],
-                None => [vm::PRIVATE_OBJECT, 0, r.address, 0, 0, 0, 0],
+            let object = match self.shared.get(&(space, r.address >> 12)) {
+                Some(&(ino, page)) => vm::Object {
+                    dev: 1,
+                    ino,
+                    offset: page << 12 | r.address & 0xfff,
+                },
+                None => vm::Object {
+                    dev: vm::PRIVATE_OBJECT,
+                    ino: 0,
+                    offset: r.address,
+                },
             };
-            return R::Reply::from_words(&words).ok_or(Errno::EIO);
+            return reply_result(&reply_message(Ok(object)));
         }
-        R::Reply::from_words(&[0; 7]).ok_or(Errno::EIO)
+        // A reply of zeros.
+        reply_result(&Message::new(0))
     }
-    fn post<R: Request>(&mut self, _: Endpoint, request: R) {
+    fn post<R: Request<How = Post>>(&mut self, _: Endpoint, request: R) {
         self.posts.push((R::NAME, request.encode()));
+    }
+    fn ask<R: Request<How = Ask>>(&mut self, _: Endpoint, txn: u64, request: R) {
+        self.posts.push((R::NAME, request.ask(txn)));
+    }
+    fn answer<T: Fields>(&mut self, asker: Asker<T>, result: Result<T, Errno>) {
+        self.posts
+            .extend(asker.answer(result).map(|message| ("answer", message)));
     }
     fn reply(&mut self, to: Endpoint, message: Message) {
         let Some(body) = self.bodies.get_mut(&to.0) else {
@@ -275,6 +297,8 @@ impl System for Fake {
 /// PM in its world.
 pub struct World {
     pub pm: Pm<Fake>,
+    /// Messages that PM has refused.
+    pub refused: u64,
 }
 
 /// Where PROGRAM starts.
@@ -300,6 +324,7 @@ impl World {
         };
         let mut world = World {
             pm: Pm::new(fake, boot),
+            refused: 0,
         };
         world.pm.start_init().expect("init");
         let who = *world.pm.sys.bodies.keys().next().expect("a process");
@@ -307,14 +332,38 @@ impl World {
         (world, Endpoint(who))
     }
 
-    pub fn post<R: Request>(&mut self, request: R) {
-        let message = request.encode();
+    pub fn post<R: Request<How = Post>>(&mut self, request: R) {
+        self.tell(&request.encode());
+    }
+
+    /// Asks PM; what it answers at once.
+    pub fn ask<R: Request<How = Ask>>(&mut self, request: R) -> Option<Result<R::Reply, Errno>> {
+        let answer = self.tell(&request.ask(5))?;
+        assert_eq!(transaction(&answer), 5);
+        Some(answer_result::<R>(&answer))
+    }
+
+    /// VFS has written everything back.
+    pub fn synced(&mut self, status: Result<(), Errno>) {
+        let asker = Asker::of::<vfs::SyncAll>(Endpoint::PM, 1);
+        let answer = asker.answer(status).expect("an answer");
+        assert_eq!(self.handle(Endpoint::VFS, Class::Post, &answer), None);
+    }
+
+    fn tell(&mut self, message: &Message) -> Option<Message> {
         let from = match message.kind {
             pm::FaultSignal::KIND | pm::OutOfMemory::KIND => Endpoint::VM,
             pm::RaiseGroup::KIND | pm::HangUp::KIND => self.pm.boot.console.expect("a console"),
             _ => Endpoint::VFS,
         };
-        assert_eq!(self.pm.handle(from, Class::Post, &message), None);
+        self.handle(from, Class::Post, message)
+    }
+
+    /// Has PM handle a message; what goes back at once.
+    pub fn handle(&mut self, from: Endpoint, class: Class, message: &Message) -> Option<Message> {
+        let handled = self.pm.handle(from, class, message);
+        self.refused += u64::from(handled.refused.is_some());
+        handled.answer
     }
 
     pub fn exec_done(&mut self, who: Endpoint) {
@@ -323,8 +372,7 @@ impl World {
             pc: START,
             sp: STACK,
             ids: (0, 0),
-            name: *b"program\0",
-            name2: [0; 8],
+            name: *b"program\0\0\0\0\0\0\0\0\0",
             flags: 0,
         });
     }
@@ -340,8 +388,7 @@ impl World {
         body.registers.rip += 2;
         let mut message = Message::new(number as u64);
         message.words[..args.len()].copy_from_slice(args);
-        let (to, answer) = self.pm.handle(who, Class::Linux, &message)?;
-        assert_eq!(to, who);
+        let answer = self.handle(who, Class::Linux, &message)?;
         self.pm.sys.reply(who, answer);
         Some(answer.kind)
     }
@@ -370,7 +417,7 @@ impl World {
     pub fn deliver_news(&mut self) {
         let mut message = Message::default();
         message.words[0] = KernelNotify::STOPPED.bits();
-        self.pm.handle(Endpoint::KERNEL, Class::Kernel, &message);
+        self.handle(Endpoint::KERNEL, Class::Kernel, &message);
     }
 
     /// Time passes; the timer fires if it is due.
@@ -380,7 +427,7 @@ impl World {
             self.pm.sys.timer = 0;
             let mut message = Message::default();
             message.words[0] = KernelNotify::TIMER.bits();
-            self.pm.handle(Endpoint::KERNEL, Class::Kernel, &message);
+            self.handle(Endpoint::KERNEL, Class::Kernel, &message);
         }
     }
 
@@ -466,6 +513,6 @@ pub fn names() -> (&'static str, &'static str, &'static str) {
     (
         vfs::Interrupt::NAME,
         vfs::SyncAll::NAME,
-        device::exit::ExitStatus::NAME,
+        terminal::ExitStatus::NAME,
     )
 }

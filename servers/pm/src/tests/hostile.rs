@@ -75,7 +75,7 @@ fn no_arguments_upset_pm() {
                 calls_made += 1;
             } else {
                 let kill = Message::default();
-                w.pm.handle(Endpoint::KERNEL, Class::Kernel, &kill);
+                w.handle(Endpoint::KERNEL, Class::Kernel, &kill);
             }
             w.deliver_news();
             w.pass(dice.roll() % 3_000_000_000);

@@ -3,7 +3,7 @@
 use super::fake::{DATA, World, names, nr};
 use crate::signal::set::*;
 use abi::hostlink::EXIT_UNSAVED;
-use abi::proto::pm::{EndRun, ExecFailed, NameOf, NextPid, PidOf, ProcessOf, Synced};
+use abi::proto::pm::{EndRun, ExecFailed, NameOf, NextPid, PidOf, ProcessOf};
 use abi::{Endpoint, Errno};
 
 #[test]
@@ -123,10 +123,7 @@ fn the_machine_ends_with_program() {
     assert!(!w.lives(child) && !w.lives(init));
     assert_eq!(w.posted(names().1), 1);
     assert_eq!(w.pm.sys.off, None);
-    w.post(Synced {
-        txn: 1,
-        status: Ok(()),
-    });
+    w.synced(Ok(()));
     assert_eq!(w.pm.sys.off, Some(5));
     let (name, message) = *w.pm.sys.calls.last().expect("a call");
     assert_eq!((name, message.words[0]), (names().2, 5 << 8));
@@ -146,10 +143,7 @@ fn a_sync_that_hangs_does_not_keep_the_machine() {
 fn a_sync_that_fails_is_told() {
     let (mut w, init) = World::new();
     w.call(init, nr::__NR_exit_group, &[0]);
-    w.post(Synced {
-        txn: 1,
-        status: Err(Errno::EIO),
-    });
+    w.synced(Err(Errno::EIO));
     let (_, message) = *w.pm.sys.calls.last().expect("a call");
     assert_eq!(message.words[0], u64::from(EXIT_UNSAVED));
 }
@@ -160,7 +154,7 @@ fn only_the_console_ends_the_run() {
     w.post(EndRun {});
     assert!(w.lives(init));
     let console = w.pm.boot.console.expect("a console");
-    w.pm.handle(console, abi::Class::Post, &abi::Request::encode(EndRun {}));
+    w.handle(console, abi::Class::Post, &abi::Request::encode(EndRun {}));
     assert!(!w.lives(init));
     assert_eq!(w.posted(names().1), 1);
 }
@@ -238,7 +232,7 @@ fn other_servers_can_ask() {
     assert_eq!(w.pm.next_pid(NextPid { pid: 0 }).map(|f| f.pid), Ok(2));
     assert_eq!(w.pm.next_pid(NextPid { pid: 4 }), Err(Errno::ESRCH));
     let name = w.pm.name_of(NameOf { pid }).expect("name");
-    assert_eq!(&name.name, b"program\0");
+    assert_eq!(&name.name[..8], b"program\0");
     w.call(child, nr::__NR_exit, &[0]);
     let figures = w.pm.process_of(ProcessOf { pid }).expect("figures");
     assert_eq!(figures.session_state.1, 'Z' as u32);

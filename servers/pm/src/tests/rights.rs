@@ -4,8 +4,8 @@ use super::fake::{DATA, World, nr};
 use crate::signal::set::*;
 use abi::kernel::Exception;
 use abi::lab::POWEROFF_PANIC;
-use abi::proto::pm::{CredentialsOf, DebugCopy, MayExec, MayLook, Synced};
-use abi::{Class, Endpoint, Errno, Message, Request};
+use abi::proto::pm::{CredentialsOf, DebugCopy, MayExec, MayLook};
+use abi::{Class, Endpoint, Errno, Message};
 use linux_raw_sys::general as linux;
 
 const USER: u64 = 1000;
@@ -113,12 +113,7 @@ fn who_joins_a_crowd_executes_nothing() {
     limit(&mut w, root, linux::RLIMIT_NPROC, 1, 10);
     let (late, pid) = user(&mut w, root, USER);
     assert!(w.pm.table.process(pid).unwrap().crowded);
-    let answer = |w: &mut World| {
-        w.pm.sys.posts.clear();
-        w.pm.may_exec_asked(MayExec { txn: 9, who: late });
-        let (_, done) = w.pm.sys.posts.pop().unwrap();
-        abi::proto::vfs::Done::decode(&done).unwrap().status
-    };
+    let answer = |w: &mut World| w.ask(MayExec { who: late }).expect("an answer");
     assert_eq!(answer(&mut w), Err(Errno::EAGAIN));
     w.poke(late, DATA, &[10, 10]);
     let nproc = linux::RLIMIT_NPROC as u64;
@@ -204,12 +199,10 @@ fn pm_ends_the_machine_in_order_when_rs_dies() {
     let (mut w, _) = World::new();
     let mut message = Message::default();
     message.words[..3].copy_from_slice(&[6, 0, 0x1234]);
-    assert_eq!(Exception::from_words(&message.words).vector, 6);
-    w.pm.handle(Endpoint::RS, Class::Exception, &message);
+    assert_eq!(Exception::of(&message).vector, 6);
+    w.handle(Endpoint::RS, Class::Exception, &message);
     assert_eq!((w.posted("SyncAll"), w.pm.sys.off), (1, None));
-    let (txn, status) = (1, Ok(()));
-    let synced = Synced { txn, status }.encode();
-    w.pm.handle(Endpoint::VFS, Class::Post, &synced);
+    w.synced(Ok(()));
     assert_eq!(w.pm.sys.off, Some(POWEROFF_PANIC));
     assert!(
         w.pm.sys

@@ -272,11 +272,11 @@ fn a_swapped_mask_lasts_for_the_call_or_until_the_handler() {
     w.now(child, nr::__NR_rt_sigprocmask, &[set, DATA, 0, 8])
         .expect("mask");
     let swap = |w: &mut World| {
-        w.post(SwapMask {
-            txn: 1,
+        let swapped = SwapMask {
             who: child,
             mask: 0,
-        });
+        };
+        assert_eq!(w.ask(swapped), Some(Ok(())));
     };
     swap(&mut w);
     assert_eq!(mask(&mut w), 0);
@@ -333,7 +333,7 @@ fn an_exception_becomes_a_signal_and_kills_when_blocked() {
             }
             .to_words(),
         };
-        w.pm.handle(child, Class::Exception, &message);
+        w.handle(child, Class::Exception, &message);
         rip
     };
     let rip = raise(&mut w);

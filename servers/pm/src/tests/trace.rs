@@ -1,8 +1,8 @@
 //! ptrace: who is told, who is freed, who may.
 
 use super::fake::{DATA, World, nr};
-use abi::proto::{pm, vfs};
-use abi::{Endpoint, Errno, Request};
+use abi::proto::pm;
+use abi::{Endpoint, Errno};
 use linux_raw_sys::ptrace as linux;
 
 const SIGSTOP: u64 = 19;
@@ -95,11 +95,7 @@ fn a_signal_is_the_tracer_s_to_pass_on() {
 #[test]
 fn only_root_s_tracers_let_a_program_become_another() {
     let (mut w, _, parent, (child, pid)) = family();
-    let ask = |w: &mut World, who| {
-        w.post(pm::MaySetId { txn: 5, who });
-        let (_, message) = w.pm.sys.posts.pop().expect("an answer");
-        vfs::Done::decode(&message).expect("done").status
-    };
+    let ask = |w: &mut World, who| w.ask(pm::MaySetId { who }).expect("an answer");
     assert_eq!(ask(&mut w, child), Ok(()));
     // While that exec is under way nobody looks but root.
     for who in [parent, child] {

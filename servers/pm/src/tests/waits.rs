@@ -2,8 +2,8 @@
 
 use super::fake::{DATA, World, nr};
 use crate::signal::set::*;
-use abi::proto::{pm, vfs};
-use abi::{Errno, Request};
+use abi::Errno;
+use abi::proto::pm;
 
 const ANY: u64 = u64::MAX;
 
@@ -138,19 +138,12 @@ fn a_job_in_the_background_is_stopped_by_its_terminal() {
     w.now(init, nr::__NR_setpgid, &[pid as u64, 0])
         .expect("setpgid");
     let ask = |w: &mut World, who, signal| {
-        w.post(pm::JobControl {
-            txn: 1,
-            who,
-            signal,
-        });
-        let (name, message) = w.pm.sys.posts.pop().expect("an answer");
-        assert_eq!(name, vfs::Done::NAME);
-        let done = vfs::Done::decode(&message).expect("an answer");
-        done.status.map(|()| done.a)
+        let verdict = w.ask(pm::JobControl { who, signal }).expect("an answer");
+        verdict.map(|verdict| verdict.signalled)
     };
     let (input, output) = (nr::SIGTTIN as i32, nr::SIGTTOU as i32);
     w.enter_vfs(job, nr::__NR_read);
-    assert_eq!(ask(&mut w, job, input), Ok(1));
+    assert_eq!(ask(&mut w, job, input), Ok(true));
     w.leave_vfs(job, Err(Errno::ERESTARTSYS));
     let untraced = nr::WUNTRACED as u64;
     let waited = w.now(init, nr::__NR_wait4, &[ANY, DATA, untraced, 0]);
@@ -167,6 +160,6 @@ fn a_job_in_the_background_is_stopped_by_its_terminal() {
     }
     w.enter_vfs(job, nr::__NR_read);
     assert_eq!(ask(&mut w, job, input), Err(Errno::EIO));
-    assert_eq!(ask(&mut w, job, output), Ok(0));
+    assert_eq!(ask(&mut w, job, output), Ok(false));
     assert_eq!(ask(&mut w, job, SIGHUP), Err(Errno::EINVAL));
 }

@@ -6,6 +6,7 @@ mod failure;
 mod tests;
 
 use abi::kernel::Privileges;
+use abi::message::request::Called;
 use abi::proto::vm::{AllowPhysical, Exit, MapFlags, Mmap, NewSpace, Prot, Protect};
 use abi::{Endpoint, Errno, Request, trace};
 use alloc::vec;
@@ -55,7 +56,7 @@ pub trait Host {
     /// Reads from an image; 0 at its end.
     fn read(&mut self, module: Module, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno>;
     /// Calls VM.
-    fn vm<R: Request>(&mut self, request: R) -> Result<R::Reply, Errno>;
+    fn vm<R: Request<How: Called>>(&mut self, request: R) -> Result<R::Reply, Errno>;
     /// Copies into a process.
     fn write(&mut self, who: Endpoint, address: u64, bytes: &[u8]) -> Result<(), Errno>;
     /// See [`kernel::proc_priv`].
@@ -103,7 +104,7 @@ impl Host for System {
         kernel::module_read(module.index, offset, buffer)
     }
 
-    fn vm<R: Request>(&mut self, request: R) -> Result<R::Reply, Errno> {
+    fn vm<R: Request<How: Called>>(&mut self, request: R) -> Result<R::Reply, Errno> {
         ipc::call(Endpoint::VM, request)
     }
 

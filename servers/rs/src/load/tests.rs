@@ -3,8 +3,10 @@
 use super::failure::{Failure, Fault, Stage};
 use super::{CHUNK, Host, Loader, Module, Order};
 use abi::kernel::Privileges;
+use abi::message::reply_message;
+use abi::message::request::Called;
 use abi::proto::vm::{AllowPhysical, Exit, MapFlags, Mapped, Mmap, NewSpace, Prot, Protect};
-use abi::{Endpoint, Errno, Message, PAGE, Reply, Request};
+use abi::{Endpoint, Errno, Fields, Message, PAGE, Request};
 use std::collections::BTreeMap;
 use std::format;
 use std::string::ToString;
@@ -61,7 +63,7 @@ impl World {
                 let page = (std::vec![0; PAGE as usize], map.prot);
                 assert!(self.pages()?.insert(at, page).is_none(), "mapped twice");
             }
-            return Ok(Mapped { addr: map.addr }.into_words());
+            return Ok(reply_message(Ok(Mapped { addr: map.addr })).words);
         } else if let Some(protect) = decoded::<Protect>(message) {
             let end = protect.addr + protect.len;
             for (_, page) in self.pages()?.range_mut(protect.addr..end) {
@@ -102,13 +104,13 @@ impl Host for &mut World {
         Ok(n)
     }
 
-    fn vm<R: Request>(&mut self, request: R) -> Result<R::Reply, Errno> {
+    fn vm<R: Request<How: Called>>(&mut self, request: R) -> Result<R::Reply, Errno> {
         // To give back is not refused.
         if R::KIND != Exit::KIND {
             self.ask()?;
         }
         let words = self.handle(&request.encode())?;
-        R::Reply::from_words(&words).ok_or(Errno::EIO)
+        R::Reply::take(&words, 0).ok_or(Errno::EIO)
     }
 
     fn write(&mut self, who: Endpoint, address: u64, bytes: &[u8]) -> Result<(), Errno> {

@@ -174,13 +174,13 @@ impl<'a> Outgoing<'a> {
         result
     }
 
-    /// Copies what was not copied yet, posts the answer to VFS and waits for the next message. `EAGAIN` when all was
+    /// Copies what was not copied yet, posts the answer to `to` and waits for the next message. `EAGAIN` when all was
     /// copied and the outbox is full; any other error is the copies', and nothing was posted.
-    pub(super) fn leave_with(&mut self, answer: Message) -> Result<Received> {
+    pub(super) fn leave_with(&mut self, to: Endpoint, answer: Message) -> Result<Received> {
         let left = match &self.copies[..] {
-            [] => ipc::post_receive(Endpoint::VFS, answer),
+            [] => ipc::post_receive(to, answer),
             // SAFETY: as in `flush`; nobody runs here until the kernel has made the copies.
-            copies => unsafe { ipc::copy_post_receive(copies, Endpoint::VFS, answer) },
+            copies => unsafe { ipc::copy_post_receive(copies, to, answer) },
         };
         self.copies.clear();
         left

@@ -13,55 +13,12 @@ use abi::{Endpoint, Errno};
 mod buffer;
 mod serve;
 
+pub use abi::proto::fs::{Node, Root, Written};
 pub use buffer::{Bounce, Dirents, Outgoing, UserBuffer};
 pub use serve::{Desk, run};
 
 /// What operations return.
 pub type Result<T> = core::result::Result<T, Errno>;
-
-/// The attributes that an answer carries ("attrs").
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Node {
-    /// Inode number.
-    pub ino: u64,
-    /// Linux `st_mode`.
-    pub mode: u32,
-    /// Links.
-    pub nlink: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Size in bytes.
-    pub size: u64,
-    /// Device number of a device node.
-    pub rdev: u64,
-}
-
-impl From<Attributes> for Node {
-    fn from(a: Attributes) -> Node {
-        Node {
-            ino: a.ino,
-            mode: a.mode,
-            nlink: a.nlink,
-            uid: a.uid,
-            gid: a.gid,
-            size: a.size,
-            rdev: a.rdev,
-        }
-    }
-}
-
-/// What a write did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Written {
-    /// Bytes.
-    pub bytes: u64,
-    /// The file's size afterwards.
-    pub size: u64,
-    /// Where they were written.
-    pub position: u64,
-}
 
 /// What a new inode starts with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +39,7 @@ pub struct NewNode {
 #[allow(unused_variables)]
 pub trait FileSystem {
     /// Mounts; the root.
-    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node>;
+    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Root>;
     /// Changes flags and options of the file system with this root.
     fn remount(&mut self, root: u64, flags: u64, options: &[u8]) -> Result<()> {
         if options.is_empty() {

@@ -6,7 +6,7 @@ use crate::file::Kind;
 use crate::namei::{Follow, Node};
 use crate::rights;
 use crate::state::Caller;
-use crate::vnode::{Brief, Vnode};
+use crate::vnode::Vnode;
 use abi::Errno;
 use abi::fs::{SetAttributes, SetMask, Time};
 use abi::proto::fs;
@@ -21,15 +21,14 @@ impl Caller {
     pub async fn set_attributes(&self, vnode: &Vnode, change: SetAttributes) -> Result<(), Errno> {
         let peer = &vnode.mount.peer;
         let grant = peer.lend(change.as_bytes())?;
-        let words = peer
-            .ask(|txn| fs::SetAttr {
-                txn,
+        let changed = peer
+            .ask(fs::SetAttr {
                 ino: vnode.ino,
                 grant: grant.id(),
             })
             .await;
         drop(grant);
-        vnode.update(&Brief::from_words(words?));
+        vnode.update(&changed?.into());
         Ok(())
     }
 

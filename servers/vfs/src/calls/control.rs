@@ -263,7 +263,7 @@ pub async fn fsync(c: &Caller, a: Args) -> Result<u64, Errno> {
     };
     let ino = vnode.ino;
     c.vfs.collect_written(&vnode.mount, ino).await;
-    vnode.mount.peer.ask(|txn| fs::Sync { txn, ino }).await?;
+    vnode.mount.peer.ask(fs::Sync { ino }).await?;
     Ok(0)
 }
 
@@ -273,7 +273,7 @@ pub async fn sync(c: &Caller) -> Result<u64, Errno> {
     for mount in mounts {
         c.vfs.collect_written(&mount, 0).await;
         // Linux's sync cannot fail either.
-        let _ = mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await;
+        let _ = mount.peer.ask(fs::Sync { ino: 0 }).await;
     }
     Ok(0)
 }
@@ -285,7 +285,7 @@ pub async fn syncfs(c: &Caller, a: Args) -> Result<u64, Errno> {
     if let Some(vnode) = &file.vnode {
         let mount = vnode.mount.clone();
         c.vfs.collect_written(&mount, 0).await;
-        mount.peer.ask(|txn| fs::Sync { txn, ino: 0 }).await?;
+        mount.peer.ask(fs::Sync { ino: 0 }).await?;
     }
     Ok(0)
 }

@@ -39,8 +39,7 @@ async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory<'_>) -> Result<u64
         let listed = vnode
             .mount
             .peer
-            .ask(|txn| fs::Getdents {
-                txn,
+            .ask(fs::Getdents {
                 ino: vnode.ino,
                 position,
                 grant,
@@ -55,9 +54,9 @@ async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory<'_>) -> Result<u64
         }
     };
     let peer = &vnode.mount.peer;
-    let words = transfer(&c.vfs.vm, peer, memory, Access::Write, attempt).await?;
-    file.set_position(words[1]);
-    Ok(words[0].min(memory.len()))
+    let listed = transfer(&c.vfs.vm, peer, memory, Access::Write, attempt).await?;
+    file.set_position(listed.next);
+    Ok(listed.bytes.min(memory.len()))
 }
 
 /// getdents64(2)

@@ -3,12 +3,11 @@
 
 use super::Args;
 use crate::file::Kind;
-use crate::machine::post;
 use crate::state::{Caller, Vfs};
 use crate::vnode::Vnode;
+use abi::Errno;
 use abi::fs::{KEEP_SIZE, PUNCH_HOLE};
-use abi::proto::{fs, vfs, vm};
-use abi::{Endpoint, Errno};
+use abi::proto::{fs, vfs};
 use linux_raw_sys::general as linux;
 
 const ZERO_RANGE: u32 = linux::FALLOC_FL_ZERO_RANGE;
@@ -68,22 +67,21 @@ async fn allocate(vfs: &Vfs, vnode: &Vnode, offset: u64, len: u64, mode: u32) ->
     while done < len {
         // Until an answer says otherwise: one that failed may have grown the file.
         vnode.doubt_size();
-        let asked = mount.peer.ask(|txn| fs::Allocate {
-            txn,
+        let asked = mount.peer.ask(fs::Allocate {
             ino,
             offset: offset + done,
             len: len - done,
             mode,
         });
-        let [n, size, ..] = match asked.await {
+        let now = match asked.await {
             Err(Errno::ENOSYS) => return Err(Errno::EOPNOTSUPP),
             answer => answer?,
         };
-        vnode.set_size(size);
-        if n == 0 {
+        vnode.set_size(now.size);
+        if now.bytes == 0 {
             return Err(Errno::EIO);
         }
-        done = done.saturating_add(n);
+        done = done.saturating_add(now.bytes);
     }
     Ok(())
 }
@@ -93,38 +91,22 @@ pub async fn seek(c: &Caller, vnode: &Vnode, offset: u64, hole: bool) -> Result<
     let (mount, ino) = (&vnode.mount, vnode.ino);
     // What was written to a hole through a mapping is data.
     c.vfs.collect_written(mount, ino).await;
-    let asked = mount.peer.ask(|txn| fs::Seek {
-        txn,
-        ino,
-        offset,
-        hole,
-    });
+    let asked = mount.peer.ask(fs::Seek { ino, offset, hole });
     match asked.await {
         // It does not know holes.
         Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => Err(Errno::EINVAL),
-        answer => Ok(answer?[0]),
+        answer => Ok(answer?.position),
     }
 }
 
 impl Vfs {
     /// Makes a hole for VM (MADV_REMOVE).
-    pub async fn punch_file(&self, r: vfs::PunchFile) {
-        let vfs::PunchFile {
-            txn,
-            dev,
-            ino,
-            offset,
-            len,
-        } = r;
-        let mount = self.mount_of(dev);
-        let status = match mount.and_then(|mount| mount.vnode(ino)) {
-            // Mapped, so it is known.
-            Some(vnode) => match vnode.check_unsealed() {
-                Ok(()) => allocate(self, &vnode, offset, len, PUNCH_HOLE).await,
-                sealed => sealed,
-            },
-            None => Err(Errno::EIO),
-        };
-        post(&*self.machine, Endpoint::VM, vm::SyncDone { txn, status });
+    pub async fn punch_file(&self, r: vfs::PunchFile) -> Result<(), Errno> {
+        let mount = self.mount_of(r.dev);
+        // Mapped, so it is known.
+        let vnode = mount.and_then(|mount| mount.vnode(r.ino));
+        let vnode = vnode.ok_or(Errno::EIO)?;
+        vnode.check_unsealed()?;
+        allocate(self, &vnode, r.offset, r.len, PUNCH_HOLE).await
     }
 }

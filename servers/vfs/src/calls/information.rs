@@ -24,8 +24,7 @@ impl Caller {
         let mut attributes = Attributes::default();
         let peer = &vnode.mount.peer;
         let grant = peer.lend_mut(attributes.as_mut_bytes())?;
-        peer.ask(|txn| fs::GetAttr {
-            txn,
+        peer.ask(fs::GetAttr {
             ino: vnode.ino,
             grant: grant.id(),
             who: self.who(),
@@ -260,8 +259,7 @@ async fn statistics(mount: &Mount) -> Result<Statistics, Errno> {
     let grant = mount.peer.lend_mut(figures.as_mut_bytes())?;
     mount
         .peer
-        .ask(|txn| fs::Statfs {
-            txn,
+        .ask(fs::Statfs {
             root,
             grant: grant.id(),
         })

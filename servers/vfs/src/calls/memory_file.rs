@@ -49,10 +49,9 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
     let mode = linux::S_IFREG | if executable { 0o777 } else { 0o666 };
     let charge = c.vnode()?;
     let grant = mount.peer.lend(b"?")?;
-    let words = mount
+    let created = mount
         .peer
-        .ask(|txn| fs::Create {
-            txn,
+        .ask(fs::Create {
             dir: root.ino,
             grant: grant.id(),
             len: 0,
@@ -62,7 +61,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         })
         .await;
     drop(grant);
-    let vnode = mount.adopt(words?, Some(charge));
+    let vnode = mount.adopt(created?, Some(charge));
     vnode.seals.set(Some(match flags {
         _ if !executable => 0,
         _ if flags & linux::MFD_ALLOW_SEALING != 0 => 0,

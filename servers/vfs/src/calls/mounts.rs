@@ -168,8 +168,7 @@ async fn change(
     let grant = mount.peer.lend(options)?;
     let answer = mount
         .peer
-        .ask(|txn| fs::Remount {
-            txn,
+        .ask(fs::Remount {
             root,
             flags,
             grant: grant.id(),

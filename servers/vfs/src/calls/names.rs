@@ -59,8 +59,7 @@ pub async fn unlink(c: &Caller, dirfd: u64, path: u64, flags: u64) -> Result<u64
     parent.names_change(&found.name);
     let grant = peer.lend(&found.name)?;
     let answer = peer
-        .ask(|txn| fs::Unlink {
-            txn,
+        .ask(fs::Unlink {
             dir: parent.ino,
             grant: grant.id(),
             len: found.name.len() as u64,
@@ -145,8 +144,7 @@ pub async fn link(
     parent.names_change(&found.name);
     let grant = peer.lend(&found.name)?;
     let answer = peer
-        .ask(|txn| fs::Link {
-            txn,
+        .ask(fs::Link {
             ino: vnode.ino,
             dir: parent.ino,
             grant: grant.id(),
@@ -188,8 +186,7 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
     parent.names_change(&found.name);
     let grants = (peer.lend(&found.name)?, peer.lend(&target)?);
     let answer = peer
-        .ask(|txn| fs::Symlink {
-            txn,
+        .ask(fs::Symlink {
             dir: parent.ino,
             grants: (grants.0.id() as u32, grants.1.id() as u32),
             lens: (found.name.len() as u32, target.len() as u32),
@@ -291,8 +288,7 @@ pub async fn rename(
     let grant = mount.peer.lend(&names)?;
     let answer = mount
         .peer
-        .ask(|txn| fs::Rename {
-            txn,
+        .ask(fs::Rename {
             old_dir: from.directory.ino,
             new_dir: to.directory.ino,
             grant: grant.id(),

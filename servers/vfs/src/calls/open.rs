@@ -218,7 +218,7 @@ async fn open_vnode(
     if vnode.mount.is_proc() {
         let (ino, who) = (vnode.ino, c.who());
         let peer = &vnode.mount.peer;
-        peer.ask(|txn| fs::MayOpen { txn, ino, who }).await?;
+        peer.ask(fs::MayOpen { ino, who }).await?;
     }
     if flags & linux::O_NOATIME != 0 {
         credentials.check_owner(&vnode)?;
@@ -283,9 +283,8 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
     let peer = &directory.mount.peer;
     directory.names_change(&found.name);
     let grant = peer.lend(&found.name)?;
-    let words = peer
-        .ask(|txn| fs::Create {
-            txn,
+    let created = peer
+        .ask(fs::Create {
             dir: directory.ino,
             grant: grant.id(),
             len: found.name.len() as u64,
@@ -296,7 +295,7 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
         .await;
     drop(grant);
     directory.names_change(&found.name);
-    let vnode = directory.mount.adopt(words?, Some(charge));
+    let vnode = directory.mount.adopt(created?, Some(charge));
     place(directory, &found.name, &vnode);
     directory.remember(&found.name, Cached::Present(vnode.clone()));
     Ok(vnode)

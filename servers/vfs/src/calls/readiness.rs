@@ -105,7 +105,7 @@ pub async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errn
     let mask = c.memory().get(address).await?;
     let who = c.who();
     let peer = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
-    peer.ask(|txn| pm::SwapMask { txn, who, mask }).await?;
+    peer.ask(pm::SwapMask { who, mask }).await?;
     Ok(true)
 }
 

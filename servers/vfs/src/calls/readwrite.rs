@@ -145,7 +145,7 @@ pub async fn write_file(
             };
             if file.flags() & linux::O_DSYNC != 0 && done > 0 {
                 let ino = vnode.ino;
-                vnode.mount.peer.ask(|txn| fs::Sync { txn, ino }).await?;
+                vnode.mount.peer.ask(fs::Sync { ino }).await?;
             }
             Ok(done)
         }
@@ -222,8 +222,7 @@ pub async fn read_and_share(
             vnode
                 .mount
                 .peer
-                .ask(|txn| fs::Read {
-                    txn,
+                .ask(fs::Read {
                     ino: vnode.ino,
                     offset: at,
                     len,
@@ -235,8 +234,8 @@ pub async fn read_and_share(
         };
         let peer = &vnode.mount.peer;
         match transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await {
-            Ok(words) => {
-                let n = words[0].min(piece.len());
+            Ok(moved) => {
+                let n = moved.bytes.min(piece.len());
                 done += n;
                 if n < piece.len() {
                     break;
@@ -284,8 +283,7 @@ pub async fn write_vnode(
             vnode
                 .mount
                 .peer
-                .ask(|txn| fs::Write {
-                    txn,
+                .ask(fs::Write {
                     ino: vnode.ino,
                     offset: at,
                     len,
@@ -299,11 +297,11 @@ pub async fn write_vnode(
         // Until an attempt says otherwise: one that failed may have grown the file.
         vnode.doubt_size();
         match transfer(&c.vfs.vm, peer, piece, Access::Read, attempt).await {
-            Ok([n, size, at, ..]) => {
-                vnode.set_size(size);
-                let n = n.min(piece.len());
+            Ok(written) => {
+                vnode.set_size(written.size);
+                let n = written.bytes.min(piece.len());
                 done += n;
-                end = at.saturating_add(n);
+                end = written.position.saturating_add(n);
                 if n < piece.len() {
                     break;
                 }

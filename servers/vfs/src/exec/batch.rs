@@ -4,6 +4,7 @@
 use super::backend;
 use crate::state::Caller;
 use crate::vnode::Vnode;
+use abi::message::request::Called;
 use abi::{Errno, Message, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -22,12 +23,17 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Adds a request.
-    pub fn push<R: Request>(&mut self, request: R) {
+    pub fn push<R: Request<How: Called>>(&mut self, request: R) {
         self.requests.push(request.encode());
     }
 
     /// Adds a [`Step::MapFile`], which is done in another way if VM refuses it.
-    pub fn push_mapping<R: Request>(&mut self, vnode: &'a Rc<Vnode>, step: Step, request: R) {
+    pub fn push_mapping<R: Request<How: Called>>(
+        &mut self,
+        vnode: &'a Rc<Vnode>,
+        step: Step,
+        request: R,
+    ) {
         vnode.mount.map(vnode);
         self.mappings.push((self.requests.len(), vnode, step));
         self.push(request);

@@ -117,7 +117,7 @@ async fn alone(c: &Caller) -> Result<bool, Errno> {
     c.exec_step()?;
     let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
     let who = c.who();
-    pm.ask(|txn| pm::ExecAlone { txn, who }).await?;
+    pm.ask(pm::ExecAlone { who }).await?;
     Ok(true)
 }
 
@@ -127,7 +127,7 @@ pub async fn check_crowd(c: &Caller) -> Result<(), Errno> {
     if c.process.crowded.get() {
         let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
         let who = c.who();
-        pm.ask(|txn| pm::MayExec { txn, who }).await?;
+        pm.ask(pm::MayExec { who }).await?;
         c.process.crowded.set(false);
     }
     Ok(())
@@ -137,7 +137,7 @@ pub async fn check_crowd(c: &Caller) -> Result<(), Errno> {
 pub async fn may_set_id(c: &Caller) -> bool {
     let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
     let who = c.who();
-    pm.ask(|txn| pm::MaySetId { txn, who }).await.is_ok()
+    pm.ask(pm::MaySetId { who }).await.is_ok()
 }
 
 /// The caller goes on with its old program, for which [`may_set_id`] was asked.
@@ -276,8 +276,7 @@ async fn copy_in(
     while done < len {
         let at = offset + done;
         let attempt = async |grant, len| {
-            peer.ask(|txn| fs::Read {
-                txn,
+            peer.ask(fs::Read {
                 ino: vnode.ino,
                 offset: at,
                 len,
@@ -288,8 +287,8 @@ async fn copy_in(
             .await
         };
         let piece = whole.after(done).first(PIECE);
-        let words = transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await?;
-        match words[0].min(piece.len()) {
+        let moved = transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await?;
+        match moved.bytes.min(piece.len()) {
             // The file was cut since its size was read.
             0 => return Err(Errno::EIO),
             n => done += n,
@@ -321,30 +320,25 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
         c.process.fixed_layout.set(false);
     }
     c.stage(trace::Stage::Start, 0, 0);
-    let (name, name2) = name(program);
     let done = pm::ExecDone {
         who: c.who(),
         pc: entry,
         sp: frame.sp,
         ids: adopted,
-        name,
-        name2,
+        name: name(program),
         flags: u64::from(set_id) | u64::from(!identity.readable) << 1,
     };
     post(&*c.vfs.machine, Endpoint::PM, done);
 }
 
 /// What ps calls the process: the last component of its path, fifteen bytes.
-fn name(program: &Program) -> ([u8; 8], [u8; 8]) {
+fn name(program: &Program) -> [u8; 16] {
     let last = match &program.place {
         Some(place) if program.by_descriptor => &*place.name,
         _ => program.path.rsplit(|&b| b == b'/').next().unwrap_or(b""),
     };
-    let mut bytes = [0; 16];
+    let mut name = [0; 16];
     let n = last.len().min(15);
-    bytes[..n].copy_from_slice(&last[..n]);
-    let (mut name, mut name2) = ([0; 8], [0; 8]);
-    name.copy_from_slice(&bytes[..8]);
-    name2.copy_from_slice(&bytes[8..]);
-    (name, name2)
+    name[..n].copy_from_slice(&last[..n]);
+    name
 }

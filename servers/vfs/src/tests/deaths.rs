@@ -1,11 +1,10 @@
 //! File systems and drivers that die.
 
 use super::world::*;
-use abi::proto::{fs, rs, vfs, vm};
+use abi::proto::{fs, vfs};
 use abi::role::Role;
-use abi::{Class, Endpoint, Errno, Message, Request};
+use abi::{Class, Endpoint, Errno, Request};
 use linux_raw_sys::general as linux;
-use std::vec::Vec;
 
 const OPEN: u32 = linux::__NR_open;
 const CREATE: u64 = (linux::O_RDWR | linux::O_CREAT) as u64;
@@ -22,13 +21,6 @@ fn die(w: &mut World, from: Endpoint, who: Endpoint) {
     w.deliver(from, Class::Post, vfs::Died { who }.encode());
 }
 
-/// What VM was told of this kind.
-fn told<R: Request>(w: &mut World) -> Vec<R> {
-    let messages = w.others.drain(..);
-    let messages = messages.filter(|(to, m)| *to == Endpoint::VM && m.kind == R::KIND);
-    messages.filter_map(|(_, m)| R::decode(&m)).collect()
-}
-
 #[test]
 fn every_call_on_a_dead_file_system_is_an_io_error() {
     let mut w = World::new();
@@ -37,20 +29,18 @@ fn every_call_on_a_dead_file_system_is_an_io_error() {
     let waiting = w.start(PROGRAM, linux::__NR_pread64, [fd, DATA, 1, 0, 0, 0]);
     assert_eq!(waiting, None);
     let page_in = vfs::PageIn {
-        txn: 7,
         dev: w.vfs.root_mount().unwrap().dev,
         ino: 2,
         offset: 0,
         before: 0,
         after: 0,
     };
-    w.deliver(Endpoint::VM, Class::Post, page_in.encode());
+    w.ask(Endpoint::VM, 7, page_in);
     let sync = vfs::SyncFile {
-        txn: 8,
         dev: page_in.dev,
         ino: 2,
     };
-    w.deliver(Endpoint::VM, Class::Post, sync.encode());
+    w.ask(Endpoint::VM, 8, sync);
     // Only RS knows who is dead.
     for from in [DRIVER, Endpoint::VM] {
         die(&mut w, from, FS);
@@ -60,13 +50,13 @@ fn every_call_on_a_dead_file_system_is_an_io_error() {
     die(&mut w, Endpoint::RS, FS);
     let eio = Err(Errno::EIO);
     assert_eq!(w.reply_of(PROGRAM), Some(eio));
-    let answers = w.others.clone();
-    let pages: Vec<vm::PageInDone> = told(&mut w);
-    w.others = answers;
-    let syncs: Vec<vm::SyncDone> = told(&mut w);
-    assert_eq!(pages.len() + syncs.len(), 2);
-    assert_eq!((pages[0].txn, pages[0].status), (7, Err(Errno::EIO)));
-    assert_eq!((syncs[0].txn, syncs[0].status), (8, Err(Errno::EIO)));
+    let failed = Err(Errno::EIO);
+    assert_eq!(w.answer_to::<vfs::PageIn>(Endpoint::VM), Some((7, failed)));
+    assert_eq!(
+        w.answer_to::<vfs::SyncFile>(Endpoint::VM),
+        Some((8, failed))
+    );
+    w.others.clear();
 
     // What VFS remembers, the file's size and name among it, does not hide the death.
     let path = w.string(0, "/file");
@@ -84,9 +74,8 @@ fn every_call_on_a_dead_file_system_is_an_io_error() {
     ] {
         assert_eq!(w.call(number, &args), eio, "{number}");
     }
-    w.deliver(Endpoint::VM, Class::Post, page_in.encode());
-    let pages: Vec<vm::PageInDone> = told(&mut w);
-    assert_eq!(pages[0].status, Err(Errno::EIO));
+    w.ask(Endpoint::VM, 9, page_in);
+    assert_eq!(w.answer_to::<vfs::PageIn>(Endpoint::VM), Some((9, failed)));
     assert_eq!(w.call(linux::__NR_close, &[fd]), Ok(0));
     assert_eq!(w.vfs.machine.grants(), 0, "grants are revoked");
     assert_eq!(w.vfs.spawner.tasks(), 0, "nothing waits for ever");
@@ -101,18 +90,8 @@ fn no_file_system_makes_a_program_call_again() {
         w.fs_held = true;
         w.others.clear();
         w.start(PROGRAM, linux::__NR_pread64, [fd, DATA, 1, 0, 0, 0]);
-        let (_, asked) = w.others.pop().expect("a request");
-        let asked = fs::Read::decode(&asked).unwrap();
-        let done = vfs::Done {
-            txn: asked.txn,
-            status: Err(Errno(errno)),
-            a: 0,
-            b: 0,
-            c: 0,
-            d: 0,
-            e: 0,
-        };
-        w.deliver(FS, Class::Post, done.encode());
+        let (txn, _) = w.asked::<fs::Read>(FS);
+        w.answer::<fs::Read>(FS, txn, Err(Errno(errno)));
         assert_eq!(w.reply_of(PROGRAM), Some(Err(Errno::EIO)), "{errno}");
     }
 }
@@ -123,27 +102,19 @@ fn a_file_system_that_dies_while_it_is_mounted_is_no_mount() {
     let second = Endpoint::service(Role::FileSystem, 12, 0);
     let mount = vfs::Mount {
         fs: second,
-        path: *b"/other\0\0",
-        path2: [0; 8],
+        path: *b"/other\0\0\0\0\0\0\0\0\0\0",
         flags: 0,
         kind: *b"tmpfs\0\0\0",
     };
     w.others.clear();
-    w.deliver(Endpoint::RS, Class::Post, mount.encode());
-    let answer = |w: &World| -> Option<Message> {
-        let found = w.others.iter().find(|(to, _)| *to == Endpoint::RS);
-        found.map(|(_, message)| *message)
-    };
-    assert_eq!(answer(&w), None);
+    w.ask(Endpoint::RS, 1, mount);
+    assert_eq!(w.answer_to::<vfs::Mount>(Endpoint::RS), None);
     die(&mut w, Endpoint::RS, second);
-    let status = Err(Errno::EIO);
-    let (fs, dev) = (second, 0);
-    let expected = rs::Mounted { fs, status, dev };
-    assert_eq!(answer(&w), Some(expected.encode()));
+    let failed = Err(Errno::EIO);
+    assert_eq!(w.answer_to::<vfs::Mount>(Endpoint::RS), Some((1, failed)));
     // Likewise when it was dead before.
-    w.others.clear();
-    w.deliver(Endpoint::RS, Class::Post, mount.encode());
-    assert_eq!(answer(&w), Some(expected.encode()));
+    w.ask(Endpoint::RS, 2, mount);
+    assert_eq!(w.answer_to::<vfs::Mount>(Endpoint::RS), Some((2, failed)));
     let path = w.string(0, "/other");
     assert_eq!(w.call(OPEN, &[path, 0, 0]), Err(Errno::ENOENT));
 }

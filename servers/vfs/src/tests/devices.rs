@@ -26,24 +26,16 @@ fn world() -> World {
     w
 }
 
-/// The driver's last request.
-fn request<R: Request>(w: &mut World) -> R {
+/// The driver's last request that is not answered.
+fn told<R: Request>(w: &mut World) -> R {
     let (to, message) = w.others.pop().expect("a request");
-    assert_eq!((to, message.kind), (DRIVER, R::KIND));
+    assert_eq!(to, DRIVER);
     R::decode(&message).unwrap()
 }
 
-fn done(w: &mut World, txn: u64, result: Result<u64, Errno>) {
-    let done = vfs::Done {
-        txn,
-        status: result.map(|_| ()),
-        a: result.unwrap_or(0),
-        b: 0,
-        c: 0,
-        d: 0,
-        e: 0,
-    };
-    w.deliver(DRIVER, Class::Post, done.encode());
+fn moved(w: &mut World, txn: u64, result: Result<u64, Errno>) {
+    let result = result.map(|bytes| device::Moved { bytes });
+    w.answer::<device::Read>(DRIVER, txn, result);
 }
 
 fn start(w: &mut World, number: u32, args: [u64; 6]) {
@@ -55,15 +47,15 @@ fn a_read_waits_and_is_repaired_when_its_buffer_is_absent() {
     let mut w = world();
     w.fake.set_present(PROGRAM, DATA, false);
     start(&mut w, linux::__NR_read, [0, DATA, 100, 0, 0, 0]);
-    let first: device::Read = request(&mut w);
+    let (first_txn, first) = w.asked::<device::Read>(DRIVER);
     let copied = w.fake.copy_to_grant(DRIVER, first.grant, 0, b"line\n");
     assert_eq!(copied, Err(Errno::EFAULT));
-    done(&mut w, first.txn, Err(Errno::EFAULT));
-    let second: device::Read = request(&mut w);
-    assert_ne!(second.txn, first.txn);
+    moved(&mut w, first_txn, Err(Errno::EFAULT));
+    let (second_txn, second) = w.asked::<device::Read>(DRIVER);
+    assert_ne!(second_txn, first_txn);
     let copied = w.fake.copy_to_grant(DRIVER, second.grant, 0, b"line\n");
     assert_eq!(copied, Ok(()));
-    done(&mut w, second.txn, Ok(5));
+    moved(&mut w, second_txn, Ok(5));
     assert_eq!(w.reply_of(PROGRAM), Some(Ok(5)));
     assert_eq!(w.data(5), b"line\n");
 }
@@ -73,13 +65,13 @@ fn a_signal_cancels_but_data_that_came_first_counts() {
     for (answer, result) in [(Err(Errno::EINTR), Err(Errno::ERESTARTSYS)), (Ok(3), Ok(3))] {
         let mut w = world();
         start(&mut w, linux::__NR_read, [0, DATA, 100, 0, 0, 0]);
-        let read: device::Read = request(&mut w);
+        let (txn, _) = w.asked::<device::Read>(DRIVER);
         let interrupt = vfs::Interrupt { who: PROGRAM };
         w.deliver(Endpoint::PM, Class::Post, interrupt.encode());
-        let cancel: device::Cancel = request(&mut w);
-        assert_eq!(cancel.target, read.txn);
+        let cancel: device::Cancel = told(&mut w);
+        assert_eq!(cancel.target, txn);
         assert_eq!(w.reply_of(PROGRAM), None, "the driver has the last word");
-        done(&mut w, read.txn, answer);
+        moved(&mut w, txn, answer);
         assert_eq!(w.reply_of(PROGRAM), Some(result));
     }
 }
@@ -88,19 +80,14 @@ fn a_signal_cancels_but_data_that_came_first_counts() {
 fn an_answer_from_somebody_else_is_no_answer() {
     let mut w = world();
     start(&mut w, linux::__NR_read, [0, DATA, 100, 0, 0, 0]);
-    let read: device::Read = request(&mut w);
-    let forged = vfs::Done {
-        txn: read.txn,
-        status: Ok(()),
-        a: 1,
-        b: 0,
-        c: 0,
-        d: 0,
-        e: 0,
-    };
-    w.deliver(FS, Class::Post, forged.encode());
+    let (txn, _) = w.asked::<device::Read>(DRIVER);
+    let moved_all = Ok(device::Moved { bytes: 1 });
+    w.answer::<device::Read>(FS, txn, moved_all);
     assert_eq!(w.reply_of(PROGRAM), None);
-    done(&mut w, read.txn, Ok(1));
+    // Nor is one to another question.
+    w.answer::<device::Read>(DRIVER, txn + 1, moved_all);
+    assert_eq!(w.reply_of(PROGRAM), None);
+    moved(&mut w, txn, Ok(1));
     assert_eq!(w.reply_of(PROGRAM), Some(Ok(1)));
 }
 
@@ -116,11 +103,11 @@ fn ioctls_carry_what_their_number_says() {
     ] {
         let args = [0, u64::from(number), value, 0, 0, 0];
         start(&mut w, linux::__NR_ioctl, args);
-        let sent: device::Ioctl = request(&mut w);
+        let (txn, sent) = w.asked::<device::Ioctl>(DRIVER);
         assert_eq!((sent.request, sent.value), (u64::from(number), value));
         assert_eq!(sent.grant >= 0, len.is_some());
         assert_eq!(crate::device::argument(number).map(|(_, len)| len), len);
-        done(&mut w, sent.txn, Ok(0));
+        w.answer::<device::Ioctl>(DRIVER, txn, Ok(device::Controlled { value: 0 }));
         assert_eq!(w.reply_of(PROGRAM), Some(Ok(0)));
     }
     let args = [0, u64::from(ioctl::TCGETS), u64::MAX - 3, 0, 0, 0];
@@ -135,8 +122,8 @@ fn a_poll_asks_again_when_the_driver_says_so() {
     w.fake.poke(PROGRAM, DATA + 4, &[linux::POLLIN as u8, 0]);
     let forever = u64::from(u32::MAX);
     start(&mut w, linux::__NR_poll, [DATA, 1, forever, 0, 0, 0]);
-    let poll: device::Poll = request(&mut w);
-    done(&mut w, poll.txn, Ok(0));
+    let (txn, _) = w.asked::<device::Poll>(DRIVER);
+    w.answer::<device::Poll>(DRIVER, txn, Ok(device::Events { events: 0 }));
     assert!(w.others.is_empty(), "asked once");
     let ready = vfs::Ready {
         major: MAJOR,
@@ -147,8 +134,9 @@ fn a_poll_asks_again_when_the_driver_says_so() {
     w.deliver(FS, Class::Post, ready.encode());
     assert!(w.others.is_empty());
     w.deliver(DRIVER, Class::Post, ready.encode());
-    let poll: device::Poll = request(&mut w);
-    done(&mut w, poll.txn, Ok(u64::from(linux::POLLIN)));
+    let (txn, _) = w.asked::<device::Poll>(DRIVER);
+    let events = linux::POLLIN;
+    w.answer::<device::Poll>(DRIVER, txn, Ok(device::Events { events }));
     assert_eq!(w.reply_of(PROGRAM), Some(Ok(1)));
     assert_eq!(w.fake.peek(PROGRAM, DATA + 6, 1), [linux::POLLIN as u8]);
 }

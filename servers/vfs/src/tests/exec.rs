@@ -68,19 +68,8 @@ fn exec(w: &mut World, path: &str, argv: &[&str]) -> Option<Result<u64, Errno>> 
 
 /// PM's answer to the question whether set-id bits count.
 fn answer_set_id(w: &mut World, status: Result<(), Errno>) {
-    let (to, message) = w.others.pop().expect("PM is asked");
-    assert_eq!((to, message.kind), (Endpoint::PM, pm::MaySetId::KIND));
-    let asked = pm::MaySetId::decode(&message).unwrap();
-    let done = vfs::Done {
-        txn: asked.txn,
-        status,
-        a: 0,
-        b: 0,
-        c: 0,
-        d: 0,
-        e: 0,
-    };
-    w.deliver(Endpoint::PM, Class::Post, done.encode());
+    let (txn, _) = w.asked::<pm::MaySetId>(Endpoint::PM);
+    w.answer::<pm::MaySetId>(Endpoint::PM, txn, status);
 }
 
 fn done(w: &mut World) -> pm::ExecDone {
@@ -115,7 +104,7 @@ fn a_program_is_mapped_and_started() {
     assert_eq!(exec(&mut w, "/prog", &["prog", "one", "two"]), None);
     let done = done(&mut w);
     assert_eq!((done.who, done.pc), (PROGRAM, 0x400100));
-    assert_eq!(&done.name, b"prog\0\0\0\0");
+    assert_eq!(&done.name[..8], b"prog\0\0\0\0");
     assert_eq!(arguments(&w, done.sp), ["prog", "one", "two"]);
     let calls = w.fake.vm_calls.borrow().clone();
     assert_eq!(calls[0].kind, vm::ProcCtl::KIND, "cleared first");
@@ -282,7 +271,7 @@ fn a_script_runs_its_interpreter() {
     assert_eq!(exec(&mut w, "/script", &["ignored", "arg"]), None);
     let done = done(&mut w);
     assert_eq!(arguments(&w, done.sp), ["/prog", "-x y", "/script", "arg"]);
-    assert_eq!(&done.name, b"script\0\0");
+    assert_eq!(&done.name[..8], b"script\0\0");
 }
 
 #[test]

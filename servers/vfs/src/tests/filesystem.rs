@@ -2,8 +2,10 @@
 
 use super::world::Fake;
 use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
-use abi::proto::{fs, vfs};
-use abi::{Endpoint, Errno, Message, Request};
+use abi::message::request::{Ask, Asker};
+use abi::message::{Handled, transaction};
+use abi::proto::fs;
+use abi::{Class, Endpoint, Errno, Message, Request};
 use linux_raw_sys::general as linux;
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -32,7 +34,13 @@ pub struct MemoryFs {
     pub hides_faults: bool,
 }
 
-type Answer = Result<[u64; 5], Errno>;
+/// The answer, if one is wanted.
+type Said = Result<Option<Message>, Errno>;
+
+/// What is said to who asked `R`.
+fn said<R: Request<How = Ask>>(message: &Message, reply: R::Reply) -> Said {
+    Ok(Asker::of::<R>(Endpoint::VFS, transaction(message)).answer(Ok(reply)))
+}
 
 /// Bytes of the largest file that there can be.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -86,16 +94,18 @@ impl MemoryFs {
         self.inodes.get_mut(&ino).ok_or(Errno::ENOENT)
     }
 
-    fn words(&mut self, ino: u64, reference: bool) -> Answer {
+    fn node(&mut self, ino: u64, reference: bool) -> Result<fs::Node, Errno> {
         let inode = self.get(ino)?;
         inode.references += i64::from(reference);
-        Ok([
+        Ok(fs::Node {
             ino,
-            u64::from(inode.mode) | u64::from(inode.nlink) << 32,
-            u64::from(inode.uid) | u64::from(inode.gid) << 32,
-            inode.data.len() as u64,
-            inode.rdev,
-        ])
+            mode: inode.mode,
+            nlink: inode.nlink,
+            uid: inode.uid,
+            gid: inode.gid,
+            size: inode.data.len() as u64,
+            rdev: inode.rdev,
+        })
     }
 
     fn free_unused(&mut self, ino: u64) {
@@ -106,40 +116,31 @@ impl MemoryFs {
         }
     }
 
-    pub fn handle(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Option<vfs::Done> {
+    pub fn handle(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Option<Message> {
         self.requests.push(message.kind - fs::BASE);
-        let txn = message.words[0];
-        let result = self.answer(fake, me, message);
-        if txn == 0 {
-            return None;
-        }
-        let [a, b, c, d, e] = result.unwrap_or_default();
-        Some(vfs::Done {
-            txn,
-            status: result.map(|_| ()),
-            a,
-            b,
-            c,
-            d,
-            e,
-        })
+        self.answer(fake, me, message)
+            .unwrap_or_else(|errno| Handled::failed(Class::Post, message, errno).answer)
     }
 
-    fn answer(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Answer {
+    fn answer(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Said {
         let name = |grant: i32, len: u64| {
             let mut name = std::vec![0; len as usize];
             fake.copy_from_grant(me, grant, 0, &mut name).unwrap();
             name
         };
         match message.kind {
-            fs::ReadSuper::KIND => self.words(1, true),
-            fs::Unmount::KIND | fs::Remount::KIND => Ok([0; 5]),
+            fs::ReadSuper::KIND => {
+                let root = self.node(1, true)?;
+                said::<fs::ReadSuper>(message, root.into())
+            }
+            fs::Unmount::KIND => said::<fs::Unmount>(message, ()),
+            fs::Remount::KIND => said::<fs::Remount>(message, ()),
             fs::Lookup::KIND => {
                 let r = fs::Lookup::decode(message).unwrap();
                 self.lookups += 1;
                 let name = name(r.grant, r.len);
                 let ino = *self.get(r.dir)?.names.get(&name).ok_or(Errno::ENOENT)?;
-                self.words(ino, true)
+                said::<fs::Lookup>(message, self.node(ino, true)?)
             }
             fs::Put::KIND => {
                 let r = fs::Put::decode(message).unwrap();
@@ -147,7 +148,7 @@ impl MemoryFs {
                 inode.references -= r.count as i64;
                 assert!(inode.references >= 0, "more references put than given");
                 self.free_unused(r.ino);
-                Ok([0; 5])
+                Ok(None)
             }
             fs::Read::KIND => {
                 let r = fs::Read::decode(message).unwrap();
@@ -164,7 +165,8 @@ impl MemoryFs {
                         Err(errno) => return Err(errno),
                     }
                 }
-                Ok([done as u64, 0, 0, 0, 0])
+                let bytes = done as u64;
+                said::<fs::Read>(message, fs::Moved { bytes })
             }
             fs::Write::KIND => {
                 let r = fs::Write::decode(message).unwrap();
@@ -184,14 +186,20 @@ impl MemoryFs {
                     inode.data.resize(end, 0);
                 }
                 inode.data[at..end].copy_from_slice(&data);
-                Ok([data.len() as u64, inode.data.len() as u64, at as u64, 0, 0])
+                let written = fs::Written {
+                    bytes: data.len() as u64,
+                    size: inode.data.len() as u64,
+                    position: at as u64,
+                };
+                said::<fs::Write>(message, written)
             }
             fs::Readlink::KIND => {
                 let r = fs::Readlink::decode(message).unwrap();
                 let target = self.get(r.ino)?.data.clone();
                 let n = target.len().min(r.len as usize);
                 fake.copy_to_grant(me, r.grant, 0, &target[..n])?;
-                Ok([n as u64, 0, 0, 0, 0])
+                let bytes = n as u64;
+                said::<fs::Readlink>(message, fs::Moved { bytes })
             }
             fs::Create::KIND => {
                 let r = fs::Create::decode(message).unwrap();
@@ -202,21 +210,21 @@ impl MemoryFs {
                 let ino = self.add_named(r.dir, &name, r.mode, &[]);
                 let inode = self.get(ino)?;
                 (inode.uid, inode.gid, inode.rdev) = (r.ids.0, r.ids.1, r.rdev);
-                self.words(ino, true)
+                said::<fs::Create>(message, self.node(ino, true)?)
             }
             fs::Symlink::KIND => {
                 let r = fs::Symlink::decode(message).unwrap();
                 let link = name(r.grants.0 as i32, u64::from(r.lens.0));
                 let target = name(r.grants.1 as i32, u64::from(r.lens.1));
                 let ino = self.add_named(r.dir, &link, linux::S_IFLNK | 0o777, &target);
-                self.words(ino, true)
+                said::<fs::Symlink>(message, self.node(ino, true)?)
             }
             fs::Link::KIND => {
                 let r = fs::Link::decode(message).unwrap();
                 let name = name(r.grant, r.len);
                 self.dir(r.dir).insert(name, r.ino);
                 self.get(r.ino)?.nlink += 1;
-                Ok([0; 5])
+                said::<fs::Link>(message, ())
             }
             fs::Unlink::KIND => {
                 let r = fs::Unlink::decode(message).unwrap();
@@ -228,7 +236,7 @@ impl MemoryFs {
                 self.dir(r.dir).remove(&name);
                 self.get(ino)?.nlink -= 1;
                 self.free_unused(ino);
-                Ok([ino, 0, 0, 0, 0])
+                said::<fs::Unlink>(message, fs::Unlinked { ino })
             }
             fs::Rename::KIND => {
                 let r = fs::Rename::decode(message).unwrap();
@@ -239,7 +247,7 @@ impl MemoryFs {
                     self.get(replaced)?.nlink -= 1;
                     self.free_unused(replaced);
                 }
-                Ok([0; 5])
+                said::<fs::Rename>(message, ())
             }
             fs::SetAttr::KIND => {
                 let r = fs::SetAttr::decode(message).unwrap();
@@ -260,7 +268,7 @@ impl MemoryFs {
                 if mask.contains(SetMask::UID) {
                     inode.uid = set.uid;
                 }
-                self.words(r.ino, false)
+                said::<fs::SetAttr>(message, self.node(r.ino, false)?)
             }
             fs::GetAttr::KIND => {
                 let r = fs::GetAttr::decode(message).unwrap();
@@ -275,16 +283,16 @@ impl MemoryFs {
                     ..Attributes::default()
                 };
                 fake.copy_to_grant(me, r.grant, 0, attributes.as_bytes())?;
-                Ok([0; 5])
+                said::<fs::GetAttr>(message, ())
             }
             fs::Statfs::KIND => {
                 let r = fs::Statfs::decode(message).unwrap();
                 let figures = Statistics::default();
                 fake.copy_to_grant(me, r.grant, 0, figures.as_bytes())?;
-                Ok([0; 5])
+                said::<fs::Statfs>(message, ())
             }
-            fs::Peek::KIND if self.mappable => Ok([0; 5]),
-            fs::Sync::KIND => Ok([0; 5]),
+            fs::Peek::KIND if self.mappable => said::<fs::Peek>(message, ()),
+            fs::Sync::KIND => said::<fs::Sync>(message, ()),
             _ => Err(Errno::ENOSYS),
         }
     }

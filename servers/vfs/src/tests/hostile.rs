@@ -4,7 +4,9 @@
 use super::largest::allocation_of;
 use super::world::*;
 use crate::process::Ids;
+use abi::errno::result_to_word;
 use abi::fs::{Attributes, Statistics};
+use abi::message::{ANSWER, transaction};
 use abi::proto::{fs, vfs};
 use abi::trace::random;
 use abi::{Class, Endpoint, Errno, Message, Request};
@@ -44,8 +46,8 @@ impl Dice {
 
 /// A file system that answers what chance says.
 impl Dice {
-    pub fn answer(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Option<vfs::Done> {
-        let txn = message.words[0];
+    pub fn answer(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Option<Message> {
+        let txn = transaction(message);
         let mut junk = [0; 256];
         junk.fill_with(|| self.roll() as u8);
         // What it writes where it may: structures of VFS's and memory of programs.
@@ -70,7 +72,7 @@ impl Dice {
         };
         let status = match self.roll() % 8 {
             0 => Err(Errno(self.roll() as i32 & 0xff)),
-            _ => Ok(()),
+            _ => Ok(0),
         };
         let mut word = || {
             let roll = self.roll();
@@ -82,16 +84,18 @@ impl Dice {
                 _ => roll >> (roll >> 8 & 63),
             }
         };
-        let [a, b, c, d, e] = [word(), word(), word(), word(), word()];
-        (txn != 0).then_some(vfs::Done {
+        // Whatever it was asked.
+        let mut answer = Message::new(message.kind | ANSWER);
+        answer.words = [
             txn,
-            status,
-            a,
-            b,
-            c,
-            d,
-            e,
-        })
+            result_to_word(status),
+            word(),
+            word(),
+            word(),
+            word(),
+            word(),
+        ];
+        (txn != 0).then_some(answer)
     }
 }
 

@@ -1,6 +1,6 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
-use abi::proto::{vfs, vm};
+use abi::proto::vfs;
 use abi::{Class, Endpoint, Errno, Request};
 use linux_raw_sys::general as linux;
 
@@ -13,48 +13,41 @@ fn world() -> (World, u64) {
     (w, fd)
 }
 
-fn lookup(w: &mut World, fd: i32) -> vm::FdLookupDone {
-    let request = vfs::FdLookup {
-        txn: 77,
-        who: PROGRAM,
-        fd,
-    };
-    w.deliver(Endpoint::VM, Class::Post, request.encode());
-    let (to, message) = w.others.pop().unwrap();
-    assert_eq!(to, Endpoint::VM);
-    vm::FdLookupDone::decode(&message).unwrap()
+fn lookup(w: &mut World, fd: i32) -> Result<vfs::FoundFile, Errno> {
+    let request = vfs::FdLookup { who: PROGRAM, fd };
+    w.ask(Endpoint::VM, 77, request);
+    let (txn, found) = w.answer_to::<vfs::FdLookup>(Endpoint::VM).unwrap();
+    assert_eq!(txn, 77);
+    found
 }
 
 #[test]
 fn a_mapping_keeps_the_file_after_unlink_and_close() {
     let (mut w, fd) = world();
-    let done = lookup(&mut w, fd as i32);
-    assert_eq!((done.status, done.access), (Ok(()), 1));
+    let done = lookup(&mut w, fd as i32).unwrap();
+    assert_eq!(done.access, 1);
     let at = w.string(0, "/f");
     w.call(linux::__NR_unlink, &[at]).unwrap();
     w.call(linux::__NR_close, &[fd]).unwrap();
     w.settle();
     assert!(w.fs.inodes.contains_key(&done.ino));
     let page_in = vfs::PageIn {
-        txn: 5,
         dev: done.dev,
         ino: done.ino,
         offset: 0,
         before: 0,
         after: 0,
     };
-    w.deliver(Endpoint::VM, Class::Post, page_in.encode());
-    let (_, message) = w.others.pop().unwrap();
-    let paged = vm::PageInDone::decode(&message).unwrap();
-    assert_eq!((paged.txn, paged.status), (5, Ok(())));
+    w.ask(Endpoint::VM, 5, page_in);
+    let paged = w.answer_to::<vfs::PageIn>(Endpoint::VM);
+    assert_eq!(paged, Some((5, Ok(()))));
+    let gone = vfs::References {
+        ino: done.ino,
+        count: 1,
+    };
     let close = vfs::MapClose {
         dev: done.dev,
-        ino: done.ino,
-        references: 1,
-        ino2: 0,
-        references2: 0,
-        ino3: 0,
-        references3: 0,
+        files: [gone, vfs::References::default(), vfs::References::default()],
     };
     w.deliver(Endpoint::VM, Class::Post, close.encode());
     assert!(!w.fs.inodes.contains_key(&done.ino));
@@ -63,19 +56,19 @@ fn a_mapping_keeps_the_file_after_unlink_and_close() {
 #[test]
 fn what_cannot_be_mapped_is_refused() {
     let (mut w, _) = world();
-    assert_eq!(lookup(&mut w, 9).status, Err(Errno::EBADF));
+    assert_eq!(lookup(&mut w, 9), Err(Errno::EBADF));
     w.call(linux::__NR_pipe, &[DATA]).unwrap();
-    assert_eq!(lookup(&mut w, 1).status, Err(Errno::ENODEV));
+    assert_eq!(lookup(&mut w, 1), Err(Errno::ENODEV));
     let at = w.string(0, "/f");
     let write = u64::from(linux::O_WRONLY);
     let fd = w.call(linux::__NR_open, &[at, write]).unwrap();
-    assert_eq!(lookup(&mut w, fd as i32).status, Err(Errno::EACCES));
+    assert_eq!(lookup(&mut w, fd as i32), Err(Errno::EACCES));
 }
 
 #[test]
 fn a_page_comes_while_the_same_file_is_being_transferred() {
     let (mut w, fd) = world();
-    let dev = lookup(&mut w, fd as i32).dev;
+    let dev = lookup(&mut w, fd as i32).unwrap().dev;
     // A read is with the file system, holding the position of the open file...
     w.fs_held = true;
     assert_eq!(
@@ -83,14 +76,13 @@ fn a_page_comes_while_the_same_file_is_being_transferred() {
         None
     );
     let page_in = vfs::PageIn {
-        txn: 6,
         dev,
         ino: 2,
         offset: 0,
         before: 0,
         after: 0,
     };
-    w.deliver(Endpoint::VM, Class::Post, page_in.encode());
+    w.ask(Endpoint::VM, 6, page_in);
     // ...and the page-in has reached the file system all the same.
     let (to, message) = w.others.last().unwrap();
     assert_eq!((*to, message.kind), (FS, abi::proto::fs::Peek::KIND));

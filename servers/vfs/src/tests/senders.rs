@@ -1,9 +1,9 @@
 //! Who may tell VFS what: a message of anybody else changes nothing, and no message upsets it.
 
 use super::world::*;
-use abi::proto::{PROTOCOLS, vfs};
+use abi::proto::{PROTOCOLS, fs, vfs};
 use abi::role::Role;
-use abi::senders::{Mode, Refusal};
+use abi::senders::Refusal;
 use abi::{Class, Endpoint, Message};
 use std::format;
 use std::string::String;
@@ -39,7 +39,7 @@ fn seen(w: &World) -> String {
 #[test]
 fn nobody_says_what_is_not_theirs() {
     let mut w = World::new();
-    let known = PROTOCOLS.iter().flat_map(|p| p.2).map(|rule| rule.kind);
+    let known = PROTOCOLS.iter().flat_map(|p| p.rules).map(|rule| rule.kind);
     let kinds: Vec<u64> = known
         .chain([0, vfs::BASE, vfs::BASE + 255, u64::MAX])
         .collect();
@@ -50,7 +50,7 @@ fn nobody_says_what_is_not_theirs() {
             for class in [Class::Call, Class::Post, Class::Send] {
                 let called = class == Class::Call;
                 let refusal = match rule {
-                    Some(rule) if (rule.mode == Mode::Call) != called => Refusal::Unknown,
+                    Some(rule) if rule.mode.is_call() != called => Refusal::Unknown,
                     Some(rule) if rule.senders.contains(role) => continue,
                     Some(_) => Refusal::NotYours,
                     None => Refusal::Unknown,
@@ -60,13 +60,13 @@ fn nobody_says_what_is_not_theirs() {
                     [u64::from(PROGRAM.0), 0, 0, 0, 0, 0, 0],
                     [u64::MAX; 7],
                 ] {
-                    let (before, refused) = (seen(&w), w.vfs.refused.get().total());
-                    w.deliver(from, class, Message { kind, words });
+                    let before = seen(&w);
+                    let refused = w.deliver(from, class, Message { kind, words });
                     let reply = (from, Message::error(refusal.errno()));
                     let expected: Vec<_> = called.then_some(reply).into_iter().collect();
                     let replies: Vec<_> = w.fake.replies.borrow_mut().drain(..).collect();
                     assert_eq!(replies, expected, "{kind:#x} {role:?} {class:?}");
-                    assert_eq!(w.vfs.refused.get().total(), refused + 1);
+                    assert_eq!(refused, Some(refusal));
                     assert_eq!(seen(&w), before, "{kind:#x} {role:?} {class:?}");
                 }
             }
@@ -84,19 +84,8 @@ fn an_answer_is_taken_from_whom_was_asked_alone() {
         None,
         "open waits for a lookup"
     );
-    let txn = w.others.last().expect("a question").1.words[0];
-    let done = |txn| {
-        let (status, a, b, c, d, e) = (Err(abi::Errno::ENOENT), 0, 0, 0, 0, 0);
-        abi::Request::encode(vfs::Done {
-            txn,
-            status,
-            a,
-            b,
-            c,
-            d,
-            e,
-        })
-    };
+    let txn = w.asked::<fs::Lookup>(FS).0;
+    let done = |txn| answer::<fs::Lookup>(txn, Err(abi::Errno::ENOENT));
     let peers = [
         Role::FileSystem,
         Role::Proc,
@@ -145,15 +134,14 @@ fn whoever_may_say_it_is_heard_and_nothing_upsets_vfs() {
                         _ => roll,
                     };
                 }
-                let class = match rule.mode {
-                    Mode::Call => Class::Call,
-                    Mode::Post => Class::Post,
+                let class = match rule.mode.is_call() {
+                    true => Class::Call,
+                    false => Class::Post,
                 };
-                let refused = w.vfs.refused.get().total();
                 let kind = rule.kind;
-                w.deliver(sender(role), class, Message { kind, words });
+                let refused = w.deliver(sender(role), class, Message { kind, words });
                 let may = rule.senders.contains(role);
-                let heard = w.vfs.refused.get().total() == refused;
+                let heard = !matches!(refused, Some(Refusal::NotYours | Refusal::Unknown));
                 assert_eq!(heard, may, "{} {role:?}", rule.name);
             }
         }

@@ -7,8 +7,11 @@ use crate::process::{Directories, Ids, Process};
 use crate::state::Vfs;
 use abi::errno::result_from_word;
 use abi::grant::GRANT_INVALID;
-use abi::proto::{rs, vfs, vm};
+use abi::message::request::{Ask, Asker};
+use abi::message::{answer_result, transaction};
+use abi::proto::{vfs, vm};
 use abi::role::Role;
+use abi::senders::Refusal;
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request, page_down};
 use rt::task::Executor;
 use std::cell::{Cell, RefCell};
@@ -407,16 +410,13 @@ impl World {
         };
         let mount = vfs::Mount {
             fs: FS,
-            path: *b"/\0\0\0\0\0\0\0",
-            path2: [0; 8],
+            path: *b"/\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             flags: 0,
             kind: *b"ext2\0\0\0\0",
         };
-        world.deliver(Endpoint::RS, Class::Post, mount.encode());
-        let (fs, status) = (FS, Ok(()));
-        let (to, answer) = world.others.pop().unwrap();
-        let mounted = rs::Mounted::decode(&answer).unwrap();
-        assert_eq!((to, mounted.fs, mounted.status), (Endpoint::RS, fs, status));
+        world.ask(Endpoint::RS, 1, mount);
+        let mounted = world.answer_to::<vfs::Mount>(Endpoint::RS);
+        let mounted = mounted.expect("an answer").1.expect("a mount");
         assert_ne!(mounted.dev, 0);
         world.add_process(PROGRAM, 1, Ids::default());
         world
@@ -436,9 +436,46 @@ impl World {
         self.fake.map(who, DATA, 0x10000, true, true);
     }
 
-    pub fn deliver(&mut self, from: Endpoint, class: Class, message: Message) {
-        self.vfs.message(from, class, &message);
+    pub fn deliver(&mut self, from: Endpoint, class: Class, message: Message) -> Option<Refusal> {
+        let refused = self.vfs.message(from, class, &message);
         self.settle();
+        refused
+    }
+
+    /// A server asks VFS as its question `txn`.
+    pub fn ask<R: Request<How = Ask>>(&mut self, from: Endpoint, txn: u64, request: R) {
+        self.deliver(from, Class::Post, request.ask(txn));
+    }
+
+    /// The first answer to `R` that VFS has given to `who`, and the question's number.
+    pub fn answer_to<R: Request<How = Ask>>(
+        &mut self,
+        who: Endpoint,
+    ) -> Option<(u64, Result<R::Reply, Errno>)> {
+        let answers = |(to, message): &(Endpoint, Message)| *to == who && message.kind == R::ANSWER;
+        let index = self.others.iter().position(answers)?;
+        let (_, message) = self.others.remove(index);
+        Some((transaction(&message), answer_result::<R>(&message)))
+    }
+
+    /// The last that VFS has asked somebody, who was to be `who`.
+    pub fn asked<R: Request<How = Ask>>(&mut self, who: Endpoint) -> (u64, R) {
+        let (to, message) = self.others.pop().expect("a question");
+        assert_eq!(to, who);
+        (
+            transaction(&message),
+            R::decode(&message).expect("such a question"),
+        )
+    }
+
+    /// A server answers VFS's question `txn`.
+    pub fn answer<R: Request<How = Ask>>(
+        &mut self,
+        from: Endpoint,
+        txn: u64,
+        result: Result<R::Reply, Errno>,
+    ) {
+        self.deliver(from, Class::Post, answer::<R>(txn, result));
     }
 
     /// Runs until nothing moves any more.
@@ -458,17 +495,20 @@ impl World {
                         None => self.fs.handle(&self.fake, FS, &message),
                     };
                     if let Some(done) = answer {
-                        self.vfs.message(FS, Class::Post, &done.encode());
+                        self.vfs.message(FS, Class::Post, &done);
                     }
                 }
                 Endpoint::VM if message.kind == vm::HandleMemory::KIND => {
                     let r = vm::HandleMemory::decode(&message).unwrap();
                     self.repairs.push((r.addr, r.len, r.write));
-                    let (txn, mut good) = (r.txn, 0);
+                    let mut good = 0;
                     let status = self.fake.handle_memory(&r, &mut good);
-                    let handled = vfs::MemoryHandled { txn, status, good };
-                    self.vfs
-                        .message(Endpoint::VM, Class::Post, &handled.encode());
+                    let present = match status {
+                        Err(errno) if good == 0 => Err(errno),
+                        status => Ok(vm::Present { good, status }),
+                    };
+                    let answer = answer::<vm::HandleMemory>(transaction(&message), present);
+                    self.vfs.message(Endpoint::VM, Class::Post, &answer);
                 }
                 _ => self.others.push((to, message)),
             }
@@ -516,4 +556,12 @@ impl World {
     pub fn data(&self, len: usize) -> Vec<u8> {
         self.fake.peek(PROGRAM, DATA, len)
     }
+}
+
+/// The answer to VFS's question `txn`.
+pub fn answer<R: Request<How = Ask>>(txn: u64, result: Result<R::Reply, Errno>) -> Message {
+    let asker = Asker::of::<R>(Endpoint::VFS, txn);
+    asker
+        .answer(result)
+        .expect("a question that wants an answer")
 }

@@ -1,6 +1,6 @@
 //! Memory of file systems' caches: who may have how much of it, and how it comes back.
 
-use super::machine::{FS, INIT, Machine};
+use super::machine::{FS, INIT, Machine, answer};
 use crate::fault::Access;
 use crate::frames::Claim;
 use crate::server::Effect;
@@ -60,8 +60,8 @@ fn give(machine: &mut Machine, at: u64, pages: u64) {
         let (addr, len) = (at, pages * PAGE);
         machine.call(FS, proto::Discard { addr, len }).unwrap();
     }
-    let done = proto::GaveBack { pages };
-    machine.message(Endpoint::VFS, Class::Post, done.encode());
+    let done = answer::<vfs::GiveBack>(1, Ok(vfs::GivenBack { pages }));
+    machine.message(Endpoint::VFS, Class::Post, done);
 }
 
 /// Maps `pages` of INIT and touches them until one has to wait; the address it stopped at.

@@ -7,7 +7,8 @@ use crate::server::{Effect, Server};
 use crate::table;
 use crate::window::{Frame, Window};
 use abi::kernel::{MemoryRequest, PageFault};
-use abi::message::reply_result;
+use abi::message::request::{Ask, Asker, Called};
+use abi::message::{reply_result, transaction};
 use abi::proto::{pm, vfs, vm as proto};
 use abi::role::Role;
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
@@ -37,7 +38,7 @@ pub struct Machine {
     pub seen: VecDeque<Effect>,
     /// Page-ins wait in `held` instead of being answered.
     pub hold: bool,
-    pub held: VecDeque<vfs::PageIn>,
+    pub held: VecDeque<(u64, vfs::PageIn)>,
     /// VFS does not answer that files are on the disk.
     pub hold_syncs: bool,
     /// Files whose pages cannot be read.
@@ -153,8 +154,6 @@ impl Machine {
                     Effect::Post(Endpoint::VFS, message) => self.vfs(message),
                     Effect::Bind(who, Some(top)) => drop(self.bound.insert(who, top)),
                     Effect::Bind(who, None) => drop(self.bound.remove(&who)),
-                    // Who was refused, and what, is for tests of that.
-                    Effect::Log(text) if text.starts_with("refused ") => {}
                     other => self.seen.push_back(other),
                 }
             }
@@ -168,49 +167,47 @@ impl Machine {
                 self.page_ins += 1;
                 let page = request.offset / PAGE;
                 self.asked = (page, request.before, request.after);
+                let asked = (transaction(&message), request);
                 match self.hold {
-                    true => self.held.push_back(request),
-                    false => self.answer(request),
+                    true => self.held.push_back(asked),
+                    false => self.answer(asked),
                 }
             }
             vfs::FdLookup::KIND => {
                 let request = vfs::FdLookup::decode(&message).unwrap();
-                let mut done = proto::FdLookupDone {
-                    txn: request.txn,
-                    status: Ok(()),
+                let mut done = Ok(());
+                let mut found = vfs::FoundFile {
                     dev: DEV,
                     ino: request.fd as u64,
                     access: self.access,
                 };
                 match request.fd {
-                    ..0 => done.status = Err(Errno::EBADF),
-                    1000 => done.dev = u64::MAX,
-                    _ => *self.references.entry((DEV, done.ino)).or_insert(0) += 1,
+                    ..0 => done = Err(Errno::EBADF),
+                    1000 => found.dev = u64::MAX,
+                    _ => *self.references.entry((DEV, found.ino)).or_insert(0) += 1,
                 }
-                self.vm().handle(Endpoint::VFS, Class::Post, &done.encode());
+                let answer = done.map(|()| found);
+                self.answered::<vfs::FdLookup>(transaction(&message), answer);
             }
             vfs::MapClose::KIND => {
                 let request = vfs::MapClose::decode(&message).unwrap();
                 self.closes += 1;
-                for (ino, references) in request.files() {
-                    let file = (request.dev, ino);
-                    if references > 0 {
-                        *self.references.get_mut(&file).unwrap() -= references as i64;
+                for gone in request.files {
+                    let file = (request.dev, gone.ino);
+                    if gone.count > 0 {
+                        *self.references.get_mut(&file).unwrap() -= gone.count as i64;
                     }
                 }
             }
             vfs::SyncFile::KIND if !self.hold_syncs => {
-                let request = vfs::SyncFile::decode(&message).unwrap();
-                let (txn, status) = (request.txn, Ok(()));
-                let done = proto::SyncDone { txn, status };
-                self.vm().handle(Endpoint::VFS, Class::Post, &done.encode());
+                self.answered::<vfs::SyncFile>(transaction(&message), Ok(()));
             }
             _ => self.seen.push_back(Effect::Post(Endpoint::VFS, message)),
         }
     }
 
     /// Brings a page in as a file system does, unless told to fail.
-    pub fn answer(&mut self, request: vfs::PageIn) {
+    pub fn answer(&mut self, (txn, request): (u64, vfs::PageIn)) {
         let status = if self.broken.contains(&request.ino) {
             Err(Errno::EIO)
         } else if self.no_memory {
@@ -228,9 +225,13 @@ impl Machine {
             }
             Ok(())
         };
-        let txn = request.txn;
-        let done = proto::PageInDone { txn, status };
-        self.vm().handle(Endpoint::VFS, Class::Post, &done.encode());
+        self.answered::<vfs::PageIn>(txn, status);
+    }
+
+    /// VFS answers VM's question `txn`.
+    fn answered<R: Request<How = Ask>>(&mut self, txn: u64, result: Result<R::Reply, Errno>) {
+        let answer = answer::<R>(txn, result);
+        self.vm().handle(Endpoint::VFS, Class::Post, &answer);
     }
 
     /// The file system puts a page into the cache and lets go of it.
@@ -266,7 +267,11 @@ impl Machine {
     }
 
     /// A call whose effects wait for the outer `perform`.
-    fn typed<R: Request>(&mut self, source: Endpoint, request: R) -> Result<R::Reply, Errno> {
+    fn typed<R: Request<How: Called>>(
+        &mut self,
+        source: Endpoint,
+        request: R,
+    ) -> Result<R::Reply, Errno> {
         let mut before = Vec::new();
         self.vm().take_effects(&mut before);
         self.vm().handle(source, Class::Call, &request.encode());
@@ -282,15 +287,17 @@ impl Machine {
         for effect in before {
             match effect {
                 Effect::Post(Endpoint::VFS, message) => self.vfs(message),
-                // Who was refused, and what, is for tests of that.
-                Effect::Log(text) if text.starts_with("refused ") => {}
                 other => self.seen.push_back(other),
             }
         }
         result
     }
 
-    pub fn call<R: Request>(&mut self, source: Endpoint, request: R) -> Result<R::Reply, Errno> {
+    pub fn call<R: Request<How: Called>>(
+        &mut self,
+        source: Endpoint,
+        request: R,
+    ) -> Result<R::Reply, Errno> {
         let reply = self.message(source, Class::Call, request.encode());
         reply_result(&reply.ok_or(Errno::EIO)?)
     }
@@ -413,4 +420,12 @@ impl Drop for Machine {
             std::alloc::dealloc(self.memory, self.layout);
         }
     }
+}
+
+/// The answer to VM's question `txn`.
+pub fn answer<R: Request<How = Ask>>(txn: u64, result: Result<R::Reply, Errno>) -> Message {
+    let asker = Asker::of::<R>(Endpoint::VM, txn);
+    asker
+        .answer(result)
+        .expect("a question that wants an answer")
 }

@@ -1,8 +1,9 @@
 //! msync(MS_SYNC) waits for VFS. The rows M of the test matrix are in the guest: `tests/rows.rs`.
 
-use super::machine::{INIT, Machine};
+use super::machine::{INIT, Machine, answer};
 use crate::server::Effect;
 use crate::table;
+use abi::message::transaction;
 use abi::proto::{vfs, vm as proto};
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use linux_raw_sys::general as linux;
@@ -37,14 +38,13 @@ fn msync_waits_for_each_file_that_it_shares_and_tells_the_first_failure() {
     let mut results = Vec::new();
     for status in [Err(Errno::EIO), Ok(())] {
         let kinds: Vec<u64> = m.seen.iter().filter_map(kind_to_vfs).collect();
-        let sync = to_sync(m);
+        let (txn, sync) = to_sync(m);
         results.push(sync.ino);
         if results.len() == 1 {
             // What was changed is told of before.
             assert_eq!(kinds, [vfs::PagesWritten::KIND, vfs::SyncFile::KIND]);
         }
-        let txn = sync.txn;
-        let done = proto::SyncDone { txn, status }.encode();
+        let done = answer::<vfs::SyncFile>(txn, status);
         // A second answer is nobody's.
         m.message(Endpoint::VFS, Class::Post, done);
         m.message(Endpoint::VFS, Class::Post, done);
@@ -58,12 +58,8 @@ fn msync_waits_for_each_file_that_it_shares_and_tells_the_first_failure() {
     // Its process is gone before the answer: nobody is answered.
     m.linux(INIT, linux::__NR_msync, &args(linux::MS_SYNC));
     m.call(Endpoint::PM, proto::Exit { who: INIT }).unwrap();
-    let (txn, status) = (to_sync(m).txn, Ok(()));
-    m.message(
-        Endpoint::VFS,
-        Class::Post,
-        proto::SyncDone { txn, status }.encode(),
-    );
+    let done = answer::<vfs::SyncFile>(to_sync(m).0, Ok(()));
+    m.message(Endpoint::VFS, Class::Post, done);
     assert!(m.seen.is_empty());
 }
 
@@ -90,10 +86,10 @@ fn a_changed_page_that_may_not_be_written_any_more_is_told_of() {
 }
 
 /// The file that VFS was asked to write back.
-fn to_sync(machine: &mut Machine) -> vfs::SyncFile {
+fn to_sync(machine: &mut Machine) -> (u64, vfs::SyncFile) {
     let asked = machine.seen.drain(..).find_map(|effect| match effect {
         Effect::Post(Endpoint::VFS, message) if message.kind == vfs::SyncFile::KIND => {
-            vfs::SyncFile::decode(&message)
+            Some((transaction(&message), vfs::SyncFile::decode(&message)?))
         }
         _ => None,
     });

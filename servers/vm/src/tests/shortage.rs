@@ -1,6 +1,6 @@
 //! Memory is used up.
 
-use super::machine::{INIT, Machine};
+use super::machine::{INIT, Machine, answer};
 use crate::fault::Access;
 use crate::frames::Claim;
 use crate::server::Effect;
@@ -56,8 +56,8 @@ fn asked(machine: &mut Machine) -> Vec<Endpoint> {
 }
 
 fn done(machine: &mut Machine, killed: u64) {
-    let done = proto::OutOfMemoryDone { killed };
-    machine.message(Endpoint::PM, Class::Post, done.encode());
+    let done = answer::<pm::OutOfMemory>(1, Ok(pm::Killed { processes: killed }));
+    machine.message(Endpoint::PM, Class::Post, done);
 }
 
 /// Whether `who` was answered, and how.

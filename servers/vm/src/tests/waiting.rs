@@ -2,10 +2,11 @@
 //! `tests/rows.rs` sees in the guest (the rows M) is not repeated: here are the faults of
 //! programs, orders of things and shortages that are easier to make on the host.
 
-use super::machine::{DEV, FS, INIT, Machine, byte};
+use super::machine::{DEV, FS, INIT, Machine, answer, byte};
 use crate::server::Effect;
 use abi::kernel::MemoryRequest;
 use abi::message::reply_result;
+use abi::message::{answer_result, transaction};
 use abi::proto::{vfs, vm as proto};
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use linux_raw_sys::general as linux;
@@ -37,13 +38,12 @@ fn map_anonymous(machine: &mut Machine, at: u64, pages: u64, prot: u64) -> u64 {
 
 fn handle(machine: &mut Machine, txn: u64, addr: u64, len: u64, write: bool) {
     let request = proto::HandleMemory {
-        txn,
         who: INIT,
         addr,
         len,
         write,
     };
-    machine.message(Endpoint::VFS, Class::Post, request.encode());
+    machine.message(Endpoint::VFS, Class::Post, request.ask(txn));
 }
 
 fn handled(machine: &mut Machine) -> Vec<(u64, Result<(), Errno>)> {
@@ -51,10 +51,15 @@ fn handled(machine: &mut Machine) -> Vec<(u64, Result<(), Errno>)> {
         .seen
         .drain(..)
         .filter_map(|effect| match effect {
-            Effect::Post(Endpoint::VFS, message) => vfs::MemoryHandled::decode(&message),
+            Effect::Post(Endpoint::VFS, message) => Some(message),
             _ => None,
         })
-        .map(|done| (done.txn, done.status))
+        .filter(|message| message.kind == proto::HandleMemory::ANSWER)
+        .map(|message| {
+            let present = answer_result::<proto::HandleMemory>(&message);
+            let status = present.and_then(|present| present.status);
+            (transaction(&message), status)
+        })
         .collect()
 }
 
@@ -179,14 +184,13 @@ fn the_copy_policy_decides_what_a_request_waits_for() {
 fn handle_memory_is_not_a_call() {
     let mut machine = Machine::new(8);
     let request = proto::HandleMemory {
-        txn: 1,
         who: INIT,
         addr: 0x1000,
         len: 1,
         write: false,
     };
-    let refused = machine.call(Endpoint::VFS, request);
-    assert_eq!(refused, Err(Errno::ENOSYS));
+    let refused = machine.message(Endpoint::VFS, Class::Call, request.encode());
+    assert_eq!(refused, Some(Message::error(Errno::ENOSYS)));
 }
 
 #[test]
@@ -241,16 +245,15 @@ fn death_during_mmap_gives_the_file_back() {
     let Some(Effect::Post(_, message)) = effects.pop() else {
         panic!("no lookup")
     };
-    let lookup = vfs::FdLookup::decode(&message).unwrap();
+    assert_eq!(message.kind, vfs::FdLookup::KIND);
     machine.references.insert((DEV, 3), 1);
-    let done = proto::FdLookupDone {
-        txn: lookup.txn,
-        status: Ok(()),
+    let found = vfs::FoundFile {
         dev: DEV,
         ino: 3,
         access: 1,
     };
-    machine.message(Endpoint::VFS, Class::Post, done.encode());
+    let done = answer::<vfs::FdLookup>(transaction(&message), Ok(found));
+    machine.message(Endpoint::VFS, Class::Post, done);
     assert_eq!(machine.references[&(DEV, 3)], 0);
     assert!(machine.seen.is_empty());
 }

@@ -137,7 +137,7 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
     loop {
         let received = check("receive", ipc::receive());
         if received.class == Class::PageFault {
-            let fault = PageFault::from_words(&received.message.words);
+            let fault = PageFault::of(&received.message);
             FAULTS.fetch_add(1, Ordering::Relaxed);
             let at = entry(fault.address);
             // SAFETY: see `change`.
@@ -145,7 +145,7 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
             check("resume", ipc::reply_status(received.source, Ok(0)));
             continue;
         }
-        let bits = KernelNotify::from_bits_truncate(received.message.words[0]);
+        let bits = KernelNotify::of(&received.message);
         if received.class != Class::Kernel || !bits.contains(KernelNotify::MEMREQ) {
             continue;
         }

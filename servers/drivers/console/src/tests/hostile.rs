@@ -5,10 +5,11 @@ use super::{Lists, Wire};
 use crate::server::Server;
 use abi::boot::{RunHeader, run_flags};
 use abi::hostlink::{Channel, header};
-use abi::proto::device::RULES;
 use abi::proto::device::numbers::*;
+use abi::proto::{device, terminal};
+use abi::role::Role;
 use abi::trace::random;
-use abi::{Endpoint, Message};
+use abi::{Class, Endpoint, Message};
 use std::vec::Vec;
 
 /// More than what a terminal keeps of its input or output.
@@ -42,7 +43,9 @@ fn no_request_upsets_the_driver() {
             let bytes: Vec<u8> = (0..roll() % 80).map(|_| roll() as u8).collect();
             world.grants.insert(n % 8, bytes);
             let choice = roll() as usize;
-            let mut message = Message::new(RULES[choice % RULES.len()].kind);
+            let rules = [device::RULES, terminal::RULES].concat();
+            let rule = rules[choice % rules.len()];
+            let mut message = Message::new(rule.kind);
             for word in &mut message.words {
                 let chance = roll();
                 let rest = chance >> 8;
@@ -61,11 +64,15 @@ fn no_request_upsets_the_driver() {
             }
             wire.room = [0, 1, usize::MAX][roll() as usize % 3];
             let took = allocation_of(|| {
-                if choice & 1 << 20 == 0 {
-                    server.post(&mut world, Endpoint::VFS, &message);
-                } else {
-                    server.call(&mut world, Endpoint::PM, &message);
-                }
+                let class = match rule.mode.is_call() {
+                    true => Class::Call,
+                    false => Class::Post,
+                };
+                let allowed = |role: &&Role| rule.senders.contains(**role);
+                let role = *Role::ALL.iter().find(allowed).expect("a sender");
+                let source = Endpoint::service(role, 7, 0);
+                let handled = server.serve(&mut world, source, class, &message);
+                world.sent(source, class, handled);
                 server.run(&mut world, &mut wire);
             });
             assert!(took < WORTH, "{message:x?} allocates {took}");

@@ -10,8 +10,9 @@ mod server;
 
 use crate::world::{Port, World};
 use abi::hostlink::Channel;
-use abi::message::reply_result;
-use abi::{Endpoint, Errno, Message};
+use abi::message::{Handled, answer_result, reply_result, transaction};
+use abi::proto::device::{Ioctl, Moved, Open, Poll, Read, Write};
+use abi::{Class, Endpoint, Errno, Message, Request};
 use std::collections::HashMap;
 use std::vec::Vec;
 
@@ -43,8 +44,16 @@ impl World for Lists {
         *data = from.to_vec();
         Ok(())
     }
-    fn done(&mut self, _: Endpoint, txn: u64, result: Result<u64, Errno>) {
-        self.done.push((txn, result));
+    fn answer(&mut self, _: Endpoint, message: Message) {
+        let bytes = |result: Result<Moved, Errno>| result.map(|moved| moved.bytes);
+        let result = match message.kind {
+            Read::ANSWER => bytes(answer_result::<Read>(&message)),
+            Write::ANSWER => bytes(answer_result::<Write>(&message)),
+            Ioctl::ANSWER => answer_result::<Ioctl>(&message).map(|done| done.value),
+            Poll::ANSWER => answer_result::<Poll>(&message).map(|ready| ready.events.into()),
+            _ => answer_result::<Open>(&message).map(|opened| opened.minor.into()),
+        };
+        self.done.push((transaction(&message), result));
     }
     fn ready(&mut self, major: u32, minor: u32, events: u32) {
         self.ready.push((major, minor, events));
@@ -67,6 +76,17 @@ impl World for Lists {
     }
     fn set_timer(&mut self, deadline: u64) {
         self.timer = deadline;
+    }
+}
+
+impl Lists {
+    /// What a request came to at once.
+    pub fn sent(&mut self, source: Endpoint, class: Class, handled: Handled) {
+        match handled.answer {
+            Some(message) if class == Class::Call => self.reply(source, message),
+            Some(message) => self.answer(source, message),
+            None => {}
+        }
     }
 }
 

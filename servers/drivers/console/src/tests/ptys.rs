@@ -2,9 +2,12 @@ use super::{Lists, Wire};
 use crate::server::Server;
 use abi::boot::RunHeader;
 use abi::message::reply_result;
+use abi::message::request::{Ask, Post};
 use abi::proto::device::numbers::*;
-use abi::proto::device::{Cancel, Close, Ioctl, Open, Poll, Read, SessionEnded, TerminalOf, Write};
-use abi::{Endpoint, Errno, Request};
+use abi::proto::device::{Cancel, Close, Ioctl, Open, Poll, Read, Write};
+use abi::proto::terminal::{SessionEnded, Terminal, TerminalOf};
+use abi::role::Role;
+use abi::{Class, Endpoint, Errno, Message, Request};
 use linux_raw_sys::{general as linux, ioctl};
 use rt::fsserver::{Dirents, FileSystem};
 use std::vec::Vec;
@@ -40,9 +43,17 @@ impl Bench {
         b
     }
 
-    fn post<R: Request>(&mut self, request: R) {
-        let message = request.encode();
-        self.server.post(&mut self.world, Endpoint::VFS, &message);
+    fn post<R: Request<How = Post>>(&mut self, from: Endpoint, request: R) {
+        self.give(from, Class::Post, &request.encode());
+    }
+
+    fn ask<R: Request<How = Ask>>(&mut self, txn: u64, request: R) {
+        self.give(Endpoint::VFS, Class::Post, &request.ask(txn));
+    }
+
+    fn give(&mut self, source: Endpoint, class: Class, message: &Message) {
+        let handled = self.server.serve(&mut self.world, source, class, message);
+        self.world.sent(source, class, handled);
         self.server.run(&mut self.world, &mut self.wire);
     }
 
@@ -53,15 +64,17 @@ impl Bench {
     }
 
     fn open(&mut self, major: u32, minor: u32, flags: u32) -> Result<u64, Errno> {
-        self.post(Open {
-            txn: 999,
-            major,
-            minor,
-            flags,
-            pid: LEADER.0,
-            ids: (7, 8),
-            job: LEADER,
-        });
+        self.ask(
+            999,
+            Open {
+                major,
+                minor,
+                flags,
+                pid: LEADER.0,
+                ids: (7, 8),
+                job: LEADER,
+            },
+        );
         self.last()
     }
 
@@ -73,42 +86,48 @@ impl Bench {
         job: (u32, u32),
     ) -> Result<u64, Errno> {
         self.world.grants.insert(9, argument.to_vec());
-        self.post(Ioctl {
-            txn: 999,
-            minor,
-            request: request.into(),
-            grant: 9,
-            value: 0,
-            pid: job.1,
-            job,
-        });
+        self.ask(
+            999,
+            Ioctl {
+                minor,
+                request: request.into(),
+                grant: 9,
+                value: 0,
+                pid: job.1,
+                job,
+            },
+        );
         self.last()
     }
 
     fn read(&mut self, minor: u32, txn: u64, len: u64, job: (u32, u32)) {
         self.world.grants.insert(txn as i32, Vec::new());
-        self.post(Read {
+        self.ask(
             txn,
-            minor,
-            grant: txn as i32,
-            len,
-            nonblock: false,
-            who: WHO,
-            job,
-        });
+            Read {
+                minor,
+                grant: txn as i32,
+                len,
+                nonblock: false,
+                who: WHO,
+                job,
+            },
+        );
     }
 
     fn write(&mut self, minor: u32, txn: u64, data: &[u8], nonblock: bool) {
         self.world.grants.insert(txn as i32, data.to_vec());
-        self.post(Write {
+        self.ask(
             txn,
-            minor,
-            grant: txn as i32,
-            len: data.len() as u64,
-            nonblock,
-            who: WHO,
-            job: LEADER,
-        });
+            Write {
+                minor,
+                grant: txn as i32,
+                len: data.len() as u64,
+                nonblock,
+                who: WHO,
+                job: LEADER,
+            },
+        );
     }
 
     fn got(&self, txn: u64) -> &[u8] {
@@ -116,11 +135,11 @@ impl Bench {
     }
 
     fn terminal(&mut self, session: u32) -> Option<(u64, u32)> {
-        let request = TerminalOf { session }.encode();
-        let mut replies = Replies(&mut self.world, None);
-        self.server.call(&mut replies, Endpoint::VFS, &request);
-        let message = replies.1.expect("an answer");
-        let terminal = reply_result::<abi::proto::device::Terminal>(&message).ok()?;
+        let (world, request) = (&mut self.world, TerminalOf { session }.encode());
+        let proc = Endpoint::service(Role::Proc, 7, 0);
+        let handled = self.server.serve(world, proc, Class::Call, &request);
+        let message = handled.answer.expect("an answer");
+        let terminal = reply_result::<Terminal>(&message).ok()?;
         Some((terminal.device, terminal.group))
     }
 
@@ -129,42 +148,6 @@ impl Bench {
         let mut files = self.server.devpts(&self.world);
         files.getdents(1, 0, &mut entries, WHO).unwrap();
         entries.finish().unwrap().len() / 24
-    }
-}
-
-/// A world that keeps the whole of a reply.
-struct Replies<'a>(&'a mut Lists, Option<abi::Message>);
-
-impl crate::world::World for Replies<'_> {
-    fn fetch(&mut self, g: Endpoint, grant: i32, at: u64, to: &mut [u8]) -> Result<(), Errno> {
-        self.0.fetch(g, grant, at, to)
-    }
-    fn store(&mut self, g: Endpoint, grant: i32, from: &[u8]) -> Result<(), Errno> {
-        self.0.store(g, grant, from)
-    }
-    fn done(&mut self, asker: Endpoint, txn: u64, result: Result<u64, Errno>) {
-        self.0.done(asker, txn, result);
-    }
-    fn ready(&mut self, major: u32, minor: u32, events: u32) {
-        self.0.ready(major, minor, events);
-    }
-    fn raise(&mut self, group: u32, signal: i32) {
-        self.0.raise(group, signal);
-    }
-    fn hang_up(&mut self, session: u32) {
-        self.0.hang_up(session);
-    }
-    fn end_run(&mut self) {
-        self.0.end_run();
-    }
-    fn reply(&mut self, _: Endpoint, message: abi::Message) {
-        self.1 = Some(message);
-    }
-    fn now(&self) -> u64 {
-        self.0.now
-    }
-    fn set_timer(&mut self, deadline: u64) {
-        self.0.timer = deadline;
     }
 }
 
@@ -191,22 +174,24 @@ fn who_writes_faster_waits_and_a_fault_loses_nothing() {
     assert_eq!(b.world.done, []);
     b.write(SLAVE, 2, b"more", true);
     assert_eq!(b.world.done, [(2, Err(Errno::EAGAIN))]);
-    b.post(Read {
-        txn: 3,
-        minor: MASTER,
-        grant: 55,
-        len: 6000,
-        nonblock: false,
-        who: WHO,
-        job: LEADER,
-    });
+    b.ask(
+        3,
+        Read {
+            minor: MASTER,
+            grant: 55,
+            len: 6000,
+            nonblock: false,
+            who: WHO,
+            job: LEADER,
+        },
+    );
     assert_eq!(b.world.done[1], (3, Err(Errno::EFAULT)));
     b.read(MASTER, 4, 6000, LEADER);
     assert_eq!(b.world.done[2..], [(4, Ok(6000)), (1, Ok(10_000))]);
     b.read(MASTER, 5, 6000, LEADER);
     assert_eq!(b.world.done[4], (5, Ok(4000)));
     b.write(SLAVE, 6, &[b'x'; 10_000], false);
-    b.post(Cancel { target: 6 });
+    b.post(Endpoint::VFS, Cancel { target: 6 });
     assert_eq!(b.world.done[5], (6, Ok(8192)));
 }
 
@@ -243,33 +228,35 @@ fn ends_are_seen_at_the_other() {
     let mut b = Bench::pair();
     assert_eq!(b.names(), 4);
     assert_eq!(b.open(TTY_MAJOR, TTY_MINOR, 0), Ok(SLAVE.into()));
-    b.post(Poll {
-        txn: 1,
-        minor: MASTER,
-        events: linux::POLLIN | linux::POLLHUP,
-    });
+    b.ask(
+        1,
+        Poll {
+            minor: MASTER,
+            events: linux::POLLIN | linux::POLLHUP,
+        },
+    );
     b.read(MASTER, 2, 10, LEADER);
-    b.post(Close { minor: SLAVE });
+    b.post(Endpoint::VFS, Close { minor: SLAVE });
     assert_eq!(b.world.done, [(1, Ok(0))]);
-    b.post(Close { minor: SLAVE });
+    b.post(Endpoint::VFS, Close { minor: SLAVE });
     assert_eq!(b.world.done[1], (2, Err(Errno::EIO)));
     assert_eq!(b.world.ready, [(TTY_MAJOR, MASTER, linux::POLLHUP)]);
     assert_eq!(b.open(PTS_MAJOR, 0, 0), Ok(SLAVE.into()));
     b.read(SLAVE, 3, 10, LEADER);
-    b.post(Close { minor: MASTER });
+    b.post(Endpoint::VFS, Close { minor: MASTER });
     assert_eq!(b.world.done[2], (3, Ok(0)));
     assert_eq!(b.world.hung_up, [50]);
     assert_eq!(b.names(), 3);
     b.write(SLAVE, 4, b"x", false);
     assert_eq!(b.world.done[3], (4, Err(Errno::EIO)));
-    b.post(Close { minor: SLAVE });
+    b.post(Endpoint::VFS, Close { minor: SLAVE });
     assert_eq!(b.open(TTY_MAJOR, PTMX_MINOR, 0), Ok(MASTER.into()));
 }
 
 #[test]
 fn a_session_lets_go_of_its_terminal() {
     let mut b = Bench::pair();
-    b.post(SessionEnded { session: 50 });
+    b.post(Endpoint::PM, SessionEnded { session: 50 });
     assert_eq!(b.world.raised, [(50, linux::SIGHUP as i32)]);
     assert_eq!(b.terminal(50), None);
     assert_eq!(b.ioctl(SLAVE, ioctl::TIOCSCTTY, &[], LEADER), Ok(0));

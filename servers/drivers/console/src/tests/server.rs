@@ -3,9 +3,11 @@ use crate::server::Server;
 use crate::termios::Settings;
 use abi::boot::{RunHeader, run_flags};
 use abi::hostlink::{Channel, header};
+use abi::message::request::{Ask, Post};
 use abi::proto::device::numbers::*;
-use abi::proto::device::{Cancel, ExitStatus, Ioctl, Poll, Read, Write};
-use abi::{Endpoint, Errno, Request};
+use abi::proto::device::{Cancel, Ioctl, Poll, Read, Write};
+use abi::proto::terminal::ExitStatus;
+use abi::{Class, Endpoint, Errno, Message, Request};
 use linux_raw_sys::{general as linux, ioctl};
 use std::vec;
 use std::vec::Vec;
@@ -39,10 +41,17 @@ impl Bench {
     fn run(&mut self) {
         self.server.run(&mut self.world, &mut self.wire);
     }
-    fn post<R: Request>(&mut self, request: R) {
-        self.server
-            .post(&mut self.world, Endpoint::VFS, &request.encode());
+    fn post<R: Request<How = Post>>(&mut self, request: R) {
+        self.give(Endpoint::VFS, Class::Post, &request.encode());
         self.run();
+    }
+    fn ask<R: Request<How = Ask>>(&mut self, txn: u64, request: R) {
+        self.give(Endpoint::VFS, Class::Post, &request.ask(txn));
+        self.run();
+    }
+    fn give(&mut self, source: Endpoint, class: Class, message: &Message) {
+        let handled = self.server.serve(&mut self.world, source, class, message);
+        self.world.sent(source, class, handled);
     }
     fn host(&mut self, channel: Channel, payload: &[u8]) {
         let mut bytes = header(channel, payload.len()).to_vec();
@@ -53,42 +62,48 @@ impl Bench {
     /// A read of `len` bytes into grant `txn`.
     fn read(&mut self, minor: u32, txn: u64, len: u64, nonblock: bool) {
         self.world.grants.insert(txn as i32, Vec::new());
-        self.post(Read {
+        self.ask(
             txn,
-            minor,
-            grant: txn as i32,
-            len,
-            nonblock,
-            who: WHO,
-            job: JOB,
-        });
+            Read {
+                minor,
+                grant: txn as i32,
+                len,
+                nonblock,
+                who: WHO,
+                job: JOB,
+            },
+        );
     }
     fn write(&mut self, minor: u32, txn: u64, data: &[u8], nonblock: bool) {
         self.world.grants.insert(txn as i32, data.to_vec());
         let len = data.len() as u64;
-        self.post(Write {
+        self.ask(
             txn,
-            minor,
-            grant: txn as i32,
-            len,
-            nonblock,
-            who: WHO,
-            job: JOB,
-        });
+            Write {
+                minor,
+                grant: txn as i32,
+                len,
+                nonblock,
+                who: WHO,
+                job: JOB,
+            },
+        );
     }
     fn ioctl(&mut self, request: u32, argument: &[u8], value: u64) -> Result<u64, Errno> {
         self.world.grants.insert(9, argument.to_vec());
         let grant = if argument.is_empty() { -1 } else { 9 };
         let request = request.into();
-        self.post(Ioctl {
-            txn: 999,
-            minor: CONSOLE_MINOR,
-            request,
-            grant,
-            value,
-            pid: 2,
-            job: JOB,
-        });
+        self.ask(
+            999,
+            Ioctl {
+                minor: CONSOLE_MINOR,
+                request,
+                grant,
+                value,
+                pid: 2,
+                job: JOB,
+            },
+        );
         let (txn, result) = self.world.done.pop().unwrap();
         assert_eq!(txn, 999);
         result
@@ -141,40 +156,46 @@ fn the_host_ends_the_run() {
 fn a_fault_consumes_nothing() {
     let mut b = Bench::tty();
     b.host(Channel::Stdin, b"data\n");
-    b.post(Read {
-        txn: 1,
-        minor: CONSOLE_MINOR,
-        grant: 55,
-        len: 10,
-        nonblock: false,
-        who: WHO,
-        job: JOB,
-    });
+    b.ask(
+        1,
+        Read {
+            minor: CONSOLE_MINOR,
+            grant: 55,
+            len: 10,
+            nonblock: false,
+            who: WHO,
+            job: JOB,
+        },
+    );
     assert_eq!(b.world.done, [(1, Err(Errno::EFAULT))]);
     b.read(CONSOLE_MINOR, 2, 10, false);
     assert_eq!(b.got(2), b"data\n");
     let mut b = Bench::new(0);
     b.host(Channel::Stdin, b"data");
-    b.post(Read {
-        txn: 1,
-        minor: STDIN_MINOR,
-        grant: 55,
-        len: 2,
-        nonblock: false,
-        who: WHO,
-        job: JOB,
-    });
+    b.ask(
+        1,
+        Read {
+            minor: STDIN_MINOR,
+            grant: 55,
+            len: 2,
+            nonblock: false,
+            who: WHO,
+            job: JOB,
+        },
+    );
     b.read(STDIN_MINOR, 2, 10, false);
     assert_eq!(b.world.done, [(1, Err(Errno::EFAULT)), (2, Ok(4))]);
-    b.post(Write {
-        txn: 3,
-        minor: STDOUT_MINOR,
-        grant: 55,
-        len: 2,
-        nonblock: false,
-        who: WHO,
-        job: JOB,
-    });
+    b.ask(
+        3,
+        Write {
+            minor: STDOUT_MINOR,
+            grant: 55,
+            len: 2,
+            nonblock: false,
+            who: WHO,
+            job: JOB,
+        },
+    );
     assert_eq!(b.world.done[2], (3, Err(Errno::EFAULT)));
     assert_eq!(b.wire.sent(Channel::Stdout), b"");
 }
@@ -253,15 +274,17 @@ fn a_full_ring_makes_writers_wait_in_order() {
     b.write(STDERR_MINOR, 2, b"two", false);
     b.write(STDOUT_MINOR, 3, b"no", true);
     assert_eq!(b.world.done, [(3, Err(Errno::EAGAIN))]);
-    b.post(Poll {
-        txn: 4,
-        minor: STDOUT_MINOR,
-        events: linux::POLLOUT,
-    });
+    b.ask(
+        4,
+        Poll {
+            minor: STDOUT_MINOR,
+            events: linux::POLLOUT,
+        },
+    );
     assert_eq!(b.world.done[1], (4, Ok(0)));
-    b.server.call(
-        &mut b.world,
+    b.give(
         Endpoint::PM,
+        Class::Call,
         &ExitStatus { status: 0x300 }.encode(),
     );
     b.run();
@@ -289,26 +312,30 @@ fn a_full_ring_makes_writers_wait_in_order() {
 fn a_long_write_counts_what_it_wrote_before_a_fault() {
     let mut b = Bench::new(0);
     b.world.grants.insert(1, vec![b'x'; 70_000]);
-    b.post(Write {
-        txn: 1,
-        minor: STDOUT_MINOR,
-        grant: 1,
-        len: 100_000,
-        nonblock: false,
-        who: WHO,
-        job: JOB,
-    });
+    b.ask(
+        1,
+        Write {
+            minor: STDOUT_MINOR,
+            grant: 1,
+            len: 100_000,
+            nonblock: false,
+            who: WHO,
+            job: JOB,
+        },
+    );
     assert_eq!(b.world.done, [(1, Ok(65_536))]);
     b.world.grants.insert(2, vec![b'x'; 200_000]);
-    b.post(Write {
-        txn: 2,
-        minor: STDOUT_MINOR,
-        grant: 2,
-        len: 200_000,
-        nonblock: false,
-        who: WHO,
-        job: JOB,
-    });
+    b.ask(
+        2,
+        Write {
+            minor: STDOUT_MINOR,
+            grant: 2,
+            len: 200_000,
+            nonblock: false,
+            who: WHO,
+            job: JOB,
+        },
+    );
     assert_eq!(b.world.done[1], (2, Ok(200_000)));
     assert_eq!(b.wire.sent(Channel::Stdout).len(), 265_536);
 }
@@ -323,9 +350,9 @@ fn stop_holds_terminal_writes_but_not_the_streams_nor_the_end() {
     b.post(Cancel { target: 1 });
     assert_eq!(b.world.done[1], (1, Err(Errno::EINTR)));
     b.write(CONSOLE_MINOR, 3, b"last", false);
-    b.server.call(
-        &mut b.world,
+    b.give(
         Endpoint::PM,
+        Class::Call,
         &ExitStatus { status: 0 }.encode(),
     );
     b.run();
@@ -337,11 +364,13 @@ fn stop_holds_terminal_writes_but_not_the_streams_nor_the_end() {
 fn a_stream_ends_and_is_no_terminal() {
     let mut b = Bench::new(0);
     b.read(STDIN_MINOR, 1, 100, false);
-    b.post(Poll {
-        txn: 2,
-        minor: STDIN_MINOR,
-        events: linux::POLLIN,
-    });
+    b.ask(
+        2,
+        Poll {
+            minor: STDIN_MINOR,
+            events: linux::POLLIN,
+        },
+    );
     b.host(Channel::Stdin, b"abc");
     b.read(STDIN_MINOR, 3, 100, true);
     b.host(Channel::Stdin, b"");
@@ -358,15 +387,17 @@ fn a_stream_ends_and_is_no_terminal() {
     assert_eq!(b.world.ready, [(STREAM_MAJOR, STDIN_MINOR, linux::POLLIN)]);
     let request = ioctl::TCGETS.into();
     let minor = STDOUT_MINOR;
-    b.post(Ioctl {
-        txn: 6,
-        minor,
-        request,
-        grant: 1,
-        value: 0,
-        pid: 2,
-        job: JOB,
-    });
+    b.ask(
+        6,
+        Ioctl {
+            minor,
+            request,
+            grant: 1,
+            value: 0,
+            pid: 2,
+            job: JOB,
+        },
+    );
     assert_eq!(b.world.done[5], (6, Err(Errno::ENOTTY)));
     // A terminal that is not there reads as ended.
     b.read(CONSOLE_MINOR, 7, 100, false);
@@ -412,15 +443,17 @@ fn waiting_reads_are_cancelled_and_settings_wait_for_output() {
     b.write(CONSOLE_MINOR, 2, b"x\n", false);
     b.world.grants.insert(9, vec![0; 36]);
     let request = ioctl::TCSETSW.into();
-    b.post(Ioctl {
-        txn: 3,
-        minor: CONSOLE_MINOR,
-        request,
-        grant: 9,
-        value: 0,
-        pid: 2,
-        job: JOB,
-    });
+    b.ask(
+        3,
+        Ioctl {
+            minor: CONSOLE_MINOR,
+            request,
+            grant: 9,
+            value: 0,
+            pid: 2,
+            job: JOB,
+        },
+    );
     assert_eq!(b.world.done.len(), 1);
     b.wire.room = 9;
     b.run();

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use ext2::{Errno, New, Options, Piece, Volume};
 use rt::clock::Clock;
 use rt::fsserver::{
-    self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, UserBuffer, Written,
+    self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, Root, UserBuffer, Written,
 };
 
 use crate::disk::Disk;
@@ -136,7 +136,7 @@ fn give<'a>(pieces: &[Piece], store: &'a SharedPages, to: &mut Outgoing<'a>) -> 
 }
 
 impl FileSystem for Server {
-    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node> {
+    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Root> {
         if !options.is_empty() {
             return Err(Errno::EINVAL);
         }
@@ -149,14 +149,9 @@ impl FileSystem for Server {
             Err(Errno::EROFS) => {}
             other => other?,
         }
-        let root = self.node(ext2::ROOT)?;
-        let flags = match self.volume.is_read_only() {
-            true => MS_RDONLY,
-            false => 0,
-        };
-        Ok(Node {
-            rdev: flags,
-            ..root
+        Ok(Root {
+            read_only: self.volume.is_read_only(),
+            ..self.node(ext2::ROOT)?.into()
         })
     }
 

@@ -14,7 +14,7 @@ use abi::kernel::PROGRAMS_MEMORY_MIN;
 use alloc::collections::BTreeMap;
 use rt::clock::Clock;
 use rt::fsserver::{
-    self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, UserBuffer, Written,
+    self, Bounce, Dirents, FileSystem, NewNode, Node, Outgoing, Result, Root, UserBuffer, Written,
 };
 use tmpfs::{Errno, Limits, New, Options, Piece, ROOT, Shares, Tmpfs};
 
@@ -120,7 +120,7 @@ fn new_node(new: &NewNode) -> New {
 }
 
 impl FileSystem for Server {
-    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Node> {
+    fn read_super(&mut self, dev: u64, flags: u64, options: &[u8]) -> Result<Root> {
         let options = Options::parse(options, self.memory)?;
         if self.dev && !self.mounted.is_empty() {
             return Err(Errno::EBUSY);
@@ -149,7 +149,7 @@ impl FileSystem for Server {
         let node = node(&mut files, root)?;
         self.mounted.insert(number, files);
         self.next += 1;
-        Ok(node)
+        Ok(node.into())
     }
 
     fn remount(&mut self, root: u64, flags: u64, options: &[u8]) -> Result<()> {

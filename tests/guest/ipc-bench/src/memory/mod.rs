@@ -28,6 +28,7 @@ mod proto {
 
     abi::protocol! {
         base = 0x7f00;
+        servers = [SERVICES];
 
         /// RS posts VFS who plays.
         #[from(SERVICES)]

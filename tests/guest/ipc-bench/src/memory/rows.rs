@@ -2,9 +2,9 @@
 
 use super::byte;
 use super::proto::{Copy, Create, End};
-use super::vfs::{AT, Event, READ, Vfs, WRITE, Way, ask, clear, tell, third_party};
+use super::vfs::{AT, Event, READ, Vfs, WRITE, Way, ask, clear, paged, tell, third_party};
 use crate::check;
-use abi::proto::vm::{HandleMemory, MapFlags, Mmap, Munmap, PageInDone, ProcCtl, RegionAt};
+use abi::proto::vm::{HandleMemory, MapFlags, Mmap, Munmap, ProcCtl, RegionAt};
 use abi::{Endpoint, Errno, Message, PAGE, Request};
 use rt::{copy, ipc};
 
@@ -106,13 +106,12 @@ fn clear_and_handle_memory_are_not_for_others(vfs: &mut Vfs) {
         // It is posted: who may not do so is not answered, and nothing happens. An answer to
         // the poster would end the test there.
         let request = HandleMemory {
-            txn: 5,
             who,
             addr: AT,
             len: PAGE,
             write: false,
         };
-        tell(by, request);
+        tell(by, request.ask(5));
         assert_eq!(ask(by, RegionAt { who, index: 0 }).map(|r| r.start), Ok(AT));
     }
     vfs.silence();
@@ -332,13 +331,7 @@ fn crossed_answers(vfs: &mut Vfs) {
     }
     let status = Err(Errno::EIO);
     for by in [vfs.cast.file_system, Endpoint::PM, Endpoint::RS] {
-        tell(
-            by,
-            PageInDone {
-                txn: first.txn,
-                status,
-            },
-        );
+        tell(by, paged(first.txn, status));
     }
     vfs.silence();
     assert!(vfs.absent(AT) && vfs.absent(AT + 2 * PAGE));

@@ -4,11 +4,11 @@ use super::byte;
 use super::proto::{Ask, Cast, Copied, Publish, Tell};
 use super::rows::ROWS;
 use crate::check;
-use abi::message::reply_result;
-use abi::proto::vfs::{MapClose, MemoryHandled, PageIn};
+use abi::message::{answer_message, answer_result, reply_result, transaction};
+use abi::proto::vfs::{MapClose, PageIn};
 use abi::proto::vm::{
-    CacheForget, HandleMemory, MapFlags, Mmap, Munmap, PROCCTL_CLEAR, PageInDone, ProcCtl, Prot,
-    RegionAt, VfsMmap,
+    CacheForget, HandleMemory, MapFlags, Mmap, Munmap, PROCCTL_CLEAR, ProcCtl, Prot, RegionAt,
+    VfsMmap,
 };
 use abi::{Class, Endpoint, Errno, Message, PAGE, Request};
 use core::fmt::Write;
@@ -25,9 +25,17 @@ const NOTED: usize = 32;
 /// What VM says of its own accord.
 #[derive(Debug)]
 pub enum Event {
-    PageIn(PageIn),
+    PageIn(Wanted),
     Handled(u64, Result<(), Errno>),
     Copied(Result<(), Errno>, u8),
+}
+
+/// A page that VM wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub txn: u64,
+    pub ino: u64,
+    pub offset: u64,
 }
 
 /// How VFS answers a page-in by itself.
@@ -100,16 +108,21 @@ impl Vfs {
                     assert_eq!(request.dev, DEV);
                     self.asked[self.count] = (request.ino, request.offset);
                     self.count += 1;
-                    return Event::PageIn(request);
+                    return Event::PageIn(Wanted {
+                        txn: transaction(&message),
+                        ino: request.ino,
+                        offset: request.offset,
+                    });
                 }
-                MemoryHandled::KIND => {
-                    let MemoryHandled { txn, status, .. } = decoded(&message);
-                    return Event::Handled(txn, status);
+                HandleMemory::ANSWER => {
+                    let present = answer_result::<HandleMemory>(&message);
+                    let status = present.and_then(|present| present.status);
+                    return Event::Handled(transaction(&message), status);
                 }
                 MapClose::KIND => {
                     let close: MapClose = decoded(&message);
-                    for (_, references) in close.files() {
-                        self.references -= references;
+                    for gone in close.files {
+                        self.references -= gone.count;
                     }
                 }
                 _ => panic!("VM says {message:x?}"),
@@ -117,7 +130,7 @@ impl Vfs {
         }
     }
 
-    pub fn page_in(&mut self) -> PageIn {
+    pub fn page_in(&mut self) -> Wanted {
         match self.next() {
             Event::PageIn(request) => request,
             other => panic!("{other:?} instead of a page-in"),
@@ -137,10 +150,8 @@ impl Vfs {
     }
 
     /// Brings the page, or not, and answers.
-    pub fn answer(&mut self, request: PageIn) {
-        let PageIn {
-            txn, ino, offset, ..
-        } = request;
+    pub fn answer(&mut self, request: Wanted) {
+        let Wanted { txn, ino, offset } = request;
         let status = match self.way {
             Way::Error(errno) => Err(errno),
             Way::Nothing => Ok(()),
@@ -156,7 +167,7 @@ impl Vfs {
     }
 
     pub fn done(&self, txn: u64, status: Result<(), Errno>) {
-        post(PageInDone { txn, status });
+        check("post", ipc::post_raw(Endpoint::VM, paged(txn, status)));
     }
 
     pub fn publish(&mut self, ino: u64, offset: u64, seed: u64) {
@@ -182,13 +193,13 @@ impl Vfs {
     /// Posts that memory is to be handled; its transaction.
     pub fn want(&mut self, who: Endpoint, addr: u64, len: u64, write: bool) -> u64 {
         self.txn += 1;
-        post(HandleMemory {
-            txn: self.txn,
+        let request = HandleMemory {
             who,
             addr,
             len,
             write,
-        });
+        };
+        check("post", ipc::post_raw(Endpoint::VM, request.ask(self.txn)));
         self.txn
     }
 
@@ -331,8 +342,9 @@ fn decoded<R: Request>(message: &Message) -> R {
     }
 }
 
-pub fn post<R: Request>(request: R) {
-    check("post", ipc::post_raw(Endpoint::VM, request.encode()));
+/// VM's question `txn` is answered. Number 0 is nobody's, and yet a message.
+pub fn paged(txn: u64, status: Result<(), Errno>) -> Message {
+    answer_message(PageIn::KIND, txn, status)
 }
 
 /// Has another service call VM.
@@ -352,8 +364,7 @@ pub fn ask<R: Request>(by: Endpoint, request: R) -> Result<R::Reply, Errno> {
 }
 
 /// Has another service post to VM.
-pub fn tell<R: Request>(by: Endpoint, request: R) {
-    let message = request.encode();
+pub fn tell(by: Endpoint, message: Message) {
     let [a, b, c, d, e, ..] = message.words;
     let kind = message.kind;
     let tell = Tell {
