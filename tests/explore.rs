@@ -561,7 +561,7 @@ fn a_frame_may_be_absent_unless_nobody_could_do_without() {
         (format!("{point}.pffffffff.slot"), "frames of memory"),
         (format!("{point}.v/vm:0.pte"), "page tables"),
     ] {
-        let error = played(&fault).err().expect("an error").to_string();
+        let error = format!("{:#}", played(&fault).err().expect("an error"));
         assert!(error.contains(what), "{error}");
     }
     let nobody = played(&format!("{point}.v/nobody:0.pte")).expect("a run");

@@ -125,6 +125,8 @@ fn the_one_file_does_there_what_it_does_here() {
             "explore two-repairs --policy try --kinds copy --schedules 12 --deviations 4 --limit 20",
         ),
     ];
+    // What has no end is ended, and the others have their turn.
+    steps.push(Step::new("endless", 2, "echo begun; while :; do :; done"));
     steps.extend((0..3).map(|_| step("boot", 30, "run --verbose -- /bin/busybox true")));
     steps.extend(tokens.map(|token| step(token, 60, &replay(token))));
     let done = hardware::run(PROCESSOR, &steps);
@@ -157,6 +159,8 @@ fn the_one_file_does_there_what_it_does_here() {
     for name in ["hash", "hash, deprivileged"] {
         assert_eq!(trace(said(name)), kvm, "{name}");
     }
+    let endless = find(&done, "endless");
+    assert_eq!((endless.status, endless.said.trim()), (124, "begun"));
     said("check");
     for row in ["null", "call", "safecopy-64", "linux-null"] {
         assert!(said("ipc").contains(row), "{}", said("ipc"));

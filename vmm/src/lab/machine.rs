@@ -299,13 +299,18 @@ impl Machine {
         Ok(self.savable || *attempts == 0)
     }
 
-    /// Runs up to this point, for `limit` at most: [`Stop::Point`], unless the guest stops before. The program
-    /// has started, and the machine was made for a control that is on.
-    pub fn reach(&mut self, point: u64, limit: Duration) -> Result<Stop, MachineError> {
+    /// Has the guest stop at the point of this number. The machine was made for a control that is on.
+    pub fn ask(&mut self, point: u64) -> Result<(), MachineError> {
         let control = self.control().context("the kernel has no control yet");
         let mut control = control.about(MachineError::State)?;
         control.ask = point;
-        self.set_control(&control)?;
+        self.set_control(&control)
+    }
+
+    /// Runs up to this point, for `limit` at most: [`Stop::Point`], unless the guest stops before. The program
+    /// has started; otherwise as for [`Machine::ask`].
+    pub fn reach(&mut self, point: u64, limit: Duration) -> Result<Stop, MachineError> {
+        self.ask(point)?;
         self.run(limit)
     }
 
