@@ -54,7 +54,7 @@ pub struct BootInfo {
     pub xfeatures: u64,
     /// Physical address of the laboratory's [`crate::trace::Control`]; 0 when it is off.
     pub lab: u64,
-    /// 1 when servers are to ask which task goes on ([`Kcall::Decide`]).
+    /// 1 when servers are to ask which task goes on ([`crate::kernel::Kcall::Decide`]).
     pub deciding: u64,
     /// Deliberate defects: bits of [`crate::sabotage`].
     pub sabotage: u64,
