@@ -90,7 +90,7 @@ pub fn judge(
             Verdict::Livelock,
             "it passed many more points than the run without a fault, and did not end",
         ),
-        Finish::Hang => Judged::new(Verdict::Hang, "it runs without ever entering the kernel"),
+        Finish::Hang => Judged::new(Verdict::Hang, "it did not end in time"),
         Finish::Died(what) => died(what, &ended.log),
     }
 }

@@ -30,8 +30,11 @@ use crate::log::{KEPT, Log};
 pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 /// Entropy of every laboratory machine.
 const SEED: [u64; 4] = [1, 2, 3, 4];
-/// A stay in the guest without an exit for so long is a hang.
-const LIMIT: Duration = Duration::from_secs(20);
+/// So much of its thread's time without a record is a hang. A host that is emulated itself takes long for a run,
+/// but not between two records.
+const SILENCE: Duration = Duration::from_secs(20);
+/// So many times as much is too long for any stay in the guest, whatever is recorded.
+const STAYS: u32 = 20;
 
 /// How machines for a scenario are made.
 #[derive(Clone, Debug)]
@@ -126,7 +129,7 @@ pub enum Finish {
     },
     /// It goes on for much longer than the run without a fault.
     Endless,
-    /// The vCPU ran without ever entering the kernel.
+    /// It did not stop in time ([`Player::run`]).
     Hang,
     /// Kernel or a server died, or the machine did; in words.
     Died(String),
@@ -221,9 +224,23 @@ impl Player {
         self.machine.set_control(&control)
     }
 
+    /// Runs until the guest stops. It hangs when nothing is recorded for 20 s of this thread's time, or when it has not
+    /// stopped after 400 s.
+    pub fn run(&mut self) -> Result<Stop> {
+        let recorded = |machine: &Machine| machine.control().map(|control| control.records);
+        for _ in 0..STAYS {
+            let before = recorded(&self.machine);
+            let stop = self.machine.run(SILENCE)?;
+            if stop != Stop::Hang || recorded(&self.machine) == before {
+                return Ok(stop);
+            }
+        }
+        Ok(Stop::Hang)
+    }
+
     /// Runs up to PROGRAM's first instruction; the number of the next point.
     pub fn start(&mut self) -> Result<u64> {
-        match self.machine.run(LIMIT)? {
+        match self.run()? {
             Stop::Started => {
                 self.log.clear();
                 let control = self.machine.control();
@@ -239,7 +256,7 @@ impl Player {
     /// Runs up to this point; false when the run ends before.
     pub fn reach(&mut self, point: u64) -> Result<bool> {
         self.ask(point)?;
-        let stop = self.machine.run(LIMIT)?;
+        let stop = self.run()?;
         let reached = stop == Stop::Point(point);
         if !reached {
             self.early = Some(stop);
@@ -280,10 +297,10 @@ impl Player {
         self.ask(self.budget)?;
         let mut stop = match self.early.take() {
             Some(stop) => stop,
-            None => self.machine.run(LIMIT)?,
+            None => self.run()?,
         };
         while stop == Stop::Started {
-            stop = self.machine.run(LIMIT)?;
+            stop = self.run()?;
         }
         let finish = self.finished(stop)?;
         let log = self.log.kept();

@@ -15,8 +15,6 @@ use crate::inspect::table;
 use crate::lab::Stop;
 use crate::trace::words;
 
-/// A stay in the guest for so long without a stop is one without end.
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 /// Stops that can be taken back.
 const KEPT: usize = 64;
 
@@ -158,7 +156,7 @@ impl<'a> Session<'a> {
             let mut control = machine.control().context("the kernel's control")?;
             control.ask = ask;
             machine.set_control(&control)?;
-            match machine.run(LIMIT)? {
+            match self.player.run()? {
                 Stop::Started => {}
                 Stop::Point(number) => {
                     self.at = Some(number);
