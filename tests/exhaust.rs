@@ -25,7 +25,7 @@ fn exhaust(platform: Platform, mode: &str, mib: u64) {
     let root = root.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n");
     let mut run = Run::new(&["/bin/exhaust", mode]);
     run.memory = mib << 20;
-    let finished = run.timeout(600).guest(platform, root.disk());
+    let finished = run.timeout(1800).guest(platform, root.disk());
     let said = finished.text();
     let ways = ways();
     let ways = ways
