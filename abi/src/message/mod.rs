@@ -2,6 +2,8 @@
 //!
 //! [`fields`] says how values become words, [`request`] what can be sent and how it is answered,
 //! [`serve`] what a server makes of what it received. [`crate::protocol!`] declares all three at once.
+//!
+//! Why so: docs/decisions/028-interfaces.md.
 
 use crate::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
