@@ -20,7 +20,20 @@
 #include <unistd.h>
 
 /* Users that nobody else has processes of. */
-enum { USER = 41000, OTHER = 41001 };
+/* Two users of this run alone: what a user has is counted over all its processes. */
+static unsigned user;
+#define USER user
+#define OTHER (user + 1)
+
+static void choose_users(void)
+{
+	static char chosen[16];
+	if (!getenv("RIGHTS_USER")) {
+		snprintf(chosen, sizeof chosen, "%d", 41000 + getpid() % 10000 * 2);
+		setenv("RIGHTS_USER", chosen, 1);
+	}
+	user = atoi(getenv("RIGHTS_USER"));
+}
 
 static char *self;
 
@@ -624,13 +637,17 @@ static void described(void)
 	CHECK(says("CapEff:\t00000000000007c0\n") && says("CapAmb:\t0000000000000000\n"));
 	setfsuid(OTHER);
 	setfsgid(USER);
-	CHECK(says("Uid:\t0\t0\t0\t41001\n") && says("Gid:\t0\t0\t0\t41000\n"));
+	char ids[2][32];
+	snprintf(ids[0], sizeof ids[0], "Uid:\t0\t0\t0\t%u\n", OTHER);
+	snprintf(ids[1], sizeof ids[1], "Gid:\t0\t0\t0\t%u\n", USER);
+	CHECK(says(ids[0]) && says(ids[1]));
 }
 
 int main(int count, char **arguments)
 {
 	char place[] = "rights-XXXXXX";
 	self = realpath(arguments[0], NULL);
+	choose_users();
 	if (count > 1) {
 		if (!strcmp(arguments[1], "wait") && write(9, "r", 1) == 1)
 			for (;;)
