@@ -152,7 +152,7 @@ fn system_calls_are_neither_lost_nor_repeated() {
     let lines: String = (1..=1500).map(|i| format!("{i}\n")).collect();
     assert_eq!(String::from_utf8_lossy(&expected.1.stdout), lines);
     eprintln!("{} moments", snapshots.len());
-    assert!(snapshots.len() > 20);
+    assert!(snapshots.len() > 10);
     for (index, snapshot) in snapshots.iter().enumerate() {
         machine.restore(snapshot).unwrap();
         assert!(to_the_end(&mut machine) == expected, "moment {index}");

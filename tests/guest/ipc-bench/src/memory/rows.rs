@@ -142,12 +142,13 @@ fn nonsense_is_answered(vfs: &mut Vfs) {
     let who = vfs.cast.program;
     let param = ProcCtl { param: 9, who };
     assert_eq!(ipc::call(Endpoint::VM, param), Err(Errno::EINVAL));
-    // No answer: its transaction cannot be told.
+    // Of a question whose fields are none the transaction can be told.
     let message = Message {
         kind: HandleMemory::KIND,
         words: [u64::MAX; 7],
     };
     check("post", ipc::post_raw(Endpoint::VM, message));
+    assert_eq!(vfs.handled(), (u64::MAX, Err(Errno::EINVAL)));
     for (addr, len) in [
         (AT, u64::MAX),
         (u64::MAX - 1, 1),
