@@ -298,9 +298,7 @@ fn start_vm() {
         let page_table = &pages[((at >> 9) - first_table) as usize];
         put(page_table, at, (image + page * PAGE) | 0x67);
     }
-    for index in 256..512 {
-        put(root, index, gate::task_entry(index as usize, false));
-    }
+    gate::fill_upper_half(&root.as_array_of_cells()[256..], false);
     let root = physical(root);
     let Ok(vm) = lifecycle::create(*b"vm\0\0\0\0\0\0\0\0\0\0\0\0\0\0", Role::Vm) else {
         fatal!("no process slot for VM")

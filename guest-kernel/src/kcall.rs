@@ -293,10 +293,8 @@ fn set_space(who: Endpoint, pml4: u64) -> Outcome {
         block(process, rts::NO_SPACE);
         return Ok(0);
     }
-    for index in 256..512 {
-        let entry = gate::task_entry(index as usize, process.linux());
-        memory::write_word(pml4 + index * 8, entry);
-    }
+    let upper = memory::cells(pml4 + abi::PAGE / 2, 256);
+    gate::fill_upper_half(upper.unwrap_or_default(), process.linux());
     if core::ptr::eq(process, sched::current()) {
         sched::reload_space();
     }

@@ -18,6 +18,7 @@ use super::layout::{
 use crate::global::Global;
 use abi::kernel::Registers;
 use core::arch::{asm, global_asm};
+use core::cell::Cell;
 use core::mem::offset_of;
 
 // Deprivileged stubs, one each STUB_STRIDE bytes. The stack is FRAME_TOP's, the registers the
@@ -470,13 +471,21 @@ pub fn init(gate: Gate) {
     }
 }
 
-/// Entry `index` (256..512) of the top-level table of a service, or of a Linux `program`.
-pub fn task_entry(index: usize, program: bool) -> u64 {
-    match gate() {
-        Gate::Direct if program && index == 511 => pml4_program_direct,
-        Gate::Deprivileged if program && index == 511 => pml4_program_deprivileged,
-        Gate::Direct => pml4_direct.at(index),
-        Gate::Deprivileged => pml4_task_deprivileged.at(index),
+/// Fills the upper half of a top-level table with what every address space has there; that of a Linux `program` has
+/// another last entry than a service's.
+pub fn fill_upper_half(half: &[Cell<u64>], program: bool) {
+    let table = match gate() {
+        Gate::Direct => pml4_direct.row(),
+        Gate::Deprivileged => pml4_task_deprivileged.row(),
+    };
+    for (entry, value) in half.iter().zip(&table[256..]) {
+        entry.set(value.get());
+    }
+    if program && let Some(last) = half.get(255) {
+        last.set(match gate() {
+            Gate::Direct => pml4_program_direct,
+            Gate::Deprivileged => pml4_program_deprivileged,
+        });
     }
 }
 

@@ -55,6 +55,7 @@ fn main() -> ! {
 struct Service(Pm<Machine>);
 
 impl serve::Service for Service {
+    #[inline(always)]
     fn serve(&mut self, received: &Received) -> Handled {
         let Received {
             source,
@@ -72,6 +73,7 @@ impl serve::Service for Service {
         self.0.notified(bits);
     }
 
+    #[inline(always)]
     fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
         let received = serve::receive(last)?;
         self.0.sys.received(&received);

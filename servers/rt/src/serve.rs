@@ -1,4 +1,5 @@
-//! The main loop of every server.
+//! The main loop of every server. What is on the way of each message is inlined into it: a message that is handed from
+//! function to function by value is copied at each.
 
 use crate::cell::Single;
 use crate::ipc::{self, Received};
@@ -22,6 +23,7 @@ pub enum Last {
 
 impl Last {
     /// What goes back to the sender of a message.
+    #[inline(always)]
     fn answer(received: &Received, message: Message) -> Last {
         match received.class.wants_reply() {
             true => Last::Reply(received.source, message),
@@ -30,6 +32,7 @@ impl Last {
     }
 
     /// It leaves now.
+    #[inline(always)]
     pub fn leave(self) {
         match self {
             Last::Post(to, message) => outbox::post_message(to, message),
@@ -42,6 +45,7 @@ impl Last {
 }
 
 /// Sends what is left to send, and waits for the next message.
+#[inline(always)]
 pub fn receive(last: Option<Last>) -> Result<Received, Errno> {
     match last {
         Some(Last::Reply(to, message)) => ipc::reply_receive(to, message),
@@ -73,17 +77,20 @@ pub trait Service {
     }
 
     /// What happens between two messages, and the next one.
+    #[inline(always)]
     fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
         receive(last)
     }
 
     /// Deals with a message, and what is left to send then.
+    #[inline(always)]
     fn take(&mut self, received: &Received) -> Option<Last> {
         take(self, received)
     }
 }
 
 /// [`Service::take`]: notes what the kernel says, serves everything else.
+#[inline(always)]
 pub fn take(service: &mut (impl Service + ?Sized), received: &Received) -> Option<Last> {
     if received.class == Class::Kernel {
         service.notified(noted(&received.message));
@@ -105,6 +112,7 @@ pub fn noted(message: &Message) -> KernelNotify {
 }
 
 /// Says in the log that no function of the server saw a message, if that is so.
+#[inline(always)]
 pub fn note(received: &Received, handled: &Handled) {
     if let Some(refusal) = handled.refused {
         note_refused(received, refusal);
@@ -141,6 +149,7 @@ impl Service for Nothing {
 }
 
 /// Serves for ever.
+#[inline(always)]
 pub fn run(service: &mut (impl Service + ?Sized)) -> ! {
     let mut last = None;
     loop {
@@ -166,6 +175,7 @@ pub fn until<S: Service + ?Sized, T>(
 }
 
 /// One message. A receive that failed has nothing to say about any.
+#[inline(always)]
 fn turn(service: &mut (impl Service + ?Sized), last: Option<Last>) -> Option<Last> {
     let received = service.receive(last).ok()?;
     service.take(&received)

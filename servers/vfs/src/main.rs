@@ -42,6 +42,7 @@ struct Files {
 }
 
 impl Service for Files {
+    #[inline(always)]
     fn serve(&mut self, received: &Received) -> Handled {
         let Received {
             source,
@@ -63,6 +64,7 @@ impl Service for Files {
         }
     }
 
+    #[inline(always)]
     fn receive(&mut self, last: Option<Last>) -> Result<Received, Errno> {
         if let Some(last) = last {
             self.native.send(last);
