@@ -7,17 +7,10 @@ use crate::arch::layout::PHYSICAL_BASE;
 use crate::counters::{COUNTERS, add};
 use crate::memory;
 use abi::kernel::user_range;
+use abi::page_table::{ADDRESS, LARGE, PRESENT, USER, WRITE};
 use abi::{Errno, PAGE, page_down};
 use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-/// The page may be accessed.
-pub const PRESENT: u64 = 1;
-const WRITABLE: u64 = 2;
-const USER: u64 = 4;
-const LARGE: u64 = 0x80;
-/// Where it is.
-pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// A range of some address space, or of physical memory.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +52,7 @@ pub fn translate(operand: &Operand, address: u64, write: bool) -> Option<(u64, u
         return None;
     }
     let wanted = if write {
-        PRESENT | USER | WRITABLE
+        PRESENT | USER | WRITE
     } else {
         PRESENT | USER
     };

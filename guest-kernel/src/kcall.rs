@@ -1,6 +1,6 @@
 //! Kernel calls: decoding, permission, and the short ones themselves.
 
-use crate::arch::{gate, layout, machine};
+use crate::arch::{fpu, gate, layout, machine};
 use crate::copy::{self, Operand};
 use crate::counters::COUNTERS;
 use crate::global::Single;
@@ -233,8 +233,9 @@ fn get_fpu(caller: &'static Process, who: Endpoint, address: u64, len: u64) -> O
     transfer::give_cells(caller, address, &bytes[..n])
 }
 
-/// An FPU state on its way into a process: more than the largest area.
-static NEW_STATE: Single<[Cell<u8>; 16384]> = Single::of([const { Cell::new(0) }; 16384]);
+/// An FPU state on its way into a process.
+static NEW_STATE: Single<[Cell<u8>; fpu::LARGEST]> =
+    Single::of([const { Cell::new(0) }; fpu::LARGEST]);
 
 #[inline(never)]
 fn set_fpu(caller: &'static Process, who: Endpoint, address: u64, len: u64) -> Outcome {

@@ -9,6 +9,7 @@ use crate::log::say;
 use crate::memory;
 use crate::process;
 use abi::lab::{PLAN_DONE, PLAN_LINE, PTE_EVICTED};
+use abi::page_table::{ADDRESS, PRESENT};
 use abi::point::{Side, range};
 use abi::trace::{Kind, NEVER, Record, Refusal};
 
@@ -104,11 +105,11 @@ fn evict(fault: &Fault, record: &Record) -> Result<(u64, u64), &'static str> {
     let absent = "the page is absent already";
     let process = process::find(who).map_err(|_| absent)?;
     let (at, entry) = copy::leaf(process.cr3.get(), address).ok_or(absent)?;
-    let frame = entry & copy::ADDRESS;
+    let frame = entry & ADDRESS;
     if !memory::is_ram(frame) {
         return Err("a device's page");
     }
-    memory::write_word(at, entry & !copy::PRESENT | PTE_EVICTED);
+    memory::write_word(at, entry & !PRESENT | PTE_EVICTED);
     gate::forget();
     Ok((address, frame))
 }

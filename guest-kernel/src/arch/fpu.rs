@@ -25,7 +25,7 @@ const COMMON: u32 = 7;
 const TILES: u64 = 3 << 17;
 
 /// Room for the state of any processor whose tiles are left out.
-const LARGEST: usize = 16 << 10;
+pub const LARGEST: usize = 16 << 10;
 
 /// [`Area::SPARE`].
 #[repr(C, align(64))]
