@@ -286,8 +286,10 @@ static int waiting(void (*in)(void))
 	if (pid < 0)
 		return errno;
 	if (pid == 0) {
+		errno = 0;
 		in();
-		if (errno != EAGAIN && errno != EINTR) {
+		// None when it came to its end: who would have kept it waiting was ended.
+		if (errno && errno != EAGAIN && errno != EINTR) {
 			told->late = 1;
 			told->error = errno;
 		}

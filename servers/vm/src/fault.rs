@@ -22,6 +22,9 @@ pub enum Access {
     Write,
     /// Instruction fetch.
     Execute,
+    /// The most that the mapping allows, so that no later access faults: a page of one's own where it is
+    /// private and writable, else the page as it is. What mlock(2) and MAP_POPULATE do.
+    Fill,
 }
 
 /// Why an access cannot be.
@@ -68,10 +71,19 @@ const AHEAD: u64 = 16;
 const BLOCK: u64 = 4 * PAGE;
 
 impl Region {
+    /// The access that is meant.
+    fn meant(&self, access: Access) -> Access {
+        match access {
+            Access::Fill if self.private() && self.prot.contains(Prot::WRITE) => Access::Write,
+            Access::Fill => Access::Read,
+            access => access,
+        }
+    }
+
     /// Whether `access` is allowed. As on the processor, any access includes reading.
     fn allows(&self, access: Access) -> bool {
         match access {
-            Access::Read => !self.prot.is_empty(),
+            Access::Read | Access::Fill => !self.prot.is_empty(),
             Access::Write => self.prot.contains(Prot::WRITE),
             Access::Execute => self.prot.contains(Prot::EXEC),
         }
@@ -94,14 +106,15 @@ impl Space {
         access: Access,
     ) -> Result<Step, Trouble> {
         let page = abi::page_down(address);
-        if self.regions.at(page).is_none() && !self.grow_stack(page) {
+        let grows = access != Access::Fill;
+        if self.regions.at(page).is_none() && !(grows && self.grow_stack(page)) {
             return Err(Trouble::NoRegion);
         }
         let region = *self.regions.at(page).ok_or(Trouble::NoRegion)?;
         if !region.allows(access) {
             return Err(Trouble::Forbidden);
         }
-        self.bring(pool, region, page, access)
+        self.bring(pool, region, page, region.meant(access))
     }
 
     /// [`Space::access`] of a page of `region`, which allows it.

@@ -30,7 +30,7 @@ impl Space {
                 continue;
             }
             let mut copy = *region;
-            copy.flags.remove(Flags::LOCKED);
+            copy.flags.remove(Flags::LOCKED | Flags::FILLED);
             child.regions.insert(copy, &mut pool.files);
             if region.flags.contains(Flags::WIPE_ON_FORK) {
                 continue;

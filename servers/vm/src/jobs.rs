@@ -28,17 +28,22 @@ pub enum Origin {
     Kernel(Endpoint),
     /// VFS.
     Vfs(Asker<Present>),
-    /// A Linux call of the process. Once the memory is there: its result, or the call is
-    /// handled again; `Err` without `always` is the call's error.
-    Linux {
-        /// The call to handle again, or the result.
-        then: Then,
-        /// Failures do not matter.
-        always: bool,
-    },
+    /// A Linux call of the process.
+    Linux(Then, Failed),
 }
 
-/// How a Linux call goes on.
+/// What a Linux call makes of memory that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It fails.
+    Fails,
+    /// It fails, with mlock(2)'s errors.
+    FailsToLock,
+    /// It goes on at the next mapping: what it promised is done already.
+    GoesOn,
+}
+
+/// How a Linux call goes on once the memory is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// With this result.
@@ -178,19 +183,22 @@ impl Server {
             Origin::Kernel(requestor),
             Endpoint(request.target),
             (request.address, request.len),
-            request.write != 0,
+            match request.write {
+                0 => Access::Read,
+                _ => Access::Write,
+            },
             request.soft == 0 && (!in_chain || self.deadlocks),
         );
         self.settle();
     }
 
-    /// Makes `(address, len)` of `who` present, and writable if `write`.
+    /// Makes `(address, len)` of `who` usable for `access`.
     pub(crate) fn handle_memory(
         &mut self,
         origin: Origin,
         who: Endpoint,
         (address, len): (u64, u64),
-        write: bool,
+        access: Access,
         may_ask: bool,
     ) {
         let end = address.checked_add(len).filter(|&end| end <= USER_END);
@@ -200,7 +208,7 @@ impl Server {
             range: (address, len),
             cursor: abi::page_down(address),
             end: 0,
-            access: if write { Access::Write } else { Access::Read },
+            access,
             may_ask,
             asked: None,
             again: None,
@@ -254,7 +262,10 @@ impl Server {
                     let trouble = Trouble::Unreadable(Errno::EFAULT);
                     return self.finish(job, Err(Failure::Trouble(trouble)));
                 }
-                Step::Fail(trouble) => return self.finish(job, Err(Failure::Trouble(trouble))),
+                Step::Fail(trouble) => match self.beyond(&job, trouble) {
+                    Some(next) => (job.cursor, job.asked) = (next, None),
+                    None => return self.finish(job, Err(Failure::Trouble(trouble))),
+                },
                 // It came, and went for lack of memory.
                 Step::Ask(_)
                     if job.asked == Some(job.cursor)
@@ -334,10 +345,29 @@ impl Server {
                         Errno::ENOMEM => Trouble::NoMemory,
                         errno => Trouble::Unreadable(errno),
                     };
-                    self.finish(job, Err(Failure::Trouble(trouble)));
+                    match self.beyond(&job, trouble) {
+                        Some(next) => (job.cursor, job.asked) = (next, None),
+                        None => {
+                            self.finish(job, Err(Failure::Trouble(trouble)));
+                            continue;
+                        }
+                    }
+                    self.run(job);
                 }
             }
         }
+    }
+
+    /// Where a job goes on that does not mind what it cannot have: at the next mapping, or at its end.
+    fn beyond(&mut self, job: &Job, trouble: Trouble) -> Option<u64> {
+        let goes_on = matches!(job.origin, Origin::Linux(_, Failed::GoesOn));
+        if !goes_on || trouble == Trouble::NoMemory {
+            return None;
+        }
+        let (space, _) = self.space(job.who).ok()?;
+        let mut rest = space.regions.overlapping(job.cursor, job.end).iter();
+        let next = rest.find(|region| region.start > job.cursor);
+        Some(next.map_or(job.end, |region| region.start))
     }
 
     /// Time has passed: what had to wait for it goes on.
@@ -386,13 +416,19 @@ impl Server {
                 };
                 self.answer(vfs, present);
             }
-            Origin::Linux { then, always } => match (outcome, then) {
+            Origin::Linux(then, failed) => match (outcome, failed) {
                 (Err(Failure::Gone), _) => {}
-                (Err(failure), _) if !always => {
+                (Err(failure), Failed::Fails) => {
                     self.reply_status(job.who, Err(failure.errno()));
                 }
-                (_, Then::Return(value)) => self.reply_status(job.who, Ok(value)),
-                (_, Then::Again(message)) => self.handle_linux(job.who, &message),
+                (Err(failure), Failed::FailsToLock) => {
+                    let errno = crate::locked::error_of_filling(failure.errno());
+                    self.reply_status(job.who, Err(errno));
+                }
+                _ => match then {
+                    Then::Return(value) => self.reply_status(job.who, Ok(value)),
+                    Then::Again(message) => self.handle_linux(job.who, &message),
+                },
             },
         }
     }

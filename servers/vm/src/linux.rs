@@ -3,7 +3,7 @@
 use crate::fault::Access;
 use crate::files::FileId;
 use crate::frames::Claim;
-use crate::jobs::{Job, Origin, Then};
+use crate::jobs::{Failed, Job, Origin, Then};
 use crate::region::{Backing, Flags, Region};
 use crate::server::{Server, plausible};
 use crate::space::{USER_START, check_range};
@@ -98,20 +98,17 @@ impl Server {
             }
             // There are no protection keys to name.
             linux::__NR_pkey_mprotect => Err(Errno::EINVAL),
-            linux::__NR_brk => self
-                .space(source)
-                .map(|(space, pool)| Some(space.set_break(pool, words[0]))),
-            linux::__NR_mremap => self.linux_mremap(source, words).map(Some),
+            linux::__NR_brk => self.linux_brk(source, words[0]),
+            linux::__NR_mremap => self
+                .linux_mremap(source, words)
+                .and_then(|at| self.fill_locked(source, (at, words[2]), at)),
             linux::__NR_madvise => self.linux_madvise(source, words),
             linux::__NR_msync => self.linux_msync(source, words),
             linux::__NR_mincore => self.linux_mincore(source, message),
-            linux::__NR_mlock => self.linux_mlock(source, words, true).map(Some),
-            linux::__NR_mlock2 if words[2] & !u64::from(linux::MLOCK_ONFAULT) != 0 => {
-                Err(Errno::EINVAL)
-            }
-            linux::__NR_mlock2 => self.linux_mlock(source, words, true).map(Some),
-            linux::__NR_munlock => self.linux_mlock(source, words, false).map(Some),
-            linux::__NR_mlockall => self.linux_mlockall(source, words[0]).map(Some),
+            linux::__NR_mlock => self.linux_mlock(source, words, 0),
+            linux::__NR_mlock2 => self.linux_mlock(source, words, words[2]),
+            linux::__NR_munlock => self.linux_munlock(source, words).map(Some),
+            linux::__NR_mlockall => self.linux_mlockall(source, words[0]),
             linux::__NR_munlockall => self.linux_munlockall(source).map(Some),
             _ => Err(Errno::ENOSYS),
         };
@@ -256,7 +253,7 @@ impl Server {
         let mut flags = flags;
         if map.has(linux::MAP_LOCKED) {
             space.may_lock()?;
-            flags |= Flags::LOCKED;
+            flags |= Flags::LOCKED | Flags::FILLED;
         }
         let start = if map.has(linux::MAP_FIXED_NOREPLACE) {
             let end = map.addr + map.len;
@@ -282,17 +279,20 @@ impl Server {
         };
         space.map(pool, region)?;
         let populate = map.has(linux::MAP_POPULATE) && !map.has(linux::MAP_NONBLOCK);
-        if (populate || map.has(linux::MAP_LOCKED)) && !map.prot.is_empty() {
-            let write = map.prot.contains(Prot::WRITE);
-            let origin = Origin::Linux {
-                then: Then::Return(start),
-                // The mapping is there in any case.
-                always: true,
-            };
-            self.handle_memory(origin, who, (start, map.len), write, true);
+        if populate && !map.prot.is_empty() {
+            // The mapping is there in any case.
+            let origin = Origin::Linux(Then::Return(start), Failed::GoesOn);
+            self.handle_memory(origin, who, (start, map.len), Access::Fill, true);
             return Ok(None);
         }
-        Ok(Some(start))
+        self.fill_locked(who, (start, map.len), start)
+    }
+
+    fn linux_brk(&mut self, source: Endpoint, wanted: u64) -> Result<Option<u64>, Errno> {
+        let (space, pool) = self.space(source)?;
+        let old = abi::page_up(space.break_end).ok_or(Errno::ENOMEM)?;
+        let new = space.set_break(pool, wanted);
+        self.fill_locked(source, (old, new.saturating_sub(old)), new)
     }
 
     fn linux_munmap(&mut self, source: Endpoint, start: u64, len: u64) -> Result<u64, Errno> {
@@ -493,11 +493,9 @@ impl Server {
             if regions.any(|region| !region.prot.contains(needed)) {
                 return Err(Errno::EINVAL);
             }
-            let origin = Origin::Linux {
-                then: Then::Return(0),
-                always: false,
-            };
-            self.handle_memory(origin, source, (start, end - start), write, true);
+            let access = if write { Access::Write } else { Access::Read };
+            let origin = Origin::Linux(Then::Return(0), Failed::Fails);
+            self.handle_memory(origin, source, (start, end - start), access, true);
             return Ok(None);
         }
         Ok(Some(0))
@@ -550,10 +548,7 @@ impl Server {
         for page in page_starts(vector, pages) {
             if table::get(pool.frames, space.top, page) & table::WRITE == 0 {
                 self.run(Job {
-                    origin: Origin::Linux {
-                        then: Then::Again(*message),
-                        always: false,
-                    },
+                    origin: Origin::Linux(Then::Again(*message), Failed::Fails),
                     who: source,
                     range: (vector, pages),
                     cursor: page,

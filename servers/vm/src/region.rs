@@ -29,6 +29,8 @@ bitflags::bitflags! {
         const DATA = 128;
         /// Counts as locked (mlock(2)): nothing is ever paged out but clean file pages.
         const LOCKED = 256;
+        /// Locked, and all of it is to be present (not MLOCK_ONFAULT).
+        const FILLED = 1024;
         /// A file system's cache ([`crate::caches`]).
         const CACHE = 512;
     }

@@ -43,7 +43,8 @@ abi::serve! { [] Server;
     VfsMmap => |vm, _, r| vm.vfs_mmap(r);
     ProcCtl => |vm, _, r| vm.proc_ctl(r);
     HandleMemory => |vm, vfs, r| {
-        vm.handle_memory(Origin::Vfs(vfs), r.who, (r.addr, r.len), r.write, true);
+        let access = if r.write { Access::Write } else { Access::Read };
+        vm.handle_memory(Origin::Vfs(vfs), r.who, (r.addr, r.len), access, true);
         Answer::Later
     };
     MapPhysical => |vm, from, r| vm.map_physical(from, r);

@@ -11,7 +11,7 @@
 
 use crate::fault::Trouble;
 use crate::frames::Claim;
-use crate::jobs::{Failure, Job, Origin, Then};
+use crate::jobs::{Failed, Failure, Job, Origin, Then};
 use crate::server::{Effect, Server};
 use crate::space::Space;
 use crate::table::{self, FOREIGN};
@@ -55,10 +55,7 @@ impl Server {
     pub(crate) fn can_starve(&self, job: &Job) -> bool {
         let again = matches!(
             job.origin,
-            Origin::Linux {
-                then: Then::Again(_),
-                always: false
-            }
+            Origin::Linux(_, Failed::Fails | Failed::FailsToLock)
         );
         self.claim_of(job) == Claim::Program
             && (again || matches!(job.origin, Origin::Fault(_) | Origin::Vfs(_)))
@@ -84,10 +81,7 @@ impl Server {
             return false;
         }
         self.starve(Job {
-            origin: Origin::Linux {
-                then: Then::Again(*message),
-                always: false,
-            },
+            origin: Origin::Linux(Then::Again(*message), Failed::Fails),
             who,
             range: (0, 0),
             cursor: 0,

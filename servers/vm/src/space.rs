@@ -58,8 +58,8 @@ pub struct Space {
     pub break_end: u64,
     /// See [`Limits`].
     pub limits: Limits,
-    /// What is mapped from now on is locked (MCL_FUTURE).
-    pub lock_future: bool,
+    /// What is mapped from now on is locked, or locked and filled (MCL_FUTURE).
+    pub lock_future: Flags,
     /// Processes that use this space.
     pub users: u32,
     /// Mappings go below this address; 0 where no exec has set it.
@@ -96,7 +96,7 @@ impl Space {
             break_start: 0,
             break_end: 0,
             limits,
-            lock_future: false,
+            lock_future: Flags::empty(),
             users: 1,
             mmap_top: 0,
             hint: 0,
@@ -198,9 +198,7 @@ impl Space {
     pub fn map(&mut self, pool: &mut Pool, region: Region) -> Result<(), Errno> {
         self.regions.room(pool.map_max)?;
         let mut region = region;
-        if self.lock_future {
-            region.flags |= Flags::LOCKED;
-        }
+        region.flags |= self.lock_future;
         if region.flags.contains(Flags::LOCKED) {
             self.room_to_lock(region.len())?;
         }

@@ -117,6 +117,55 @@ fn other_errors() {
 }
 
 #[test]
+fn what_is_locked_is_there() {
+    let mut machine = Machine::new(8);
+    let m = &mut machine;
+    let there = |m: &mut Machine, at: u64, pages: u64| {
+        let pages = 0..pages;
+        pages.filter(|n| m.entry(INIT, at + n * PAGE) != 0).count()
+    };
+    // Farther apart than a fault fills ahead.
+    let at = mmap(m, [0, 64 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    let on_fault = u64::from(linux::MLOCK_ONFAULT);
+    assert_eq!(
+        call(m, linux::__NR_mlock2, &[at, PAGE, 2]),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        call(m, linux::__NR_mlock2, &[at, 64 * PAGE, on_fault]),
+        Ok(0)
+    );
+    assert_eq!(there(m, at, 64), 0);
+    assert_eq!(call(m, linux::__NR_mlock, &[at, 64 * PAGE, 0]), Ok(0));
+    assert_eq!(there(m, at, 64), 64);
+    // What cannot be had: without access, and where the file system refuses.
+    let none = mmap(m, [0, PAGE, 0, PRIVATE, NO_FD, 0]).unwrap();
+    assert_eq!(
+        call(m, linux::__NR_mlock, &[none, PAGE, 0]),
+        Err(Errno::ENOMEM)
+    );
+    m.broken.push(4);
+    let file = mmap(m, [0, 2 * PAGE, 1, linux::MAP_PRIVATE as u64, 4, 0]).unwrap();
+    assert_eq!(
+        call(m, linux::__NR_mlock, &[file, 2 * PAGE, 0]),
+        Err(Errno::ENOMEM)
+    );
+    // All there is: what cannot be had is passed over, and what comes later is filled.
+    let other = mmap(m, [0, 40 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    assert_eq!(there(m, other, 40), 0);
+    assert_eq!(call(m, linux::__NR_mlockall, &[3]), Ok(0));
+    assert_eq!(there(m, other, 40), 40);
+    let later = mmap(m, [0, 40 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    assert_eq!(there(m, later, 40), 40);
+    let grown = [later, 40 * PAGE, 80 * PAGE, linux::MREMAP_MAYMOVE as u64, 0];
+    let grown = call(m, linux::__NR_mremap, &grown).unwrap();
+    assert_eq!(there(m, grown, 80), 80);
+    assert_eq!(call(m, linux::__NR_munlockall, &[]), Ok(0));
+    let last = mmap(m, [0, 40 * PAGE, 3, PRIVATE, NO_FD, 0]).unwrap();
+    assert_eq!(there(m, last, 40), 0);
+}
+
+#[test]
 fn mincore_tells_what_is_there() {
     let mut machine = Machine::new(8);
     let m = &mut machine;

@@ -349,6 +349,7 @@ impl Machine {
                 Access::Read => true,
                 Access::Write => entry & table::WRITE != 0,
                 Access::Execute => entry & table::NO_EXECUTE == 0,
+                Access::Fill => true,
             };
             if entry & table::PRESENT != 0 && fits {
                 return Ok(table::frame(entry));
