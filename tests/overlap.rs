@@ -10,7 +10,7 @@ use std::path::Path;
 
 use abi::policy::CopyPolicy;
 use abi::proto::{vfs, vm};
-use abi::trace::{Kind, Record, Stage as Step};
+use abi::trace::{self, Event, Message, Record, Then};
 use abi::{Class, Endpoint, Request};
 use absentia_vmm::explore::engine;
 use absentia_vmm::explore::judge;
@@ -79,38 +79,40 @@ impl Overlap {
         let mut executing = BTreeSet::new();
         let mut parked = false;
         for record in records {
-            let words = record.words;
-            let (from, to) = record.pair();
-            let parties = (Endpoint(from), Endpoint(to));
-            match record.kind() {
-                Some(Kind::Message | Kind::Request) => {
-                    let (class, kind) = record.message();
-                    match (Class::from_word(class), kind, parties) {
+            match record.event() {
+                Some(
+                    Event::Message(Message { sent }) | Event::Request(trace::Request { sent }),
+                ) => {
+                    let txn = sent.transaction();
+                    match (sent.head.class, sent.head.kind, sent.ends) {
                         (Some(Class::Post), vm::HandleMemory::KIND, (Endpoint::VFS, _)) => {
-                            repairs.insert(words[2]);
+                            repairs.insert(txn);
                         }
                         (Some(Class::Post), vm::HandleMemory::ANSWER, (Endpoint::VM, _)) => {
-                            repairs.remove(&words[2]);
+                            repairs.remove(&txn);
                         }
                         (Some(Class::Post), vfs::PageIn::KIND, (Endpoint::VM, _)) => {
-                            page_ins.insert((words[2], words[4]));
+                            let asked: vfs::PageIn = sent.request().expect("a page-in");
+                            page_ins.insert((txn, asked.ino));
                         }
                         (Some(Class::Post), vfs::PageIn::ANSWER, (Endpoint::VFS, _)) => {
-                            page_ins.retain(|&(txn, _)| txn != words[2]);
+                            page_ins.retain(|&(asked, _)| asked != txn);
                         }
                         (Some(Class::Linux), EXECVE, _) => {
-                            executing.insert(from);
+                            executing.insert(sent.ends.0);
                         }
                         _ => {}
                     }
                 }
-                Some(Kind::Absent) if words[0] as u32 == Endpoint::PM.0 => parked = words[5] == 2,
-                Some(Kind::Resumed) if parties.0 == Endpoint::PM => parked = false,
-                Some(Kind::Exec) => {
+                Some(Event::Absent(absent)) if absent.copier == Endpoint::PM => {
+                    parked = absent.then == Then::Parks;
+                }
+                Some(Event::Resumed(resumed)) if resumed.copier == Endpoint::PM => parked = false,
+                Some(Event::Exec(step)) => {
                     most.calls += usize::from(!page_ins.is_empty());
-                    most.steps += usize::from(parked && executing.contains(&from));
-                    if words[2] == Step::Start as u64 {
-                        executing.remove(&from);
+                    most.steps += usize::from(parked && executing.contains(&step.target));
+                    if step.stage == trace::Stage::Start {
+                        executing.remove(&step.target);
                     }
                 }
                 _ => {}

@@ -135,13 +135,9 @@ fn small_codes_are_read_or_refused() {
             what: word(seed, 7),
             words: core::array::from_fn(|n| word(seed, 8 + n as u64)),
         };
-        let (_, kind) = record.message();
-        let _ = (
-            record.kind(),
-            record.number(),
-            record.pair(),
-            proto::name(kind),
-        );
+        let kind = record.sent().map_or(0, |sent| sent.head.kind);
+        let actor = record.event().and_then(|event| event.actor());
+        let _ = (record.kind(), record.number(), actor, proto::name(kind));
     }
     const { assert!(WORDS == 7) };
 }

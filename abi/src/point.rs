@@ -3,8 +3,8 @@
 
 use crate::grant::GrantEntry;
 use crate::proto::vm;
-use crate::trace::{Kind, Record};
-use crate::{Endpoint, Request, low, page_down};
+use crate::trace::{Event, Record, Request, Sent};
+use crate::{Endpoint, Request as _, page_down};
 
 /// Whose page goes away.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,8 +65,7 @@ pub struct Range {
 impl Range {
     /// Nothing can be made absent in memory of nobody (physical addresses), of VM, which owns
     /// all page tables, or in none at all.
-    fn of(who: u32, address: u64, len: u64) -> Option<Range> {
-        let who = Endpoint(who);
+    fn of(who: Endpoint, address: u64, len: u64) -> Option<Range> {
         let end = address.checked_add(len)?;
         let sound = len > 0 && end <= crate::kernel::USER_END;
         (sound && who.is_process() && who != Endpoint::VM).then_some(Range { who, address, len })
@@ -90,33 +89,42 @@ pub fn range(
     side: Side,
     before: impl DoubleEndedIterator<Item = Record>,
 ) -> Option<Range> {
-    let w = &record.words;
-    let (first, second) = record.pair();
-    match (record.kind()?, side) {
-        (Kind::Copy, Side::Source) => Range::of(first, w[2], w[4]),
-        (Kind::Copy | Kind::Fill, Side::Target) => Range::of(second, w[3], w[4]),
-        (Kind::Fault, Side::Data) => Range::of(low(w[0]), w[2], 1),
-        (Kind::Fault, Side::Instruction) => Range::of(low(w[0]), w[4], 1),
-        (Kind::Grant, Side::Grant) => Range::of(first, w[3], size_of::<GrantEntry>() as u64),
-        (Kind::Exec, Side::Range) => Range::of(first, w[3], w[4]),
-        (Kind::Request, Side::Range) => match record.message().1 {
-            vm::HandleMemory::KIND => Range::of(low(w[3]), w[4], w[5]),
-            vm::HandleMemory::ANSWER => handled(w[2], before),
+    match (record.event()?, side) {
+        (Event::Copy(copy), Side::Source) => Range::of(copy.ends.0, copy.source, copy.len),
+        (Event::Copy(copy), Side::Target) => Range::of(copy.ends.1, copy.target, copy.len),
+        (Event::Fill(fill), Side::Target) => Range::of(fill.ends.1, fill.target, fill.len),
+        (Event::Fault(fault), Side::Data) => Range::of(fault.who, fault.address, 1),
+        (Event::Fault(fault), Side::Instruction) => Range::of(fault.who, fault.rip, 1),
+        (Event::Grant(grant), Side::Grant) => {
+            Range::of(grant.granter, grant.entry, size_of::<GrantEntry>() as u64)
+        }
+        (Event::Exec(step), Side::Range) => Range::of(step.target, step.address, step.len),
+        (Event::Request(Request { sent }), Side::Range) => match sent.head.kind {
+            vm::HandleMemory::KIND => repaired(&sent),
+            vm::HandleMemory::ANSWER => handled(sent.transaction(), before),
             // A futex: a word.
-            vm::ObjectAt::KIND => Range::of(low(w[2]), w[3], 4),
+            vm::ObjectAt::KIND => {
+                let asked: vm::ObjectAt = sent.request()?;
+                Range::of(asked.who, asked.address, 4)
+            }
             _ => None,
         },
         _ => None,
     }
 }
 
+/// The range that VM is asked to repair.
+fn repaired(sent: &Sent) -> Option<Range> {
+    let asked: vm::HandleMemory = sent.request()?;
+    Range::of(asked.who, asked.addr, asked.len)
+}
+
 /// The range of the latest request to VM with this transaction number.
 fn handled(txn: u64, before: impl DoubleEndedIterator<Item = Record>) -> Option<Range> {
-    let asked = before.rev().find(|record| {
-        record.kind() == Some(Kind::Request)
-            && record.message().1 == vm::HandleMemory::KIND
-            && record.words[2] == txn
-    })?;
-    let w = &asked.words;
-    Range::of(low(w[3]), w[4], w[5])
+    let mut requests = before.rev().filter_map(|record| match record.event()? {
+        Event::Request(Request { sent }) => Some(sent),
+        _ => None,
+    });
+    let asks = |sent: &Sent| sent.head.kind == vm::HandleMemory::KIND && sent.transaction() == txn;
+    repaired(&requests.find(asks)?)
 }

@@ -7,7 +7,7 @@ use crate::process::Process;
 use crate::{clock, copy, fatal, ipc, lab, modify, timers};
 use abi::kernel::vector::{PAGE_FAULT, PROTECTION, UNDEFINED};
 use abi::kernel::{Exception, PageFault};
-use abi::trace::Kind;
+use abi::trace;
 use abi::{Class, Endpoint, PAGE};
 
 /// A page fault of a task: VM is asked for the page.
@@ -26,8 +26,12 @@ pub fn page_fault(process: &'static Process, address: u64, code: u64) {
     }
     let code = fault.code;
     process.fault.set(fault.to_words());
-    let who = process.endpoint.get().0 as u64;
-    lab::note(Kind::Fault, || [who, 0, address, code, rip, 0]);
+    lab::note(|| trace::Fault {
+        who: process.endpoint.get(),
+        address,
+        code,
+        rip,
+    });
     if ipc::send_event(process, Endpoint::VM, Class::PageFault).is_err() {
         fatal!("a page fault at {address:#x} without VM");
     }

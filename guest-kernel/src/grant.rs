@@ -6,7 +6,7 @@ use crate::process::{self, Mark, Process};
 use abi::grant::{Cpf, GrantEntry, MAX_INDIRECT, split};
 use abi::kernel::PRIV_MAGIC;
 use abi::sabotage::{ACCESS_IGNORED, GRANTEE_IGNORED, SEQUENCE_IGNORED, UNUSED_GRANTS};
-use abi::trace::{Kind, pair};
+use abi::trace;
 use abi::{Endpoint, Errno};
 use core::mem::offset_of;
 
@@ -68,9 +68,11 @@ pub fn resolve(
     for _ in 0..=MAX_INDIRECT {
         let owner = process::find(granter).map_err(|_| Errno::EINVAL)?;
         let (address, sequence) = table_entry(owner, id)?;
-        lab::note(Kind::Grant, || {
-            let whose = pair(granter.0, 0);
-            [user.0 as u64, whose, id as u32 as u64, address, 0, 0]
+        lab::note(|| trace::Grant {
+            user,
+            granter,
+            id: id as u32,
+            entry: address,
         });
         let absent = |_| Refusal::Absent(granter, address);
         let entry: GrantEntry = copy::read_struct(owner.cr3.get(), address).map_err(absent)?;

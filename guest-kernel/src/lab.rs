@@ -13,8 +13,9 @@ use crate::process::{self, Process};
 use abi::boot::TRACE_RECORDS;
 use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
 use abi::trace::{
-    CHOICES, Control, Decision, Kind, LAB_ALLOCATES, LAB_ALLOCATION, LAB_SERVING, LAB_STAGE, Mode,
-    RING, Record, Refusal, WITHDRAWN_COMES, mix, pair, random,
+    self, CHOICES, Control, Decision, Event, Kind, LAB_ALLOCATES, LAB_ALLOCATION, LAB_SERVING,
+    LAB_STAGE, Mode, RECORD_WORDS, RING, Record, Refusal, Sent, Stage, Told, WITHDRAWN_COMES,
+    Wanted, mix, random,
 };
 use abi::{Class, Endpoint, Errno, Message};
 use core::cell::UnsafeCell;
@@ -25,9 +26,10 @@ static TRACE: Global<[Record; RING]> = Global::new(
     [Record {
         time: 0,
         what: 0,
-        words: [0; 6],
+        words: [0; RECORD_WORDS],
     }; RING],
 );
+type Words = [u64; RECORD_WORDS];
 /// Carries out what is planned for the point of this number, where there is no VMM.
 pub type Planner = fn(u64, &Record);
 static PLANNER: Global<Option<Planner>> = Global::new(None);
@@ -114,32 +116,40 @@ pub fn physical() -> u64 {
     }
 }
 
-/// Something happened. `words` is called only when it is recorded.
+/// Something happened. `what` is called only when it is recorded.
 #[inline(always)]
-pub fn note(kind: Kind, words: impl FnOnce() -> [u64; 6]) {
+pub fn note<T: Told>(what: impl FnOnce() -> T) {
     if ON.get() {
-        write(kind, words());
+        write(T::KIND, what().words());
     }
 }
 
 #[cold]
 #[inline(never)]
-fn write(kind: Kind, words: [u64; 6]) {
-    serving(kind, &words);
+fn write(kind: Kind, words: Words) {
+    serving(&Record {
+        what: kind as u64,
+        words,
+        ..Record::default()
+    });
     put(kind, words);
 }
 
 /// What the server that is about to do something was last said to do.
-static SERVING: Global<[u64; 6]> = Global::new([0; 6]);
+static SERVING: Global<Words> = Global::new([0; RECORD_WORDS]);
 
 /// Records what the acting server does and for whom, when that is news.
-fn serving(kind: Kind, words: &[u64; 6]) {
-    let who = match kind {
-        Kind::Copy | Kind::Fill | Kind::Grant | Kind::Exec | Kind::Allocation => words[0] as u32,
-        Kind::Message | Kind::Request => words[1] as u32,
-        _ => return,
+fn serving(record: &Record) {
+    let who = match record.event() {
+        Some(Event::Message(message)) => message.sent.ends.0,
+        // The kernel itself looks at the faults of others.
+        Some(Event::Fault(_)) | None => return,
+        Some(event) => match event.actor() {
+            Some(who) => who,
+            None => return,
+        },
     };
-    let Ok(server) = process::find(Endpoint(who)) else {
+    let Ok(server) = process::find(who) else {
         return;
     };
     if server.serving.get() == 0 {
@@ -149,7 +159,7 @@ fn serving(kind: Kind, words: &[u64; 6]) {
     if let Ok([a, b, c, d, e]) =
         copy::read_struct::<[u64; 5]>(server.cr3.get(), server.serving.get())
     {
-        let said = [who as u64, a, b, c, d, e];
+        let said = [who.0 as u64, a, b, c, d, e];
         if said != SERVING.get() {
             SERVING.set(said);
             put(Kind::Serves, said);
@@ -164,14 +174,23 @@ pub fn hear(caller: &Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno
     match what {
         LAB_SERVING => caller.serving.set(a),
         LAB_STAGE => {
-            let who = caller.endpoint.get().0 as u64;
-            note(Kind::Exec, || [who, pair(a as u32, 0), b, c, d, 0]);
+            let stage = Stage::of(b).ok_or(Errno::EINVAL)?;
+            note(|| trace::Exec {
+                who: caller.endpoint.get(),
+                target: Endpoint(a as u32),
+                stage,
+                address: c,
+                len: d,
+            });
         }
         LAB_ALLOCATES => return Ok(ALLOCATIONS.get() as u64),
         LAB_ALLOCATION if ALLOCATIONS.get() => {
-            let who = caller.endpoint.get().0 as u64;
-            note(Kind::Allocation, || {
-                [who, pair(Endpoint::NONE.0, 0), a, b, 0, 0]
+            let wanted = Wanted::of(a).ok_or(Errno::EINVAL)?;
+            note(|| trace::Allocation {
+                who: caller.endpoint.get(),
+                none: Endpoint::NONE,
+                wanted,
+                len: b,
             });
             // Whoever was asked at the point has said it by now.
             let refusal = field!(refuse);
@@ -188,12 +207,12 @@ pub fn refuse(how: Refusal) {
     field!(refuse = how as u64);
 }
 
-fn put(kind: Kind, words: [u64; 6]) {
+fn put(kind: Kind, words: Words) {
     let number = if kind.is_point() {
         let number = field!(points);
         field!(points = number + 1);
         number
-    } else if kind == Kind::Decision {
+    } else if kind == Kind::Choice {
         field!(decisions) - 1
     } else {
         0
@@ -261,22 +280,11 @@ pub fn withdrawn(physical: u64) -> u64 {
 
 /// A process is born or changes its name.
 pub fn named(process: &Process) {
-    note(Kind::Process, || {
-        let half = |at: usize| {
-            process.name.get()[at..at + 8]
-                .iter()
-                .rev()
-                .fold(0, |word, &byte| word << 8 | byte as u64)
-        };
-        let who = process.endpoint.get().0;
-        [
-            who as u64,
-            pair(who, 0),
-            half(0),
-            half(8),
-            process.linux() as u64,
-            0,
-        ]
+    note(|| trace::Process {
+        who: process.endpoint.get(),
+        same: process.endpoint.get(),
+        name: process.name.get(),
+        linux: process.linux(),
     });
 }
 
@@ -286,28 +294,20 @@ pub fn message(from: Endpoint, to: Endpoint, class: Class, message: impl FnOnce(
     if ON.get() {
         let vm = from == Endpoint::VM || to == Endpoint::VM;
         let point = vm && matches!(class, Class::Call | Class::Post);
-        let kind = if point { Kind::Request } else { Kind::Message };
-        write(kind, told(class, pair(from.0, to.0), &message()));
+        let sent = Sent::new(class, (from, to), &message());
+        match point {
+            true => write(Kind::Request, trace::Request { sent }.words()),
+            false => write(Kind::Message, trace::Message { sent }.words()),
+        }
     }
 }
 
 /// A call is answered.
 #[inline(always)]
 pub fn reply(server: Endpoint, client: &Process, message: &Message) {
-    note(Kind::Reply, || {
-        told(
-            client.class.get(),
-            pair(server.0, client.endpoint.get().0),
-            message,
-        )
+    note(|| trace::Reply {
+        sent: Sent::new(client.class.get(), (server, client.endpoint.get()), message),
     });
-}
-
-/// What a record tells of a message.
-fn told(class: Class, ends: u64, message: &Message) -> [u64; 6] {
-    let [first, second, third, fourth, ..] = message.words;
-    let kind = class as u64 | message.kind << 8;
-    [kind, ends, first, second, third, fourth]
 }
 
 /// Whether the order of things is decided here and not by priority and age.
@@ -332,9 +332,11 @@ pub fn decide(about: Decision, count: usize, who: impl Fn(usize) -> Endpoint) ->
         _ => by_priority(seed, number, count, &who),
     }
     .min(count - 1);
-    note(Kind::Decision, || {
-        let chosen = pair(who(choice).0, 0);
-        [0, chosen, count as u64, choice as u64, about as u64, 0]
+    note(|| trace::Choice {
+        chosen: who(choice),
+        choices: count as u64,
+        choice: choice as u64,
+        about,
     });
     choice
 }
@@ -408,12 +410,14 @@ pub fn choose_process() -> Option<&'static Process> {
 /// Tells the laboratory who runs now, and who did.
 #[inline(always)]
 pub fn switched(before: &Process, after: &Process) {
-    note(Kind::Switch, || {
+    note(|| {
         let before = match core::ptr::eq(before, process::nobody()) {
             true => Endpoint::NONE,
             false => before.endpoint.get(),
         };
-        let who = pair(before.0, after.endpoint.get().0);
-        [0, who, COUNTERS.visits.get(), 0, 0, 0]
+        trace::Switch {
+            ends: (before, after.endpoint.get()),
+            visits: COUNTERS.visits.get(),
+        }
     });
 }

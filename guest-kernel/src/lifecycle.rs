@@ -8,7 +8,7 @@ use crate::sched::{self, block, unblock};
 use crate::transfer::Outcome;
 use abi::kernel::{Registers, StopState, USER_END, resume, rts};
 use abi::role::Role;
-use abi::trace::Kind;
+use abi::trace;
 use abi::{Class, Endpoint, Errno};
 
 /// A new process: stopped, without address space. `EAGAIN` when there is no slot.
@@ -48,7 +48,7 @@ pub fn exit(process: &'static Process) -> Outcome {
             unblock(other, rts::MEMREQ);
         }
     }
-    lab::note(Kind::Exit, || [who.0 as u64, 0, 0, 0, 0, 0]);
+    lab::note(|| trace::Exit { who });
     sched::forget(process);
     process.parked.set(None);
     process.deadline.set(0);

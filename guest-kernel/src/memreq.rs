@@ -6,7 +6,7 @@ use crate::sched::unblock;
 use crate::transfer::Outcome;
 use crate::{copy, grant, lab};
 use abi::kernel::{MemoryRequest, rts};
-use abi::trace::{Kind, pair};
+use abi::trace;
 use abi::{Endpoint, Errno, sabotage};
 
 /// [`abi::kernel::Kcall::MemreqGet`].
@@ -63,15 +63,10 @@ pub fn memory_request_done(requestor: Endpoint, result: u64) -> Outcome {
         process.regs.rax.set(failure.map_or(result, Errno::to_word));
     }
     let word = process.regs.rax.get();
-    lab::note(Kind::Resumed, || {
-        [
-            Endpoint::VM.0 as u64,
-            pair(requestor.0, 0),
-            if result == 0 { 0 } else { word },
-            0,
-            0,
-            0,
-        ]
+    lab::note(|| trace::Resumed {
+        by: Endpoint::VM,
+        copier: requestor,
+        status: if result == 0 { 0 } else { word },
     });
     unblock(process, rts::MEMREQ);
     Ok(0)

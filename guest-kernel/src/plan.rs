@@ -11,7 +11,7 @@ use crate::process;
 use abi::lab::{PLAN_DONE, PLAN_LINE, PTE_EVICTED};
 use abi::page_table::{ADDRESS, PRESENT};
 use abi::point::{Side, range};
-use abi::trace::{Kind, NEVER, Record, Refusal};
+use abi::trace::{Event, NEVER, Record, Refusal};
 
 /// What is left of the plan.
 static REST: Global<&[u8]> = Global::new(&[]);
@@ -90,11 +90,11 @@ fn undo(fault: &Fault, record: &Record) -> Result<(u64, u64), &'static str> {
     if fault.refusal == Refusal::No {
         return evict(fault, record);
     }
-    if record.kind() != Some(Kind::Allocation) {
+    let Some(Event::Allocation(allocation)) = record.event() else {
         return Err("nothing is allocated there");
-    }
+    };
     lab::refuse(fault.refusal);
-    Ok((record.words[3], 0))
+    Ok((allocation.len, 0))
 }
 
 /// Takes the page away: its address and frame.

@@ -8,7 +8,7 @@ use crate::lab;
 use crate::notice::notice_process;
 use crate::process;
 use abi::kernel::KernelNotify;
-use abi::trace::Kind;
+use abi::trace;
 
 /// When the machine ends in any case, ns since boot; 0 while VM and RS live.
 static END: Global<u64> = Global::new(0);
@@ -54,7 +54,7 @@ pub fn skip() {
     match clock::skip() {
         Some(ns) => {
             add(&COUNTERS.idle_ns, ns);
-            lab::note(Kind::Idle, || [0, 0, ns, 0, 0, 0]);
+            lab::note(|| trace::Idle { ns });
             fire();
         }
         None => lab::stuck(),

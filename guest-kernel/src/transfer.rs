@@ -17,7 +17,7 @@ use abi::kernel::{
 };
 use abi::policy::CopyPolicy;
 use abi::sabotage;
-use abi::trace::{Kind, pair};
+use abi::trace::{self, Then};
 use abi::{Endpoint, Errno, Message, PAGE};
 use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -295,31 +295,30 @@ fn settle_copy(
 }
 
 fn note_absent(caller: &'static Process, end: &End, absent: Absent, failure: Failure, stop: Stop) {
-    lab::note(Kind::Absent, || {
-        let follows = match stop {
-            Stop::Parked => 2,
-            Stop::Failed(_) => matches!(failure, Failure::Marked(_)) as u64,
-        };
-        let target = (absent.side == Side::Target) as u64;
-        let (who, owner) = (caller.endpoint.get().0 as u64, pair(end.who.0, 0));
-        [who, owner, absent.address, absent.done, target, follows]
+    lab::note(|| trace::Absent {
+        copier: caller.endpoint.get(),
+        whose: end.who,
+        address: absent.address,
+        done: absent.done,
+        in_target: absent.side == Side::Target,
+        then: match (stop, failure) {
+            (Stop::Parked, _) => Then::Parks,
+            (Stop::Failed(_), Failure::Marked(_)) => Then::Marks,
+            (Stop::Failed(_), _) => Then::Fails,
+        },
     });
 }
 
 /// The fault point of a copy.
 #[inline(always)]
 fn before_copy(caller: &'static Process, source: &End, target: &End, len: u64, failure: Failure) {
-    lab::note(Kind::Copy, || {
-        let ends = pair(source.who.0, target.who.0);
-        let (from, to) = (source.operand.address, target.operand.address);
-        [
-            caller.endpoint.get().0 as u64,
-            ends,
-            from,
-            to,
-            len,
-            failure.may() as u64,
-        ]
+    lab::note(|| trace::Copy {
+        copier: caller.endpoint.get(),
+        ends: (source.who, target.who),
+        source: source.operand.address,
+        target: target.operand.address,
+        len,
+        may_fail: failure.may(),
     });
 }
 
@@ -336,17 +335,12 @@ fn fill(
         true => Failure::Repaired,
         false => failure,
     };
-    lab::note(Kind::Fill, || {
-        let ends = pair(Endpoint::NONE.0, target.who.0);
-        let to = target.operand.address;
-        [
-            caller.endpoint.get().0 as u64,
-            ends,
-            0,
-            to,
-            len,
-            failure.may() as u64,
-        ]
+    lab::note(|| trace::Fill {
+        filler: caller.endpoint.get(),
+        ends: (Endpoint::NONE, target.who),
+        target: target.operand.address,
+        len,
+        may_fail: failure.may(),
     });
     match copy::fill(&target.operand, len, pattern) {
         Ok(()) => Ok(0),

@@ -151,6 +151,19 @@ impl Word for (u32, u32) {
     }
 }
 
+/// Two endpoints in one word, the first in the low half.
+impl Word for (Endpoint, Endpoint) {
+    #[inline(always)]
+    fn to_word(self) -> u64 {
+        (self.0.0, self.1.0).to_word()
+    }
+    #[inline(always)]
+    fn from_word(word: u64) -> Option<Self> {
+        let (first, second) = Word::from_word(word)?;
+        Some((Endpoint(first), Endpoint(second)))
+    }
+}
+
 /// Up to eight bytes of text, zero padded.
 impl Word for [u8; 8] {
     #[inline(always)]

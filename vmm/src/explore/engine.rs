@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use abi::trace::{Kind, Record, random};
+use abi::trace::{self, Kind, Record, random};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::judge::{self, Judged, Reference};
@@ -559,8 +559,10 @@ pub fn row_of(
 /// The decisions of a run that differ from the first choice, as a list: the same run, and one
 /// that can be made shorter.
 pub fn decisions(records: &[Record]) -> Vec<(u32, u32)> {
-    let made = records.iter().filter(|r| r.kind() == Some(Kind::Decision));
-    made.filter(|r| r.words[3] != 0)
-        .filter_map(|r| Some((u32::try_from(r.number()).ok()?, r.words[3] as u32)))
+    let made = records.iter().filter_map(|record| match record.event()? {
+        trace::Event::Choice(made) if made.choice != 0 => Some((record.number(), made.choice)),
+        _ => None,
+    });
+    made.filter_map(|(number, choice)| Some((number.try_into().ok()?, choice.try_into().ok()?)))
         .collect()
 }

@@ -3,19 +3,21 @@
 
 use std::collections::HashMap;
 
-use abi::trace::{Kind, Record};
+use abi::Endpoint;
+use abi::trace::{Event, Kind, Record};
 
 use super::row::PointKind;
 use super::scenario::Explore;
-use crate::trace::words::{self, Names};
+use crate::trace::words::Names;
 
 /// A program passes marker N by closing descriptor -(this + N), which does not exist.
 pub const MARKER: i32 = 1000;
 
 /// The marker that a record is, if it is one.
 fn marker(record: &Record) -> Option<u32> {
-    let is_close = words::linux_call(record)? == libc::SYS_close as u64;
-    let descriptor = record.words[2];
+    let sent = record.sent()?;
+    let is_close = sent.linux_call()? == libc::SYS_close as u64;
+    let [descriptor, ..] = sent.words;
     let below = (-MARKER).wrapping_sub(descriptor as i32);
     (is_close && (0..MARKER).contains(&below)).then_some(below as u32)
 }
@@ -36,10 +38,8 @@ pub fn kind_of(record: &Record) -> Option<PointKind> {
 
 /// Who acts in a record that is a point.
 pub fn actor_of(record: &Record) -> u32 {
-    match record.kind() {
-        Some(Kind::Request) => record.pair().0,
-        _ => record.words[0] as u32,
-    }
+    let actor = record.event().and_then(|event| event.actor());
+    actor.unwrap_or(Endpoint::NONE).0
 }
 
 /// Follows a run.
@@ -72,19 +72,20 @@ impl<'a> Filter<'a> {
 
     /// Takes the next record: whether it is a point that is wanted. All allocations are.
     pub fn wants(&mut self, record: &Record) -> bool {
-        let (first, second) = record.pair();
-        match record.kind() {
-            Some(Kind::Process) => self.names.learn(record),
-            Some(Kind::Exit) => {
-                self.calls.remove(&(record.words[0] as u32));
+        match record.event() {
+            Some(Event::Process(_)) => self.names.learn(record),
+            Some(Event::Exit(exit)) => {
+                self.calls.remove(&exit.who.0);
             }
-            Some(Kind::Reply) => {
-                self.calls.remove(&second);
+            Some(Event::Reply(reply)) => {
+                self.calls.remove(&reply.sent.ends.1.0);
             }
             _ => {}
         }
-        if let Some(call) = words::linux_call(record) {
-            self.calls.insert(first, call);
+        if let Some(sent) = record.sent()
+            && let Some(call) = sent.linux_call()
+        {
+            self.calls.insert(sent.ends.0.0, call);
         }
         if let Some(marker) = marker(record) {
             self.begun |= self.explore.from == Some(marker);

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use abi::trace::{Kind, Record, random};
+use abi::trace::{Event, Record, random};
 use anyhow::{Context, Result, ensure};
 
 use super::engine::Options;
@@ -109,15 +109,17 @@ fn branches(records: &[Record], start: &Start, options: &Options) -> Result<Vec<
     let (mut point, mut left, mut index) = (None, options.deviations, 0);
     for record in records {
         let number = record.number();
-        match record.kind() {
-            Some(kind) if kind.is_point() && number >= start.point => point = Some(number),
-            Some(Kind::Decision) if number >= start.decision => {
+        match record.event() {
+            Some(event) if event.actor().is_some() && number >= start.point => {
+                point = Some(number);
+            }
+            Some(Event::Choice(made)) if number >= start.decision => {
                 if left == 0 {
                     break;
                 }
                 left -= 1;
                 let number = u32::try_from(number).context("so many decisions")?;
-                for choice in 1..record.words[2] as u32 {
+                for choice in 1..u32::try_from(made.choices).context("so many choices")? {
                     index += 1;
                     if (index - 1) % shards.max(1) != shard {
                         continue;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use abi::message::ANSWER;
 use abi::proto::{device, disk, fs, vfs, vm};
 use abi::senders::Mode;
-use abi::trace::{Kind, NO_CALL, Record, Serving, Stage as Step};
-use abi::{Class, Endpoint, Request};
+use abi::trace::{Event, Message, NO_CALL, Record, Request, Sent, Serves, Serving};
+use abi::{Class, Endpoint, Request as _};
 use anyhow::{Result, bail};
 
 use super::engine::Base;
@@ -58,19 +58,22 @@ struct Follower {
 impl Follower {
     /// Takes the next record; what it is about, if it is a point.
     fn take(&mut self, record: &Record) -> Option<About> {
-        match record.kind() {
-            Some(Kind::Process) => self.names.learn(record),
-            Some(Kind::Exit) => self.forget(record.words[0] as u32),
-            Some(Kind::Serves) => self.serves(record),
+        let event = record.event()?;
+        match event {
+            Event::Process(_) => self.names.learn(record),
+            Event::Exit(exit) => self.forget(exit.who.0),
+            Event::Serves(serves) => self.serves(&serves),
             _ => {}
         }
-        let about = self.about(record);
-        match record.kind() {
-            Some(Kind::Message | Kind::Request) => self.message(record),
-            Some(Kind::Reply) => {
-                let (server, client) = record.pair();
-                self.calls.remove(&client);
-                self.answered(server, client, None);
+        let about = self.about(record, event);
+        match event {
+            Event::Message(Message { sent }) | Event::Request(Request { sent }) => {
+                self.message(&sent);
+            }
+            Event::Reply(reply) => {
+                let (server, client) = reply.sent.ends;
+                self.calls.remove(&client.0);
+                self.answered(server.0, client.0, None);
             }
             _ => {}
         }
@@ -92,39 +95,38 @@ impl Follower {
         }
     }
 
-    fn serves(&mut self, record: &Record) {
-        let words = &record.words;
-        let (_, call) = record.pair();
+    fn serves(&mut self, serves: &Serves) {
+        let (_, call) = serves.client_and_call;
         let call = match u64::from(call) {
             _ if call == NO_CALL => None,
             number @ 0..0x1000 => Some(words::call_name(number)),
             kind => abi::proto::name(kind).map(str::to_string),
         };
-        let name = words::text(&words[3..]);
-        let number = words[2];
+        let name = words::text(&serves.name);
+        let number = serves.file;
         if number != 0 && !name.is_empty() {
             self.files.insert(number, name.clone());
         }
         let known = self.files.get(&number).cloned();
         let file = Some(name).filter(|name| !name.is_empty()).or(known);
-        self.says.insert(words[0] as u32, Task { call, file });
+        self.says.insert(serves.server.0, Task { call, file });
     }
 
-    fn message(&mut self, record: &Record) {
-        let (from, to) = record.pair();
-        let (class, kind) = words::class_and_kind(record);
+    fn message(&mut self, sent: &Sent) {
+        let (from, to) = (sent.ends.0.0, sent.ends.1.0);
+        let (class, kind) = (sent.head.class, sent.head.kind);
         let task = self.task_of(from);
-        if let Some(number) = words::linux_call(record) {
+        if let Some(number) = sent.linux_call() {
             self.calls.insert(from, number);
         }
-        let txn = record.words[2];
+        let txn = sent.transaction();
         let question = match class {
             Some(Class::Linux | Class::Call) => Some(None),
             Some(Class::Post | Class::Send) if asks(kind) && txn != 0 => Some(Some(txn)),
             _ => None,
         };
         if let Some(txn) = question {
-            let task = match words::linux_call(record) {
+            let task = match sent.linux_call() {
                 Some(number) => Task {
                     call: Some(words::call_name(number)),
                     file: None,
@@ -142,12 +144,18 @@ impl Follower {
                 self.asked.insert((from, txn), task.file);
             }
             vfs::PageIn::KIND => {
-                let file = Serving::file(record.words[3], record.words[4]);
-                let file = self.files.get(&file).cloned();
+                let file = self.file_of(sent);
                 self.asked.insert((from, txn), file);
             }
             _ => {}
         }
+    }
+
+    /// The file whose page VFS is asked for.
+    fn file_of(&self, sent: &Sent) -> Option<String> {
+        let asked: vfs::PageIn = sent.request()?;
+        let file = Serving::file(asked.dev, asked.ino);
+        self.files.get(&file).cloned()
     }
 
     /// What a process does, and for whom.
@@ -166,28 +174,20 @@ impl Follower {
         }
     }
 
-    fn about(&self, record: &Record) -> Option<About> {
+    fn about(&self, record: &Record, event: Event) -> Option<About> {
         let kind = kind_of(record)?;
         let actor = actor_of(record);
         let mut task = self.task_of(actor);
-        let (first, second) = record.pair();
-        match record.kind()? {
-            Kind::Exec => {
-                let stage = Step::of(record.words[2]).map(|stage| stage.name().to_string());
-                task.call = stage;
-            }
-            Kind::Fault => task = Task::default(),
-            Kind::Request => {
-                task.call = Some(words::message(record));
-                let (_, message) = record.message();
-                let txn = record.words[2];
-                let asked = match message {
-                    vfs::PageIn::KIND => {
-                        let file = Serving::file(record.words[3], record.words[4]);
-                        Some(self.files.get(&file).cloned())
-                    }
+        match event {
+            Event::Exec(step) => task.call = Some(step.stage.name().to_string()),
+            Event::Fault(_) => task = Task::default(),
+            Event::Request(Request { sent }) => {
+                task.call = Some(words::message(&sent));
+                let asked = match sent.head.kind {
+                    vfs::PageIn::KIND => Some(self.file_of(&sent)),
                     vm::HandleMemory::ANSWER | vfs::PageIn::ANSWER => {
-                        self.asked.get(&(second, txn)).cloned()
+                        let question = (sent.ends.1.0, sent.transaction());
+                        self.asked.get(&question).cloned()
                     }
                     _ => None,
                 };
@@ -195,8 +195,13 @@ impl Follower {
             }
             _ if task.call.is_none() => {
                 // On behalf of the program whose memory it is.
-                let ends = [first, second];
-                let call = ends.iter().find_map(|end| self.calls.get(end));
+                let ends = match event {
+                    Event::Copy(copy) => [copy.ends.0, copy.ends.1],
+                    Event::Fill(fill) => [fill.ends.0, fill.ends.1],
+                    Event::Grant(grant) => [grant.granter, grant.granter],
+                    _ => [Endpoint::NONE; 2],
+                };
+                let call = ends.iter().find_map(|end| self.calls.get(&end.0));
                 task.call = call.map(|&number| words::call_name(number));
             }
             _ => {}
@@ -366,8 +371,10 @@ pub fn list(base: &Base, spots: &[Spot]) -> String {
 pub fn programs(records: &[Record]) -> impl Fn(Endpoint) -> bool + use<> {
     let mut programs = std::collections::HashSet::new();
     for record in records {
-        if record.kind() == Some(Kind::Process) && record.words[4] != 0 {
-            programs.insert(record.words[0] as u32);
+        if let Some(Event::Process(process)) = record.event()
+            && process.linux
+        {
+            programs.insert(process.who.0);
         }
     }
     move |who| programs.contains(&who.0)
@@ -375,7 +382,7 @@ pub fn programs(records: &[Record]) -> impl Fn(Endpoint) -> bool + use<> {
 
 #[cfg(test)]
 mod tests {
-    use abi::trace::pair;
+    use abi::trace::{Kind, Stage as Step, pair};
 
     use super::super::row::PointKind;
     use super::*;

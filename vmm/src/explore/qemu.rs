@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use abi::trace::{Kind, Record};
+use abi::trace::{self, Kind, Record};
 use anyhow::{Result, ensure};
 
 use super::engine::{Base, Event, Options, row_of};
@@ -137,10 +137,10 @@ fn first(records: &[Record]) -> u64 {
     let mut linux = Vec::new();
     let mut points = 0;
     for record in records {
-        match record.kind() {
-            Some(Kind::Process) if record.words[4] != 0 => linux.push(record.words[0] as u32),
-            Some(Kind::Switch) if linux.contains(&record.pair().1) => break,
-            Some(kind) if kind.is_point() => points = record.number() + 1,
+        match record.event() {
+            Some(trace::Event::Process(process)) if process.linux => linux.push(process.who),
+            Some(trace::Event::Switch(switch)) if linux.contains(&switch.ends.1) => break,
+            Some(event) if event.actor().is_some() => points = record.number() + 1,
             _ => {}
         }
     }

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 
 use abi::proto::pm;
-use abi::trace::{Kind, Record};
-use abi::{Class, Errno, Request};
+use abi::trace::{Event, Record, Reply, Sent};
+use abi::{Class, Errno};
 
 use super::engine::names;
 use super::row::Surfaced;
-use crate::trace::words::{self, Names, class_and_kind};
+use crate::trace::words::{self, Names};
 
 /// The errors that a call is answered with; the second where memory is the disk of a file system.
 const ERRORS: [&str; 2] = ["ENOMEM", "ENOSPC"];
@@ -29,17 +29,20 @@ pub fn told(records: &[Record], log: &[String]) -> Vec<Surfaced> {
     let mut calls = HashMap::new();
     let mut told = Vec::new();
     for record in records {
-        let (first, second) = record.pair();
-        if let Some(call) = words::linux_call(record) {
-            calls.insert(first, call);
+        if let Some(sent) = record.sent() {
+            if let Some(call) = sent.linux_call() {
+                calls.insert(sent.ends.0, call);
+            }
+            told.extend(killed(&sent, &names));
         }
-        told.extend(killed(record, &names));
-        let answers =
-            record.kind() == Some(Kind::Reply) && class_and_kind(record).0 == Some(Class::Linux);
-        let answer = words::answer(record);
-        if answers && ERRORS.contains(&answer.as_str()) {
-            let call = calls.get(&second).map(|&call| words::call_name(call));
-            let (who, call) = (names.of(second), call.unwrap_or_default());
+        let Some(Event::Reply(Reply { sent })) = record.event() else {
+            continue;
+        };
+        let answer = words::answer(&sent);
+        if sent.linux_call().is_some() && ERRORS.contains(&answer.as_str()) {
+            let client = sent.ends.1;
+            let call = calls.get(&client).map(|&call| words::call_name(call));
+            let (who, call) = (names.of(client.0), call.unwrap_or_default());
             told.push(Surfaced {
                 who: format!("{call} of {who} is answered {answer}"),
                 error: answer,
@@ -60,30 +63,31 @@ pub fn told(records: &[Record], log: &[String]) -> Vec<Surfaced> {
 }
 
 /// Servers have PM kill a process that has no call to be answered.
-fn killed(record: &Record, names: &Names) -> Option<Surfaced> {
-    if record.kind() != Some(Kind::Message) && record.kind() != Some(Kind::Request) {
+fn killed(sent: &Sent, names: &Names) -> Option<Surfaced> {
+    if sent.head.class != Some(Class::Post) {
         return None;
     }
-    let [_, _, who, second, ..] = record.words;
-    let why = match class_and_kind(record) {
-        (Some(Class::Post), pm::ExecFailed::KIND) if second == Errno::ENOMEM.to_word() => {
-            "exec has no memory, and the old program is gone"
-        }
-        (Some(Class::Post), pm::FaultSignal::KIND) if second as i32 == libc::SIGKILL => {
-            "a page fault finds no memory"
-        }
+    let failed = sent
+        .request()
+        .map(|it: pm::ExecFailed| (it.who, it.status == -i64::from(Errno::ENOMEM.0)));
+    let faulted = sent
+        .request()
+        .map(|it: pm::FaultSignal| (it.who, it.signal == libc::SIGKILL));
+    let (who, why) = match (failed, faulted) {
+        (Some((who, true)), _) => (who, "exec has no memory, and the old program is gone"),
+        (_, Some((who, true))) => (who, "a page fault finds no memory"),
         _ => return None,
     };
     Some(Surfaced {
         error: "SIGKILL".into(),
-        who: format!("{}: {why}", names.of(who as u32)),
+        who: format!("{}: {why}", names.of(who.0)),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use abi::Errno;
-    use abi::trace::pair;
+    use abi::trace::{Kind, pair};
 
     use super::*;
 

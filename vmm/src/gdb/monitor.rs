@@ -97,10 +97,9 @@ impl Session<'_> {
             bail!("there is no process {name:?}: see `info threads`");
         };
         self.forward(|_, new| {
-            new.iter().any(|record| {
-                matches!(record.kind(), Some(Kind::Message | Kind::Request))
-                    && record.pair().1 == to.0
-            })
+            new.iter()
+                .filter_map(Record::sent)
+                .any(|sent| sent.ends.1 == to)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Carries out one fault of a plan on a machine that stopped at its point.
 
-use abi::trace::{Kind, Record, Refusal, WITHDRAWN, WITHDRAWN_COMES};
+use abi::trace::{Event, Kind, Record, Refusal, WITHDRAWN, WITHDRAWN_COMES};
 use abi::{Endpoint, page_table};
 use anyhow::{Context, Result, bail};
 use vm_memory::{Bytes, GuestAddress};
@@ -298,20 +298,19 @@ fn refuse(
 ) -> Result<Applied> {
     let here = newest(machine.records()).map(|(record, _)| *record);
     let here = here.filter(|record| {
-        record.number() == fault.point
-            && record.kind() == Some(Kind::Allocation)
-            && fault.target == Target::Side(Side::Allocation, 0)
+        record.number() == fault.point && fault.target == Target::Side(Side::Allocation, 0)
     });
-    let Some(record) = here else {
+    let event = here.and_then(|record| record.event());
+    let Some(Event::Allocation(allocation)) = event else {
         return Ok(Applied::Nothing("nothing is allocated there"));
     };
     let mut control = machine.control().context("the kernel's control")?;
     control.refuse = refusal as u64;
     machine.set_control(&control)?;
-    let who = table.find(Endpoint(record.words[0] as u32));
+    let who = table.find(allocation.who);
     Ok(Applied::Refused {
         who: who.map_or_else(String::new, |process| process.name.clone()),
-        bytes: record.words[3],
+        bytes: allocation.len,
     })
 }
 

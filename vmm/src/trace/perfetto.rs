@@ -14,11 +14,11 @@ use std::io::Write;
 use std::path::Path;
 
 use abi::proto::vm::{HandleMemory, Mmap, Munmap, ProcCtl, Protect, SetBreak, VfsMmap};
-use abi::trace::{Decision, Kind, Record, Stage};
-use abi::{Class, Endpoint, Request};
+use abi::trace::{Absent, Decision, Event, Message, Record, Reply, Request, Sent, Then};
+use abi::{Class, Endpoint, Request as _};
 use anyhow::{Context, Result};
 
-use super::proto::Message;
+use super::proto;
 use super::words::{self, Names};
 
 /// Field numbers, from Perfetto's `protos/perfetto/trace/`.
@@ -106,10 +106,58 @@ pub fn write(mut file: File, records: &[Record], names: &Names) -> Result<()> {
     Ok(file.write_all(&encode(records, names))?)
 }
 
+fn may_fail(may: bool) -> Argument {
+    Text("may fail", if may { "yes" } else { "no" }.into())
+}
+
+/// Whose exec a request to VM belongs to, if it is to one's own memory or another's; the stage's name, and what to say of it.
+fn stage_of(sent: &Sent) -> Option<(Endpoint, &'static str, Option<Argument>)> {
+    Some(match sent.head.kind {
+        ProcCtl::KIND => (sent.request::<ProcCtl>()?.who, "clear", None),
+        VfsMmap::KIND => {
+            let asked: VfsMmap = sent.request()?;
+            (asked.target, "map file", Some(Number("inode", asked.ino)))
+        }
+        Mmap::KIND => {
+            let asked: Mmap = sent.request()?;
+            (
+                asked.target,
+                "map memory",
+                Some(Address("address", asked.addr)),
+            )
+        }
+        Munmap::KIND => {
+            let asked: Munmap = sent.request()?;
+            (asked.target, "unmap", Some(Address("address", asked.addr)))
+        }
+        SetBreak::KIND => {
+            let asked: SetBreak = sent.request()?;
+            (asked.who, "set break", Some(Address("start", asked.start)))
+        }
+        Protect::KIND => {
+            let asked: Protect = sent.request()?;
+            (
+                asked.target,
+                "protect",
+                Some(Address("address", asked.addr)),
+            )
+        }
+        HandleMemory::KIND => {
+            let asked: HandleMemory = sent.request()?;
+            (
+                asked.who,
+                "make present",
+                Some(Address("address", asked.addr)),
+            )
+        }
+        _ => return None,
+    })
+}
+
 #[derive(Default)]
 struct Drawing {
     names: Names,
-    events: Vec<(u64, Message)>,
+    events: Vec<(u64, proto::Message)>,
     tracks: BTreeMap<u64, (String, Option<u64>)>,
     now: u64,
     running: Option<u32>,
@@ -150,7 +198,7 @@ impl Drawing {
         flow: Option<(u32, u64)>,
         arguments: &[Argument],
     ) {
-        let mut packet = Message::default();
+        let mut packet = proto::Message::default();
         packet.varint(field::PACKET_TIMESTAMP, at);
         packet.varint(field::PACKET_SEQUENCE, SEQUENCE);
         packet.message(field::PACKET_EVENT, |event| {
@@ -199,166 +247,173 @@ impl Drawing {
 
     fn record(&mut self, record: &Record) {
         self.now = self.now.saturating_add(1).max(record.time);
-        let (first, second) = record.pair();
-        let words = &record.words;
-        let actor = words[0] as u32;
-        match record.kind() {
-            Some(kind @ (Kind::Copy | Kind::Fill)) => self.copy(kind, record),
-            Some(Kind::Absent) => {
-                let what = [
-                    "the copy fails",
-                    "the copy fails and marks its grant",
-                    "the copier is parked",
-                ];
-                let then = what.get(words[5] as usize).copied().unwrap_or("?");
-                let whose = self.names.of(first);
-                let name = format!("absent page of {whose}: {then}");
-                let side = if words[4] == 1 { "target" } else { "source" };
+        let point = Number("point", record.number());
+        let Some(event) = record.event() else {
+            return;
+        };
+        match event {
+            Event::Copy(copy) => {
+                let (from, to) = (self.of(copy.ends.0), self.of(copy.ends.1));
+                let name = format!("copies {} bytes: {from} to {to}", copy.len);
                 let arguments = [
-                    Address("address", words[2]),
-                    Number("bytes done", words[3]),
-                    Text("side", side.into()),
-                    Number("point", record.number()),
+                    Text("target", to),
+                    Address("target address", copy.target),
+                    Text("source", from),
+                    Address("source address", copy.source),
+                    Number("bytes", copy.len),
+                    may_fail(copy.may_fail),
+                    point,
                 ];
-                self.instant(actor, "absence", &name, &arguments);
-                if words[5] == 2 {
-                    self.wait(actor, &format!("parked: a page of {whose}"));
-                }
+                self.instant(copy.copier.0, "copy", &name, &arguments);
             }
-            Some(Kind::Fault) => {
+            Event::Fill(fill) => {
+                let to = self.of(fill.ends.1);
+                let name = format!("fills {} bytes of {to}", fill.len);
                 let arguments = [
-                    Address("address", words[2]),
-                    Number("error code", words[3]),
-                    Address("instruction", words[4]),
-                    Number("point", record.number()),
+                    Text("target", to),
+                    Address("target address", fill.target),
+                    Number("bytes", fill.len),
+                    may_fail(fill.may_fail),
+                    point,
                 ];
-                self.instant(actor, "fault", "page fault", &arguments);
-                self.wait(actor, "page fault");
+                self.instant(fill.filler.0, "copy", &name, &arguments);
             }
-            Some(Kind::Message | Kind::Request) => self.message(record, first, second),
-            Some(Kind::Reply) => {
-                self.send(first, second, &words::answer(record), "answer", record);
-                self.waited(second);
-                if self.stage == Some(second) && first == Endpoint::VM.0 {
+            Event::Absent(absent) => self.absent(&absent, point),
+            Event::Fault(fault) => {
+                let arguments = [
+                    Address("address", fault.address),
+                    Number("error code", fault.code),
+                    Address("instruction", fault.rip),
+                    point,
+                ];
+                self.instant(fault.who.0, "fault", "page fault", &arguments);
+                self.wait(fault.who.0, "page fault");
+            }
+            Event::Message(Message { sent }) => self.message(&sent, None),
+            Event::Request(Request { sent }) => self.message(&sent, Some(point)),
+            Event::Reply(Reply { sent }) => {
+                let (server, client) = (sent.ends.0, sent.ends.1.0);
+                self.send(&sent, &words::answer(&sent), "answer", None);
+                self.waited(client);
+                if self.stage == Some(client) && server == Endpoint::VM {
                     self.stage_over();
                 }
             }
-            Some(Kind::Switch) => self.switch(first, second),
-            Some(Kind::Decision) => {
-                let what = match words[4] {
-                    w if w == Decision::Process as u64 => "which process runs",
-                    w if w == Decision::Message as u64 => "which message is received",
-                    _ => "which task goes on",
+            Event::Switch(switch) => self.switch(switch.ends.0.0, switch.ends.1.0),
+            Event::Choice(made) => {
+                let what = match made.about {
+                    Decision::Process => "which process runs",
+                    Decision::Message => "which message is received",
+                    Decision::Task => "which task goes on",
                 };
                 let arguments = [
-                    Number("choices", words[2]),
-                    Number("choice", words[3]),
+                    Number("choices", made.choices),
+                    Number("choice", made.choice),
                     Number("decision", record.number()),
                 ];
-                self.instant(first, "decision", what, &arguments);
+                self.instant(made.chosen.0, "decision", what, &arguments);
             }
-            Some(Kind::Exit) => {
-                self.waited(actor);
-                self.exec_over(actor);
-                self.instant(actor, "process", "gone", &[]);
+            Event::Exit(exit) => {
+                self.waited(exit.who.0);
+                self.exec_over(exit.who.0);
+                self.instant(exit.who.0, "process", "gone", &[]);
             }
-            Some(Kind::Resumed) => {
-                self.instant(
-                    actor,
-                    "absence",
-                    "lets a parked copier go on",
-                    &[
-                        Text("copier", self.names.of(first)),
-                        Number("status", words[2]),
-                    ],
-                );
-                self.waited(first);
+            Event::Resumed(resumed) => {
+                let arguments = [
+                    Text("copier", self.of(resumed.copier)),
+                    Number("status", resumed.status),
+                ];
+                let name = "lets a parked copier go on";
+                self.instant(resumed.by.0, "absence", name, &arguments);
+                self.waited(resumed.copier.0);
             }
-            Some(Kind::Idle) => {
-                let since = self.now.saturating_sub(words[2]);
+            Event::Idle(idle) => {
+                let since = self.now.saturating_sub(idle.ns);
                 self.tracks
                     .entry(IDLE)
                     .or_insert(("nobody can run".into(), None));
                 self.event(since, BEGIN, IDLE, ("idle", "time passes"), None, &[]);
                 self.end(IDLE);
             }
-            Some(Kind::Grant) => {
-                let name = format!("reads a grant of {}", self.names.of(first));
+            Event::Grant(grant) => {
+                let name = format!("reads a grant of {}", self.of(grant.granter));
                 let arguments = [
-                    Number("grant", words[2]),
-                    Address("entry", words[3]),
-                    Number("point", record.number()),
+                    Number("grant", u64::from(grant.id)),
+                    Address("entry", grant.entry),
+                    point,
                 ];
-                self.instant(actor, "copy", &name, &arguments);
+                self.instant(grant.user.0, "copy", &name, &arguments);
             }
-            Some(Kind::Exec) => {
-                let stage = Stage::of(words[2]).map_or("?", Stage::name);
-                let name = format!("{stage}, exec of {}", self.names.of(first));
+            Event::Exec(step) => {
+                let name = format!("{}, exec of {}", step.stage.name(), self.of(step.target));
                 let arguments = [
-                    Address("address", words[3]),
-                    Number("bytes", words[4]),
-                    Number("point", record.number()),
+                    Address("address", step.address),
+                    Number("bytes", step.len),
+                    point,
                 ];
-                self.instant(actor, "exec", &name, &arguments);
+                self.instant(step.who.0, "exec", &name, &arguments);
             }
             // Too many to be seen, and nothing comes of them.
-            Some(Kind::Process | Kind::Serves | Kind::Allocation) | None => {}
+            Event::Process(_) | Event::Serves(_) | Event::Allocation(_) => {}
         }
     }
 
-    fn copy(&mut self, kind: Kind, record: &Record) {
-        let (source, target) = record.pair();
-        let words = &record.words;
-        let (from, to) = (self.names.of(source), self.names.of(target));
-        let bytes = words[4];
-        let name = if kind == Kind::Copy {
-            format!("copies {bytes} bytes: {from} to {to}")
-        } else {
-            format!("fills {bytes} bytes of {to}")
+    fn of(&self, who: Endpoint) -> String {
+        self.names.of(who.0)
+    }
+
+    fn absent(&mut self, absent: &Absent, point: Argument) {
+        let then = match absent.then {
+            Then::Fails => "the copy fails",
+            Then::Marks => "the copy fails and marks its grant",
+            Then::Parks => "the copier is parked",
         };
-        let mut arguments = vec![Text("target", to), Address("target address", words[3])];
-        if kind == Kind::Copy {
-            arguments.extend([Text("source", from), Address("source address", words[2])]);
+        let whose = self.of(absent.whose);
+        let name = format!("absent page of {whose}: {then}");
+        let side = if absent.in_target { "target" } else { "source" };
+        let arguments = [
+            Address("address", absent.address),
+            Number("bytes done", absent.done),
+            Text("side", side.into()),
+            point,
+        ];
+        let copier = absent.copier.0;
+        self.instant(copier, "absence", &name, &arguments);
+        if absent.then == Then::Parks {
+            self.wait(copier, &format!("parked: a page of {whose}"));
         }
-        arguments.extend([
-            Number("bytes", bytes),
-            Text("may fail", if words[5] == 1 { "yes" } else { "no" }.into()),
-            Number("point", record.number()),
-        ]);
-        self.instant(words[0] as u32, "copy", &name, &arguments);
     }
 
-    fn message(&mut self, record: &Record, from: u32, to: u32) {
-        let what = words::message(record);
-        self.send(from, to, &what, "message", record);
-        let (class, kind) = words::class_and_kind(record);
-        if class.is_some_and(Class::wants_reply) {
-            let server = self.names.of(to);
-            self.wait(from, &format!("{what}, of {server}"));
+    fn message(&mut self, sent: &Sent, point: Option<Argument>) {
+        let what = words::message(sent);
+        self.send(sent, &what, "message", point);
+        let (from, to) = sent.ends;
+        if sent.head.class.is_some_and(Class::wants_reply) {
+            let server = self.of(to);
+            self.wait(from.0, &format!("{what}, of {server}"));
         }
-        if to == Endpoint::VM.0 && class == Some(Class::Call) {
-            self.stage(from, kind, record);
+        if to == Endpoint::VM && sent.head.class == Some(Class::Call) {
+            self.stage(from.0, sent);
         }
     }
 
     /// An arrow to the next time the receiver runs.
-    fn send(&mut self, from: u32, to: u32, what: &str, category: &str, record: &Record) {
+    fn send(&mut self, sent: &Sent, what: &str, category: &str, point: Option<Argument>) {
         self.flows += 1;
-        let (sender, receiver) = (self.names.of(from), self.names.of(to));
-        let words = &record.words;
+        let (from, to) = sent.ends;
+        let (sender, receiver) = (self.of(from), self.of(to));
+        let [first, second, third, fourth] = sent.words;
         let mut arguments = vec![
             Text("to", receiver),
-            Number("word 0", words[2]),
-            Number("word 1", words[3]),
-            Number("word 2", words[4]),
-            Number("word 3", words[5]),
+            Number("word 0", first),
+            Number("word 1", second),
+            Number("word 2", third),
+            Number("word 3", fourth),
         ];
-        if record.kind() == Some(Kind::Request) {
-            arguments.push(Number("point", record.number()));
-        }
+        arguments.extend(point);
         let name = format!("→ {what}");
         let flow = Some((field::EVENT_FLOW, self.flows));
-        let track = self.track(from, Track::Own);
+        let track = self.track(from.0, Track::Own);
         self.event(
             self.now,
             INSTANT,
@@ -369,7 +424,7 @@ impl Drawing {
         );
         let received = format!("← {what}, from {sender}");
         self.sent
-            .entry(to)
+            .entry(to.0)
             .or_default()
             .push((self.flows, received));
     }
@@ -418,24 +473,16 @@ impl Drawing {
     }
 
     /// A stage of an exec, if this request of `asker` to VM is one.
-    fn stage(&mut self, asker: u32, kind: u64, record: &Record) {
-        let words = &record.words;
-        let (whom, name, argument) = match kind {
-            ProcCtl::KIND => (words[3], "clear", None),
-            VfsMmap::KIND => (words[2], "map file", Some(Number("inode", words[4]))),
-            Mmap::KIND => (words[2], "map memory", Some(Address("address", words[3]))),
-            Munmap::KIND => (words[2], "unmap", Some(Address("address", words[3]))),
-            SetBreak::KIND => (words[2], "set break", Some(Address("start", words[3]))),
-            Protect::KIND => (words[2], "protect", Some(Address("address", words[3]))),
-            HandleMemory::KIND => (words[3], "make present", Some(Address("address", words[4]))),
-            _ => return,
+    fn stage(&mut self, asker: u32, sent: &Sent) {
+        let Some((whom, name, argument)) = stage_of(sent) else {
+            return;
         };
-        let whom = whom as u32;
-        if whom == asker || !Endpoint(whom).is_process() {
+        if whom.0 == asker || !whom.is_process() {
             return;
         }
+        let whom = whom.0;
         let track = self.track(whom, Track::Exec);
-        if kind == ProcCtl::KIND && !self.execs.contains_key(&whom) {
+        if sent.head.kind == ProcCtl::KIND && !self.execs.contains_key(&whom) {
             let by = self.names.of(asker);
             self.begin(track, "exec", "exec", &[Text("by", by)]);
             self.execs.insert(whom, false);
@@ -492,7 +539,7 @@ impl Drawing {
         }
         // Slices need their events in order; a gap is known only when it is over.
         self.events.sort_by_key(|(at, _)| *at);
-        let mut trace = Message::default();
+        let mut trace = proto::Message::default();
         let mut flags = Some(CLEARED);
         for (uuid, (name, parent)) in &self.tracks {
             trace.message(field::TRACE_PACKET, |packet| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use abi::routes::{PM_CALLS, VFS_CALLS, VM_CALLS};
-use abi::trace::{Kind, Record, Stage, Wanted};
+use abi::trace::{self, Event, Kind, Record, Sent, Wanted};
 use abi::{Class, Endpoint, Errno};
 
 /// Processes' names, by endpoint.
@@ -13,8 +13,10 @@ pub struct Names(HashMap<u32, String>);
 impl Names {
     /// Takes what a record tells, if it is a [`Kind::Process`].
     pub fn learn(&mut self, record: &Record) {
-        if record.kind() == Some(Kind::Process) {
-            self.0.insert(record.words[0] as u32, process_name(record));
+        if record.kind() == Some(Kind::Process)
+            && let Some(Event::Process(process)) = record.event()
+        {
+            self.0.insert(process.who.0, text(&process.name));
         }
     }
 
@@ -40,37 +42,17 @@ impl Names {
     }
 }
 
-/// The name in a [`Kind::Process`] record.
-pub fn process_name(record: &Record) -> String {
-    text(&record.words[2..4])
-}
-
-/// Zero-padded text in words.
-pub fn text(words: &[u64]) -> String {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+/// Zero-padded text.
+pub fn text(bytes: &[u8]) -> String {
     let len = bytes.iter().position(|&byte| byte == 0);
     let text = String::from_utf8_lossy(&bytes[..len.unwrap_or(bytes.len())]);
     let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(safe).collect()
 }
 
-/// Class and kind (or status) of a message's record.
-pub fn class_and_kind(record: &Record) -> (Option<Class>, u64) {
-    let word = record.words[0];
-    (Class::from_word(word & 0xff), word >> 8)
-}
-
-/// The Linux call that a message's record is: its number.
-pub fn linux_call(record: &Record) -> Option<u64> {
-    match (record.kind()?, class_and_kind(record)) {
-        (Kind::Message | Kind::Request, (Some(Class::Linux), number)) => Some(number),
-        _ => None,
-    }
-}
-
 /// What a message asks for.
-pub fn message(record: &Record) -> String {
-    match class_and_kind(record) {
+pub fn message(sent: &Sent) -> String {
+    match (sent.head.class, sent.head.kind) {
         (Some(Class::Linux), number) => call_name(number),
         (Some(Class::PageFault), _) => "page fault".into(),
         (Some(Class::Exception), _) => "exception".into(),
@@ -91,11 +73,11 @@ pub fn call_name(number: u64) -> String {
 }
 
 /// What a call was answered with.
-pub fn answer(record: &Record) -> String {
-    let (class, word) = class_and_kind(record);
-    match class {
-        // The status lost its highest byte on the way into the record.
+pub fn answer(sent: &Sent) -> String {
+    let word = sent.head.kind;
+    match sent.head.class {
         Some(Class::Linux) => {
+            // It lost its highest byte on the way into the record.
             let status = (word << 8) as i64 >> 8;
             match i32::try_from(-status) {
                 Ok(number @ 1..=4095) => {
@@ -114,78 +96,88 @@ pub fn answer(record: &Record) -> String {
 }
 
 /// What is allocated, after the name of who does.
-fn allocation(wanted: u64, bytes: u64) -> String {
-    match Wanted::of(wanted) {
-        Some(Wanted::Small) => format!("allocates {bytes} bytes"),
-        Some(Wanted::Large) => format!("allocates {bytes} bytes of whole pages"),
-        Some(Wanted::Reserve) => format!("fills its reserve up, which lacks {bytes} bytes"),
-        Some(Wanted::Program) => format!("takes {bytes} bytes of frames for a program"),
-        Some(Wanted::Service) => format!("takes {bytes} bytes of frames for a service"),
-        None => format!("allocates {bytes} bytes for it is not known what"),
+fn allocation(wanted: Wanted, bytes: u64) -> String {
+    match wanted {
+        Wanted::Small => format!("allocates {bytes} bytes"),
+        Wanted::Large => format!("allocates {bytes} bytes of whole pages"),
+        Wanted::Reserve => format!("fills its reserve up, which lacks {bytes} bytes"),
+        Wanted::Program => format!("takes {bytes} bytes of frames for a program"),
+        Wanted::Service => format!("takes {bytes} bytes of frames for a service"),
     }
 }
 
 /// What a record tells, in one sentence.
 pub fn describe(record: &Record, names: &Names) -> String {
-    let w = &record.words;
-    let who = |endpoint: u64| names.of(endpoint as u32);
-    let (first, second) = record.pair();
-    let (one, other) = (names.of(first), names.of(second));
-    match record.kind() {
-        Some(Kind::Copy) => format!(
-            "{} copies {} bytes from {one} at {:#x} to {other} at {:#x}",
-            who(w[0]),
-            w[4],
-            w[2],
-            w[3]
+    let of = |who: Endpoint| names.of(who.0);
+    let Some(event) = record.event() else {
+        return format!("unknown record {:#x}", record.what);
+    };
+    match event {
+        Event::Copy(copy) => format!(
+            "{} copies {} bytes from {} at {:#x} to {} at {:#x}",
+            of(copy.copier),
+            copy.len,
+            of(copy.ends.0),
+            copy.source,
+            of(copy.ends.1),
+            copy.target
         ),
-        Some(Kind::Fill) => {
-            format!(
-                "{} fills {} bytes of {other} at {:#x}",
-                who(w[0]),
-                w[4],
-                w[3]
-            )
-        }
-        Some(Kind::Fault) => {
-            format!(
-                "{} faults at {:#x} (instruction {:#x})",
-                who(w[0]),
-                w[2],
-                w[4]
-            )
-        }
-        Some(Kind::Grant) => format!(
-            "{}'s copy reads grant {:#x} of {one} at {:#x}",
-            who(w[0]),
-            w[2],
-            w[3]
+        Event::Fill(fill) => format!(
+            "{} fills {} bytes of {} at {:#x}",
+            of(fill.filler),
+            fill.len,
+            of(fill.ends.1),
+            fill.target
         ),
-        Some(Kind::Exec) => {
-            let stage = Stage::of(w[2]).map_or("?", Stage::name);
-            match w[4] {
-                0 => format!("{}: {stage} in an exec of {one}", who(w[0])),
+        Event::Fault(fault) => format!(
+            "{} faults at {:#x} (instruction {:#x})",
+            of(fault.who),
+            fault.address,
+            fault.rip
+        ),
+        Event::Grant(grant) => format!(
+            "{}'s copy reads grant {:#x} of {} at {:#x}",
+            of(grant.user),
+            grant.id,
+            of(grant.granter),
+            grant.entry
+        ),
+        Event::Exec(step) => {
+            let (who, stage, target) = (of(step.who), step.stage.name(), of(step.target));
+            match step.len {
+                0 => format!("{who}: {stage} in an exec of {target}"),
                 len => format!(
-                    "{}: {stage} of {len} bytes at {:#x} in an exec of {one}",
-                    who(w[0]),
-                    w[3]
+                    "{who}: {stage} of {len} bytes at {:#x} in an exec of {target}",
+                    step.address
                 ),
             }
         }
-        Some(Kind::Allocation) => format!("{} {}", who(w[0]), allocation(w[2], w[3])),
-        Some(Kind::Serves) => format!("{} works for {one}", who(w[0])),
-        Some(Kind::Message | Kind::Request) => {
-            format!("{one} sends {} to {other}", message(record))
+        Event::Allocation(it) => format!("{} {}", of(it.who), allocation(it.wanted, it.len)),
+        Event::Serves(it) => {
+            let client = names.of(it.client_and_call.0);
+            format!("{} works for {client}", of(it.server))
         }
-        Some(Kind::Reply) => format!("{one} answers {other}: {}", answer(record)),
-        Some(Kind::Absent) => format!("{}'s copy meets an absent page at {:#x}", who(w[0]), w[2]),
-        Some(Kind::Switch) => format!("{other} runs"),
-        Some(Kind::Decision) => format!("choice {} of {}: {one}", w[3], w[2]),
-        Some(Kind::Process) => format!("{} is here", process_name(record)),
-        Some(Kind::Exit) => format!("{} is gone", who(w[0])),
-        Some(Kind::Resumed) => format!("{one} goes on"),
-        Some(Kind::Idle) => format!("nobody runs for {} ns", w[2]),
-        None => format!("unknown record {:#x}", record.what),
+        Event::Message(trace::Message { sent }) | Event::Request(trace::Request { sent }) => {
+            let (from, to) = (of(sent.ends.0), of(sent.ends.1));
+            format!("{from} sends {} to {to}", message(&sent))
+        }
+        Event::Reply(trace::Reply { sent }) => {
+            let (from, to) = (of(sent.ends.0), of(sent.ends.1));
+            format!("{from} answers {to}: {}", answer(&sent))
+        }
+        Event::Absent(absent) => format!(
+            "{}'s copy meets an absent page at {:#x}",
+            of(absent.copier),
+            absent.address
+        ),
+        Event::Switch(switch) => format!("{} runs", of(switch.ends.1)),
+        Event::Choice(it) => {
+            format!("choice {} of {}: {}", it.choice, it.choices, of(it.chosen))
+        }
+        Event::Process(process) => format!("{} is here", text(&process.name)),
+        Event::Exit(exit) => format!("{} is gone", of(exit.who)),
+        Event::Resumed(resumed) => format!("{} goes on", of(resumed.copier)),
+        Event::Idle(idle) => format!("nobody runs for {} ns", idle.ns),
     }
 }
 
@@ -205,20 +197,27 @@ mod tests {
 
     #[test]
     fn messages_have_names() {
-        let of =
-            |class: Class, kind: u64| message(&record(Kind::Message, class as u64 | kind << 8));
+        let sent = |class: Class, kind: u64| {
+            let record = record(Kind::Message, class as u64 | kind << 8);
+            record.sent().unwrap()
+        };
+        let of = |class: Class, kind: u64| message(&sent(class, kind));
         assert_eq!(of(Class::Linux, 0), "read");
         assert_eq!(of(Class::Linux, 9999), "call 9999");
         assert_eq!(of(Class::Post, abi::proto::vfs::PageIn::KIND), "PageIn");
         assert_eq!(of(Class::Call, 0x00de_ad00), "message 0xdead00");
-        assert_eq!(linux_call(&record(Kind::Message, 6 | 3 << 8)), Some(3));
-        assert_eq!(linux_call(&record(Kind::Reply, 6 | 3 << 8)), None);
+        assert_eq!(sent(Class::Linux, 3).linux_call(), Some(3));
+        assert_eq!(record(Kind::Reply, 6 | 3 << 8).sent(), None);
     }
 
     #[test]
     fn answers_have_meaning() {
         let of = |class: Class, status: i64| {
-            answer(&record(Kind::Reply, class as u64 | (status as u64) << 8))
+            let record = record(Kind::Reply, class as u64 | (status as u64) << 8);
+            match record.event() {
+                Some(Event::Reply(reply)) => answer(&reply.sent),
+                other => panic!("{other:?}"),
+            }
         };
         assert_eq!(of(Class::Linux, 4096), "4096");
         assert_eq!(of(Class::Linux, -14), "EFAULT");

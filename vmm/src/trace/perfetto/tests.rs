@@ -1,4 +1,4 @@
-use abi::trace::pair;
+use abi::trace::{Kind, pair};
 
 use super::super::proto::tests::{Value, decode};
 use super::*;

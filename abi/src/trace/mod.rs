@@ -5,11 +5,15 @@
 //! ([`crate::lab::CONTROL`]) and the VMM fills in its half before the first process runs. With
 //! [`Control::on`] 0 the kernel spends a load and a branch at each place.
 //!
-//! * A **record** ([`Record`]) says what happened. Records go to a ring and into a hash.
+//! * A **record** ([`Record`]) says what happened ([`Event`]). Records go to a ring and into a hash.
 //! * A **point** is a record at which the world may be changed. Points are numbered; at the
 //!   number in [`Control::ask`] the kernel leaves to the VMM ([`crate::lab::POINT`]).
 //! * A **decision** is a choice among things that may all happen next. Decisions are numbered,
 //!   too, and [`Control::mode`] makes them.
+
+mod record;
+
+pub use record::*;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -116,110 +120,6 @@ pub enum Mode {
     Priorities = 2,
     /// The first, except where the list says otherwise.
     List = 3,
-}
-
-/// One record, a cache line.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(64))]
-pub struct Record {
-    /// Virtual time, ns.
-    pub time: u64,
-    /// A [`Kind`] in the low byte; above it the number of the point or decision, from bit 8.
-    pub what: u64,
-    /// See [`Kind`].
-    pub words: [u64; 6],
-}
-
-/// What records tell. "Pair" is two endpoints, the first in the low half.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Kind {
-    /// Point. A copy is about to start: copier, pair (source, target), source address, target
-    /// address, bytes, 1 when it may fail. An endpoint `NONE` is physical memory.
-    Copy = 1,
-    /// Point. A fill is about to start: filler, pair (`NONE`, target), 0, target address, bytes,
-    /// 1 when it may fail.
-    Fill = 2,
-    /// A copy or fill met an absent page: copier, pair (whose page, 0), its address, bytes done,
-    /// 1 for the target, what follows (0: it fails, 1: with a mark in the grant, 2: the copier
-    /// is parked).
-    Absent = 3,
-    /// Point. A process faulted: it, 0, address, error code, rip, 0.
-    Fault = 4,
-    /// A message was sent: class in the low byte and kind above it, pair (sender, receiver), the
-    /// message's first four words.
-    Message = 5,
-    /// Point. Likewise, when VM sends or receives it by `call` or `post`.
-    Request = 6,
-    /// A call was answered: class of the question and kind of the answer (for faults and Linux
-    /// calls the status) as in [`Kind::Message`], pair (server, client), the first four words.
-    Reply = 7,
-    /// Somebody else runs: pair (before, after) in the second word.
-    Switch = 8,
-    /// A decision: 0, pair (who was chosen, 0), choices, choice, what kind ([`Decision`]), 0.
-    Decision = 9,
-    /// A process's name: it, pair (it, 0), two words of name, 1 for a Linux process, 0.
-    Process = 10,
-    /// A process is gone: it.
-    Exit = 11,
-    /// VM answered for a parked copier: VM, pair (copier, 0), status, 0, 0, 0.
-    Resumed = 12,
-    /// Time passed while nobody could run: 0, 0, ns.
-    Idle = 13,
-    /// Point. An entry of a grant table is about to be read: who uses the grant, pair (whose
-    /// table, 0), the grant's id, the entry's address, 0, 0.
-    Grant = 14,
-    /// Point. A step of an exec is about to be made or queued: who makes it, pair (whose program,
-    /// 0), a [`Stage`], first address and bytes of what it is about (0 of nothing), 0.
-    Exec = 15,
-    /// A server does something for somebody else than before: it, pair (client, call), file and
-    /// name as in [`Serving`].
-    Serves = 16,
-    /// Point. A server is about to allocate memory that may be refused: it, pair (`NONE`, 0), a
-    /// [`Wanted`], bytes, 0, 0.
-    Allocation = 17,
-}
-
-impl Kind {
-    /// The kind of this number.
-    pub const fn of(number: u8) -> Option<Kind> {
-        Some(match number {
-            1 => Kind::Copy,
-            2 => Kind::Fill,
-            3 => Kind::Absent,
-            4 => Kind::Fault,
-            5 => Kind::Message,
-            6 => Kind::Request,
-            7 => Kind::Reply,
-            8 => Kind::Switch,
-            9 => Kind::Decision,
-            10 => Kind::Process,
-            11 => Kind::Exit,
-            12 => Kind::Resumed,
-            13 => Kind::Idle,
-            14 => Kind::Grant,
-            15 => Kind::Exec,
-            16 => Kind::Serves,
-            17 => Kind::Allocation,
-            _ => return None,
-        })
-    }
-
-    /// Whether records of this kind are points.
-    pub const fn is_point(self) -> bool {
-        matches!(
-            self,
-            Kind::Copy
-                | Kind::Fill
-                | Kind::Fault
-                | Kind::Request
-                | Kind::Grant
-                | Kind::Exec
-                | Kind::Allocation
-        )
-    }
 }
 
 /// Bytes of a name in [`Serving`].
@@ -382,33 +282,6 @@ pub enum Decision {
     Message = 1,
     /// Which task of a server goes on.
     Task = 2,
-}
-
-impl Record {
-    /// Its kind, if there is such a kind.
-    pub const fn kind(&self) -> Option<Kind> {
-        Kind::of((self.what & 0xff) as u8)
-    }
-
-    /// Number of the point or decision.
-    pub const fn number(&self) -> u64 {
-        self.what >> 8
-    }
-
-    /// Class ([`crate::Class`]) and kind of a message or answer.
-    pub const fn message(&self) -> (u64, u64) {
-        (self.words[0] & 0xff, self.words[0] >> 8)
-    }
-
-    /// The pair in the second word.
-    pub const fn pair(&self) -> (u32, u32) {
-        (crate::low(self.words[1]), (self.words[1] >> 32) as u32)
-    }
-}
-
-/// Two endpoints in a word.
-pub const fn pair(first: u32, second: u32) -> u64 {
-    first as u64 | (second as u64) << 32
 }
 
 /// The hash of a trace and one more record. Order matters.
