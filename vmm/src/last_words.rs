@@ -1,4 +1,4 @@
-//! What is done on the ways out of a process that no `drop` sees: panics (which abort) and fatal
+//! What is done on the ways out of a process that no `drop` sees: panics (which end it, in whatever thread) and fatal
 //! signals. The terminal is put back, and who made a system call that its thread may not make is
 //! told which.
 
@@ -35,6 +35,8 @@ pub fn install() {
         } else {
             hook(info);
         }
+        // A thread that is gone must not leave others waiting for it.
+        std::process::abort();
     }));
     for number in FATAL {
         handle(number);

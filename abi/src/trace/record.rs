@@ -92,7 +92,8 @@ macro_rules! records {
                 const KIND: Kind = Kind::$name;
 
                 fn words(self) -> [u64; RECORD_WORDS] {
-                    $( const { assert!($at + <$ty as Fields>::WORDS <= RECORD_WORDS) }; )*
+                    const ENDS: &[usize] = &[$( $at + <$ty as Fields>::WORDS ),*];
+                    const { assert!(fit(ENDS), "more fields than words") };
                     let mut words = [0; WORDS];
                     $( self.$field.put(&mut words, $at); )*
                     core::array::from_fn(|n| words[n])
@@ -108,6 +109,17 @@ macro_rules! records {
     };
     (@point point) => { true };
     (@point note) => { false };
+}
+
+const fn fit(ends: &[usize]) -> bool {
+    let mut n = 0;
+    while n < ends.len() {
+        if ends[n] > RECORD_WORDS {
+            return false;
+        }
+        n += 1;
+    }
+    true
 }
 
 records! {
