@@ -2,6 +2,7 @@
 
 mod common;
 
+use abi::boot::CMDLINE_START;
 use common::{Platform, Root, Run};
 
 const COMMANDS: &[u8] = include_bytes!("scripts/commands.sh");
@@ -94,4 +95,33 @@ fn running_programs_leaks_nothing() {
     let (before, after) = text.split_once("--\n").expect("two measurements");
     assert!(before.contains("vm.free"), "{}", finished.circumstances());
     assert_eq!(before, after, "something was not given back");
+}
+
+/// The server of docs/server.md: not there unless it is asked for, and then as that page says.
+fn a_server_of_ones_own(platform: Platform) {
+    platform.require();
+    let script = "mknod /tmp/hello c 60 0; head -n 1 /tmp/hello; echo good evening > /tmp/hello; \
+                  head -n 1 /tmp/hello; dd if=/tmp/hello bs=4 count=1 2>/dev/null; echo; echo $?";
+    let root = root();
+    let mut run = Run::new(&["/bin/busybox", "sh", "-c", script]);
+    run.words = format!("{CMDLINE_START}hello");
+    let finished = run.guest(platform, root.disk());
+    finished.must_exit(0);
+    assert_eq!(finished.text(), "hello, world\ngood evening\ngood\n0\n");
+
+    let script = "mknod /tmp/hello c 60 0; exec 2>&1; cat /tmp/hello";
+    let without = Run::new(&["/bin/busybox", "sh", "-c", script]).guest(platform, root.disk());
+    without.must_exit(1);
+    let said = without.text();
+    assert!(said.contains("No such device or address"), "{said}");
+}
+
+#[test]
+fn a_server_of_ones_own_under_kvm() {
+    a_server_of_ones_own(Platform::Kvm);
+}
+
+#[test]
+fn a_server_of_ones_own_under_qemu() {
+    a_server_of_ones_own(Platform::Qemu);
 }

@@ -503,6 +503,20 @@ fn modules_stand_on_floors() {
     );
 }
 
+/// The server that docs/server.md shows is the one that is built.
+#[test]
+fn the_server_that_is_explained_is_the_one_that_runs() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(tree.join("docs/server.md")).expect("docs/server.md");
+    let source = tree.join("servers/drivers/hello/src/main.rs");
+    let source = fs::read_to_string(source).expect("its source");
+    let shown = page
+        .split("```rust\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    assert_eq!(shown, Some(source.as_str()));
+}
+
 /// The hops of docs/tour.md: twenty, and each function is in its file.
 #[test]
 fn the_tour_leads_somewhere() {

@@ -18,28 +18,20 @@ mod bench;
 mod flatten;
 #[path = "src/images/gate_check.rs"]
 mod gate_check;
+#[allow(dead_code)]
+#[path = "../abi/src/images.rs"]
+mod images;
 #[path = "build/scenarios.rs"]
 mod scenarios;
 
-const KERNEL: &str = "guest-kernel";
-/// The servers' packages, whose binaries have the packages' names.
-const SERVERS: [&str; 10] = [
-    "vm",
-    "rs",
-    "pm",
-    "vfs",
-    "ext2",
-    "tmpfs",
-    "proc",
-    "virtio-blk",
-    "console",
-    "mem",
-];
-/// The image of `absentia bench ipc`, which boots in VM's place.
-const BENCH: &str = "ipc-bench";
-/// Stored as they lie in memory.
-const FLAT: [&str; 3] = ["vm", "rs", BENCH];
+use images::{IMAGES, Image};
 
+const KERNEL: &str = "guest-kernel";
+/// The image of `absentia bench ipc`, which boots in VM's place.
+const BENCH: Image = Image {
+    name: "ipc-bench",
+    flat: true,
+};
 /// Used when the toolchain has it; the host's triple serves as well.
 const BARE_TARGET: &str = "x86_64-unknown-none";
 
@@ -137,10 +129,10 @@ fn build() -> Result<()> {
             file: path,
         });
     }
-    let servers: Vec<&'static str> = SERVERS
+    let servers: Vec<Image> = IMAGES
         .into_iter()
         .chain([BENCH])
-        .filter(|name| wanted(name))
+        .filter(|image| wanted(image.name))
         .collect();
     if !servers.is_empty() {
         let mut flags = target.flags(SERVER_FLAGS);
@@ -148,11 +140,12 @@ fn build() -> Result<()> {
             "-Clink-arg=-T{}",
             manifest.join("server.ld").display()
         ));
-        cargo_build(&root, &out.join("servers"), &target, &flags, &servers)?;
+        let names: Vec<&str> = servers.iter().map(|image| image.name).collect();
+        cargo_build(&root, &out.join("servers"), &target, &flags, &names)?;
     }
-    for name in servers {
-        let path = target.binary(&out.join("servers"), name);
-        images.push(server(name, path).with_context(|| format!("guest image {name}"))?);
+    for image in servers {
+        let path = target.binary(&out.join("servers"), image.name);
+        images.push(server(image, path).with_context(|| format!("guest image {}", image.name))?);
     }
     let program = if skip == "all" {
         None
@@ -162,9 +155,9 @@ fn build() -> Result<()> {
     generate(&out, &images, program.as_deref())
 }
 
-fn server(name: &'static str, path: PathBuf) -> Result<Built> {
+fn server(Image { name, flat }: Image, path: PathBuf) -> Result<Built> {
     let file = &read(&path)?;
-    if !FLAT.contains(&name) {
+    if !flat {
         return Ok(Built {
             name,
             data: flatten::strip(file)?,

@@ -51,22 +51,7 @@ pub const KIND_FILE: u64 = 0;
 /// two that exist before there is an exec. Stored with its bss, so `len == memory_len`.
 pub const KIND_FLAT: u64 = 1;
 
-/// Names of the entries, in the order in which they are stored.
-pub mod names {
-    #![allow(missing_docs)]
-    pub const VM: &str = "vm";
-    pub const RS: &str = "rs";
-    pub const PM: &str = "pm";
-    pub const VFS: &str = "vfs";
-    pub const EXT2: &str = "ext2";
-    pub const TMPFS: &str = "tmpfs";
-    pub const PROC: &str = "proc";
-    pub const VIRTIO_BLK: &str = "virtio-blk";
-    pub const CONSOLE: &str = "console";
-    pub const MEM: &str = "mem";
-    /// The run specification.
-    pub const RUN: &str = "run";
-}
+pub use crate::images::{IMAGES, names};
 
 impl ArchiveEntry {
     /// The name without padding.
@@ -218,3 +203,6 @@ pub const CMDLINE_COPY: &str = "absentia.copy=";
 /// `N`th step of RS's exec of the service that fails, with an error number. May be given more
 /// than once.
 pub const CMDLINE_FAIL: &str = "absentia.fail=";
+/// `absentia.start=<service>`: RS starts a service, too, that is not started without being asked for. May be
+/// given more than once.
+pub const CMDLINE_START: &str = "absentia.start=";

@@ -38,6 +38,7 @@ pub mod exec;
 pub mod fs;
 pub mod grant;
 pub mod hostlink;
+pub mod images;
 pub mod kernel;
 pub mod lab;
 #[allow(

@@ -119,6 +119,8 @@ pub mod numbers {
     pub const FULL_MINOR: u32 = 7;
     pub const RANDOM_MINOR: u32 = 8;
     pub const URANDOM_MINOR: u32 = 9;
+    /// `hello` driver: one of the majors that are for experiments (Linux, Documentation/admin-guide/devices.txt).
+    pub const HELLO_MAJOR: u32 = 60;
     /// Block major of the `virtio-blk` driver (what Linux gives its own first, as a rule).
     pub const DISK_MAJOR: u32 = 254;
     /// /dev/vda.

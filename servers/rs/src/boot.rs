@@ -1,6 +1,6 @@
 //! From nothing to PROGRAM.
 
-use abi::boot::CMDLINE_FAIL;
+use abi::boot::{CMDLINE_FAIL, CMDLINE_START};
 use abi::proto::vm::VmCounters;
 use abi::proto::{pm, vfs};
 use abi::{Endpoint, PAGE};
@@ -13,7 +13,7 @@ use crate::devices::{self, Devices, Place};
 use crate::load::{Failure, Loader, Order, System};
 use crate::mishap::Mishaps;
 use crate::services::{
-    Argument, DRIVERS, Device, Endpoints, Id, MOUNTS, Mount, OWN_PRIORITY, SERVICES, Service,
+    Argument, DRIVERS, Device, Endpoints, Id, MOUNTS, Mount, OWN_PRIORITY, SERVICES, Service, Start,
 };
 use crate::watch::Watch;
 use crate::{fail, refuse};
@@ -41,11 +41,22 @@ pub fn main() -> ! {
         refuse!("no console: the kernel command line names no place with a virtio console device");
     }
 
-    let endpoints = create();
+    let asked = |service: &Service| {
+        let mut words = command_line.split_whitespace();
+        words.any(|word| word.strip_prefix(CMDLINE_START) == Some(service.name))
+    };
+    let unknown = command_line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix(CMDLINE_START))
+        .find(|name| SERVICES.iter().all(|service| service.name != *name));
+    if let Some(name) = unknown {
+        refuse!("{CMDLINE_START}{name}: there is no such service");
+    }
+    let endpoints = create(asked);
     let mut watch = Watch::new(&endpoints, &devices);
     let running = start_all(&endpoints, &devices, &mishaps, &mut watch);
     watch.wait();
-    register_drivers(&endpoints);
+    register_drivers(&endpoints, &running);
     mount_all(&endpoints, &running, &mut watch);
     if let Err(errno) = ipc::call(Endpoint::PM, pm::StartInit {}) {
         fail!("PM does not start the program: {errno}");
@@ -65,9 +76,12 @@ fn command_line() -> String {
 }
 
 /// All processes, none started. The first two are PM and VFS by number.
-fn create() -> Endpoints {
+fn create(asked: impl Fn(&Service) -> bool) -> Endpoints {
     let mut endpoints = [Endpoint::NONE; SERVICES.len()];
     for (service, endpoint) in SERVICES.iter().zip(&mut endpoints) {
+        if service.start == Start::IfAsked && !asked(service) {
+            continue;
+        }
         match kernel::proc_create(service.name, service.role) {
             Ok(who) => *endpoint = who,
             Err(errno) => fail!("creating service {}: {errno}", service.name),
@@ -91,15 +105,20 @@ fn start_all(
     let cache = cache_pages();
     let mut running = [true; SERVICES.len()];
     for (index, service) in SERVICES.iter().enumerate() {
+        if endpoints[index] == Endpoint::NONE {
+            running[index] = false;
+            continue;
+        }
+        let optional = service.start != Start::Always;
         match start(service, endpoints, devices, mishaps, cache, &mut loader) {
             Ok(()) => {
                 watch.started(index);
                 continue;
             }
-            Err(failure) if service.optional && failure.is_missing() => {
+            Err(failure) if optional && failure.is_missing() => {
                 rt::log!("there is no service {} in the boot archive", service.image);
             }
-            Err(failure) if service.optional => {
+            Err(failure) if optional => {
                 rt::log!("going on without service {}: {failure}", service.name);
             }
             Err(failure) => fail!("starting service {}: {failure}", service.name),
@@ -161,8 +180,11 @@ fn start(
     loader.exec(&order, mishaps.exec(service.name))
 }
 
-fn register_drivers(endpoints: &Endpoints) {
+fn register_drivers(endpoints: &Endpoints, running: &[bool]) {
     for (major, block, id) in DRIVERS {
+        if !running[id as usize] {
+            continue;
+        }
         let request = vfs::Driver {
             major,
             block,

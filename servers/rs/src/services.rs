@@ -28,6 +28,8 @@ pub enum Id {
     Proc,
     /// /tmp.
     Tmp,
+    /// A driver to start from.
+    Hello,
 }
 
 /// Whom a service may call, post to and notify.
@@ -54,6 +56,17 @@ pub enum Argument {
     Cache,
 }
 
+/// When a service is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// At boot: there is no system without it.
+    Always,
+    /// At boot; the system runs without it when the boot archive has no such image.
+    IfThere,
+    /// At boot when the kernel command line asks for it ([`abi::boot::CMDLINE_START`]).
+    IfAsked,
+}
+
 /// How to start a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
@@ -78,8 +91,8 @@ pub struct Service {
     pub flags: u32,
     /// The virtio device it drives.
     pub device: Option<Device>,
-    /// The system runs without it when the boot archive has no such image.
-    pub optional: bool,
+    /// Whether the system can be without it.
+    pub start: Start,
     /// The system ends with it. The others' deaths are errors to those who need them.
     pub core: bool,
     /// Arguments after the name.
@@ -139,7 +152,7 @@ const FILE_SYSTEM_KCALLS: &[Kcall] = &[
 const TO_VFS: &[Peer] = &[Peer::Service(Id::Vfs)];
 
 /// All services, in the order of their process slots: PM and VFS have fixed ones.
-pub const SERVICES: [Service; 9] = [
+pub const SERVICES: [Service; 10] = [
     Service {
         id: Id::Pm,
         role: Role::Pm,
@@ -174,7 +187,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Console)],
         flags: PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
-        optional: false,
+        start: Start::Always,
         core: true,
         arguments: &[Argument::EndpointOf("console", Id::Console)],
     },
@@ -207,10 +220,11 @@ pub const SERVICES: [Service; 9] = [
             Peer::Service(Id::Dev),
             Peer::Service(Id::Proc),
             Peer::Service(Id::Tmp),
+            Peer::Service(Id::Hello),
         ],
         flags: PRIV_MAGIC | PRIV_COPY_ANY | PRIV_LINUX,
         device: None,
-        optional: false,
+        start: Start::Always,
         core: true,
         arguments: &[],
     },
@@ -226,7 +240,7 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: Some(Device::Block),
-        optional: false,
+        start: Start::Always,
         core: false,
         arguments: &[Argument::Device],
     },
@@ -241,7 +255,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Pm)],
         flags: 0,
         device: Some(Device::Console),
-        optional: false,
+        start: Start::Always,
         core: true,
         arguments: &[Argument::Device],
     },
@@ -256,7 +270,7 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: None,
-        optional: false,
+        start: Start::Always,
         core: false,
         arguments: &[],
     },
@@ -271,7 +285,7 @@ pub const SERVICES: [Service; 9] = [
         peers: &[Peer::Service(Id::Vfs), Peer::Service(Id::Disk)],
         flags: 0,
         device: None,
-        optional: false,
+        start: Start::Always,
         core: false,
         arguments: &[Argument::EndpointOf("driver", Id::Disk), Argument::Cache],
     },
@@ -286,7 +300,7 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: None,
-        optional: true,
+        start: Start::IfThere,
         core: false,
         arguments: &[Argument::Text("nodes=dev")],
     },
@@ -316,7 +330,7 @@ pub const SERVICES: [Service; 9] = [
         ],
         flags: PRIV_COPY_ANY,
         device: None,
-        optional: true,
+        start: Start::IfThere,
         core: false,
         arguments: &[Argument::EndpointOf("console", Id::Console)],
     },
@@ -331,13 +345,28 @@ pub const SERVICES: [Service; 9] = [
         peers: TO_VFS,
         flags: 0,
         device: None,
-        optional: true,
+        start: Start::IfThere,
+        core: false,
+        arguments: &[],
+    },
+    Service {
+        id: Id::Hello,
+        role: Role::Memory,
+        image: names::HELLO,
+        name: "hello",
+        priority: priority::DRIVER,
+        stack: SMALL,
+        kcalls: &[Kcall::SafeCopy],
+        peers: TO_VFS,
+        flags: 0,
+        device: None,
+        start: Start::IfAsked,
         core: false,
         arguments: &[],
     },
 ];
 
-/// Endpoints of [`SERVICES`], in its order.
+/// Endpoints of [`SERVICES`], in its order; [`Endpoint::NONE`] of what is not started.
 pub type Endpoints = [Endpoint; SERVICES.len()];
 
 impl Service {
@@ -356,6 +385,10 @@ impl Service {
                 Peer::Rs => Endpoint::RS,
                 Peer::Service(id) => endpoints[id as usize],
             };
+            // It is not started.
+            if endpoint == Endpoint::NONE {
+                continue;
+            }
             let slot = endpoint.slot();
             if let Some(word) = privileges.peers.get_mut(slot / 64) {
                 *word |= 1 << (slot % 64);
@@ -369,12 +402,13 @@ impl Service {
 }
 
 /// Devices: major number, whether it is one of block devices, who serves it.
-pub const DRIVERS: [(u32, bool, Id); 5] = [
+pub const DRIVERS: [(u32, bool, Id); 6] = [
     (numbers::MEM_MAJOR, false, Id::Memory),
     (numbers::TTY_MAJOR, false, Id::Console),
     (numbers::PTS_MAJOR, false, Id::Console),
     (numbers::STREAM_MAJOR, false, Id::Console),
     (numbers::DISK_MAJOR, true, Id::Disk),
+    (numbers::HELLO_MAJOR, false, Id::Hello),
 ];
 
 /// A file system in the tree.

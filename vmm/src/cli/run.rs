@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use abi::boot::run_flags;
+use abi::boot::{CMDLINE_START, run_flags};
 use abi::policy::CopyPolicy;
 use anyhow::Result;
 use clap::Args;
@@ -70,6 +70,9 @@ pub struct Run {
     /// deadlocked or this process gets SIGUSR1
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
+    /// Start a service that is not started by itself (`hello`); may be given several times
+    #[arg(long, value_name = "SERVICE")]
+    pub start: Vec<String>,
     /// Have the memory server check its invariants after every request, which is slow
     #[arg(long)]
     pub vm_sanity: bool,
@@ -100,6 +103,13 @@ pub struct Run {
     /// The program and its arguments [default: the embedded root's own]
     #[arg(value_name = "PROGRAM", trailing_var_arg = true)]
     pub program: Vec<OsString>,
+}
+
+/// The kernel command line with the words that start services ([`CMDLINE_START`]).
+fn with_started(line: String, services: &[String]) -> String {
+    services.iter().fold(line, |line, service| {
+        format!("{line} {CMDLINE_START}{service}")
+    })
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -174,7 +184,7 @@ impl Run {
             flags,
             copy_policy: self.copy_policy,
             report: self.report,
-            cmdline: self.append,
+            cmdline: with_started(self.append, &self.start),
             qemu_args: self.qemu_arg,
             sandbox: self.sandbox,
             ..Program::new::<OsString>([])

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use abi::boot::{
-    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, KIND_FILE, KIND_FLAT, RUN_MAGIC, RunHeader, names,
+    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, IMAGES, KIND_FILE, KIND_FLAT, RUN_MAGIC, RunHeader,
+    names,
 };
 use anyhow::{Context, Result, bail, ensure};
 
@@ -36,20 +37,6 @@ pub const KERNEL: &str = "guest-kernel";
 
 /// The image that measures the kernel, which boots in VM's place.
 pub const BENCH: &str = "ipc-bench";
-
-/// The archive's entries in the order in which they are stored, without [`names::RUN`].
-pub const ARCHIVE_ORDER: [&str; 10] = [
-    names::VM,
-    names::RS,
-    names::PM,
-    names::VFS,
-    names::EXT2,
-    names::TMPFS,
-    names::PROC,
-    names::VIRTIO_BLK,
-    names::CONSOLE,
-    names::MEM,
-];
 
 /// One image of the guest.
 #[derive(Clone, Debug)]
@@ -96,7 +83,7 @@ impl GuestImages {
             None => embedded_image(KERNEL)?.data,
         };
         let mut servers = Vec::new();
-        for name in ARCHIVE_ORDER {
+        for name in IMAGES.map(|image| image.name) {
             servers.push(match file(name)? {
                 Some(elf) => from_elf(name, elf)?,
                 None => match embedded_image(name) {
@@ -153,7 +140,7 @@ fn file_in(dir: Option<&Path>, name: &str) -> Result<Option<Vec<u8>>> {
 
 /// Whether the archive stores this image laid out.
 pub fn is_flat(name: &str) -> bool {
-    name == names::VM || name == names::RS
+    IMAGES.iter().any(|image| image.flat && image.name == name)
 }
 
 fn from_elf(name: &str, elf: Vec<u8>) -> Result<Image> {
