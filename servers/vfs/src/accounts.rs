@@ -5,7 +5,6 @@
 //!
 //! Why so: docs/decisions/013-charging.md.
 
-use crate::mount::names_most;
 use crate::state::{Caller, Vfs};
 use abi::{Errno, PAGE, tunable};
 use core::cell::Cell;
@@ -27,6 +26,11 @@ const ARGUMENTS_MIN: u64 = 8 << 20;
 pub const PIPE_PAGES: u64 = 16;
 /// Pages of a pipe of who has many (Linux's PIPE_MIN_DEF_BUFFERS).
 pub const PIPE_PAGES_MIN: u64 = 2;
+
+/// Names the cache holds at most, and at least.
+const NAMES: (u64, u64) = (256, 4096);
+/// Bytes of a cached name, with its vnode.
+const NAME_COST: u64 = 512;
 
 /// The accounts.
 pub struct Accounts {
@@ -143,6 +147,11 @@ impl Accounts {
         };
         self.pipes.charge(payer, pages)
     }
+}
+
+/// Names that are cached at most in a machine with `memory` bytes: a 32nd of it.
+pub fn names_most(memory: u64) -> usize {
+    (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize
 }
 
 impl Vfs {

@@ -4,11 +4,11 @@
 //! What is written goes to the disk past the file system's cache, which may not see it and may
 //! overwrite it; Linux is not coherent there either.
 
-use crate::device::Driver;
+use crate::device::{Driver, makedev};
 use crate::machine::Access;
-use crate::mount::makedev;
+use crate::memory::Memory;
 use crate::state::Caller;
-use crate::transfer::{Memory, transfer};
+use crate::transfer::transfer;
 use abi::Errno;
 use abi::proto::block::MAX_TRANSFER;
 use abi::proto::device::Moved;

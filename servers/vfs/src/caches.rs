@@ -1,7 +1,8 @@
 //! Caches let go of what they hold: all that nobody uses, or some that programs need.
 
+use crate::counters::Counters;
 use crate::machine::call_vm;
-use crate::state::{Counters, Vfs};
+use crate::state::Vfs;
 use abi::proto::{fs, vfs, vm};
 use abi::role::Roles;
 use abi::{Endpoint, Errno};

@@ -1,9 +1,10 @@
 //! Devices: requests to their drivers. What only block devices have is in [`crate::block`].
 
 use crate::machine::Access;
+use crate::memory::Memory;
 use crate::peer::{Peer, said};
 use crate::state::Caller;
-use crate::transfer::{Memory, transfer, transfer_on, whole};
+use crate::transfer::{transfer, transfer_on, whole};
 use crate::wait::{Either, either};
 use abi::kernel::user_range;
 use abi::message::request::Ask;
@@ -256,4 +257,20 @@ pub fn argument(request: u32) -> Option<(Access, u64)> {
         }
     };
     Some(known)
+}
+
+/// Encodes Linux's device number.
+pub const fn makedev(major: u32, minor: u32) -> u64 {
+    let (major, minor) = (major as u64, minor as u64);
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
+}
+
+/// The major number.
+pub const fn major(dev: u64) -> u32 {
+    ((dev >> 8 & 0xfff) | (dev >> 32 & !0xfff)) as u32
+}
+
+/// The minor number.
+pub const fn minor(dev: u64) -> u32 {
+    ((dev & 0xff) | (dev >> 12 & !0xff)) as u32
 }

@@ -1,8 +1,8 @@
 //! eventfd(2): a counter that can be waited for.
 
+use crate::memory::Memory;
 use crate::poll::Changes;
 use crate::state::{Caller, Vfs};
-use crate::transfer::Memory;
 use crate::user::UserMemory;
 use abi::Errno;
 use alloc::rc::Rc;

@@ -1,6 +1,7 @@
 //! Open files: what a descriptor refers to.
 
 use crate::block::BlockDevice;
+use crate::counters::Counters;
 use crate::device::Driver;
 use crate::epoll::Epoll;
 use crate::event::Counter;
@@ -8,7 +9,7 @@ use crate::locks::Owner;
 use crate::pipe::PipeEnd;
 use crate::poll::Counts;
 use crate::socket::Socket;
-use crate::state::{Caller, Counters};
+use crate::state::Caller;
 use crate::timer::Timer;
 use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;

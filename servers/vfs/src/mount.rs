@@ -2,6 +2,7 @@
 //!
 //! A mount point is a directory and a name in it: the name needs no directory on the disk.
 
+use crate::accounts::names_most;
 use crate::machine::Machine;
 use crate::peer::{Peer, Questions};
 use crate::vnode::{Brief, Cached, Place, Vnode};
@@ -17,11 +18,6 @@ use linux_raw_sys::general as linux;
 use rt::charge::Charge;
 use rt::room;
 
-/// Names the cache holds at most, and at least.
-const NAMES: (u64, u64) = (256, 4096);
-/// Bytes of a cached name, with its vnode.
-const NAME_COST: u64 = 512;
-
 /// A cached name and the directory it is in.
 type CachedName = (Weak<Vnode>, Box<[u8]>);
 
@@ -29,11 +25,6 @@ type CachedName = (Weak<Vnode>, Box<[u8]>);
 pub struct NameCache {
     order: RefCell<VecDeque<CachedName>>,
     most: usize,
-}
-
-/// Names that are cached at most in a machine with `memory` bytes: a 32nd of it.
-pub fn names_most(memory: u64) -> usize {
-    (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize
 }
 
 impl NameCache {
@@ -468,20 +459,4 @@ impl Drop for Mount {
             self.peer.tell(fs::Unmount { root });
         }
     }
-}
-
-/// Encodes Linux's device number.
-pub const fn makedev(major: u32, minor: u32) -> u64 {
-    let (major, minor) = (major as u64, minor as u64);
-    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
-}
-
-/// The major number.
-pub const fn major(dev: u64) -> u32 {
-    ((dev >> 8 & 0xfff) | (dev >> 32 & !0xfff)) as u32
-}
-
-/// The minor number.
-pub const fn minor(dev: u64) -> u32 {
-    ((dev & 0xff) | (dev >> 12 & !0xff)) as u32
 }

@@ -2,7 +2,8 @@
 //!
 //! Why so: docs/decisions/004-mounts-by-name.md.
 
-use crate::mount::{Mount, MountOptions, makedev};
+use crate::device::makedev;
+use crate::mount::{Mount, MountOptions};
 use crate::namei::Follow;
 use crate::process::{Directories, Ids, Process};
 use crate::state::{Caller, Vfs};

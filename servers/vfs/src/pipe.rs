@@ -4,12 +4,13 @@
 //! been read from the writer; between a copy and its bookkeeping nothing waits, so an absent
 //! page never loses or doubles a byte.
 
+use crate::counters::Counters;
+use crate::memory::{Memory, copy_out};
 use crate::poll::Changes;
 use crate::sabotage;
-use crate::state::{Caller, Counters};
-use crate::transfer::{Memory, copy_out, repair, repairable, whole};
+use crate::state::Caller;
+use crate::transfer::{repair, repairable, whole};
 use crate::user::{UserMemory, zeroed};
-use crate::vnode::Vnode;
 use abi::proto::pm;
 use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
 use alloc::collections::VecDeque;
@@ -140,6 +141,11 @@ impl Pipe {
     /// Whether anybody can write to it.
     pub fn is_written(&self) -> bool {
         self.writers.get() > 0
+    }
+
+    /// Readers and writers there ever were.
+    pub fn arrivals(&self) -> (u64, u64) {
+        self.arrivals.get()
     }
 
     /// A copy of the first `n` bytes, or what there is. `ENOMEM`.
@@ -461,42 +467,4 @@ pub fn raise_pipe(c: &Caller) {
         signal: linux::SIGPIPE as i32,
     };
     crate::machine::post(&*c.vfs.machine, Endpoint::PM, raise);
-}
-
-/// Opens a fifo as Linux does: for reading waits for a writer, for writing for a reader
-/// (`ENXIO` with O_NONBLOCK).
-pub async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd, Errno> {
-    let access = flags & linux::O_ACCMODE;
-    let reads = access != linux::O_WRONLY;
-    let writes = access != linux::O_RDONLY;
-    let nonblock = flags & linux::O_NONBLOCK != 0;
-    let pipe = vnode.fifo.borrow().upgrade();
-    let pipe = match pipe {
-        Some(pipe) => pipe,
-        None => {
-            let pipe = Pipe::new(c).ok_or(Errno::ENOMEM)?;
-            *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
-            pipe
-        }
-    };
-    if writes && !reads && nonblock && pipe.readers.get() == 0 {
-        return Err(Errno::ENXIO);
-    }
-    let end = PipeEnd::new(&pipe, reads, writes);
-    if reads && writes || nonblock {
-        return Ok(end);
-    }
-    let seen = pipe.arrivals.get();
-    loop {
-        let now = pipe.arrivals.get();
-        let met = if reads {
-            pipe.writers.get() > 0 || now.1 != seen.1
-        } else {
-            pipe.readers.get() > 0 || now.0 != seen.0
-        };
-        if met {
-            return Ok(end);
-        }
-        pipe.changes.wait(c, false).await?;
-    }
 }

@@ -1,7 +1,8 @@
 //! What VFS tells other servers about its files.
 
+use crate::device::minor;
 use crate::file::{Kind, OpenFile};
-use crate::mount::{Mount, minor};
+use crate::mount::Mount;
 use crate::namei::{path_of, path_of_place};
 use crate::state::Vfs;
 use crate::vnode::Vnode;

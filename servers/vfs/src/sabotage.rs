@@ -2,9 +2,9 @@
 //! With none switched on, every function here does what the caller means.
 
 use crate::machine::{Access, Machine};
+use crate::memory::Memory;
 use crate::peer::Peer;
 use crate::state::Vfs;
-use crate::transfer::Memory;
 use crate::wait::TurnGuard;
 use abi::Endpoint;
 use abi::sabotage::{

@@ -1,8 +1,8 @@
 //! timerfd(2): a time that can be waited for.
 
+use crate::memory::Memory;
 use crate::poll::{Changes, READABLE};
 use crate::state::{Caller, Vfs};
-use crate::transfer::Memory;
 use crate::user::UserMemory;
 use crate::wait::either;
 use abi::Errno;

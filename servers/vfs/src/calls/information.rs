@@ -3,8 +3,9 @@
 use super::layouts::{Stat, Statfs, Statx, Timestamp};
 use super::{Args, fd};
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use crate::device::{major, makedev, minor};
 use crate::file::{Kind, OpenFile};
-use crate::mount::{Mount, major, minor};
+use crate::mount::Mount;
 use crate::namei::{Follow, Node, path_of_place};
 use crate::state::Caller;
 use crate::vnode::Vnode;
@@ -55,10 +56,7 @@ impl Caller {
             Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
             Kind::Socket(_) => (linux::S_IFSOCK | 0o777, 0),
             Kind::Block(device) => (linux::S_IFBLK | 0o600, device.number()),
-            Kind::Device(driver, minor) => (
-                linux::S_IFCHR | 0o620,
-                crate::mount::makedev(driver.major, *minor),
-            ),
+            Kind::Device(driver, minor) => (linux::S_IFCHR | 0o620, makedev(driver.major, *minor)),
             _ => (0o600, 0),
         };
         let ino = match &file.kind {

@@ -4,10 +4,10 @@ use super::Args;
 use super::attributes::resize;
 use crate::access::{EXECUTE, READ, WRITE};
 use crate::block::BlockDevice;
+use crate::device::{major, minor};
 use crate::file::{Kind, OpenFile};
-use crate::mount::{major, minor};
 use crate::namei::{Follow, Found, Last, Node, place};
-use crate::pipe::open_fifo;
+use crate::pipe::{Pipe, PipeEnd};
 use crate::rights;
 use crate::state::Caller;
 use crate::vnode::{Cached, Place, Vnode, Writing};
@@ -324,4 +324,42 @@ pub async fn mknod(c: &Caller, dirfd: u64, path: u64, mode: u64, dev: u64) -> Re
     };
     make(c, &found, mode & 0o7777 | kind, rdev).await?;
     Ok(0)
+}
+
+/// Opens a fifo as Linux does: for reading waits for a writer, for writing for a reader
+/// (`ENXIO` with O_NONBLOCK).
+async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd, Errno> {
+    let access = flags & linux::O_ACCMODE;
+    let reads = access != linux::O_WRONLY;
+    let writes = access != linux::O_RDONLY;
+    let nonblock = flags & linux::O_NONBLOCK != 0;
+    let pipe = vnode.fifo.borrow().upgrade();
+    let pipe = match pipe {
+        Some(pipe) => pipe,
+        None => {
+            let pipe = Pipe::new(c).ok_or(Errno::ENOMEM)?;
+            *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
+            pipe
+        }
+    };
+    if writes && !reads && nonblock && !pipe.is_read() {
+        return Err(Errno::ENXIO);
+    }
+    let end = PipeEnd::new(&pipe, reads, writes);
+    if reads && writes || nonblock {
+        return Ok(end);
+    }
+    let seen = pipe.arrivals();
+    loop {
+        let now = pipe.arrivals();
+        let met = if reads {
+            pipe.is_written() || now.1 != seen.1
+        } else {
+            pipe.is_read() || now.0 != seen.0
+        };
+        if met {
+            return Ok(end);
+        }
+        pipe.changes.wait(c, false).await?;
+    }
 }

@@ -3,9 +3,9 @@
 use super::Args;
 use super::readwrite::{COUNT_MAX, offset, read_file, vector, write_file};
 use crate::file::{Kind, OpenFile};
+use crate::memory::Memory;
 use crate::pipe::{Pipe, Room, raise_pipe};
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use abi::{Errno, PAGE, PAGE_SIZE};
 use alloc::rc::Rc;

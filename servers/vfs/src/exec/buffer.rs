@@ -4,8 +4,8 @@
 //! and every piece is a round trip to the file system and a kernel call.
 
 use crate::calls::readwrite::read_vnode;
+use crate::memory::Memory;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use crate::vnode::Vnode;
 use abi::Errno;

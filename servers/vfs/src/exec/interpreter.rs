@@ -1,9 +1,9 @@
 //! The dynamic linker that a program names (PT_INTERP).
 
 use super::{check, header, plan as plan_of};
+use crate::memory::Memory;
 use crate::namei::Follow;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use crate::vnode::Vnode;
 use abi::Errno;

@@ -20,9 +20,9 @@ pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE, READ};
 use crate::calls::{Args, fd, readwrite};
+use crate::memory::Memory;
 use crate::namei::{Follow, Node};
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::{Pages, zeroed};
 use crate::vnode::{Executing, Place, Vnode};
 use abi::Errno;

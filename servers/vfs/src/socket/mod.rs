@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod inbox;
+pub mod names;
 pub mod network;
 pub mod options;
 pub mod transfer;

@@ -2,8 +2,8 @@
 
 use crate::file::{Kind, OpenFile};
 use crate::socket::Socket;
-use crate::socket::address::Names;
 use crate::socket::inbox::Inbox;
+use crate::socket::names::Names;
 use abi::Errno;
 use alloc::collections::{BTreeMap, LinkedList};
 use alloc::rc::{Rc, Weak};

@@ -1,12 +1,13 @@
 //! Sending and receiving.
 
 use super::address::Address;
-use super::inbox::{Offer, PACKET_COST, Packet};
+use super::inbox::{Offer, PACKET_COST, PIECE, Packet};
 use super::{RECEIVE, SEND, Socket};
 use crate::file::OpenFile;
+use crate::memory::{Memory, copy_out};
 use crate::pipe::raise_pipe;
 use crate::state::Caller;
-use crate::transfer::{Memory, copy_out, repair, repairable};
+use crate::transfer::{repair, repairable};
 use crate::user::{UserMemory, zeroed};
 use abi::Errno;
 use alloc::rc::Rc;
@@ -14,10 +15,6 @@ use alloc::vec::Vec;
 use linux_raw_sys::net;
 use rt::charge::Charge;
 use rt::room;
-
-/// A stream is sent in pieces of this many bytes: what Linux has beside its own in a page, and 32 KiB. Of a piece all or
-/// nothing goes.
-pub const PIECE: u64 = 36_544;
 
 /// What to send.
 pub struct Outgoing<'a> {
