@@ -1,7 +1,8 @@
 //! In whose name a call looks at files, and what he may do with one as it is. The rules about
 //! changing files and names stand on this: [`crate::rights`].
 
-use crate::process::{Ids, Process};
+use crate::context::Ids;
+use crate::process::Process;
 use crate::vnode::Vnode;
 use abi::{Errno, capability};
 use linux_raw_sys::general as linux;
@@ -26,7 +27,7 @@ impl<'a> Credentials<'a> {
     /// The file system ids, which are the effective ones unless setfsuid(2) says otherwise, and
     /// the effective capabilities.
     pub fn effective(process: &'a Process) -> Credentials<'a> {
-        let ids = process.ids.get();
+        let ids = process.subject.ids.get();
         Credentials {
             process,
             uid: ids.fsuid,
@@ -37,7 +38,7 @@ impl<'a> Credentials<'a> {
 
     /// The real ids, and the capabilities that a real user has.
     pub fn real(process: &'a Process) -> Credentials<'a> {
-        let Ids { uid, gid, .. } = process.ids.get();
+        let Ids { uid, gid, .. } = process.subject.ids.get();
         Credentials {
             process,
             uid,

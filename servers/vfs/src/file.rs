@@ -1,15 +1,15 @@
 //! Open files: what a descriptor refers to.
 
 use crate::block::BlockDevice;
+use crate::changes::Counts;
+use crate::context::Context;
 use crate::counters::Counters;
 use crate::device::Driver;
 use crate::epoll::Epoll;
 use crate::event::Counter;
 use crate::locks::Owner;
 use crate::pipe::PipeEnd;
-use crate::poll::Counts;
 use crate::socket::Socket;
-use crate::state::Caller;
 use crate::timer::Timer;
 use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;
@@ -83,31 +83,31 @@ pub const CHANGEABLE_FLAGS: u32 =
 impl OpenFile {
     /// An open file with the flags of open(2). `ENFILE`.
     pub fn new(
-        c: &Caller,
+        c: Context<'_>,
         kind: Kind,
         vnode: Option<Rc<Vnode>>,
         place: Option<Place>,
         flags: u32,
     ) -> Result<Rc<OpenFile>, Errno> {
-        let vfs = &c.vfs;
-        let charge = vfs.accounts.files.charge(c.payer(), 1);
+        let base = c.base;
+        let charge = base.accounts.files.charge(c.payer(), 1);
         let charge = charge.ok_or(Errno::ENFILE)?;
-        Counters::up(&vfs.counters.files);
+        Counters::up(&base.counters.files);
         let writes = matches!(kind, Kind::File) && flags & linux::O_ACCMODE != linux::O_RDONLY;
         let writing = vnode.as_ref().filter(|v| writes && v.is_regular());
         let writing = writing.map(Writing::more);
-        let ids = c.process.ids.get();
+        let ids = c.subject.ids.get();
         Ok(Rc::new(OpenFile {
-            id: vfs.counters.unique(),
+            id: base.counters.unique(),
             kind,
             vnode,
             place,
             owner: Cell::new((ids.fsuid, ids.fsgid)),
-            credential: c.process.credential.get(),
+            credential: c.subject.credential.get(),
             flags: Cell::new(flags & STATUS_FLAGS),
             position: Cell::new(0),
-            turn: Turn::new(vfs.counters.clone()),
-            counters: vfs.counters.clone(),
+            turn: Turn::new(base.counters.clone()),
+            counters: base.counters.clone(),
             _writing: writing,
             _charge: charge,
         }))

@@ -22,6 +22,8 @@ pub mod admission;
 pub mod block;
 mod caches;
 pub mod calls;
+pub mod changes;
+pub mod context;
 pub mod counters;
 pub mod device;
 pub mod dispatch;

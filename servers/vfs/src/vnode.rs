@@ -7,7 +7,6 @@
 use crate::locks::Locks;
 use crate::mount::{Mount, Remains};
 use crate::pipe::Pipe;
-use crate::socket::Socket;
 use abi::Errno;
 use abi::proto::fs;
 use alloc::boxed::Box;
@@ -103,8 +102,6 @@ pub struct Vnode {
     link: RefCell<Option<Rc<[u8]>>>,
     /// The pipe of a fifo that is open.
     pub fifo: RefCell<Weak<Pipe>>,
-    /// The socket that is bound to this name.
-    pub socket: RefCell<Weak<Socket>>,
     /// F_SEAL_* of a memfd; `None` for what cannot be sealed.
     pub seals: Cell<Option<u32>>,
     /// Advisory locks.
@@ -176,7 +173,6 @@ impl Vnode {
             mounted: RefCell::default(),
             link: RefCell::new(None),
             fifo: RefCell::new(Weak::new()),
-            socket: RefCell::new(Weak::new()),
             seals: Cell::new(None),
             locks: Locks::default(),
             writers: Cell::new(0),

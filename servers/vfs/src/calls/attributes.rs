@@ -189,7 +189,7 @@ async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u
     } else {
         credentials.check_owner(vnode)?;
     }
-    let now = time(c.vfs.machine.wall_clock());
+    let now = time(c.vfs.base.machine.wall_clock());
     let value = |(seconds, ns): Wanted| match ns as u32 {
         linux::UTIME_NOW => now,
         // Not applied, but file systems check every time they are given.

@@ -21,7 +21,7 @@ async fn copy(
     from.0.check_readable()?;
     to.0.check_writable()?;
     let mut done = 0;
-    let (size, _charge) = c.piece(len.min(CHUNK));
+    let (size, _charge) = c.context().piece(len.min(CHUNK));
     let mut buffer = zeroed(size as usize)?;
     while done < len {
         let n = (len - done).min(buffer.len() as u64) as usize;

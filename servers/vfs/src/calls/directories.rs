@@ -55,7 +55,7 @@ async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory<'_>) -> Result<u64
         }
     };
     let peer = &vnode.mount.peer;
-    let listed = transfer(&c.vfs.vm, peer, memory, Access::Write, attempt).await?;
+    let listed = transfer(&c.vfs.base.vm, peer, memory, Access::Write, attempt).await?;
     file.set_position(listed.next);
     Ok(listed.bytes.min(memory.len()))
 }

@@ -51,7 +51,7 @@ impl Caller {
     /// What stat says of an object without a file.
     fn anonymous(&self, file: &OpenFile) -> Attributes {
         let (uid, gid) = file.owner.get();
-        let now = time(self.vfs.machine.wall_clock());
+        let now = time(self.vfs.base.machine.wall_clock());
         let (mode, rdev) = match &file.kind {
             Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
             Kind::Socket(_) => (linux::S_IFSOCK | 0o777, 0),

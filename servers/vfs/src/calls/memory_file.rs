@@ -44,7 +44,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         .cloned();
     let mount = mount.ok_or(Errno::ENOSYS)?;
     let root = mount.root()?;
-    let ids = c.process.ids.get();
+    let ids = c.process.subject.ids.get();
     let executable = flags & linux::MFD_NOEXEC_SEAL == 0;
     let mode = linux::S_IFREG | if executable { 0o777 } else { 0o666 };
     let charge = c.vnode()?;
@@ -76,7 +76,13 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         name: name.into(),
     };
     let flags_of_file = linux::O_RDWR | linux::O_LARGEFILE;
-    let file = OpenFile::new(c, Kind::File, Some(vnode), Some(place), flags_of_file)?;
+    let file = OpenFile::new(
+        c.context(),
+        Kind::File,
+        Some(vnode),
+        Some(place),
+        flags_of_file,
+    )?;
     let fd = files.add(0, file, flags & linux::MFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }

@@ -88,7 +88,7 @@ pub fn at_once(c: &Caller, number: u32, a: Args) -> Option<Result<u64, Errno>> {
         | nr::__NR_lremovexattr
         | nr::__NR_fremovexattr => Err(Errno::EOPNOTSUPP),
         nr::__NR_pivot_root => {
-            if c.process.ids.get().euid == 0 {
+            if c.process.subject.ids.get().euid == 0 {
                 Err(Errno::ENOSYS)
             } else {
                 Err(Errno::EPERM)

@@ -55,7 +55,7 @@ impl Caller {
     }
 
     fn check_root(&self) -> Result<(), Errno> {
-        match self.process.ids.get().euid {
+        match self.process.subject.ids.get().euid {
             0 => Ok(()),
             _ => Err(Errno::EPERM),
         }

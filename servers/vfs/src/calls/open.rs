@@ -107,7 +107,7 @@ pub async fn open_path(
                         c.made(start, path);
                         // Whoever makes a file may open it whatever its mode says.
                         let place = found.place();
-                        return OpenFile::new(c, Kind::File, Some(vnode), place, flags);
+                        return OpenFile::new(c.context(), Kind::File, Some(vnode), place, flags);
                     }
                     Err(Errno::EEXIST) if !exclusive => continue,
                     Err(errno) => return Err(errno),
@@ -157,7 +157,7 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
             Kind::Pipe(end.again(access != linux::O_WRONLY, access != linux::O_RDONLY))
         }
         Kind::Device(driver, minor) => {
-            let minor = driver.open(c, *minor, flags).await?;
+            let minor = driver.open(c.context(), *minor, flags).await?;
             Kind::Device(driver.clone(), minor)
         }
         Kind::Block(device) => Kind::Block(device.clone()),
@@ -167,7 +167,7 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
         // A socket is reached by connect(2).
         Kind::Socket(_) | Kind::File | Kind::Path => return Err(Errno::ENXIO),
     };
-    let new = OpenFile::new(c, kind, None, None, flags)?;
+    let new = OpenFile::new(c.context(), kind, None, None, flags)?;
     new.owner.set(file.owner.get());
     Ok(new)
 }
@@ -195,7 +195,7 @@ async fn open_vnode(
         return Err(Errno::ENOTDIR);
     }
     if flags & linux::O_PATH != 0 {
-        return OpenFile::new(c, Kind::Path, Some(vnode), place, flags);
+        return OpenFile::new(c.context(), Kind::Path, Some(vnode), place, flags);
     }
     if kind == linux::S_IFLNK {
         return Err(Errno::ELOOP);
@@ -251,14 +251,14 @@ async fn open_vnode(
         }
         linux::S_IFCHR => {
             let driver = c.vfs.driver(major(vnode.rdev())).ok_or(Errno::ENXIO)?;
-            let minor = driver.open(c, minor(vnode.rdev()), flags).await?;
+            let minor = driver.open(c.context(), minor(vnode.rdev()), flags).await?;
             Kind::Device(driver, minor)
         }
         linux::S_IFIFO => Kind::Pipe(open_fifo(c, &vnode, flags).await?),
         // A socket is reached by connect(2).
         _ => return Err(Errno::ENXIO),
     };
-    OpenFile::new(c, opened, Some(vnode), place, flags)
+    OpenFile::new(c.context(), opened, Some(vnode), place, flags)
 }
 
 /// Makes a file where a walk ended. Applies the umask.
@@ -337,7 +337,7 @@ async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd,
     let pipe = match pipe {
         Some(pipe) => pipe,
         None => {
-            let pipe = Pipe::new(c).ok_or(Errno::ENOMEM)?;
+            let pipe = Pipe::new(c.context()).ok_or(Errno::ENOMEM)?;
             *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
             pipe
         }
@@ -360,6 +360,6 @@ async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd,
         if met {
             return Ok(end);
         }
-        pipe.changes.wait(c, false).await?;
+        pipe.changes.wait(c.context(), false).await?;
     }
 }

@@ -81,17 +81,21 @@ pub async fn read_file(
             Some(position) => read_at(c, file, memory, position).await,
             None => {
                 let turn = file.turn.take().await;
-                let repairs = c.vfs.vm.repairs.get();
+                let repairs = c.vfs.base.vm.repairs.get();
                 let n = read_at(c, file, memory, file.position()).await?;
                 file.set_position(file.position() + n);
-                sabotage::leave(&c.vfs, turn, repairs);
+                sabotage::leave(&c.vfs.base.vm, turn, repairs);
                 Ok(n)
             }
         },
         _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
-        Kind::Pipe(end) => end.pipe.read(c, &[memory], file.nonblocking()).await,
-        Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
-        Kind::Timer(timer) => timer.read(c, memory, file.nonblocking()).await,
+        Kind::Pipe(end) => {
+            end.pipe
+                .read(c.context(), &[memory], file.nonblocking())
+                .await
+        }
+        Kind::Event(counter) => counter.read(c.context(), memory, file.nonblocking()).await,
+        Kind::Timer(timer) => timer.read(c.context(), memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
             Box::pin(sockets::read(c, socket, &[memory], file.nonblocking())).await
         }
@@ -100,7 +104,9 @@ pub async fn read_file(
             if memory.is_empty() {
                 return Ok(0);
             }
-            driver.read(c, *minor, memory, file.nonblocking()).await
+            driver
+                .read(c.context(), *minor, memory, file.nonblocking())
+                .await
         }
         Kind::Path => Err(Errno::EBADF),
     }
@@ -114,7 +120,7 @@ async fn read_at(
     position: u64,
 ) -> Result<u64, Errno> {
     if let Kind::Block(device) = &file.kind {
-        return Box::pin(device.read(c, memory, position)).await;
+        return Box::pin(device.read(c.context(), memory, position)).await;
     }
     let vnode = file.vnode.as_ref().ok_or(Errno::EBADF)?;
     if vnode.is_directory() {
@@ -152,8 +158,12 @@ pub async fn write_file(
         }
         Kind::Block(device) => Box::pin(write_block(c, file, device, memory, position)).await,
         _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
-        Kind::Pipe(end) => end.pipe.write(c, memory, file.nonblocking()).await,
-        Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
+        Kind::Pipe(end) => {
+            end.pipe
+                .write(c.context(), memory, file.nonblocking())
+                .await
+        }
+        Kind::Event(counter) => counter.write(c.context(), memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
             Box::pin(sockets::write(c, socket, &[memory], file.nonblocking())).await
         }
@@ -162,7 +172,9 @@ pub async fn write_file(
             if memory.is_empty() {
                 return Ok(0);
             }
-            driver.write(c, *minor, memory, file.nonblocking()).await
+            driver
+                .write(c.context(), *minor, memory, file.nonblocking())
+                .await
         }
         Kind::Path => Err(Errno::EBADF),
     }
@@ -176,10 +188,10 @@ async fn write_block(
     position: Option<u64>,
 ) -> Result<u64, Errno> {
     let done = match position {
-        Some(position) => device.write(c, memory, position).await?,
+        Some(position) => device.write(c.context(), memory, position).await?,
         None => {
             let _turn = file.turn.take().await;
-            let done = device.write(c, memory, file.position()).await?;
+            let done = device.write(c.context(), memory, file.position()).await?;
             file.set_position(file.position() + done);
             done
         }
@@ -234,7 +246,7 @@ pub async fn read_and_share(
                 .await
         };
         let peer = &vnode.mount.peer;
-        match transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await {
+        match transfer(&c.vfs.base.vm, peer, piece, Access::Write, attempt).await {
             Ok(moved) => {
                 let n = moved.bytes.min(piece.len());
                 done += n;
@@ -297,7 +309,7 @@ pub async fn write_vnode(
         let peer = &vnode.mount.peer;
         // Until an attempt says otherwise: one that failed may have grown the file.
         vnode.doubt_size();
-        match transfer(&c.vfs.vm, peer, piece, Access::Read, attempt).await {
+        match transfer(&c.vfs.base.vm, peer, piece, Access::Read, attempt).await {
             Ok(written) => {
                 vnode.set_size(written.size);
                 let n = written.bytes.min(piece.len());
@@ -387,7 +399,10 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
     }
     if let (Kind::Pipe(end), None) = (&file.kind, position) {
         let memory = memories(c.who(), &segments)?;
-        return end.pipe.read(c, &memory, file.nonblocking()).await;
+        return end
+            .pipe
+            .read(c.context(), &memory, file.nonblocking())
+            .await;
     }
     let mut done = 0;
     for (address, len) in segments {
@@ -439,7 +454,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     }
     let mut gathered = Vec::new();
     let all = segments.iter().fold(0u64, |all, s| all.saturating_add(s.1));
-    let (size, _charge) = c.piece(all.min(CHUNK));
+    let (size, _charge) = c.context().piece(all.min(CHUNK));
     let mut segments = segments.into_iter().peekable();
     while let Some((address, len)) = segments.next() {
         let mut taken = 0;

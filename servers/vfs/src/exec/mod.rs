@@ -77,7 +77,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let trace = &c.vfs.exec.trace;
-    trace.begin(&*c.vfs.machine);
+    trace.begin(&*c.vfs.base.machine);
     c.exec_step()?;
     load::check_crowd(c).await?;
     let path = c.path(path).await?;
@@ -86,7 +86,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     c.exec_step()?;
     // Given back when the frame is in the new program.
     let payer = c.payer();
-    let mut charge = c.vfs.accounts.arguments.nothing(payer.user);
+    let mut charge = c.vfs.base.accounts.arguments.nothing(payer.user);
     let arguments = Strings::read(&mut pages, argv, &mut budget, &mut charge, payer).await?;
     c.exec_step()?;
     let environment = Strings::read(&mut pages, envp, &mut budget, &mut charge, payer).await?;
@@ -136,7 +136,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         arguments,
         environment,
     };
-    trace.enter(&*c.vfs.machine, Stage::Plan);
+    trace.enter(&*c.vfs.base.machine, Stage::Plan);
     let result = run(c, program).await;
     drop(charge);
     result
@@ -233,7 +233,7 @@ async fn run_image(
     let plan = plan(c, &program.vnode, header, attributes.size).await?;
     c.exec_step()?;
     let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
-    let ids = c.process.ids.get();
+    let ids = c.process.subject.ids.get();
     let mut adopted = (ids.euid, ids.egid);
     let readable = Credentials::effective(&c.process)
         .check(&program.vnode, READ)
@@ -275,7 +275,7 @@ async fn replace(
     identity: Identity,
     executing: Executing,
 ) -> Result<(), Errno> {
-    let ids = c.process.ids.get();
+    let ids = c.process.subject.ids.get();
     let Identity {
         adopted, secure, ..
     } = identity;
@@ -291,7 +291,7 @@ async fn replace(
         Some(interpreter) => Some(interpreter.plan.place_interpreter(&image, &layout)?),
         None => None,
     };
-    let processor = c.vfs.machine.processor();
+    let processor = c.vfs.base.machine.processor();
     let auxiliary = Auxiliary {
         uid: ids.uid,
         euid: adopted.0,
@@ -322,11 +322,11 @@ async fn replace(
     c.unshare_files()?;
     if load::replace(c, &images, &frame, &layout).await? {
         let entry = linker.unwrap_or(image).entry();
-        c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
+        c.vfs.exec.trace.enter(&*c.vfs.base.machine, Stage::Finish);
         let old = c.process.executing.replace(Some(Rc::new(executing)));
         drop(old);
         load::finish(c, &program, entry, &frame, identity);
     }
-    c.vfs.exec.trace.end(&*c.vfs.machine);
+    c.vfs.exec.trace.end(&*c.vfs.base.machine);
     Ok(())
 }
