@@ -14,6 +14,9 @@ pub const WRITE: u32 = 2;
 /// Read.
 pub const READ: u32 = 4;
 
+/// What makes a program one of a group.
+pub const SET_GROUP_EXECUTE: u32 = linux::S_ISGID | linux::S_IXGRP;
+
 /// In whose name a check is made: the file system ids, or for access(2) the real ones.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {

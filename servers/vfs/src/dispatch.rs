@@ -9,7 +9,6 @@ use crate::context::Ids;
 use crate::device::Driver;
 use crate::exec;
 use crate::file::Kind;
-use crate::mount::Mount;
 use crate::process::Process;
 use crate::sabotage;
 use crate::state::{Caller, Vfs};
@@ -24,7 +23,6 @@ use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::string::String;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -94,7 +92,8 @@ impl Vfs {
             vfs: self.clone(),
             process,
         };
-        if let Some(result) = self.serve_at_once(&c, number, args) {
+        let at_once = || calls::at_once(&c, number, args);
+        if let Some(result) = self.serve_at_once(&c, number, at_once) {
             let status = Message::new(result_to_word(result));
             return self.base.machine.reply(source, status);
         }
@@ -354,50 +353,6 @@ impl Vfs {
             Err(_) => access & 1 | 8,
         };
         Ok((vnode.mount.dev, vnode.ino, access | no_exec))
-    }
-
-    /// Has VM tell the file system what shared mappings have changed of a file, or with
-    /// `ino` 0 of all that are mapped.
-    pub async fn collect_written(&self, mount: &Mount, ino: u64) {
-        if mount.is_mapped(ino) {
-            let dev = mount.dev;
-            let collect = vm::CollectWritten { dev, ino };
-            // VM always does what it can.
-            let _ = self.base.vm.ask(collect).await;
-        }
-    }
-
-    /// Writes a file back for VM (msync).
-    async fn sync_file(&self, r: vfs::SyncFile) -> Result<(), Errno> {
-        let mount = self.mount_of(r.dev).ok_or(Errno::EIO)?;
-        mount.peer.ask(fs::Sync { ino: r.ino }).await
-    }
-
-    /// Writes everything back.
-    async fn sync_all(&self) -> Result<(), Errno> {
-        let mounts = self.mounts.borrow().clone();
-        let mut status = Ok(());
-        for mount in mounts {
-            self.collect_written(&mount, 0).await;
-            let synced = mount.peer.ask(fs::Sync { ino: 0 }).await;
-            if let Err(errno) = synced
-                && errno != Errno::ENOSYS
-            {
-                if mount.outlives_the_machine() {
-                    status = status.and(Err(errno));
-                }
-                let kind = String::from_utf8_lossy(&mount.kind);
-                self.base
-                    .machine
-                    .log(format_args!("sync of {kind}: {errno}"));
-            }
-        }
-        if let Err(errno) = self.tell_absent().await {
-            self.base
-                .machine
-                .log(format_args!("telling what was not there: {errno}"));
-        }
-        status
     }
 }
 

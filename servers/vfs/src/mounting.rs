@@ -4,14 +4,13 @@
 
 use crate::context::Ids;
 use crate::device::makedev;
-use crate::mount::{Mount, MountOptions};
 use crate::namei::Follow;
 use crate::process::{Directories, Process};
 use crate::state::{Caller, Vfs};
+use crate::vnode::mount::{Mount, MountOptions};
 use crate::vnode::{Place, Vnode};
 use abi::proto::vfs;
 use abi::{Endpoint, Errno};
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use rt::room;
 
@@ -182,6 +181,3 @@ fn trimmed(bytes: &[u8]) -> &[u8] {
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     &bytes[..len]
 }
-
-/// A file system's type by name: its server.
-pub type Types = alloc::collections::BTreeMap<Box<[u8]>, Endpoint>;

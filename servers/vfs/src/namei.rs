@@ -2,9 +2,9 @@
 
 use crate::access::{Credentials, EXECUTE};
 use crate::file::OpenFile;
-use crate::mount::Mount;
 use crate::state::Caller;
 use crate::user::zeroed;
+use crate::vnode::mount::Mount;
 use crate::vnode::{Cached, Place, Vnode};
 use abi::Errno;
 use abi::fs::{NAME_MAX, PATH_MAX};

@@ -1,43 +1,11 @@
 //! Waiting for readiness: what poll(2), select(2) and epoll have in common.
 
-use crate::changes::{READABLE, UNASKED, WRITABLE};
-use crate::file::{Kind, OpenFile};
+use crate::file::{Asked, OpenFile, look};
 use crate::state::Caller;
 use crate::wait::{Either, either};
 use abi::Errno;
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
-
-/// What a driver said when it was last asked, and at which [`crate::device::Driver::readiness`].
-pub type Asked = Option<(u64, u32)>;
-
-/// POLL* bits of a file, among `events` and [`UNASKED`]. `round` is [`Vfs::round`] of the look that it is a
-/// part of.
-pub async fn look(file: &OpenFile, events: u32, asked: &mut Asked, round: u64) -> u32 {
-    let ready = match &file.kind {
-        Kind::File | Kind::Block(_) => READABLE | WRITABLE,
-        Kind::Path => linux::POLLNVAL,
-        Kind::Pipe(end) => end.poll(),
-        Kind::Event(counter) => counter.poll(),
-        Kind::Socket(socket) => socket.poll(),
-        Kind::Timer(timer) => timer.poll(),
-        Kind::Epoll(epoll) => Box::pin(epoll.poll(round)).await,
-        Kind::Device(driver, minor) => {
-            let now = driver.readiness.get();
-            match *asked {
-                Some((at, ready)) if at == now => ready,
-                _ => {
-                    let answer = driver.poll(*minor, events | UNASKED).await;
-                    let ready = answer.unwrap_or(linux::POLLERR);
-                    *asked = Some((now, ready));
-                    ready
-                }
-            }
-        }
-    };
-    ready & (events | UNASKED)
-}
 
 /// One file to wait for.
 pub struct Item {

@@ -1,8 +1,8 @@
 //! What VFS knows of a Linux process.
 
 use crate::context::{Ids, Subject};
-use crate::exec::Fault;
 use crate::fd::FdTable;
+use crate::loading::Fault;
 use crate::vnode::{Executing, Place, Vnode};
 use abi::endpoint::MAX_PROCESSES;
 use abi::proto::vfs::ExecFigures;

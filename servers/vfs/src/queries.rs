@@ -2,10 +2,10 @@
 
 use crate::device::minor;
 use crate::file::{Kind, OpenFile};
-use crate::mount::Mount;
 use crate::namei::{path_of, path_of_place};
 use crate::state::Vfs;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::proto::device::numbers;
 use abi::proto::vfs;
 use abi::{Endpoint, Errno};

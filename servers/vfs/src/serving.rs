@@ -1,13 +1,12 @@
 //! What this server tells the laboratory of itself: whom each task serves, with which call, and
 //! with which file ([`abi::trace::Serving`]). Without a laboratory nobody asks.
 
-use crate::calls::{self, Args};
 use crate::file::{Kind, OpenFile};
 use crate::machine::Machine;
 use crate::state::{Caller, Vfs};
 use crate::vnode::Vnode;
+use abi::Endpoint;
 use abi::trace::{SERVING_NAME, Serving, Stage};
-use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::poll_fn;
@@ -32,15 +31,15 @@ impl Vfs {
         self.base.spawner.spawn(task);
     }
 
-    /// [`calls::at_once`], told like a task.
-    pub fn serve_at_once(&self, c: &Caller, number: u32, args: Args) -> Option<Result<u64, Errno>> {
+    /// What `answer` answers at once, told like a task.
+    pub fn serve_at_once<T>(&self, c: &Caller, number: u32, answer: impl FnOnce() -> T) -> T {
         let Some(now) = self.base.machine.serving() else {
-            return calls::at_once(c, number, args);
+            return answer();
         };
         now.set(serving(c.who(), number, 0));
-        let result = calls::at_once(c, number, args);
+        let answered = answer();
         now.set(Serving::NOBODY);
-        result
+        answered
     }
 }
 

@@ -3,23 +3,27 @@
 use crate::absent::Absent;
 use crate::context::{Base, Context};
 use crate::device::Driver;
-use crate::exec::Control;
+use crate::file::socket::network::Network;
+use crate::loading::Control;
 use crate::machine::Machine;
-use crate::mount::{Mount, NameCache};
-use crate::mounting::Types;
 use crate::process::{Process, Processes};
+use crate::protections::Protections;
 use crate::random::Random;
-use crate::rights::Protections;
-use crate::socket::network::Network;
 use crate::user::UserMemory;
+use crate::vnode::mount::Mount;
+use crate::vnode::names::NameCache;
 use abi::boot::{RunHeader, RunSpec, run_flags};
 use abi::{Endpoint, Errno};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use rt::charge::{Charge, Payer};
 use rt::task::Spawner;
+
+/// A file system's type by name: its server.
+pub type Types = BTreeMap<Box<[u8]>, Endpoint>;
 
 /// The virtual file system.
 pub struct Vfs {
@@ -168,5 +172,16 @@ impl Caller {
             true => Ok(()),
             false => Err(Errno::ENFILE),
         }
+    }
+
+    /// Gives the process a descriptor table of its own. `ENOMEM`.
+    pub fn unshare_files(&self) -> Result<(), Errno> {
+        let files = self.process.files();
+        // One reference is ours, one is the process's.
+        if Rc::strong_count(&files) > 2 {
+            let own = files.duplicate(self.vfs.base.counters.unique(), self.payer())?;
+            *self.process.files.borrow_mut() = Rc::new(own);
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! One file's data into another: sendfile(2), copy_file_range(2).
 
 use super::Args;
-use super::readwrite::{CHUNK, COUNT_MAX, offset, read_file, write_file};
+use super::readwrite::{COUNT_MAX, offset, read_file, write_file};
 use super::splice;
+use crate::contents::CHUNK;
 use crate::file::{Kind, OpenFile};
 use crate::memory::Memory;
 use crate::state::Caller;

@@ -128,16 +128,3 @@ pub fn eventfd(c: &Caller, value: u64, flags: u64) -> Result<u64, Errno> {
         .add(0, file, flags & linux::EFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
-
-impl Caller {
-    /// Gives the process a descriptor table of its own. `ENOMEM`.
-    pub fn unshare_files(&self) -> Result<(), Errno> {
-        let files = self.process.files();
-        // One reference is ours, one is the process's.
-        if Rc::strong_count(&files) > 2 {
-            let own = files.duplicate(self.vfs.base.counters.unique(), self.payer())?;
-            *self.process.files.borrow_mut() = Rc::new(own);
-        }
-        Ok(())
-    }
-}

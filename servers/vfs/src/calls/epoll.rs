@@ -2,7 +2,7 @@
 
 use super::readiness::{deadline, restore_mask, swap_mask, timespec};
 use super::{Args, fd};
-use crate::epoll::Epoll;
+use crate::file::epoll::Epoll;
 use crate::file::{Kind, OpenFile};
 use crate::poll::until;
 use crate::state::Caller;

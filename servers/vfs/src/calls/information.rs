@@ -5,10 +5,10 @@ use super::{Args, fd};
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
 use crate::device::{major, makedev, minor};
 use crate::file::{Kind, OpenFile};
-use crate::mount::Mount;
 use crate::namei::{Follow, Node, path_of_place};
 use crate::state::Caller;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::Errno;
 use abi::fs::{Attributes, PATH_MAX, Statistics, Time};
 use abi::proto::fs;
@@ -20,24 +20,6 @@ use zerocopy::IntoBytes;
 const ANONYMOUS_DEV: u64 = 0x0f;
 
 impl Caller {
-    /// All attributes of a file.
-    pub async fn attributes(&self, vnode: &Vnode) -> Result<Attributes, Errno> {
-        let mut attributes = Attributes::default();
-        let peer = &vnode.mount.peer;
-        let grant = peer.lend_mut(attributes.as_mut_bytes())?;
-        peer.ask(fs::GetAttr {
-            ino: vnode.ino,
-            grant: grant.id(),
-            who: self.who(),
-        })
-        .await?;
-        drop(grant);
-        if !vnode.mount.is_proc() {
-            vnode.set_size(attributes.size);
-        }
-        Ok(attributes)
-    }
-
     async fn node_attributes(&self, node: &Node) -> Result<(Attributes, u64), Errno> {
         match node {
             Node::File(vnode) => Ok((self.attributes(vnode).await?, vnode.mount.dev)),

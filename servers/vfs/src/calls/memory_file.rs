@@ -17,9 +17,6 @@ const SEALS: u32 = linux::F_SEAL_SEAL
     | linux::F_SEAL_GROW
     | linux::F_SEAL_WRITE
     | linux::F_SEAL_FUTURE_WRITE;
-/// Seals that forbid write(2).
-const NO_WRITE: u32 = linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
-
 /// memfd_create(2), without huge pages.
 pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
     let flags = a[1] as u32;
@@ -115,32 +112,4 @@ pub fn get_seals(file: &OpenFile) -> Result<u64, Errno> {
 fn seals_of(vnode: &Vnode) -> Option<u32> {
     let named = vnode.mount.is_tmpfs() && vnode.is_regular();
     vnode.seals.get().or(named.then_some(linux::F_SEAL_SEAL))
-}
-
-impl Vnode {
-    /// Whether its contents may be changed: `EPERM` when sealed.
-    pub fn check_unsealed(&self) -> Result<(), Errno> {
-        match self.seals.get() {
-            Some(seals) if seals & NO_WRITE != 0 => Err(Errno::EPERM),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it may have this size: `EPERM` when sealed.
-    pub fn check_size_unsealed(&self, size: u64) -> Result<(), Errno> {
-        let Some(seals) = self.seals.get() else {
-            return Ok(());
-        };
-        let forbidden = match self.exact_size() {
-            Some(now) if size < now => linux::F_SEAL_SHRINK,
-            Some(now) if size > now => linux::F_SEAL_GROW,
-            Some(_) => 0,
-            None => linux::F_SEAL_SHRINK | linux::F_SEAL_GROW,
-        };
-        if seals & forbidden == 0 {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        }
-    }
 }

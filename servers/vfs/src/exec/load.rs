@@ -1,14 +1,14 @@
 //! The steps of an exec, done to the process.
 
 use super::batch::Batch;
-use super::stages::Stage;
 use super::{Identity, Program, backend};
 use crate::machine::{Access, post};
 use crate::memory::Memory;
-use crate::mount::Mount;
+use crate::stages::Stage;
 use crate::state::Caller;
 use crate::transfer::transfer;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::exec::ExecBackend;
 use abi::proto::vfs::ExecFigures;
 use abi::proto::{fs, pm, vm};
@@ -177,7 +177,7 @@ async fn do_step<'a>(
     }
 }
 
-/// Maps file pages; the mapping holds a reference that VM gives back. Where VM is to refuse it ([`super::fault`]) the
+/// Maps file pages; the mapping holds a reference that VM gives back. Where VM is to refuse it ([`crate::loading`]) the
 /// pages are copied, as where it does.
 pub(super) async fn map_file<'a>(
     c: &Caller,

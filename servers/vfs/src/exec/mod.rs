@@ -8,20 +8,18 @@ mod arguments;
 mod backend;
 mod batch;
 mod buffer;
-mod fault;
 mod init;
 mod interpreter;
 mod load;
-pub mod stages;
 
-pub use backend::Control;
-pub use fault::Fault;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE, READ};
-use crate::calls::{Args, fd, readwrite};
+use crate::arguments::{Args, fd};
+use crate::contents::{read_and_share, read_vnode};
 use crate::memory::Memory;
 use crate::namei::{Follow, Node};
+use crate::stages::Stage;
 use crate::state::Caller;
 use crate::user::{Pages, zeroed};
 use crate::vnode::{Executing, Place, Vnode};
@@ -36,7 +34,6 @@ use libexec::layout::{Layout, STACK_SIZE};
 use libexec::stack::{self, Auxiliary, Frame};
 use libexec::{Plan, script};
 use linux_raw_sys::general as linux;
-use stages::Stage;
 
 /// Scripts that are interpreted by scripts.
 const SCRIPTS_MAX: usize = 5;
@@ -203,7 +200,7 @@ async fn header(c: &Caller, vnode: &Vnode, size: u64) -> Result<Vec<u8>, Errno> 
     let mut header = zeroed(size.min(Plan::HEADER as u64) as usize)?;
     let memory = Memory::own_mut(&mut header);
     let share = c.vfs.exec.backend.get() == ExecBackend::Map;
-    let n = readwrite::read_and_share(c, vnode, memory, 0, share).await?;
+    let n = read_and_share(c, vnode, memory, 0, share).await?;
     header.truncate(n as usize);
     Ok(header)
 }
@@ -216,7 +213,7 @@ async fn plan(c: &Caller, vnode: &Vnode, header: &[u8], size: u64) -> Result<Pla
     // At most 64 KiB.
     let mut table = zeroed(range.len as usize)?;
     let memory = Memory::own_mut(&mut table);
-    let n = readwrite::read_vnode(c, vnode, memory, range.offset).await?;
+    let n = read_vnode(c, vnode, memory, range.offset).await?;
     table.truncate(n as usize);
     Plan::parse_with(header, &table, size)
 }
@@ -329,4 +326,11 @@ async fn replace(
     }
     c.vfs.exec.trace.end(&*c.vfs.base.machine);
     Ok(())
+}
+
+impl Caller {
+    /// Before a step of an exec: the failure that is wanted here, if one is.
+    pub fn exec_step(&self) -> Result<(), Errno> {
+        self.process.exec_fault.step()
+    }
 }

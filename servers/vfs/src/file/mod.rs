@@ -1,23 +1,28 @@
-//! Open files: what a descriptor refers to.
+//! Open files: what a descriptor refers to. Two kinds of them hold others: a set watches files
+//! ([`epoll`]), a socket carries them ([`socket`]).
+
+pub mod epoll;
+pub mod socket;
 
 use crate::block::BlockDevice;
-use crate::changes::Counts;
+use crate::changes::{Counts, READABLE, UNASKED, WRITABLE};
 use crate::context::Context;
 use crate::counters::Counters;
 use crate::device::Driver;
-use crate::epoll::Epoll;
 use crate::event::Counter;
 use crate::locks::Owner;
 use crate::pipe::PipeEnd;
-use crate::socket::Socket;
 use crate::timer::Timer;
 use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;
 use abi::Errno;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::Cell;
+use epoll::Epoll;
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use socket::Socket;
 
 /// What reading and writing means.
 pub enum Kind {
@@ -53,7 +58,7 @@ pub struct OpenFile {
     pub place: Option<Place>,
     /// User and group of who made it: the owner of what has no file.
     pub owner: Cell<(u32, u32)>,
-    /// [`crate::process::Process::credential`] of who opened it.
+    /// [`crate::context::Subject::credential`] of who opened it.
     pub credential: u64,
     flags: Cell<u32>,
     position: Cell<u64>,
@@ -182,6 +187,36 @@ impl OpenFile {
             _ => Ok(()),
         }
     }
+}
+
+/// What a driver said when it was last asked, and at which [`crate::device::Driver::readiness`].
+pub type Asked = Option<(u64, u32)>;
+
+/// POLL* bits of a file, among `events` and [`UNASKED`]. `round` is the number of the look that it is a
+/// part of.
+pub async fn look(file: &OpenFile, events: u32, asked: &mut Asked, round: u64) -> u32 {
+    let ready = match &file.kind {
+        Kind::File | Kind::Block(_) => READABLE | WRITABLE,
+        Kind::Path => linux::POLLNVAL,
+        Kind::Pipe(end) => end.poll(),
+        Kind::Event(counter) => counter.poll(),
+        Kind::Socket(socket) => socket.poll(),
+        Kind::Timer(timer) => timer.poll(),
+        Kind::Epoll(epoll) => Box::pin(epoll.poll(round)).await,
+        Kind::Device(driver, minor) => {
+            let now = driver.readiness.get();
+            match *asked {
+                Some((at, ready)) if at == now => ready,
+                _ => {
+                    let answer = driver.poll(*minor, events | UNASKED).await;
+                    let ready = answer.unwrap_or(linux::POLLERR);
+                    *asked = Some((now, ready));
+                    ready
+                }
+            }
+        }
+    };
+    ready & (events | UNASKED)
 }
 
 impl Drop for OpenFile {

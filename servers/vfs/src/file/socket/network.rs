@@ -1,9 +1,9 @@
 //! All sockets: their names, and the files that are under way between them.
 
+use crate::file::socket::Socket;
+use crate::file::socket::inbox::Inbox;
+use crate::file::socket::names::Names;
 use crate::file::{Kind, OpenFile};
-use crate::socket::Socket;
-use crate::socket::inbox::Inbox;
-use crate::socket::names::Names;
 use crate::vnode::Vnode;
 use abi::Errno;
 use alloc::collections::{BTreeMap, LinkedList};

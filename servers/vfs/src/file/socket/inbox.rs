@@ -1,7 +1,7 @@
 //! What has been sent to a socket and not been received.
 
 use crate::file::OpenFile;
-use crate::socket::address::Address;
+use crate::file::socket::address::Address;
 use abi::Errno;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;

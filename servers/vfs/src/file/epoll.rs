@@ -4,10 +4,9 @@
 //! *Edges* are found by the counts of [`Changes`], not by looking whether a file was unready
 //! in between, which nobody may have seen.
 
+use super::{Asked, Kind, OpenFile, look};
 use crate::changes::{Changes, Counts, READABLE};
 use crate::context::{Base, Context};
-use crate::file::{Kind, OpenFile};
-use crate::poll::{Asked, look};
 use abi::Errno;
 use abi::proto::device::numbers;
 use alloc::collections::BTreeMap;
