@@ -3,9 +3,7 @@
 //! The newest are kept, each once, as far as there is room. A run that nobody asked about has no
 //! [`Absent`], and pays for a branch where a path leads nowhere.
 
-use crate::state::Vfs;
-use abi::proto::device::{self, numbers};
-use abi::{Endpoint, Errno};
+use abi::Errno;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -65,7 +63,7 @@ impl Absent {
     }
 
     /// What is kept, a NUL behind each path. `ENOMEM`.
-    fn text(&self) -> Result<Vec<u8>, Errno> {
+    pub fn text(&self) -> Result<Vec<u8>, Errno> {
         let kept = self.kept.borrow();
         let mut text = room::vector(kept.bytes)?;
         for path in &kept.order {
@@ -73,33 +71,6 @@ impl Absent {
             text.push(0);
         }
         Ok(text)
-    }
-}
-
-impl Vfs {
-    /// Tells the host, by way of the console's driver, what was not there.
-    pub(crate) async fn tell_absent(&self) -> Result<(), Errno> {
-        let text = self
-            .absent
-            .as_ref()
-            .map(Absent::text)
-            .transpose()?
-            .unwrap_or_default();
-        if text.is_empty() {
-            return Ok(());
-        }
-        let driver = self.driver(numbers::STREAM_MAJOR).ok_or(Errno::ENXIO)?;
-        let grant = driver.peer.lend(&text)?;
-        let write = device::Write {
-            minor: numbers::ABSENT_MINOR,
-            grant: grant.id(),
-            len: text.len() as u64,
-            nonblock: false,
-            who: Endpoint::NONE,
-            // A stream is nobody's terminal.
-            job: (0, 0),
-        };
-        driver.peer.ask(write).await.map(|_| ())
     }
 }
 

@@ -1,7 +1,8 @@
 //! In whose name a call looks at files, and what he may do with one as it is. The rules about
 //! changing files and names stand on this: [`crate::rights`].
 
-use crate::process::{Ids, Process};
+use crate::context::Ids;
+use crate::process::Process;
 use crate::vnode::Vnode;
 use abi::{Errno, capability};
 use linux_raw_sys::general as linux;
@@ -12,6 +13,9 @@ pub const EXECUTE: u32 = 1;
 pub const WRITE: u32 = 2;
 /// Read.
 pub const READ: u32 = 4;
+
+/// What makes a program one of a group.
+pub const SET_GROUP_EXECUTE: u32 = linux::S_ISGID | linux::S_IXGRP;
 
 /// In whose name a check is made: the file system ids, or for access(2) the real ones.
 #[derive(Clone, Copy)]
@@ -26,7 +30,7 @@ impl<'a> Credentials<'a> {
     /// The file system ids, which are the effective ones unless setfsuid(2) says otherwise, and
     /// the effective capabilities.
     pub fn effective(process: &'a Process) -> Credentials<'a> {
-        let ids = process.ids.get();
+        let ids = process.subject.ids.get();
         Credentials {
             process,
             uid: ids.fsuid,
@@ -37,7 +41,7 @@ impl<'a> Credentials<'a> {
 
     /// The real ids, and the capabilities that a real user has.
     pub fn real(process: &'a Process) -> Credentials<'a> {
-        let Ids { uid, gid, .. } = process.ids.get();
+        let Ids { uid, gid, .. } = process.subject.ids.get();
         Credentials {
             process,
             uid,

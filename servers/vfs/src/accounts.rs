@@ -5,8 +5,6 @@
 //!
 //! Why so: docs/decisions/013-charging.md.
 
-use crate::mount::names_most;
-use crate::state::{Caller, Vfs};
 use abi::{Errno, PAGE, tunable};
 use core::cell::Cell;
 use rt::charge::{Account, Charge, Limits, Payer};
@@ -27,6 +25,11 @@ const ARGUMENTS_MIN: u64 = 8 << 20;
 pub const PIPE_PAGES: u64 = 16;
 /// Pages of a pipe of who has many (Linux's PIPE_MIN_DEF_BUFFERS).
 pub const PIPE_PAGES_MIN: u64 = 2;
+
+/// Names the cache holds at most, and at least.
+const NAMES: (u64, u64) = (256, 4096);
+/// Bytes of a cached name, with its vnode.
+const NAME_COST: u64 = 512;
 
 /// The accounts.
 pub struct Accounts {
@@ -145,62 +148,7 @@ impl Accounts {
     }
 }
 
-impl Vfs {
-    /// `ENOSPC` when there are as many mounts as there may be.
-    pub fn check_mounts(&self) -> Result<(), Errno> {
-        let detached = self.detached.borrow();
-        let detached = detached.iter().filter(|mount| mount.strong_count() > 0);
-        let all = self.mounts.borrow().len() + detached.count();
-        if all as u64 >= self.accounts.mounts.get() {
-            return Err(Errno::ENOSPC);
-        }
-        Ok(())
-    }
-}
-
-impl Caller {
-    /// Who pays for what this call leaves behind.
-    pub fn payer(&self) -> Payer {
-        self.process.payer()
-    }
-
-    /// A vnode that a call may bring into memory, to be asked for before anything is changed: `ENOMEM`. Cached names
-    /// go first.
-    pub fn vnode(&self) -> Result<Charge, Errno> {
-        loop {
-            if let Some(charge) = self.vfs.accounts.vnodes.charge(self.payer(), 1) {
-                return Ok(charge);
-            }
-            if !self.vfs.names.forget_oldest() {
-                return Err(Errno::ENOMEM);
-            }
-        }
-    }
-
-    /// Bytes that this call needs while it is under way, or that a table of descriptors takes:
-    /// `ENOMEM`.
-    pub fn work(&self, bytes: usize) -> Result<Charge, Errno> {
-        let charge = self.vfs.accounts.work.charge(self.payer(), bytes as u64);
-        charge.ok_or(Errno::ENOMEM)
-    }
-
-    /// Memory for a piece of a transfer that may have to wait: of `len` bytes or, when others hold
-    /// what there is, of a page, which everybody can have.
-    pub fn piece(&self, len: u64) -> (u64, Option<Charge>) {
-        if len <= PAGE {
-            return (len, None);
-        }
-        match self.work(len as usize) {
-            Ok(charge) => (len, Some(charge)),
-            Err(_) => (PAGE, None),
-        }
-    }
-
-    /// `ENFILE` when there can be no more open files, before a call has made one.
-    pub fn check_files(&self) -> Result<(), Errno> {
-        match self.vfs.accounts.files.fits(self.payer(), 1) {
-            true => Ok(()),
-            false => Err(Errno::ENFILE),
-        }
-    }
+/// Names that are cached at most in a machine with `memory` bytes: a 32nd of it.
+pub fn names_most(memory: u64) -> usize {
+    (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize
 }

@@ -4,11 +4,11 @@
 //! What is written goes to the disk past the file system's cache, which may not see it and may
 //! overwrite it; Linux is not coherent there either.
 
-use crate::device::Driver;
+use crate::context::Context;
+use crate::device::{Driver, makedev};
 use crate::machine::Access;
-use crate::mount::makedev;
-use crate::state::Caller;
-use crate::transfer::{Memory, transfer};
+use crate::memory::Memory;
+use crate::transfer::transfer;
 use abi::Errno;
 use abi::proto::block::MAX_TRANSFER;
 use abi::proto::device::Moved;
@@ -45,7 +45,12 @@ impl BlockDevice {
     }
 
     /// Reads at `position`. Short only at the end, or where the memory ends.
-    pub async fn read(&self, c: &Caller, memory: Memory<'_>, position: u64) -> Result<u64, Errno> {
+    pub async fn read(
+        &self,
+        c: Context<'_>,
+        memory: Memory<'_>,
+        position: u64,
+    ) -> Result<u64, Errno> {
         let memory = memory.first(self.size.saturating_sub(position));
         let ask = async |at, grant, len| {
             let minor = self.minor;
@@ -61,7 +66,12 @@ impl BlockDevice {
     }
 
     /// Writes at `position`; `ENOSPC` at the end.
-    pub async fn write(&self, c: &Caller, memory: Memory<'_>, position: u64) -> Result<u64, Errno> {
+    pub async fn write(
+        &self,
+        c: Context<'_>,
+        memory: Memory<'_>,
+        position: u64,
+    ) -> Result<u64, Errno> {
         if position >= self.size && !memory.is_empty() {
             return Err(Errno::ENOSPC);
         }
@@ -82,7 +92,7 @@ impl BlockDevice {
     /// Moves `memory` in requests that leave the file system its turns at the driver.
     async fn pieces(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         memory: Memory<'_>,
         position: u64,
         access: Access,
@@ -93,7 +103,7 @@ impl BlockDevice {
             let piece = memory.after(done).first(MAX_TRANSFER);
             let attempt = async |grant, len| ask(position + done, grant, len).await;
             let peer = &self.driver.peer;
-            match transfer(&c.vfs.vm, peer, piece, access, attempt).await {
+            match transfer(&c.base.vm, peer, piece, access, attempt).await {
                 Ok(moved) => {
                     let n = moved.bytes.min(piece.len());
                     done += n;
@@ -116,7 +126,7 @@ impl BlockDevice {
     }
 
     /// ioctl(2).
-    pub async fn ioctl(&self, c: &Caller, request: u64, value: u64) -> Result<u64, Errno> {
+    pub async fn ioctl(&self, c: Context<'_>, request: u64, value: u64) -> Result<u64, Errno> {
         let minor = self.minor;
         let peer = &self.driver.peer;
         let call = async |grant| {

@@ -1,7 +1,8 @@
 //! Caches let go of what they hold: all that nobody uses, or some that programs need.
 
+use crate::counters::Counters;
 use crate::machine::call_vm;
-use crate::state::{Counters, Vfs};
+use crate::state::Vfs;
 use abi::proto::{fs, vfs, vm};
 use abi::role::Roles;
 use abi::{Endpoint, Errno};
@@ -11,7 +12,7 @@ impl Vfs {
     /// Has the file systems that cache files in memory give back some of it. Others are not asked: one of them (proc)
     /// waits for PM, which may wait for this memory.
     pub(crate) async fn give_back(&self, r: vfs::GiveBack) -> vfs::GivenBack {
-        Counters::up(&self.counters.giving);
+        Counters::up(&self.base.counters.giving);
         let mounts = self.mounts.borrow().clone();
         let mut asked = Vec::new();
         let mut pages = 0;
@@ -28,7 +29,7 @@ impl Vfs {
                 pages += given.pages;
             }
         }
-        Counters::down(&self.counters.giving);
+        Counters::down(&self.base.counters.giving);
         vfs::GivenBack { pages }
     }
 
@@ -51,7 +52,7 @@ impl Vfs {
             mount.peer.ask(drop).await?;
         }
         if r.data {
-            call_vm(&*self.machine, vm::DropCaches {})?;
+            call_vm(&*self.base.machine, vm::DropCaches {})?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Devices: requests to their drivers. What only block devices have is in [`crate::block`].
 
+use crate::context::Context;
 use crate::machine::Access;
+use crate::memory::Memory;
 use crate::peer::{Peer, said};
-use crate::state::Caller;
-use crate::transfer::{Memory, transfer, transfer_on, whole};
+use crate::transfer::{transfer, transfer_on, whole};
 use crate::wait::{Either, either};
 use abi::kernel::user_range;
 use abi::message::request::Ask;
@@ -38,9 +39,13 @@ impl Driver {
     }
 
     /// Asks; a signal cancels the request, whose answer still comes.
-    async fn ask<R: Request<How = Ask>>(&self, c: &Caller, request: R) -> Result<R::Reply, Errno> {
+    async fn ask<R: Request<How = Ask>>(
+        &self,
+        c: Context<'_>,
+        request: R,
+    ) -> Result<R::Reply, Errno> {
         let (txn, mut answer) = self.peer.start(request);
-        let answer = match either(&mut answer, c.process.interrupt.wait()).await {
+        let answer = match either(&mut answer, c.subject.interrupt.wait()).await {
             Either::First(answer) => answer,
             Either::Second(()) => {
                 self.peer.tell(device::Cancel { target: txn });
@@ -57,17 +62,17 @@ impl Driver {
     /// to go on, and raises `signal` if not.
     async fn ask_job<R: Request<How = Ask>>(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         signal: u32,
         make: impl Fn((u32, u32)) -> R,
     ) -> Result<R::Reply, Errno> {
-        let job = c.process.job.get();
+        let job = c.subject.job.get();
         match self.ask(c, make(job)).await {
             Err(Errno::EBACKGROUND) => {}
             other => return other,
         }
         let (who, signal) = (c.who(), signal as i32);
-        let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+        let pm = c.base.peer(Endpoint::PM);
         let verdict = pm.ask(pm::JobControl { who, signal }).await?;
         match verdict.signalled {
             // No group is in the background.
@@ -83,12 +88,13 @@ impl Driver {
 
     /// Opens a device; the minor of what follows. Terminals hear of it, and of
     /// [`Driver::close`].
-    pub async fn open(&self, c: &Caller, minor: u32, flags: u32) -> Result<u32, Errno> {
+    pub async fn open(&self, c: Context<'_>, minor: u32, flags: u32) -> Result<u32, Errno> {
         if !self.is_terminal() {
             return Ok(minor);
         }
-        let (major, process) = (self.major, &c.process);
-        let (ids, pid, job) = (process.ids.get(), process.pid, process.job.get());
+        let major = self.major;
+        let subject = c.subject;
+        let (ids, pid, job) = (subject.ids.get(), subject.pid, subject.job.get());
         let open = device::Open {
             major,
             minor,
@@ -110,7 +116,7 @@ impl Driver {
     /// read(2).
     pub async fn read(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         minor: u32,
         memory: Memory<'_>,
         nonblock: bool,
@@ -127,14 +133,14 @@ impl Driver {
             })
             .await
         };
-        let moved = transfer(&c.vfs.vm, &self.peer, memory, Access::Write, attempt).await?;
+        let moved = transfer(&c.base.vm, &self.peer, memory, Access::Write, attempt).await?;
         Ok(moved.bytes)
     }
 
     /// write(2).
     pub async fn write(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         minor: u32,
         memory: Memory<'_>,
         nonblock: bool,
@@ -157,18 +163,18 @@ impl Driver {
             .await
             .map(|moved| moved.bytes)
         };
-        transfer_on(&c.vfs.vm, &self.peer, memory, attempt).await
+        transfer_on(&c.base.vm, &self.peer, memory, attempt).await
     }
 
     /// ioctl(2) with a request the driver may know.
     pub async fn ioctl(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         minor: u32,
         request: u64,
         value: u64,
     ) -> Result<u64, Errno> {
-        let pid = c.process.pid;
+        let pid = c.subject.pid;
         let call = async |grant| {
             self.ask_job(c, linux::SIGTTOU, |job| device::Ioctl {
                 minor,
@@ -187,7 +193,7 @@ impl Driver {
     /// Has `call` carry out an ioctl with a grant of its argument, or -1.
     pub async fn control<T>(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         request: u64,
         value: u64,
         call: impl AsyncFn(i32) -> Result<T, Errno>,
@@ -205,7 +211,7 @@ impl Driver {
                 Err(Errno::EFAULT)
             }
         };
-        transfer(&c.vfs.vm, &self.peer, memory, access, attempt).await
+        transfer(&c.base.vm, &self.peer, memory, access, attempt).await
     }
 
     /// Which of `events` are ready. The driver will say when more become so.
@@ -256,4 +262,20 @@ pub fn argument(request: u32) -> Option<(Access, u64)> {
         }
     };
     Some(known)
+}
+
+/// Encodes Linux's device number.
+pub const fn makedev(major: u32, minor: u32) -> u64 {
+    let (major, minor) = (major as u64, minor as u64);
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
+}
+
+/// The major number.
+pub const fn major(dev: u64) -> u32 {
+    ((dev >> 8 & 0xfff) | (dev >> 32 & !0xfff)) as u32
+}
+
+/// The minor number.
+pub const fn minor(dev: u64) -> u32 {
+    ((dev & 0xff) | (dev >> 12 & !0xff)) as u32
 }

@@ -5,12 +5,11 @@
 //! the position of an open file, but nothing that bringing a page needs.
 
 use crate::calls::{self, Outcome};
+use crate::context::Ids;
 use crate::device::Driver;
 use crate::exec;
 use crate::file::Kind;
-use crate::mount::Mount;
-use crate::peer::Peer;
-use crate::process::{Ids, Process};
+use crate::process::Process;
 use crate::sabotage;
 use crate::state::{Caller, Vfs};
 use crate::user::zeroed;
@@ -24,7 +23,6 @@ use abi::trace::Serving;
 use abi::{Class, Endpoint, Errno, Message, Request};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::string::String;
 
 /// Supplementary groups a process may have.
 const GROUPS_MAX: u32 = 65536;
@@ -48,8 +46,8 @@ impl Vfs {
             Class::Call | Class::Post | Class::Send => {
                 let handled = vfs::serve(&mut Dispatcher(self), source, class, message);
                 match handled.answer {
-                    Some(answer) if class.wants_reply() => self.machine.reply(source, answer),
-                    Some(answer) => self.machine.post(source, answer),
+                    Some(answer) if class.wants_reply() => self.base.machine.reply(source, answer),
+                    Some(answer) => self.base.machine.post(source, answer),
                     None => {}
                 }
                 handled.refused
@@ -62,18 +60,19 @@ impl Vfs {
     /// What VFS asked is answered. Late answers find nobody.
     fn answered(&self, source: Endpoint, class: Class, message: &Message) -> Option<Refusal> {
         let admitted = abi::proto::admit(source, class, message.kind);
-        let trusts_all = sabotage::trusts_all(&*self.machine);
+        let trusts_all = sabotage::trusts_all(&*self.base.machine);
         if let Err(refusal) = Refusal::unless(trusts_all, admitted) {
             return Some(refusal);
         }
+        let (machine, questions) = (&self.base.machine, &self.base.questions);
         let repair = message.kind == vm::HandleMemory::ANSWER;
         let txn = match repair {
-            true => sabotage::question(self, transaction(message)),
+            true => sabotage::question(&**machine, questions, transaction(message)),
             false => transaction(message),
         };
-        self.questions.answer(source, txn, Ok(*message));
+        self.base.questions.answer(source, txn, Ok(*message));
         if repair {
-            sabotage::repaired(self);
+            sabotage::repaired(&**machine, &self.base.readiness);
         }
         None
     }
@@ -82,10 +81,10 @@ impl Vfs {
     fn linux(self: &Rc<Self>, source: Endpoint, message: &Message) {
         let Some(process) = self.process(source) else {
             let errno = Errno::ENOSYS;
-            self.machine.reply(source, Message::error(errno));
+            self.base.machine.reply(source, Message::error(errno));
             return;
         };
-        process.interrupt.reset();
+        process.subject.interrupt.reset();
         let w = message.words;
         let args = [w[0], w[1], w[2], w[3], w[4], w[5]];
         let number = message.kind as u32;
@@ -93,14 +92,15 @@ impl Vfs {
             vfs: self.clone(),
             process,
         };
-        if let Some(result) = self.serve_at_once(&c, number, args) {
+        let at_once = || calls::at_once(&c, number, args);
+        if let Some(result) = self.serve_at_once(&c, number, at_once) {
             let status = Message::new(result_to_word(result));
-            return self.machine.reply(source, status);
+            return self.base.machine.reply(source, status);
         }
         self.spawn_for(source, message.kind, 0, async move {
             if let Outcome::Reply(result) = calls::call(&c, number, args).await {
                 let status = Message::new(result_to_word(result));
-                c.vfs.machine.reply(source, status);
+                c.vfs.base.machine.reply(source, status);
             }
         });
     }
@@ -122,7 +122,7 @@ impl Vfs {
         F: Future<Output = Result<R::Reply, Errno>> + 'static,
     {
         let task = task(self.clone());
-        let machine = self.machine.clone();
+        let machine = self.base.machine.clone();
         self.spawn_for(client, R::KIND, file, async move {
             if let Some(answer) = asker.answer(task.await) {
                 machine.post(asker.who, answer);
@@ -135,14 +135,14 @@ impl Vfs {
         let process = self.known(r.who)?;
         process.files().set_limit(r.files);
         let processes = self.processes.borrow();
-        for thread in processes.threads(process.pid) {
+        for thread in processes.threads(process.subject.pid) {
             thread.file_size.set(r.size);
         }
         Ok(())
     }
 
     fn set_driver(&self, r: vfs::Driver) {
-        let peer = Peer::new(r.driver, &self.machine, &self.questions);
+        let peer = self.base.peer(r.driver);
         let driver = Rc::new(Driver::new(peer, r.major));
         let drivers = if r.block {
             &self.block_drivers
@@ -157,16 +157,16 @@ impl Vfs {
         source: Endpoint,
         r: vfs::ExecTrace,
     ) -> Result<vfs::ExecTraceLength, Errno> {
-        let text = self.exec.trace.text(&*self.machine);
+        let text = self.exec.trace.text(&*self.base.machine);
         let bytes = &text.as_bytes()[..text.len().min(r.len as usize)];
-        self.machine.write_grant(source, r.grant, bytes)?;
+        self.base.machine.write_grant(source, r.grant, bytes)?;
         let len = bytes.len() as u64;
         Ok(vfs::ExecTraceLength { len })
     }
 
     fn tunable(&self, r: vfs::Tunable) -> Result<vfs::TunableValue, Errno> {
         let protected = self.protections.get(r.which);
-        let value = protected.map_or_else(|| self.accounts.get(r.which), Ok)?;
+        let value = protected.map_or_else(|| self.base.accounts.get(r.which), Ok)?;
         Ok(vfs::TunableValue { value })
     }
 
@@ -198,13 +198,13 @@ impl Vfs {
             && driver.peer.endpoint == source
         {
             driver.readiness.set(driver.readiness.get() + 1);
-            self.readiness.signal();
+            self.base.readiness.signal();
         }
     }
 
     /// A file system or driver died: whoever waits for it has waited long enough.
     fn died(&self, who: Endpoint) {
-        self.questions.close(who, Err(Errno::EIO));
+        self.base.questions.close(who, Err(Errno::EIO));
         // What shared mappings would change of its files goes nowhere: they are no more.
         for mount in self
             .mounts
@@ -218,18 +218,18 @@ impl Vfs {
                 offset: 0,
                 end: u64::MAX,
             };
-            let _ = self.machine.call_vm(all.encode());
+            let _ = self.base.machine.call_vm(all.encode());
         }
         // Pollers see that its devices are no more.
         for driver in self.drivers.borrow().values() {
             driver.readiness.set(driver.readiness.get() + 1);
         }
-        self.readiness.signal();
+        self.base.readiness.signal();
     }
 
     fn fork(&self, r: vfs::Fork) -> Result<(), Errno> {
         let parent = self.process(r.parent).ok_or(Errno::ESRCH)?;
-        let table = self.counters.unique();
+        let table = self.base.counters.unique();
         let child = parent.fork(r.child, r.pid, table, r.share_files, r.share_fs)?;
         let old = self.processes.borrow_mut().insert(child)?;
         drop(old);
@@ -240,9 +240,9 @@ impl Vfs {
     fn exit(&self, who: Endpoint) -> Result<(), Errno> {
         let process = self.processes.borrow_mut().remove(who);
         let process = process.ok_or(Errno::ESRCH)?;
-        process.interrupt.raise();
+        process.subject.interrupt.raise();
         // A call may hold the process a while longer; its descriptors close now.
-        let empty = crate::fd::FdTable::new(self.counters.unique(), &self.accounts.work);
+        let empty = crate::fd::FdTable::new(self.base.counters.unique(), &self.base.accounts.work);
         let files = process.files.replace(Rc::new(empty));
         drop(files);
         let program = process.program.take();
@@ -255,7 +255,7 @@ impl Vfs {
 
     fn set_ids(&self, r: vfs::SetIds) -> Result<(), Errno> {
         let process = self.process(r.who).ok_or(Errno::ESRCH)?;
-        process.ids.set(Ids {
+        process.subject.ids.set(Ids {
             uid: r.uids.0,
             euid: r.uids.1,
             gid: r.gids.0,
@@ -265,7 +265,7 @@ impl Vfs {
             capabilities: r.capabilities,
         });
         process.crowded.set(r.crowded);
-        process.credential.set(self.counters.unique());
+        process.subject.credential.set(self.base.counters.unique());
         Ok(())
     }
 
@@ -276,23 +276,24 @@ impl Vfs {
         }
         let mut bytes = zeroed(r.count as usize * 4)?;
         if !bytes.is_empty() {
-            self.machine.read_grant(source, r.grant, &mut bytes)?;
+            self.base.machine.read_grant(source, r.grant, &mut bytes)?;
         }
         let words = bytes.chunks_exact(4);
         let words = words.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let groups = Rc::new(rt::room::collect(words)?);
         // All threads have the same ones.
-        let credential = self.counters.unique();
-        for thread in self.processes.borrow().threads(process.pid) {
+        let credential = self.base.counters.unique();
+        for thread in self.processes.borrow().threads(process.subject.pid) {
             *thread.groups.borrow_mut() = groups.clone();
-            thread.credential.set(credential);
+            thread.subject.credential.set(credential);
         }
         Ok(())
     }
 
     /// Brings a file page into VM's cache.
     async fn page_in(&self, r: vfs::PageIn) -> Result<(), Errno> {
-        sabotage::before_page_in(self).await;
+        let base = &self.base;
+        sabotage::before_page_in(&*base.machine, &base.questions, &base.readiness).await;
         let mount = self.mount_of(r.dev).ok_or(Errno::EIO)?;
         let peek = fs::Peek {
             ino: r.ino,
@@ -353,47 +354,6 @@ impl Vfs {
         };
         Ok((vnode.mount.dev, vnode.ino, access | no_exec))
     }
-
-    /// Has VM tell the file system what shared mappings have changed of a file, or with
-    /// `ino` 0 of all that are mapped.
-    pub async fn collect_written(&self, mount: &Mount, ino: u64) {
-        if mount.is_mapped(ino) {
-            let dev = mount.dev;
-            let collect = vm::CollectWritten { dev, ino };
-            // VM always does what it can.
-            let _ = self.vm.ask(collect).await;
-        }
-    }
-
-    /// Writes a file back for VM (msync).
-    async fn sync_file(&self, r: vfs::SyncFile) -> Result<(), Errno> {
-        let mount = self.mount_of(r.dev).ok_or(Errno::EIO)?;
-        mount.peer.ask(fs::Sync { ino: r.ino }).await
-    }
-
-    /// Writes everything back.
-    async fn sync_all(&self) -> Result<(), Errno> {
-        let mounts = self.mounts.borrow().clone();
-        let mut status = Ok(());
-        for mount in mounts {
-            self.collect_written(&mount, 0).await;
-            let synced = mount.peer.ask(fs::Sync { ino: 0 }).await;
-            if let Err(errno) = synced
-                && errno != Errno::ENOSYS
-            {
-                if mount.outlives_the_machine() {
-                    status = status.and(Err(errno));
-                }
-                let kind = String::from_utf8_lossy(&mount.kind);
-                self.machine.log(format_args!("sync of {kind}: {errno}"));
-            }
-        }
-        if let Err(errno) = self.tell_absent().await {
-            self.machine
-                .log(format_args!("telling what was not there: {errno}"));
-        }
-        status
-    }
 }
 
 /// VFS as the messages of its protocol find it.
@@ -401,7 +361,7 @@ struct Dispatcher<'a>(&'a Rc<Vfs>);
 
 impl Server for Dispatcher<'_> {
     fn trusts_all(&self) -> bool {
-        sabotage::trusts_all(&*self.0.machine)
+        sabotage::trusts_all(&*self.0.base.machine)
     }
 }
 
@@ -419,7 +379,7 @@ abi::serve! { ['a] Dispatcher<'a>;
         vfs::ExecFaultStep { step }
     });
     vfs::SetGroups => |on, from, r| on.0.set_groups(from, r);
-    vfs::SetJob => |on, _, r| on.0.known(r.who).map(|process| process.job.set(r.job));
+    vfs::SetJob => |on, _, r| on.0.known(r.who).map(|process| process.subject.job.set(r.job));
     vfs::Driver => |on, _, r| {
         on.0.set_driver(r);
         Ok(())
@@ -432,9 +392,9 @@ abi::serve! { ['a] Dispatcher<'a>;
     vfs::VfsLocks => |on, _, _| Ok(on.0.locks());
     vfs::DropCaches => |on, caller, r| {
         let vfs = on.0.clone();
-        on.0.spawner.spawn(async move {
+        on.0.base.spawner.spawn(async move {
             let result = vfs.drop_caches(caller.who, r).await;
-            vfs.machine.reply(caller.who, caller.reply(result));
+            vfs.base.machine.reply(caller.who, caller.reply(result));
         });
         Answer::Later
     };
@@ -451,7 +411,7 @@ abi::serve! { ['a] Dispatcher<'a>;
     vfs::Tunable => |on, _, r| on.0.tunable(r);
     vfs::SetTunable => |on, _, r| {
         let protected = on.0.protections.set(r.which, r.value);
-        protected.unwrap_or_else(|| on.0.accounts.set(r.which, r.value))
+        protected.unwrap_or_else(|| on.0.base.accounts.set(r.which, r.value))
     };
     vfs::SetExecTrace => |on, _, r| {
         on.0.exec.trace.set(r.on);
@@ -486,7 +446,7 @@ abi::serve! { ['a] Dispatcher<'a>;
     vfs::MapClose => |on, _, r| on.0.map_close(r);
     vfs::Interrupt => |on, _, r| {
         if let Some(process) = on.0.process(r.who) {
-            process.interrupt.raise();
+            process.subject.interrupt.raise();
         }
     };
     vfs::Resume => |on, _, r| {

@@ -1,9 +1,8 @@
 //! eventfd(2): a counter that can be waited for.
 
-use crate::poll::Changes;
-use crate::state::{Caller, Vfs};
-use crate::transfer::Memory;
-use crate::user::UserMemory;
+use crate::changes::Changes;
+use crate::context::{Base, Context};
+use crate::memory::Memory;
 use abi::Errno;
 use alloc::rc::Rc;
 use core::cell::Cell;
@@ -19,11 +18,11 @@ pub struct Counter {
 
 impl Counter {
     /// A counter.
-    pub fn new(vfs: &Vfs, value: u64, semaphore: bool) -> Rc<Counter> {
+    pub fn new(base: &Base, value: u64, semaphore: bool) -> Rc<Counter> {
         Rc::new(Counter {
             value: Cell::new(value),
             semaphore,
-            changes: Changes::new(vfs),
+            changes: Changes::new(base),
         })
     }
 
@@ -33,7 +32,12 @@ impl Counter {
     }
 
     /// read(2).
-    pub async fn read(&self, c: &Caller, memory: Memory<'_>, nonblock: bool) -> Result<u64, Errno> {
+    pub async fn read(
+        &self,
+        c: Context<'_>,
+        memory: Memory<'_>,
+        nonblock: bool,
+    ) -> Result<u64, Errno> {
         if memory.len() < 8 {
             return Err(Errno::EINVAL);
         }
@@ -44,7 +48,7 @@ impl Counter {
         self.set(self.value.get() - value);
         match memory {
             Memory::User { who, address, .. } => {
-                UserMemory::new(who, &c.vfs.vm).put(address, &value).await?;
+                c.memory_of(who).put(address, &value).await?;
             }
             Memory::Data(_) | Memory::Buffer(_) => return Err(Errno::EINVAL),
         }
@@ -54,7 +58,7 @@ impl Counter {
     /// write(2).
     pub async fn write(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         memory: Memory<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -64,7 +68,7 @@ impl Counter {
         if len < 8 {
             return Err(Errno::EINVAL);
         }
-        let add: u64 = UserMemory::new(who, &c.vfs.vm).get(address).await?;
+        let add: u64 = c.memory_of(who).get(address).await?;
         if add == u64::MAX {
             return Err(Errno::EINVAL);
         }

@@ -3,7 +3,6 @@
 use crate::state::Caller;
 use crate::vnode::Vnode;
 use abi::Errno;
-use abi::proto::pm;
 use linux_raw_sys::general as linux;
 
 impl Caller {
@@ -46,11 +45,7 @@ impl Caller {
     }
 
     fn too_long(&self) -> Errno {
-        let raise = pm::Raise {
-            who: self.who(),
-            signal: linux::SIGXFSZ as i32,
-        };
-        crate::machine::post(&*self.vfs.machine, abi::Endpoint::PM, raise);
+        self.context().raise(linux::SIGXFSZ);
         Errno::EFBIG
     }
 }

@@ -60,7 +60,7 @@ impl Service for Files {
 
     fn notified(&mut self, bits: KernelNotify) {
         if bits.contains(KernelNotify::TIMER) {
-            self.vfs.timers.expired();
+            self.vfs.base.timers.expired();
         }
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Why so: docs/decisions/004-mounts-by-name.md.
 
-use crate::mount::{Mount, MountOptions, makedev};
+use crate::context::Ids;
+use crate::device::makedev;
 use crate::namei::Follow;
-use crate::process::{Directories, Ids, Process};
+use crate::process::{Directories, Process};
 use crate::state::{Caller, Vfs};
+use crate::vnode::mount::{Mount, MountOptions};
 use crate::vnode::{Place, Vnode};
 use abi::proto::vfs;
 use abi::{Endpoint, Errno};
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use rt::room;
 
@@ -60,14 +61,20 @@ impl Vfs {
         let options = MountOptions {
             fs: server,
             // Numbers of unnamed devices start at (0, 16); never reused.
-            dev: makedev(0, 16 + self.counters.unique() as u32),
+            dev: makedev(0, 16 + self.base.counters.unique() as u32),
             flags: wanted.flags,
             kind: kind.into(),
             source: wanted.source.into(),
             options: wanted.options.into(),
             on: on.clone(),
         };
-        let mount = Mount::new(options, &self.machine, &self.questions, &self.names).await?;
+        let mount = Mount::new(
+            options,
+            &self.base.machine,
+            &self.base.questions,
+            &self.names,
+        )
+        .await?;
         if let Some(Place { parent, name }) = on {
             // It may have gone meanwhile.
             if parent.is_removed() || !parent.mount.is_attached() {
@@ -89,7 +96,7 @@ impl Vfs {
             root: root.clone(),
             umask: 0,
         };
-        let files = crate::fd::FdTable::new(self.counters.unique(), &self.accounts.work);
+        let files = crate::fd::FdTable::new(self.base.counters.unique(), &self.base.accounts.work);
         let nobody = Process::new(Endpoint::VFS, 0, Ids::default(), files, at);
         let c = Caller {
             vfs: self.clone(),
@@ -103,6 +110,17 @@ impl Vfs {
             parent: found.directory,
             name: found.name,
         })
+    }
+
+    /// `ENOSPC` when there are as many mounts as there may be.
+    pub fn check_mounts(&self) -> Result<(), Errno> {
+        let detached = self.detached.borrow();
+        let detached = detached.iter().filter(|mount| mount.strong_count() > 0);
+        let all = self.mounts.borrow().len() + detached.count();
+        if all as u64 >= self.base.accounts.mounts.get() {
+            return Err(Errno::ENOSPC);
+        }
+        Ok(())
     }
 
     /// Takes a mount out of the tree, with `lazy` even if it is in use, and what is mounted in
@@ -163,6 +181,3 @@ fn trimmed(bytes: &[u8]) -> &[u8] {
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     &bytes[..len]
 }
-
-/// A file system's type by name: its server.
-pub type Types = alloc::collections::BTreeMap<Box<[u8]>, Endpoint>;

@@ -2,9 +2,9 @@
 
 use crate::access::{Credentials, EXECUTE};
 use crate::file::OpenFile;
-use crate::mount::Mount;
 use crate::state::Caller;
 use crate::user::zeroed;
+use crate::vnode::mount::Mount;
 use crate::vnode::{Cached, Place, Vnode};
 use abi::Errno;
 use abi::fs::{NAME_MAX, PATH_MAX};
@@ -383,7 +383,7 @@ impl Caller {
     /// Whether a directory is the caller's own /proc/PID/fd, which is open to it even when its
     /// files are root's because nobody may look at it.
     pub fn own_descriptors(&self, directory: &Vnode) -> bool {
-        descriptors_of(directory) == Some(self.process.pid)
+        descriptors_of(directory) == Some(self.process.subject.pid)
     }
 }
 

@@ -4,14 +4,14 @@
 //! been read from the writer; between a copy and its bookkeeping nothing waits, so an absent
 //! page never loses or doubles a byte.
 
-use crate::poll::Changes;
+use crate::changes::Changes;
+use crate::context::Context;
+use crate::counters::Counters;
+use crate::memory::{Memory, copy_out};
 use crate::sabotage;
-use crate::state::{Caller, Counters};
-use crate::transfer::{Memory, copy_out, repair, repairable, whole};
-use crate::user::{UserMemory, zeroed};
-use crate::vnode::Vnode;
-use abi::proto::pm;
-use abi::{Endpoint, Errno, PAGE, PAGE_SIZE};
+use crate::transfer::{repair, repairable, whole};
+use crate::user::zeroed;
+use abi::{Errno, PAGE, PAGE_SIZE};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -105,20 +105,20 @@ impl Drop for Pipe {
 
 impl Pipe {
     /// An empty pipe without ends; `None` when there are too many.
-    pub fn new(c: &Caller) -> Option<Rc<Pipe>> {
-        let vfs = &c.vfs;
-        let pages = vfs.accounts.pipe(c.payer())?;
-        Counters::up(&vfs.counters.pipes);
+    pub fn new(c: Context<'_>) -> Option<Rc<Pipe>> {
+        let base = c.base;
+        let pages = base.accounts.pipe(c.payer())?;
+        Counters::up(&base.counters.pipes);
         Some(Rc::new(Pipe {
-            id: vfs.counters.unique(),
+            id: base.counters.unique(),
             data: RefCell::default(),
             promised: Cell::new(0),
             pages: RefCell::new(pages),
             readers: Cell::new(0),
             writers: Cell::new(0),
             arrivals: Cell::new((0, 0)),
-            changes: Changes::new(vfs),
-            counters: vfs.counters.clone(),
+            changes: Changes::new(base),
+            counters: base.counters.clone(),
         }))
     }
 
@@ -140,6 +140,11 @@ impl Pipe {
     /// Whether anybody can write to it.
     pub fn is_written(&self) -> bool {
         self.writers.get() > 0
+    }
+
+    /// Readers and writers there ever were.
+    pub fn arrivals(&self) -> (u64, u64) {
+        self.arrivals.get()
     }
 
     /// A copy of the first `n` bytes, or what there is. `ENOMEM`.
@@ -187,8 +192,8 @@ impl Pipe {
 
     /// F_SETPIPE_SZ: `EPERM` beyond the size that a pipe may have, or when the user has too
     /// many pages.
-    pub fn set_capacity(&self, c: &Caller, wanted: usize) -> Result<usize, Errno> {
-        let accounts = &c.vfs.accounts;
+    pub fn set_capacity(&self, c: Context<'_>, wanted: usize) -> Result<usize, Errno> {
+        let accounts = &c.base.accounts;
         let payer = c.payer();
         let capacity = wanted.max(PIPE_BUF).next_power_of_two();
         let pages = (capacity / PAGE_SIZE) as u64;
@@ -216,7 +221,7 @@ impl Pipe {
     /// read(2), readv(2): what there is, at least a byte; 0 when all writers are gone.
     pub async fn read(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         segments: &[Memory<'_>],
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -234,12 +239,12 @@ impl Pipe {
                 self.changes.wait(c, nonblock).await?;
                 continue;
             }
-            let taken = n * sabotage::taken(&*c.vfs.machine, repaired);
+            let taken = n * sabotage::taken(&*c.base.machine, repaired);
             match self.hand_out(c, segments, n, taken) {
                 Ok(()) => return Ok(n as u64),
                 // While VM works another reader may take the data: look again.
                 Err((before, memory, errno)) if repairable(errno) => {
-                    let good = match repair(&c.vfs.vm, memory, true).await {
+                    let good = match repair(&c.base.vm, memory, true).await {
                         Ok(good) => good.len(),
                         Err(Errno::EFAULT) => 0,
                         Err(errno) => return Err(errno),
@@ -258,7 +263,7 @@ impl Pipe {
     /// says how many were copied before a piece of memory, and what is wrong with that.
     fn hand_out<'s>(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         segments: &[Memory<'s>],
         n: usize,
         taken: usize,
@@ -268,7 +273,7 @@ impl Pipe {
         for segment in segments {
             let (here, rest) = bytes.split_at(bytes.len().min(segment.len() as usize));
             let memory = segment.first(here.len() as u64);
-            copy_out(&*c.vfs.machine, memory, here)
+            copy_out(&*c.base.machine, memory, here)
                 .map_err(|errno| (n - bytes.len(), memory, errno))?;
             bytes = rest;
         }
@@ -285,7 +290,7 @@ impl Pipe {
     /// write(2) of a process's memory.
     pub async fn write(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         memory: Memory<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -295,7 +300,7 @@ impl Pipe {
             };
             return self.put(c, data, nonblock).await;
         };
-        let user = UserMemory::new(who, &c.vfs.vm);
+        let user = c.memory_of(who);
         let mut done = 0;
         while done < len {
             // Who waits for room keeps it meanwhile.
@@ -323,14 +328,14 @@ impl Pipe {
 
     /// Puts data in: all of it, or what fits when not blocking; up to [`PIPE_BUF`] in one
     /// piece. `EPIPE` with SIGPIPE without readers.
-    pub async fn put(&self, c: &Caller, data: &[u8], nonblock: bool) -> Result<u64, Errno> {
+    pub async fn put(&self, c: Context<'_>, data: &[u8], nonblock: bool) -> Result<u64, Errno> {
         let mut done = 0;
         while done < data.len() || data.is_empty() {
             if self.readers.get() == 0 {
                 if done > 0 {
                     break;
                 }
-                raise_pipe(c);
+                c.raise(linux::SIGPIPE);
                 return Err(Errno::EPIPE);
             }
             if data.is_empty() {
@@ -451,52 +456,5 @@ impl Drop for Room<'_> {
             self.give_up(self.len);
             self.pipe.changes.output();
         }
-    }
-}
-
-/// A pipe without readers was written to.
-pub fn raise_pipe(c: &Caller) {
-    let raise = pm::Raise {
-        who: c.who(),
-        signal: linux::SIGPIPE as i32,
-    };
-    crate::machine::post(&*c.vfs.machine, Endpoint::PM, raise);
-}
-
-/// Opens a fifo as Linux does: for reading waits for a writer, for writing for a reader
-/// (`ENXIO` with O_NONBLOCK).
-pub async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd, Errno> {
-    let access = flags & linux::O_ACCMODE;
-    let reads = access != linux::O_WRONLY;
-    let writes = access != linux::O_RDONLY;
-    let nonblock = flags & linux::O_NONBLOCK != 0;
-    let pipe = vnode.fifo.borrow().upgrade();
-    let pipe = match pipe {
-        Some(pipe) => pipe,
-        None => {
-            let pipe = Pipe::new(c).ok_or(Errno::ENOMEM)?;
-            *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
-            pipe
-        }
-    };
-    if writes && !reads && nonblock && pipe.readers.get() == 0 {
-        return Err(Errno::ENXIO);
-    }
-    let end = PipeEnd::new(&pipe, reads, writes);
-    if reads && writes || nonblock {
-        return Ok(end);
-    }
-    let seen = pipe.arrivals.get();
-    loop {
-        let now = pipe.arrivals.get();
-        let met = if reads {
-            pipe.writers.get() > 0 || now.1 != seen.1
-        } else {
-            pipe.readers.get() > 0 || now.0 != seen.0
-        };
-        if met {
-            return Ok(end);
-        }
-        pipe.changes.wait(c, false).await?;
     }
 }

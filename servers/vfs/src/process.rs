@@ -1,62 +1,15 @@
 //! What VFS knows of a Linux process.
 
-use crate::exec::Fault;
+use crate::context::{Ids, Subject};
 use crate::fd::FdTable;
+use crate::loading::Fault;
 use crate::vnode::{Executing, Place, Vnode};
-use crate::wait::Interrupt;
 use abi::endpoint::MAX_PROCESSES;
 use abi::proto::vfs::ExecFigures;
-use abi::{Endpoint, Errno, capability};
+use abi::{Endpoint, Errno};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use rt::charge::Payer;
-
-/// User and group ids.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ids {
-    /// Real user.
-    pub uid: u32,
-    /// Effective user.
-    pub euid: u32,
-    /// Real group.
-    pub gid: u32,
-    /// Effective group.
-    pub egid: u32,
-    /// User in whose name files are looked at (setfsuid(2)).
-    pub fsuid: u32,
-    /// Group likewise.
-    pub fsgid: u32,
-    /// Effective capabilities ([`abi::capability`]).
-    pub capabilities: u64,
-}
-
-impl Ids {
-    /// Of a user and a group.
-    pub const fn of(uid: u32, gid: u32) -> Ids {
-        Ids {
-            uid,
-            euid: uid,
-            gid,
-            egid: gid,
-            fsuid: uid,
-            fsgid: gid,
-            capabilities: capabilities_of(uid),
-        }
-    }
-
-    /// exec: the effective ids of the new program.
-    pub fn adopt(&mut self, (euid, egid): (u32, u32)) {
-        (self.euid, self.egid) = (euid, egid);
-        (self.fsuid, self.fsgid) = (euid, egid);
-        self.capabilities = capabilities_of(euid);
-    }
-}
-
-/// The effective capabilities of a program of this effective user.
-const fn capabilities_of(euid: u32) -> u64 {
-    if euid == 0 { capability::ALL } else { 0 }
-}
 
 /// What CLONE_FS shares.
 #[derive(Clone)]
@@ -71,29 +24,18 @@ pub struct Directories {
 
 /// A process.
 pub struct Process {
-    /// Its endpoint.
-    pub who: Endpoint,
-    /// Its process id.
-    pub pid: u32,
+    /// Who it is.
+    pub subject: Subject,
     /// Descriptors.
     pub files: RefCell<Rc<FdTable>>,
     /// Directories and umask.
     pub directories: RefCell<Rc<RefCell<Directories>>>,
-    /// Ids.
-    pub ids: Cell<Ids>,
-    /// Names these ids and groups: an open file remembers with which it was opened.
-    pub credential: Cell<u64>,
-    /// Session and process group, as terminals are told; session 0 when it has let go of its
-    /// terminal.
-    pub job: Cell<(u32, u32)>,
     /// How long its writes may make a file (RLIMIT_FSIZE).
     pub file_size: Cell<u64>,
     /// PM is to be asked before it executes a program: its user has many processes.
     pub crowded: Cell<bool>,
     /// Supplementary groups.
     pub groups: RefCell<Rc<Vec<u32>>>,
-    /// Ends the current call.
-    pub interrupt: Interrupt,
     /// Until when (ns since boot) the poll waits that a signal cut short last.
     pub cut_short: Cell<Option<u64>>,
     /// The same, of the one that the next poll goes on with.
@@ -124,17 +66,12 @@ impl Process {
     /// A process without descriptors.
     pub fn new(who: Endpoint, pid: u32, ids: Ids, files: FdTable, at: Directories) -> Process {
         Process {
-            who,
-            pid,
+            subject: Subject::new(who, pid, ids),
             files: RefCell::new(Rc::new(files)),
             directories: RefCell::new(Rc::new(RefCell::new(at))),
-            ids: Cell::new(ids),
-            credential: Cell::new(0),
-            job: Cell::new((pid, pid)),
             file_size: Cell::new(u64::MAX),
             crowded: Cell::new(false),
             groups: RefCell::default(),
-            interrupt: Interrupt::default(),
             cut_short: Cell::default(),
             resumed: Cell::default(),
             program: RefCell::new(None),
@@ -156,13 +93,20 @@ impl Process {
     ) -> Result<Process, Errno> {
         let files = self.files();
         let directories = self.directories.borrow().clone();
+        let subject = Subject::new(child, pid, self.subject.ids.get());
+        // A child's are a copy, threads share them.
+        subject.credential.set(if pid == self.subject.pid {
+            self.subject.credential.get()
+        } else {
+            table
+        });
+        subject.job.set(self.subject.job.get());
         Ok(Process {
-            who: child,
-            pid,
+            subject,
             files: RefCell::new(if share_files {
                 files
             } else {
-                Rc::new(files.duplicate(table, self.payer())?)
+                Rc::new(files.duplicate(table, self.subject.payer())?)
             }),
             directories: RefCell::new(if share_directories {
                 directories
@@ -170,18 +114,9 @@ impl Process {
                 let copy = directories.borrow().clone();
                 Rc::new(RefCell::new(copy))
             }),
-            ids: self.ids.clone(),
-            // A child's are a copy, threads share them.
-            credential: Cell::new(if pid == self.pid {
-                self.credential.get()
-            } else {
-                table
-            }),
-            job: self.job.clone(),
             file_size: self.file_size.clone(),
             crowded: Cell::new(false),
             groups: RefCell::new(self.groups.borrow().clone()),
-            interrupt: Interrupt::default(),
             cut_short: Cell::default(),
             resumed: Cell::default(),
             program: RefCell::new(self.program.borrow().clone()),
@@ -190,15 +125,6 @@ impl Process {
             fixed_layout: self.fixed_layout.clone(),
             exec_fault: Fault::default(),
         })
-    }
-
-    /// Who pays for what it makes VFS keep.
-    pub fn payer(&self) -> Payer {
-        let ids = self.ids.get();
-        Payer {
-            user: ids.uid,
-            privileged: ids.euid == 0,
-        }
     }
 
     /// The descriptor table.
@@ -245,12 +171,12 @@ impl Processes {
     /// The process, if it is that generation.
     pub fn get(&self, who: Endpoint) -> Option<Rc<Process>> {
         let process = self.0.get(who.slot())?.as_ref()?;
-        (process.who == who).then(|| process.clone())
+        (process.subject.who == who).then(|| process.clone())
     }
 
     /// Adds a process; one left over in its slot goes. `EINVAL` for an impossible endpoint.
     pub fn insert(&mut self, process: Process) -> Result<Option<Rc<Process>>, Errno> {
-        let slot = process.who.slot();
+        let slot = process.subject.who.slot();
         if slot >= MAX_PROCESSES {
             return Err(Errno::EINVAL);
         }
@@ -268,12 +194,19 @@ impl Processes {
 
     /// The process with this id.
     pub fn by_pid(&self, pid: u32) -> Option<Rc<Process>> {
-        self.0.iter().flatten().find(|p| p.pid == pid).cloned()
+        self.0
+            .iter()
+            .flatten()
+            .find(|p| p.subject.pid == pid)
+            .cloned()
     }
 
     /// The threads of a process.
     pub fn threads(&self, pid: u32) -> impl Iterator<Item = &Rc<Process>> {
-        self.0.iter().flatten().filter(move |p| p.pid == pid)
+        self.0
+            .iter()
+            .flatten()
+            .filter(move |p| p.subject.pid == pid)
     }
 
     /// Whether a process has more than one thread.

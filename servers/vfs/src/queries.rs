@@ -1,10 +1,11 @@
 //! What VFS tells other servers about its files.
 
+use crate::device::minor;
 use crate::file::{Kind, OpenFile};
-use crate::mount::{Mount, minor};
 use crate::namei::{path_of, path_of_place};
 use crate::state::Vfs;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::proto::device::numbers;
 use abi::proto::vfs;
 use abi::{Endpoint, Errno};
@@ -38,7 +39,7 @@ impl Vfs {
         };
         path.truncate(r.len as usize);
         if !path.is_empty() {
-            self.machine.write_grant(source, r.grant, &path)?;
+            self.base.machine.write_grant(source, r.grant, &path)?;
         }
         Ok(vfs::PathLength {
             len: path.len() as u64,
@@ -57,7 +58,7 @@ impl Vfs {
         let mut path = path_of_place(&vnode.place().ok_or(Errno::ENOENT)?, &root)?;
         mark_removed(&vnode, &mut path);
         path.truncate(r.len as usize);
-        self.machine.write_grant(source, r.grant, &path)?;
+        self.base.machine.write_grant(source, r.grant, &path)?;
         Ok(vfs::MappedPathLength {
             len: path.len() as u64,
         })
@@ -110,7 +111,7 @@ impl Vfs {
         }
         let bytes = &text[..text.len().min(r.len as usize)];
         if !bytes.is_empty() {
-            self.machine.write_grant(source, r.grant, bytes)?;
+            self.base.machine.write_grant(source, r.grant, bytes)?;
         }
         Ok(vfs::MountTableLength {
             len: bytes.len() as u64,
@@ -120,7 +121,7 @@ impl Vfs {
     /// What is locked, in vnodes that only the name cache has as well.
     pub(crate) fn locks(&self) -> vfs::LockFigures {
         let mut figures = vfs::LockFigures {
-            positions: self.counters.positions.get(),
+            positions: self.base.counters.positions.get(),
             ranges: 0,
             writing: 0,
             executing: 0,
@@ -144,13 +145,13 @@ impl Vfs {
             vnodes += mount.vnodes_in_use()? as u64;
         }
         Ok(vfs::VfsFigures {
-            files: self.counters.files.get(),
+            files: self.base.counters.files.get(),
             vnodes,
-            pipes: self.counters.pipes.get(),
-            tasks: self.spawner.tasks() as u64 - self.counters.giving.get(),
-            grants: self.machine.grants() as u64,
+            pipes: self.base.counters.pipes.get(),
+            tasks: self.base.spawner.tasks() as u64 - self.base.counters.giving.get(),
+            grants: self.base.machine.grants() as u64,
             processes: self.processes.borrow().len() as u64,
-            repairs: self.vm.repairs.get(),
+            repairs: self.base.vm.repairs.get(),
         })
     }
 }

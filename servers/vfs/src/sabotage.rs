@@ -2,15 +2,15 @@
 //! With none switched on, every function here does what the caller means.
 
 use crate::machine::{Access, Machine};
-use crate::peer::Peer;
-use crate::state::Vfs;
-use crate::transfer::Memory;
+use crate::memory::Memory;
+use crate::peer::{Peer, Questions};
 use crate::wait::TurnGuard;
 use abi::Endpoint;
 use abi::sabotage::{
     ANSWER_CROSSED, DOUBLE_RESTART, LOCK_KEPT, LOCK_OVER_REPAIR, NO_REPAIR, OFFSET_LOST,
     REPAIR_FOR_READING, UNCHARGED, VFS_TRUSTS_ALL,
 };
+use rt::task::Event;
 
 /// Whether VM is not asked to repair memory.
 pub fn repairs_nothing(vm: &Peer) -> bool {
@@ -49,30 +49,30 @@ pub fn taken(machine: &dyn Machine, repaired: bool) -> usize {
 }
 
 /// The question that VM's answer with this transaction number is for.
-pub fn question(vfs: &Vfs, txn: u64) -> u64 {
-    if vfs.machine.sabotaged(ANSWER_CROSSED) {
-        return vfs.questions.any(Endpoint::VM).unwrap_or(txn);
+pub fn question(machine: &dyn Machine, questions: &Questions, txn: u64) -> u64 {
+    if machine.sabotaged(ANSWER_CROSSED) {
+        return questions.any(Endpoint::VM).unwrap_or(txn);
     }
     txn
 }
 
 /// A call that moved a file's position ends; VM had been asked for so many repairs when it began.
-pub fn leave(vfs: &Vfs, turn: TurnGuard<'_>, repairs: u64) {
-    if vfs.machine.sabotaged(LOCK_KEPT) && vfs.vm.repairs.get() > repairs + 1 {
+pub fn leave(vm: &Peer, turn: TurnGuard<'_>, repairs: u64) {
+    if vm.machine().sabotaged(LOCK_KEPT) && vm.repairs.get() > repairs + 1 {
         core::mem::forget(turn);
     }
 }
 
 /// A page-in begins.
-pub async fn before_page_in(vfs: &Vfs) {
-    while vfs.machine.sabotaged(LOCK_OVER_REPAIR) && vfs.questions.any(Endpoint::VM).is_some() {
-        vfs.readiness.wait().await;
+pub async fn before_page_in(machine: &dyn Machine, questions: &Questions, readiness: &Event) {
+    while machine.sabotaged(LOCK_OVER_REPAIR) && questions.any(Endpoint::VM).is_some() {
+        readiness.wait().await;
     }
 }
 
 /// A repair ended.
-pub fn repaired(vfs: &Vfs) {
-    if vfs.machine.sabotaged(LOCK_OVER_REPAIR) {
-        vfs.readiness.signal();
+pub fn repaired(machine: &dyn Machine, readiness: &Event) {
+    if machine.sabotaged(LOCK_OVER_REPAIR) {
+        readiness.signal();
     }
 }

@@ -1,13 +1,12 @@
 //! What this server tells the laboratory of itself: whom each task serves, with which call, and
 //! with which file ([`abi::trace::Serving`]). Without a laboratory nobody asks.
 
-use crate::calls::{self, Args};
 use crate::file::{Kind, OpenFile};
 use crate::machine::Machine;
 use crate::state::{Caller, Vfs};
 use crate::vnode::Vnode;
+use abi::Endpoint;
 use abi::trace::{SERVING_NAME, Serving, Stage};
-use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::poll_fn;
@@ -24,23 +23,23 @@ impl Vfs {
         file: u64,
         task: impl Future<Output = ()> + 'static,
     ) {
-        if self.machine.serving().is_none() {
-            return self.spawner.spawn(task);
+        if self.base.machine.serving().is_none() {
+            return self.base.spawner.spawn(task);
         }
         let serving = serving(client, call as u32, file);
-        let task = told(self.machine.clone(), serving, Box::pin(task));
-        self.spawner.spawn(task);
+        let task = told(self.base.machine.clone(), serving, Box::pin(task));
+        self.base.spawner.spawn(task);
     }
 
-    /// [`calls::at_once`], told like a task.
-    pub fn serve_at_once(&self, c: &Caller, number: u32, args: Args) -> Option<Result<u64, Errno>> {
-        let Some(now) = self.machine.serving() else {
-            return calls::at_once(c, number, args);
+    /// What `answer` answers at once, told like a task.
+    pub fn serve_at_once<T>(&self, c: &Caller, number: u32, answer: impl FnOnce() -> T) -> T {
+        let Some(now) = self.base.machine.serving() else {
+            return answer();
         };
         now.set(serving(c.who(), number, 0));
-        let result = calls::at_once(c, number, args);
+        let answered = answer();
         now.set(Serving::NOBODY);
-        result
+        answered
     }
 }
 
@@ -74,7 +73,7 @@ async fn told(
 
 impl Caller {
     fn say(&self, file: u64, name: &[u8]) {
-        if let Some(now) = self.vfs.machine.serving() {
+        if let Some(now) = self.vfs.base.machine.serving() {
             let mut cut = [0; SERVING_NAME];
             let len = name.len().min(SERVING_NAME);
             cut[..len].copy_from_slice(&name[..len]);
@@ -106,7 +105,7 @@ impl Caller {
 
     /// What it looked for is this.
     pub fn found_file(&self, vnode: &Vnode) {
-        if let Some(now) = self.vfs.machine.serving() {
+        if let Some(now) = self.vfs.base.machine.serving() {
             let file = number(vnode);
             now.set(Serving { file, ..now.get() });
         }
@@ -114,7 +113,7 @@ impl Caller {
 
     /// A step of an exec of the caller's begins.
     pub fn stage(&self, stage: Stage, address: u64, len: u64) {
-        self.vfs.machine.stage(self.who(), stage, address, len);
+        self.vfs.base.machine.stage(self.who(), stage, address, len);
     }
 
     /// A step of libexec's begins.

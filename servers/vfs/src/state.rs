@@ -1,70 +1,34 @@
 //! The server's state, shared by its tasks.
 
 use crate::absent::Absent;
-use crate::accounts::Accounts;
+use crate::context::{Base, Context};
 use crate::device::Driver;
-use crate::exec::Control;
+use crate::file::socket::network::Network;
+use crate::loading::Control;
 use crate::machine::Machine;
-use crate::mount::{Mount, NameCache};
-use crate::mounting::Types;
-use crate::peer::{Peer, Questions};
 use crate::process::{Process, Processes};
+use crate::protections::Protections;
 use crate::random::Random;
-use crate::rights::Protections;
-use crate::sabotage;
-use crate::socket::network::Network;
 use crate::user::UserMemory;
-use crate::wait::Timers;
+use crate::vnode::mount::Mount;
+use crate::vnode::names::NameCache;
 use abi::boot::{RunHeader, RunSpec, run_flags};
 use abi::{Endpoint, Errno};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use rt::task::{Event, Spawner};
+use rt::charge::{Charge, Payer};
+use rt::task::Spawner;
 
-/// Things alive, for leak checks.
-#[derive(Default)]
-pub struct Counters {
-    /// Open files.
-    pub files: Cell<u64>,
-    /// Pipes.
-    pub pipes: Cell<u64>,
-    /// Open files whose position is locked.
-    pub positions: Cell<u64>,
-    /// Tasks in which caches are asked for memory: nobody's, and VM asks when it likes.
-    pub giving: Cell<u64>,
-    next_id: Cell<u64>,
-}
-
-impl Counters {
-    /// A number nothing else has.
-    pub fn unique(&self) -> u64 {
-        self.next_id.set(self.next_id.get() + 1);
-        self.next_id.get()
-    }
-
-    /// Counts one up.
-    pub fn up(counter: &Cell<u64>) {
-        counter.set(counter.get() + 1);
-    }
-
-    /// Counts one down.
-    pub fn down(counter: &Cell<u64>) {
-        counter.set(counter.get() - 1);
-    }
-}
+/// A file system's type by name: its server.
+pub type Types = BTreeMap<Box<[u8]>, Endpoint>;
 
 /// The virtual file system.
 pub struct Vfs {
-    /// The world.
-    pub machine: Rc<dyn Machine>,
-    /// Starts tasks.
-    pub spawner: Spawner,
-    /// Questions out.
-    pub questions: Questions,
-    /// VM, which repairs memory.
-    pub vm: Peer,
+    /// What objects share.
+    pub base: Rc<Base>,
     /// Linux processes.
     pub processes: RefCell<Processes>,
     /// Mounts, the root first.
@@ -79,12 +43,8 @@ pub struct Vfs {
     pub block_drivers: RefCell<BTreeMap<u32, Rc<Driver>>>,
     /// Bounds the name cache.
     pub names: Rc<NameCache>,
-    /// Tasks that wait for a time.
-    pub timers: Timers,
     /// Sockets.
     pub network: Rc<Network>,
-    /// Something a poller may wait for changed.
-    pub readiness: Rc<Event>,
     /// Looks at readiness so far.
     pub rounds: Cell<u64>,
     /// For AT_RANDOM and layouts.
@@ -95,12 +55,8 @@ pub struct Vfs {
     pub randomize: bool,
     /// Paths that were looked for and not there, where the host wants to know.
     pub absent: Option<Absent>,
-    /// What programs make it keep.
-    pub accounts: Accounts,
     /// What of other users' files in shared directories is kept from programs.
     pub protections: Protections,
-    /// Leak checks.
-    pub counters: Rc<Counters>,
 }
 
 impl Vfs {
@@ -112,14 +68,9 @@ impl Vfs {
 
     /// A VFS without mounts.
     pub fn new(machine: Rc<dyn Machine>, spawner: Spawner) -> Rc<Vfs> {
-        let questions = Questions::new();
         let bytes = machine.run_specification().unwrap_or_default();
         let run = RunSpec::parse(&bytes).map_or_else(|_| RunHeader::default(), |s| s.header);
         Rc::new(Vfs {
-            vm: Peer::new(Endpoint::VM, &machine, &questions),
-            timers: Timers::new(machine.clone()),
-            spawner,
-            questions,
             processes: RefCell::default(),
             mounts: RefCell::default(),
             detached: RefCell::default(),
@@ -128,16 +79,13 @@ impl Vfs {
             block_drivers: RefCell::default(),
             names: Rc::new(NameCache::new(machine.memory())),
             network: Rc::default(),
-            readiness: Rc::default(),
             rounds: Cell::new(0),
             random: RefCell::new(Random::new(run.seed)),
             exec: Control::default(),
             randomize: run.flags & run_flags::FIXED_LAYOUT == 0,
             absent: (run.flags & run_flags::NOTE_ABSENT != 0).then(Absent::default),
-            accounts: Accounts::new(sabotage::charged(&*machine, machine.memory())),
             protections: Protections::default(),
-            counters: Rc::default(),
-            machine,
+            base: Rc::new(Base::new(machine, spawner)),
         })
     }
 
@@ -182,13 +130,58 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The call, as objects see it.
+    pub fn context(&self) -> Context<'_> {
+        Context {
+            base: &self.vfs.base,
+            subject: &self.process.subject,
+        }
+    }
+
     /// The caller's memory.
     pub fn memory(&self) -> UserMemory {
-        UserMemory::new(self.process.who, &self.vfs.vm)
+        self.context().memory()
     }
 
     /// The caller's endpoint.
     pub fn who(&self) -> Endpoint {
-        self.process.who
+        self.process.subject.who
+    }
+
+    /// Who pays for what this call leaves behind.
+    pub fn payer(&self) -> Payer {
+        self.process.subject.payer()
+    }
+
+    /// A vnode that a call may bring into memory, to be asked for before anything is changed: `ENOMEM`. Cached names
+    /// go first.
+    pub fn vnode(&self) -> Result<Charge, Errno> {
+        loop {
+            if let Some(charge) = self.vfs.base.accounts.vnodes.charge(self.payer(), 1) {
+                return Ok(charge);
+            }
+            if !self.vfs.names.forget_oldest() {
+                return Err(Errno::ENOMEM);
+            }
+        }
+    }
+
+    /// `ENFILE` when there can be no more open files, before a call has made one.
+    pub fn check_files(&self) -> Result<(), Errno> {
+        match self.vfs.base.accounts.files.fits(self.payer(), 1) {
+            true => Ok(()),
+            false => Err(Errno::ENFILE),
+        }
+    }
+
+    /// Gives the process a descriptor table of its own. `ENOMEM`.
+    pub fn unshare_files(&self) -> Result<(), Errno> {
+        let files = self.process.files();
+        // One reference is ours, one is the process's.
+        if Rc::strong_count(&files) > 2 {
+            let own = files.duplicate(self.vfs.base.counters.unique(), self.payer())?;
+            *self.process.files.borrow_mut() = Rc::new(own);
+        }
+        Ok(())
     }
 }

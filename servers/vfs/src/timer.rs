@@ -1,12 +1,11 @@
 //! timerfd(2): a time that can be waited for.
 
-use crate::poll::{Changes, READABLE};
-use crate::state::{Caller, Vfs};
-use crate::transfer::Memory;
-use crate::user::UserMemory;
+use crate::changes::{Changes, READABLE};
+use crate::context::{Base, Context};
+use crate::memory::Memory;
 use crate::wait::either;
 use abi::Errno;
-use alloc::rc::{Rc, Weak};
+use alloc::rc::Rc;
 use core::cell::Cell;
 use rt::task::Event;
 
@@ -21,27 +20,27 @@ pub struct Timer {
     setting: Cell<u64>,
     /// Signalled with every setting, and at the end: an old alarm need not sleep on.
     reset: Rc<Event>,
-    vfs: Weak<Vfs>,
+    base: Rc<Base>,
     /// What waits for it.
     pub changes: Changes,
 }
 
 impl Timer {
     /// A timer that is not set.
-    pub fn new(vfs: &Rc<Vfs>, realtime: bool) -> Rc<Timer> {
+    pub fn new(base: &Rc<Base>, realtime: bool) -> Rc<Timer> {
         Rc::new(Timer {
             realtime,
             next: Cell::new(0),
             interval: Cell::new(0),
             setting: Cell::new(0),
             reset: Rc::default(),
-            vfs: Rc::downgrade(vfs),
-            changes: Changes::new(vfs),
+            base: base.clone(),
+            changes: Changes::new(base),
         })
     }
 
     fn now(&self) -> u64 {
-        self.vfs.upgrade().map_or(0, |vfs| vfs.machine.now())
+        self.base.machine.now()
     }
 
     /// Has it expire at `next` (0: never) and then every `interval` (0: once).
@@ -69,17 +68,17 @@ impl Timer {
         self.next.set(next);
         self.setting.set(self.setting.get() + 1);
         self.reset.signal();
-        let Some(vfs) = self.vfs.upgrade().filter(|_| next != 0) else {
+        if next == 0 {
             return;
-        };
+        }
         let (timer, setting) = (Rc::downgrade(self), self.setting.get());
-        let (sleeper, reset) = (vfs.clone(), self.reset.clone());
+        let (base, reset) = (self.base.clone(), self.reset.clone());
         let valid = move || timer.upgrade().filter(|t| t.setting.get() == setting);
-        vfs.spawner.spawn(async move {
+        self.base.spawner.spawn(async move {
             if valid().is_none() {
                 return;
             }
-            either(sleeper.timers.until(next), reset.wait()).await;
+            either(base.timers.until(next), reset.wait()).await;
             if let Some(timer) = valid() {
                 timer.changes.input();
             }
@@ -100,7 +99,7 @@ impl Timer {
     /// read(2): the number of expiries.
     pub async fn read(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         memory: Memory<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -125,7 +124,7 @@ impl Timer {
             ),
         }
         // It has been read, however much of it there is room for (Linux).
-        let memory = UserMemory::new(who, &c.vfs.vm);
+        let memory = c.memory_of(who);
         let told = memory.write_some(address, &count.to_le_bytes()).await?;
         Ok(told as u64)
     }

@@ -7,99 +7,16 @@
 //!
 //! No lock that a page-in could want is held meanwhile: page-ins take none (`dispatch`).
 
-use crate::machine::{Access, Grant, Machine};
+use crate::machine::Access;
+use crate::memory::Memory;
 use crate::peer::Peer;
 use crate::sabotage;
 use abi::proto::vm;
 use abi::{Endpoint, Errno};
-use core::cell::Cell;
 
 /// Attempts of one transfer. Repaired pages may vanish again before they are used (threads,
 /// memory pressure, somebody who takes pages away on purpose), but not for ever.
 pub const ATTEMPTS: usize = 16;
-
-/// Memory that takes part in a transfer.
-#[derive(Clone, Copy, Debug)]
-pub enum Memory<'a> {
-    /// Of a process.
-    User {
-        /// The process.
-        who: Endpoint,
-        /// First byte.
-        address: u64,
-        /// Bytes.
-        len: u64,
-    },
-    /// VFS's own data, only to be read.
-    Data(&'a [u8]),
-    /// VFS's own buffer, to be filled.
-    Buffer(&'a [Cell<u8>]),
-}
-
-impl<'a> Memory<'a> {
-    /// Memory of a process.
-    pub const fn user(who: Endpoint, address: u64, len: u64) -> Memory<'static> {
-        Memory::User { who, address, len }
-    }
-
-    /// VFS's own buffer, to be filled.
-    pub fn own_mut(buffer: &'a mut [u8]) -> Memory<'a> {
-        Memory::Buffer(Cell::from_mut(buffer).as_slice_of_cells())
-    }
-
-    /// VFS's own data, only to be read.
-    pub const fn own(data: &'a [u8]) -> Memory<'a> {
-        Memory::Data(data)
-    }
-
-    /// Bytes.
-    pub const fn len(&self) -> u64 {
-        match *self {
-            Memory::User { len, .. } => len,
-            Memory::Data(data) => data.len() as u64,
-            Memory::Buffer(buffer) => buffer.len() as u64,
-        }
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The first `len` bytes (no more than there are).
-    pub fn first(self, wanted: u64) -> Memory<'a> {
-        let wanted = wanted.min(self.len());
-        match self {
-            Memory::User { who, address, .. } => Memory::user(who, address, wanted),
-            Memory::Data(data) => Memory::Data(&data[..wanted as usize]),
-            Memory::Buffer(buffer) => Memory::Buffer(&buffer[..wanted as usize]),
-        }
-    }
-
-    /// What comes after the first `done` bytes.
-    pub fn after(self, done: u64) -> Memory<'a> {
-        let done = done.min(self.len());
-        match self {
-            Memory::User { who, address, len } => Memory::user(who, address + done, len - done),
-            Memory::Data(data) => Memory::Data(&data[done as usize..]),
-            Memory::Buffer(buffer) => Memory::Buffer(&buffer[done as usize..]),
-        }
-    }
-
-    fn grant(&self, peer: &Peer, access: Access) -> Result<Grant<'a>, Errno> {
-        let machine = peer.machine();
-        let to = peer.endpoint;
-        let lent = match *self {
-            Memory::User { who, address, len } => {
-                machine.grant_user(to, who, address, len, access)?
-            }
-            Memory::Data(_) if access.writes() => return Err(Errno::EFAULT),
-            Memory::Data(data) => machine.lend(to, data)?,
-            Memory::Buffer(buffer) => machine.lend_cells(to, buffer, access)?,
-        };
-        Ok(Grant::new(machine, lent))
-    }
-}
 
 /// [`transfer`] of data that the peer takes away piece by piece, as terminals and streams do: what it
 /// took before it met an absent page is taken, and the next attempt begins behind that. How many bytes
@@ -224,18 +141,4 @@ pub async fn handle_memory(
 /// Whether a copy's failure can be repaired. `EFAULT` of TRY means an absent page or none.
 pub fn repairable(errno: Errno) -> bool {
     errno == Errno::EFAULT
-}
-
-/// Copies to a process without repair (for the parts that must not wait).
-pub fn copy_out(machine: &dyn Machine, memory: Memory<'_>, data: &[u8]) -> Result<(), Errno> {
-    match memory {
-        Memory::User { who, address, .. } => machine.try_write(who, address, data),
-        Memory::Data(_) => Err(Errno::EFAULT),
-        Memory::Buffer(buffer) => {
-            for (cell, &byte) in buffer.iter().zip(data) {
-                cell.set(byte);
-            }
-            Ok(())
-        }
-    }
 }

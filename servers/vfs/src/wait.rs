@@ -1,7 +1,7 @@
 //! Waiting: for either of two things, for a signal, for a time, for a turn.
 
+use crate::counters::Counters;
 use crate::machine::Machine;
-use crate::state::Counters;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};

@@ -9,29 +9,12 @@ use crate::state::Caller;
 use crate::vnode::Vnode;
 use abi::Errno;
 use abi::fs::{SetAttributes, SetMask, Time};
-use abi::proto::fs;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
-use zerocopy::IntoBytes;
 
 use super::information::time;
 
 impl Caller {
-    /// Applies a change and takes over what the file system says of it.
-    pub async fn set_attributes(&self, vnode: &Vnode, change: SetAttributes) -> Result<(), Errno> {
-        let peer = &vnode.mount.peer;
-        let grant = peer.lend(change.as_bytes())?;
-        let changed = peer
-            .ask(fs::SetAttr {
-                ino: vnode.ino,
-                grant: grant.id(),
-            })
-            .await;
-        drop(grant);
-        vnode.update(&changed?.into());
-        Ok(())
-    }
-
     fn file_vnode(&self, arg: u64) -> Result<Rc<Vnode>, Errno> {
         let file = self.file(arg)?;
         file.check_not_path()?;
@@ -189,7 +172,7 @@ async fn change_times(c: &Caller, vnode: &Vnode, times: [Wanted; 2]) -> Result<u
     } else {
         credentials.check_owner(vnode)?;
     }
-    let now = time(c.vfs.machine.wall_clock());
+    let now = time(c.vfs.base.machine.wall_clock());
     let value = |(seconds, ns): Wanted| match ns as u32 {
         linux::UTIME_NOW => now,
         // Not applied, but file systems check every time they are given.

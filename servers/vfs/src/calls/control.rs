@@ -66,7 +66,9 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
             Kind::Pipe(end) => {
                 let size = i32::try_from(a[2]).map_err(|_| Errno::EINVAL)?;
                 let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
-                end.pipe.set_capacity(c, size).map(|size| size as u64)
+                end.pipe
+                    .set_capacity(c.context(), size)
+                    .map(|size| size as u64)
             }
             _ => Err(Errno::EBADF),
         },
@@ -108,7 +110,7 @@ async fn record_lock(
     let end = if len == 0 { u64::MAX } else { end as u64 };
     let lock = Lock {
         owner,
-        pid: c.process.pid,
+        pid: c.process.subject.pid,
         start,
         end,
         exclusive: kind == linux::F_WRLCK,
@@ -117,7 +119,7 @@ async fn record_lock(
         (_, linux::F_RDLCK | linux::F_WRLCK) => {}
         (linux::F_SETLK | linux::F_SETLKW, linux::F_UNLCK) => {
             // Only a part may leave two pieces.
-            let spare = c.vfs.accounts.locks.charge(c.payer(), 1);
+            let spare = c.vfs.base.accounts.locks.charge(c.payer(), 1);
             vnode.locks.clear(owner, start, end, spare)?;
             return Ok(0);
         }
@@ -158,13 +160,13 @@ async fn record_lock(
 async fn set_lock(c: &Caller, vnode: &Vnode, lock: Lock, wait: bool) -> Result<u64, Errno> {
     loop {
         // One more than it is: its range may part one that is there.
-        let charge = c.vfs.accounts.locks.charge(c.payer(), 2);
+        let charge = c.vfs.base.accounts.locks.charge(c.payer(), 2);
         match vnode.locks.set(lock, charge.ok_or(Errno::ENOLCK)?) {
             Err(Errno::EAGAIN) if wait => {}
             result => return result.map(|()| 0),
         }
         let changed = vnode.locks.changed.wait();
-        if let Either::Second(()) = either(changed, c.process.interrupt.wait()).await {
+        if let Either::Second(()) = either(changed, c.process.subject.interrupt.wait()).await {
             return Err(Errno::ERESTARTSYS);
         }
     }
@@ -188,7 +190,7 @@ pub async fn flock(c: &Caller, a: Args) -> Result<u64, Errno> {
     };
     let lock = Lock {
         owner,
-        pid: c.process.pid,
+        pid: c.process.subject.pid,
         start: 0,
         end: u64::MAX,
         exclusive,
@@ -216,20 +218,22 @@ pub async fn ioctl(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
     match &file.kind {
         Kind::Device(driver, minor) => {
-            let result = driver.ioctl(c, *minor, u64::from(request), a[2]).await?;
+            let result = driver
+                .ioctl(c.context(), *minor, u64::from(request), a[2])
+                .await?;
             if request == requests::TIOCNOTTY {
-                let pid = c.process.pid;
+                let pid = c.process.subject.pid;
                 for thread in c.vfs.processes.borrow().threads(pid) {
-                    let (session, group) = thread.job.get();
+                    let (session, group) = thread.subject.job.get();
                     // The leader's terminal has let go of the whole session.
                     if session != pid {
-                        thread.job.set((0, group));
+                        thread.subject.job.set((0, group));
                     }
                 }
             }
             Ok(result)
         }
-        Kind::Block(device) => Box::pin(device.ioctl(c, u64::from(request), a[2])).await,
+        Kind::Block(device) => Box::pin(device.ioctl(c.context(), u64::from(request), a[2])).await,
         Kind::Pipe(end) if request == requests::FIONREAD => c
             .memory()
             .put(a[2], &(end.pipe.len() as i32))

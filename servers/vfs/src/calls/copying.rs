@@ -1,11 +1,12 @@
 //! One file's data into another: sendfile(2), copy_file_range(2).
 
 use super::Args;
-use super::readwrite::{CHUNK, COUNT_MAX, offset, read_file, write_file};
+use super::readwrite::{COUNT_MAX, offset, read_file, write_file};
 use super::splice;
+use crate::contents::CHUNK;
 use crate::file::{Kind, OpenFile};
+use crate::memory::Memory;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use abi::Errno;
 use alloc::rc::Rc;
@@ -21,7 +22,7 @@ async fn copy(
     from.0.check_readable()?;
     to.0.check_writable()?;
     let mut done = 0;
-    let (size, _charge) = c.piece(len.min(CHUNK));
+    let (size, _charge) = c.context().piece(len.min(CHUNK));
     let mut buffer = zeroed(size as usize)?;
     while done < len {
         let n = (len - done).min(buffer.len() as u64) as usize;

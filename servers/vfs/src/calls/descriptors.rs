@@ -79,12 +79,12 @@ pub async fn pipe(c: &Caller, address: u64, flags: u64) -> Result<u64, Errno> {
     if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_DIRECT) != 0 {
         return Err(Errno::EINVAL);
     }
-    let pipe = Pipe::new(c).ok_or(Errno::ENFILE)?;
+    let pipe = Pipe::new(c.context()).ok_or(Errno::ENFILE)?;
     let status = flags & linux::O_NONBLOCK;
     let reader = Kind::Pipe(PipeEnd::new(&pipe, true, false));
-    let reader = OpenFile::new(c, reader, None, None, linux::O_RDONLY | status)?;
+    let reader = OpenFile::new(c.context(), reader, None, None, linux::O_RDONLY | status)?;
     let writer = Kind::Pipe(PipeEnd::new(&pipe, false, true));
-    let writer = OpenFile::new(c, writer, None, None, linux::O_WRONLY | status)?;
+    let writer = OpenFile::new(c.context(), writer, None, None, linux::O_WRONLY | status)?;
     two(c, address, [reader, writer], flags & linux::O_CLOEXEC != 0).await
 }
 
@@ -119,25 +119,12 @@ pub fn eventfd(c: &Caller, value: u64, flags: u64) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     let semaphore = flags & linux::EFD_SEMAPHORE != 0;
-    let counter = Counter::new(&c.vfs, value & 0xffff_ffff, semaphore);
+    let counter = Counter::new(&c.vfs.base, value & 0xffff_ffff, semaphore);
     let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    let file = OpenFile::new(c, Kind::Event(counter), None, None, status)?;
+    let file = OpenFile::new(c.context(), Kind::Event(counter), None, None, status)?;
     let fd = c
         .process
         .files()
         .add(0, file, flags & linux::EFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
-}
-
-impl Caller {
-    /// Gives the process a descriptor table of its own. `ENOMEM`.
-    pub fn unshare_files(&self) -> Result<(), Errno> {
-        let files = self.process.files();
-        // One reference is ours, one is the process's.
-        if Rc::strong_count(&files) > 2 {
-            let own = files.duplicate(self.vfs.counters.unique(), self.payer())?;
-            *self.process.files.borrow_mut() = Rc::new(own);
-        }
-        Ok(())
-    }
 }

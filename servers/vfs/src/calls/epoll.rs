@@ -2,7 +2,7 @@
 
 use super::readiness::{deadline, restore_mask, swap_mask, timespec};
 use super::{Args, fd};
-use crate::epoll::Epoll;
+use crate::file::epoll::Epoll;
 use crate::file::{Kind, OpenFile};
 use crate::poll::until;
 use crate::state::Caller;
@@ -19,7 +19,7 @@ const EVENTS_MAX: usize = i32::MAX as usize / EVENT;
 
 fn add(c: &Caller, kind: Kind, flags: u32) -> Result<u64, Errno> {
     let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    let file = OpenFile::new(c, kind, None, None, status)?;
+    let file = OpenFile::new(c.context(), kind, None, None, status)?;
     let fd = c
         .process
         .files()
@@ -41,7 +41,7 @@ pub fn create1(c: &Caller, flags: u64) -> Result<u64, Errno> {
     if flags & !linux::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    add(c, Kind::Epoll(Epoll::new(&c.vfs)), flags)
+    add(c, Kind::Epoll(Epoll::new(&c.vfs.base)), flags)
 }
 
 fn set(file: &OpenFile) -> Result<&Rc<Epoll>, Errno> {
@@ -68,7 +68,7 @@ pub async fn control(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (epoll, file) = (c.file(a[0])?, c.file(a[2])?);
     let epoll = set(&epoll)?;
     match command {
-        linux::EPOLL_CTL_ADD => epoll.add(c, fd(a[2]), &file, events, data)?,
+        linux::EPOLL_CTL_ADD => epoll.add(c.context(), fd(a[2]), &file, events, data)?,
         linux::EPOLL_CTL_MOD => epoll.modify(fd(a[2]), &file, events, data)?,
         linux::EPOLL_CTL_DEL => epoll.remove(fd(a[2]), &file)?,
         _ => return Err(Errno::EINVAL),
@@ -143,7 +143,7 @@ pub fn timer_create(c: &Caller, a: Args) -> Result<u64, Errno> {
         linux::CLOCK_MONOTONIC | linux::CLOCK_BOOTTIME | linux::CLOCK_BOOTTIME_ALARM => false,
         _ => return Err(Errno::EINVAL),
     };
-    add(c, Kind::Timer(Timer::new(&c.vfs, realtime)), flags)
+    add(c, Kind::Timer(Timer::new(&c.vfs.base, realtime)), flags)
 }
 
 fn timer(file: &OpenFile) -> Result<&Rc<Timer>, Errno> {
@@ -175,7 +175,7 @@ pub async fn timer_set(c: &Caller, a: Args) -> Result<u64, Errno> {
     let file = c.file(a[0])?;
     let timer = timer(&file)?;
     let old = timer.left();
-    let machine = &c.vfs.machine;
+    let machine = &c.vfs.base.machine;
     let next = match value {
         0 => 0,
         value if a[1] as u32 & linux::TFD_TIMER_ABSTIME == 0 => machine.now().saturating_add(value),

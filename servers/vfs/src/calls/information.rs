@@ -3,11 +3,12 @@
 use super::layouts::{Stat, Statfs, Statx, Timestamp};
 use super::{Args, fd};
 use crate::access::{Credentials, EXECUTE, READ, WRITE};
+use crate::device::{major, makedev, minor};
 use crate::file::{Kind, OpenFile};
-use crate::mount::{Mount, major, minor};
 use crate::namei::{Follow, Node, path_of_place};
 use crate::state::Caller;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::Errno;
 use abi::fs::{Attributes, PATH_MAX, Statistics, Time};
 use abi::proto::fs;
@@ -19,24 +20,6 @@ use zerocopy::IntoBytes;
 const ANONYMOUS_DEV: u64 = 0x0f;
 
 impl Caller {
-    /// All attributes of a file.
-    pub async fn attributes(&self, vnode: &Vnode) -> Result<Attributes, Errno> {
-        let mut attributes = Attributes::default();
-        let peer = &vnode.mount.peer;
-        let grant = peer.lend_mut(attributes.as_mut_bytes())?;
-        peer.ask(fs::GetAttr {
-            ino: vnode.ino,
-            grant: grant.id(),
-            who: self.who(),
-        })
-        .await?;
-        drop(grant);
-        if !vnode.mount.is_proc() {
-            vnode.set_size(attributes.size);
-        }
-        Ok(attributes)
-    }
-
     async fn node_attributes(&self, node: &Node) -> Result<(Attributes, u64), Errno> {
         match node {
             Node::File(vnode) => Ok((self.attributes(vnode).await?, vnode.mount.dev)),
@@ -50,15 +33,12 @@ impl Caller {
     /// What stat says of an object without a file.
     fn anonymous(&self, file: &OpenFile) -> Attributes {
         let (uid, gid) = file.owner.get();
-        let now = time(self.vfs.machine.wall_clock());
+        let now = time(self.vfs.base.machine.wall_clock());
         let (mode, rdev) = match &file.kind {
             Kind::Pipe(_) => (linux::S_IFIFO | 0o600, 0),
             Kind::Socket(_) => (linux::S_IFSOCK | 0o777, 0),
             Kind::Block(device) => (linux::S_IFBLK | 0o600, device.number()),
-            Kind::Device(driver, minor) => (
-                linux::S_IFCHR | 0o620,
-                crate::mount::makedev(driver.major, *minor),
-            ),
+            Kind::Device(driver, minor) => (linux::S_IFCHR | 0o620, makedev(driver.major, *minor)),
             _ => (0o600, 0),
         };
         let ino = match &file.kind {

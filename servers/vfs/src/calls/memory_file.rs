@@ -17,9 +17,6 @@ const SEALS: u32 = linux::F_SEAL_SEAL
     | linux::F_SEAL_GROW
     | linux::F_SEAL_WRITE
     | linux::F_SEAL_FUTURE_WRITE;
-/// Seals that forbid write(2).
-const NO_WRITE: u32 = linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
-
 /// memfd_create(2), without huge pages.
 pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
     let flags = a[1] as u32;
@@ -44,7 +41,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         .cloned();
     let mount = mount.ok_or(Errno::ENOSYS)?;
     let root = mount.root()?;
-    let ids = c.process.ids.get();
+    let ids = c.process.subject.ids.get();
     let executable = flags & linux::MFD_NOEXEC_SEAL == 0;
     let mode = linux::S_IFREG | if executable { 0o777 } else { 0o666 };
     let charge = c.vnode()?;
@@ -76,7 +73,13 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         name: name.into(),
     };
     let flags_of_file = linux::O_RDWR | linux::O_LARGEFILE;
-    let file = OpenFile::new(c, Kind::File, Some(vnode), Some(place), flags_of_file)?;
+    let file = OpenFile::new(
+        c.context(),
+        Kind::File,
+        Some(vnode),
+        Some(place),
+        flags_of_file,
+    )?;
     let fd = files.add(0, file, flags & linux::MFD_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
 }
@@ -109,32 +112,4 @@ pub fn get_seals(file: &OpenFile) -> Result<u64, Errno> {
 fn seals_of(vnode: &Vnode) -> Option<u32> {
     let named = vnode.mount.is_tmpfs() && vnode.is_regular();
     vnode.seals.get().or(named.then_some(linux::F_SEAL_SEAL))
-}
-
-impl Vnode {
-    /// Whether its contents may be changed: `EPERM` when sealed.
-    pub fn check_unsealed(&self) -> Result<(), Errno> {
-        match self.seals.get() {
-            Some(seals) if seals & NO_WRITE != 0 => Err(Errno::EPERM),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it may have this size: `EPERM` when sealed.
-    pub fn check_size_unsealed(&self, size: u64) -> Result<(), Errno> {
-        let Some(seals) = self.seals.get() else {
-            return Ok(());
-        };
-        let forbidden = match self.exact_size() {
-            Some(now) if size < now => linux::F_SEAL_SHRINK,
-            Some(now) if size > now => linux::F_SEAL_GROW,
-            Some(_) => 0,
-            None => linux::F_SEAL_SHRINK | linux::F_SEAL_GROW,
-        };
-        if seals & forbidden == 0 {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        }
-    }
 }

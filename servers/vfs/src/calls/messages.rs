@@ -4,12 +4,12 @@ use super::Args;
 use super::readwrite::{memories, vector};
 use crate::fd::OPEN_MAX;
 use crate::file::OpenFile;
-use crate::socket::Socket;
-use crate::socket::inbox::{Offer, Sender};
-use crate::socket::transfer::Outgoing;
-use crate::socket::{self, address::Address};
+use crate::file::socket::Socket;
+use crate::file::socket::inbox::{Offer, Sender};
+use crate::file::socket::transfer::Outgoing;
+use crate::file::socket::{self, address::Address};
+use crate::memory::Memory;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use abi::Errno;
 use abi::kernel::user_range;
 use alloc::rc::Rc;
@@ -73,7 +73,7 @@ struct Control {
 async fn control(c: &Caller, header: &Header) -> Result<Control, Errno> {
     let mut found = Control {
         rights: Vec::new(),
-        sender: socket::sender(c),
+        sender: socket::sender(c.context()),
     };
     if header.control == 0 || header.control_len == 0 {
         return Ok(found);
@@ -124,8 +124,8 @@ async fn control(c: &Caller, header: &Header) -> Result<Control, Errno> {
 
 /// `EPERM` unless the caller is who it says, or may say what it likes.
 fn check_credentials(c: &Caller, sender: Sender) -> Result<(), Errno> {
-    let ids = c.process.ids.get();
-    let own = sender.pid == c.process.pid
+    let ids = c.process.subject.ids.get();
+    let own = sender.pid == c.process.subject.pid
         && [ids.uid, ids.euid].contains(&sender.uid)
         && [ids.gid, ids.egid].contains(&sender.gid);
     if own || ids.euid == 0 {
@@ -159,7 +159,7 @@ async fn target(
     // What is sent to nobody on IP is lost: as well sent to a socket that is closed at once.
     let peer = match peer {
         Some(peer) => peer,
-        None => Socket::new(c, socket.domain, socket.kind)?,
+        None => Socket::new(c.context(), &c.vfs.network, socket.domain, socket.kind)?,
     };
     Ok(Some((peer, name)))
 }
@@ -172,10 +172,10 @@ pub async fn send_to(c: &Caller, a: Args) -> Result<u64, Errno> {
         segments: &[Memory::user(c.who(), a[1], a[2])],
         rights: Vec::new(),
         to: target(c, &socket, a[4], a[5] & 0xffff_ffff).await?,
-        sender: socket::sender(c),
+        sender: socket::sender(c.context()),
         flags: a[3] as u32,
     };
-    socket.send(c, outgoing, file.nonblocking()).await
+    socket.send(c.context(), outgoing, file.nonblocking()).await
 }
 
 async fn send_one(c: &Caller, fd: u64, at: u64, flags: u32) -> Result<u64, Errno> {
@@ -192,7 +192,7 @@ async fn send_one(c: &Caller, fd: u64, at: u64, flags: u32) -> Result<u64, Errno
         sender: control.sender,
         flags,
     };
-    socket.send(c, outgoing, file.nonblocking()).await
+    socket.send(c.context(), outgoing, file.nonblocking()).await
 }
 
 /// sendmsg(2)
@@ -235,7 +235,7 @@ pub async fn receive_from(c: &Caller, a: Args) -> Result<u64, Errno> {
     let flags = a[3] as u32;
     let memory = Memory::user(c.who(), a[1], a[2]);
     let offer = socket
-        .receive(c, &[memory], flags, file.nonblocking())
+        .receive(c.context(), &[memory], flags, file.nonblocking())
         .await?;
     let length = length(&socket, &offer, flags);
     if a[4] != 0 {
@@ -268,7 +268,7 @@ async fn receive_one(c: &Caller, fd: u64, at: u64, flags: u32) -> Result<u64, Er
     let header = Header::read(c, at).await?;
     let segments = &header.segments;
     let offer = socket
-        .receive(c, segments, flags, file.nonblocking())
+        .receive(c.context(), segments, flags, file.nonblocking())
         .await?;
     let length = length(&socket, &offer, flags);
     let mut told = 0;
@@ -361,7 +361,7 @@ pub async fn receive_many(c: &Caller, a: Args) -> Result<u64, Errno> {
         0 => None,
         address => {
             let ns = super::readiness::timespec(c.memory().get(address).await?)?;
-            Some(c.vfs.machine.now().saturating_add(ns))
+            Some(c.vfs.base.machine.now().saturating_add(ns))
         }
     };
     let mut flags = a[3] as u32;
@@ -388,7 +388,7 @@ pub async fn receive_many(c: &Caller, a: Args) -> Result<u64, Errno> {
         if wait_for_one {
             flags |= net::MSG_DONTWAIT;
         }
-        if deadline.is_some_and(|deadline| c.vfs.machine.now() >= deadline) {
+        if deadline.is_some_and(|deadline| c.vfs.base.machine.now() >= deadline) {
             break;
         }
     }

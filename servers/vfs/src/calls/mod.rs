@@ -19,15 +19,12 @@ pub mod readwrite;
 pub mod sockets;
 pub mod splice;
 
+pub use crate::arguments::{Args, fd};
+
 use crate::exec;
-use crate::file::OpenFile;
-use crate::namei::{Follow, Node};
 use crate::state::Caller;
-use crate::vnode::Vnode;
 use abi::Errno;
 use alloc::boxed::Box;
-use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::future::ready;
 use core::pin::Pin;
 use linux_raw_sys::general as nr;
@@ -38,14 +35,6 @@ pub enum Outcome {
     Reply(Result<u64, Errno>),
     /// Without a reply: the program that called is gone (execve).
     Gone,
-}
-
-/// Arguments of a call.
-pub type Args = [u64; 6];
-
-/// A descriptor argument: its low 32 bits.
-pub const fn fd(arg: u64) -> i32 {
-    arg as i32
 }
 
 /// Answers a call that [`at_once`] does not.
@@ -88,7 +77,7 @@ pub fn at_once(c: &Caller, number: u32, a: Args) -> Option<Result<u64, Errno>> {
         | nr::__NR_lremovexattr
         | nr::__NR_fremovexattr => Err(Errno::EOPNOTSUPP),
         nr::__NR_pivot_root => {
-            if c.process.ids.get().euid == 0 {
+            if c.process.subject.ids.get().euid == 0 {
                 Err(Errno::ENOSYS)
             } else {
                 Err(Errno::EPERM)
@@ -234,69 +223,4 @@ fn waiting_call(c: &Caller, number: u32, a: Args) -> Waiting<'_> {
 /// preadv2's position: -1 is the file's own.
 fn position2(arg: u64) -> Option<u64> {
     (arg != u64::MAX).then_some(arg)
-}
-
-impl Caller {
-    /// The path argument at `address`.
-    pub async fn path(&self, address: u64) -> Result<Vec<u8>, Errno> {
-        self.memory().path(address).await
-    }
-
-    /// The open file behind a descriptor argument.
-    pub fn file(&self, arg: u64) -> Result<Rc<OpenFile>, Errno> {
-        let file = self.process.files().get(fd(arg))?;
-        self.uses_file(&file);
-        Ok(file)
-    }
-
-    /// Where a path starts that is relative to the directory `dirfd`.
-    pub fn start(&self, dirfd: u64, path: &[u8]) -> Result<Rc<Vnode>, Errno> {
-        if path.starts_with(b"/") {
-            return Ok(self.process.root());
-        }
-        if fd(dirfd) == nr::AT_FDCWD {
-            return Ok(self.process.cwd());
-        }
-        let vnode = self.file(dirfd)?.vnode.clone().ok_or(Errno::ENOTDIR)?;
-        if vnode.is_directory() {
-            Ok(vnode)
-        } else {
-            Err(Errno::ENOTDIR)
-        }
-    }
-
-    /// A path argument, which may be empty with AT_EMPTY_PATH among `flags`.
-    pub async fn path_at(&self, address: u64, flags: u64) -> Result<Vec<u8>, Errno> {
-        // Linux takes a null pointer for the empty path there.
-        if flags & u64::from(nr::AT_EMPTY_PATH) != 0 && address == 0 {
-            Ok(Vec::new())
-        } else {
-            self.path(address).await
-        }
-    }
-
-    /// What `dirfd` and a path argument name, with AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW
-    /// among `flags`.
-    pub async fn node_at(&self, dirfd: u64, address: u64, flags: u64) -> Result<Node, Errno> {
-        let path = self.path_at(address, flags).await?;
-        self.node_of(dirfd, &path, flags).await
-    }
-
-    /// [`Caller::node_at`] of a path that has been read.
-    pub async fn node_of(&self, dirfd: u64, path: &[u8], flags: u64) -> Result<Node, Errno> {
-        if path.is_empty() && flags & u64::from(nr::AT_EMPTY_PATH) != 0 {
-            return if fd(dirfd) == nr::AT_FDCWD {
-                Ok(Node::File(self.process.cwd()))
-            } else {
-                self.file(dirfd).map(Node::Open)
-            };
-        }
-        let follow = if flags & u64::from(nr::AT_SYMLINK_NOFOLLOW) != 0 {
-            Follow::No
-        } else {
-            Follow::Yes
-        };
-        let start = self.start(dirfd, path)?;
-        self.walk(&start, path, follow).await?.existing()
-    }
 }

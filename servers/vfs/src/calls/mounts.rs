@@ -1,11 +1,11 @@
 //! mount(2), umount2(2). There is one tree of mounts; every mount in it is private.
 
 use super::Args;
-use crate::mount::Mount;
 use crate::mounting::{Wanted, point};
 use crate::namei::Follow;
 use crate::state::Caller;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::Errno;
 use abi::proto::fs;
 use alloc::rc::Rc;
@@ -55,7 +55,7 @@ impl Caller {
     }
 
     fn check_root(&self) -> Result<(), Errno> {
-        match self.process.ids.get().euid {
+        match self.process.subject.ids.get().euid {
             0 => Ok(()),
             _ => Err(Errno::EPERM),
         }

@@ -112,7 +112,7 @@ pub async fn link(
     let node = c.node_of(old_dirfd, &path, node_flags).await?;
     if let Node::Open(file) = &node
         && path.is_empty()
-        && file.credential != c.process.credential.get()
+        && file.credential != c.process.subject.credential.get()
         && !c.credentials().capable(capability::DAC_READ_SEARCH)
     {
         // A descriptor that somebody else has opened makes no names.

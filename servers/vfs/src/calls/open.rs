@@ -4,10 +4,10 @@ use super::Args;
 use super::attributes::resize;
 use crate::access::{EXECUTE, READ, WRITE};
 use crate::block::BlockDevice;
+use crate::device::{major, minor};
 use crate::file::{Kind, OpenFile};
-use crate::mount::{major, minor};
 use crate::namei::{Follow, Found, Last, Node, place};
-use crate::pipe::open_fifo;
+use crate::pipe::{Pipe, PipeEnd};
 use crate::rights;
 use crate::state::Caller;
 use crate::vnode::{Cached, Place, Vnode, Writing};
@@ -107,7 +107,7 @@ pub async fn open_path(
                         c.made(start, path);
                         // Whoever makes a file may open it whatever its mode says.
                         let place = found.place();
-                        return OpenFile::new(c, Kind::File, Some(vnode), place, flags);
+                        return OpenFile::new(c.context(), Kind::File, Some(vnode), place, flags);
                     }
                     Err(Errno::EEXIST) if !exclusive => continue,
                     Err(errno) => return Err(errno),
@@ -157,7 +157,7 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
             Kind::Pipe(end.again(access != linux::O_WRONLY, access != linux::O_RDONLY))
         }
         Kind::Device(driver, minor) => {
-            let minor = driver.open(c, *minor, flags).await?;
+            let minor = driver.open(c.context(), *minor, flags).await?;
             Kind::Device(driver.clone(), minor)
         }
         Kind::Block(device) => Kind::Block(device.clone()),
@@ -167,7 +167,7 @@ async fn again(c: &Caller, file: &Rc<OpenFile>, flags: u32) -> Result<Rc<OpenFil
         // A socket is reached by connect(2).
         Kind::Socket(_) | Kind::File | Kind::Path => return Err(Errno::ENXIO),
     };
-    let new = OpenFile::new(c, kind, None, None, flags)?;
+    let new = OpenFile::new(c.context(), kind, None, None, flags)?;
     new.owner.set(file.owner.get());
     Ok(new)
 }
@@ -195,7 +195,7 @@ async fn open_vnode(
         return Err(Errno::ENOTDIR);
     }
     if flags & linux::O_PATH != 0 {
-        return OpenFile::new(c, Kind::Path, Some(vnode), place, flags);
+        return OpenFile::new(c.context(), Kind::Path, Some(vnode), place, flags);
     }
     if kind == linux::S_IFLNK {
         return Err(Errno::ELOOP);
@@ -251,14 +251,14 @@ async fn open_vnode(
         }
         linux::S_IFCHR => {
             let driver = c.vfs.driver(major(vnode.rdev())).ok_or(Errno::ENXIO)?;
-            let minor = driver.open(c, minor(vnode.rdev()), flags).await?;
+            let minor = driver.open(c.context(), minor(vnode.rdev()), flags).await?;
             Kind::Device(driver, minor)
         }
         linux::S_IFIFO => Kind::Pipe(open_fifo(c, &vnode, flags).await?),
         // A socket is reached by connect(2).
         _ => return Err(Errno::ENXIO),
     };
-    OpenFile::new(c, opened, Some(vnode), place, flags)
+    OpenFile::new(c.context(), opened, Some(vnode), place, flags)
 }
 
 /// Makes a file where a walk ended. Applies the umask.
@@ -324,4 +324,42 @@ pub async fn mknod(c: &Caller, dirfd: u64, path: u64, mode: u64, dev: u64) -> Re
     };
     make(c, &found, mode & 0o7777 | kind, rdev).await?;
     Ok(0)
+}
+
+/// Opens a fifo as Linux does: for reading waits for a writer, for writing for a reader
+/// (`ENXIO` with O_NONBLOCK).
+async fn open_fifo(c: &Caller, vnode: &Rc<Vnode>, flags: u32) -> Result<PipeEnd, Errno> {
+    let access = flags & linux::O_ACCMODE;
+    let reads = access != linux::O_WRONLY;
+    let writes = access != linux::O_RDONLY;
+    let nonblock = flags & linux::O_NONBLOCK != 0;
+    let pipe = vnode.fifo.borrow().upgrade();
+    let pipe = match pipe {
+        Some(pipe) => pipe,
+        None => {
+            let pipe = Pipe::new(c.context()).ok_or(Errno::ENOMEM)?;
+            *vnode.fifo.borrow_mut() = Rc::downgrade(&pipe);
+            pipe
+        }
+    };
+    if writes && !reads && nonblock && !pipe.is_read() {
+        return Err(Errno::ENXIO);
+    }
+    let end = PipeEnd::new(&pipe, reads, writes);
+    if reads && writes || nonblock {
+        return Ok(end);
+    }
+    let seen = pipe.arrivals();
+    loop {
+        let now = pipe.arrivals();
+        let met = if reads {
+            pipe.is_written() || now.1 != seen.1
+        } else {
+            pipe.is_read() || now.0 != seen.0
+        };
+        if met {
+            return Ok(end);
+        }
+        pipe.changes.wait(c.context(), false).await?;
+    }
 }

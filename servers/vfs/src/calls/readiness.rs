@@ -3,7 +3,6 @@
 use super::Args;
 use crate::fd::OPEN_MAX;
 use crate::machine::post;
-use crate::peer::Peer;
 use crate::poll::{Item, wait};
 use crate::state::Caller;
 use crate::user::zeroed;
@@ -27,7 +26,7 @@ pub fn deadline(c: &Caller, ns: Option<u64>) -> Option<u64> {
         if ns == 0 {
             0
         } else {
-            c.vfs.machine.now().saturating_add(ns).max(1)
+            c.vfs.base.machine.now().saturating_add(ns).max(1)
         }
     })
 }
@@ -85,7 +84,7 @@ async fn tell_left(
     let Some(deadline) = deadline.filter(|&deadline| deadline != 0) else {
         return result;
     };
-    let left = deadline.saturating_sub(c.vfs.machine.now());
+    let left = deadline.saturating_sub(c.vfs.base.machine.now());
     let left = [left / 1_000_000_000, left % 1_000_000_000 / unit];
     match (c.memory().put(address, &left).await, result) {
         (Err(_), Err(Errno::ERESTARTNOHAND)) => Err(Errno::EINTR),
@@ -104,7 +103,7 @@ pub async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errn
     }
     let mask = c.memory().get(address).await?;
     let who = c.who();
-    let peer = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    let peer = c.vfs.base.peer(Endpoint::PM);
     peer.ask(pm::SwapMask { who, mask }).await?;
     Ok(true)
 }
@@ -114,7 +113,7 @@ pub async fn swap_mask(c: &Caller, address: u64, size: u64) -> Result<bool, Errn
 pub fn restore_mask(c: &Caller, swapped: bool) {
     if swapped {
         post(
-            &*c.vfs.machine,
+            &*c.vfs.base.machine,
             Endpoint::PM,
             pm::RestoreMask { who: c.who() },
         );
@@ -134,7 +133,7 @@ async fn poll_until(
     let count_bytes = count as usize * (8 + size_of::<Item>() + size_of::<usize>());
     let _charge = match count {
         0..FEW => None,
-        _ => Some(c.work(count_bytes)?),
+        _ => Some(c.context().work(count_bytes)?),
     };
     // struct pollfd: an int, two shorts.
     let mut entries = c.memory().read_vec(address, count as usize * 8).await?;

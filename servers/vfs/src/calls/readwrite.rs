@@ -2,12 +2,11 @@
 
 use super::{Args, holes, sockets};
 use crate::block::BlockDevice;
+use crate::contents::{CHUNK, read_vnode, write_vnode};
 use crate::file::{Kind, OpenFile};
-use crate::machine::Access;
+use crate::memory::Memory;
 use crate::sabotage;
 use crate::state::Caller;
-use crate::transfer::{Memory, transfer};
-use crate::vnode::Vnode;
 use abi::kernel::user_range;
 use abi::proto::fs;
 use abi::{Endpoint, Errno, page_down};
@@ -19,8 +18,6 @@ use rt::room;
 
 /// Linux's limit of one transfer.
 pub const COUNT_MAX: u64 = 0x7fff_f000;
-/// One request to a file system: others want their turn there.
-pub(super) const CHUNK: u64 = 256 << 10;
 /// Elements of a vector (UIO_MAXIOV).
 const VECTOR_MAX: u64 = 1024;
 
@@ -80,17 +77,21 @@ pub async fn read_file(
             Some(position) => read_at(c, file, memory, position).await,
             None => {
                 let turn = file.turn.take().await;
-                let repairs = c.vfs.vm.repairs.get();
+                let repairs = c.vfs.base.vm.repairs.get();
                 let n = read_at(c, file, memory, file.position()).await?;
                 file.set_position(file.position() + n);
-                sabotage::leave(&c.vfs, turn, repairs);
+                sabotage::leave(&c.vfs.base.vm, turn, repairs);
                 Ok(n)
             }
         },
         _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
-        Kind::Pipe(end) => end.pipe.read(c, &[memory], file.nonblocking()).await,
-        Kind::Event(counter) => counter.read(c, memory, file.nonblocking()).await,
-        Kind::Timer(timer) => timer.read(c, memory, file.nonblocking()).await,
+        Kind::Pipe(end) => {
+            end.pipe
+                .read(c.context(), &[memory], file.nonblocking())
+                .await
+        }
+        Kind::Event(counter) => counter.read(c.context(), memory, file.nonblocking()).await,
+        Kind::Timer(timer) => timer.read(c.context(), memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
             Box::pin(sockets::read(c, socket, &[memory], file.nonblocking())).await
         }
@@ -99,7 +100,9 @@ pub async fn read_file(
             if memory.is_empty() {
                 return Ok(0);
             }
-            driver.read(c, *minor, memory, file.nonblocking()).await
+            driver
+                .read(c.context(), *minor, memory, file.nonblocking())
+                .await
         }
         Kind::Path => Err(Errno::EBADF),
     }
@@ -113,7 +116,7 @@ async fn read_at(
     position: u64,
 ) -> Result<u64, Errno> {
     if let Kind::Block(device) = &file.kind {
-        return Box::pin(device.read(c, memory, position)).await;
+        return Box::pin(device.read(c.context(), memory, position)).await;
     }
     let vnode = file.vnode.as_ref().ok_or(Errno::EBADF)?;
     if vnode.is_directory() {
@@ -151,8 +154,12 @@ pub async fn write_file(
         }
         Kind::Block(device) => Box::pin(write_block(c, file, device, memory, position)).await,
         _ if position.is_some() && !matches!(file.kind, Kind::Device(..)) => Err(Errno::ESPIPE),
-        Kind::Pipe(end) => end.pipe.write(c, memory, file.nonblocking()).await,
-        Kind::Event(counter) => counter.write(c, memory, file.nonblocking()).await,
+        Kind::Pipe(end) => {
+            end.pipe
+                .write(c.context(), memory, file.nonblocking())
+                .await
+        }
+        Kind::Event(counter) => counter.write(c.context(), memory, file.nonblocking()).await,
         Kind::Socket(socket) => {
             Box::pin(sockets::write(c, socket, &[memory], file.nonblocking())).await
         }
@@ -161,7 +168,9 @@ pub async fn write_file(
             if memory.is_empty() {
                 return Ok(0);
             }
-            driver.write(c, *minor, memory, file.nonblocking()).await
+            driver
+                .write(c.context(), *minor, memory, file.nonblocking())
+                .await
         }
         Kind::Path => Err(Errno::EBADF),
     }
@@ -175,10 +184,10 @@ async fn write_block(
     position: Option<u64>,
 ) -> Result<u64, Errno> {
     let done = match position {
-        Some(position) => device.write(c, memory, position).await?,
+        Some(position) => device.write(c.context(), memory, position).await?,
         None => {
             let _turn = file.turn.take().await;
-            let done = device.write(c, memory, file.position()).await?;
+            let done = device.write(c.context(), memory, file.position()).await?;
             file.set_position(file.position() + done);
             done
         }
@@ -187,130 +196,6 @@ async fn write_block(
         device.flush().await?;
     }
     Ok(done)
-}
-
-/// Reads a regular file. Short only at its end, or where the memory ends.
-pub async fn read_vnode(
-    c: &Caller,
-    vnode: &Vnode,
-    memory: Memory<'_>,
-    position: u64,
-) -> Result<u64, Errno> {
-    read_and_share(c, vnode, memory, position, false).await
-}
-
-/// [`read_vnode`]; with `share` the file is about to be mapped.
-pub async fn read_and_share(
-    c: &Caller,
-    vnode: &Vnode,
-    memory: Memory<'_>,
-    position: u64,
-    share: bool,
-) -> Result<u64, Errno> {
-    vnode.mount.peer.check_alive()?;
-    // What cannot be transferred need not be repaired, nor asked for.
-    let there = match vnode.exact_size() {
-        Some(size) => size.saturating_sub(position),
-        None => u64::MAX,
-    };
-    let memory = memory.first(there);
-    let mut done = 0;
-    while done < memory.len() {
-        let piece = memory.after(done).first(CHUNK);
-        let at = position + done;
-        let attempt = async |grant, len| {
-            vnode
-                .mount
-                .peer
-                .ask(fs::Read {
-                    ino: vnode.ino,
-                    offset: at,
-                    len,
-                    grant,
-                    who: c.who(),
-                    share,
-                })
-                .await
-        };
-        let peer = &vnode.mount.peer;
-        match transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await {
-            Ok(moved) => {
-                let n = moved.bytes.min(piece.len());
-                done += n;
-                if n < piece.len() {
-                    break;
-                }
-            }
-            Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
-        }
-    }
-    Ok(done)
-}
-
-/// Writes a regular file: bytes written, and the position after them.
-pub async fn write_vnode(
-    c: &Caller,
-    vnode: &Vnode,
-    memory: Memory<'_>,
-    position: u64,
-    append: bool,
-) -> Result<(u64, u64), Errno> {
-    let mut done = 0;
-    let mut end = position;
-    if position
-        .checked_add(memory.len())
-        .is_none_or(|e| e > i64::MAX as u64)
-    {
-        return Err(Errno::EFBIG);
-    }
-    if vnode.seals.get().is_some() && !memory.is_empty() {
-        vnode.check_unsealed()?;
-        let start = if append { vnode.exact_size() } else { None };
-        let end = start.unwrap_or(position) + memory.len();
-        if vnode.exact_size().is_none_or(|size| end > size) {
-            vnode.check_size_unsealed(end)?;
-        }
-    }
-    vnode.mount.peer.check_alive()?;
-    let room = c.room_in_file(vnode, position, append, memory.len());
-    let memory = memory.first(room.await?);
-    while done < memory.len() {
-        let piece = memory.after(done).first(CHUNK);
-        let at = end;
-        let attempt = async |grant, len| {
-            c.remove_privs(vnode).await?;
-            vnode
-                .mount
-                .peer
-                .ask(fs::Write {
-                    ino: vnode.ino,
-                    offset: at,
-                    len,
-                    grant,
-                    append,
-                    who: c.who(),
-                })
-                .await
-        };
-        let peer = &vnode.mount.peer;
-        // Until an attempt says otherwise: one that failed may have grown the file.
-        vnode.doubt_size();
-        match transfer(&c.vfs.vm, peer, piece, Access::Read, attempt).await {
-            Ok(written) => {
-                vnode.set_size(written.size);
-                let n = written.bytes.min(piece.len());
-                done += n;
-                end = written.position.saturating_add(n);
-                if n < piece.len() {
-                    break;
-                }
-            }
-            Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
-        }
-    }
-    Ok((done, end))
 }
 
 /// `EINVAL` for a length that is none.
@@ -386,7 +271,10 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
     }
     if let (Kind::Pipe(end), None) = (&file.kind, position) {
         let memory = memories(c.who(), &segments)?;
-        return end.pipe.read(c, &memory, file.nonblocking()).await;
+        return end
+            .pipe
+            .read(c.context(), &memory, file.nonblocking())
+            .await;
     }
     let mut done = 0;
     for (address, len) in segments {
@@ -438,7 +326,7 @@ pub async fn writev(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> R
     }
     let mut gathered = Vec::new();
     let all = segments.iter().fold(0u64, |all, s| all.saturating_add(s.1));
-    let (size, _charge) = c.piece(all.min(CHUNK));
+    let (size, _charge) = c.context().piece(all.min(CHUNK));
     let mut segments = segments.into_iter().peekable();
     while let Some((address, len)) = segments.next() {
         let mut taken = 0;

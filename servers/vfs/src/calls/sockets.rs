@@ -4,13 +4,13 @@ use super::Args;
 use super::descriptors::two;
 use super::open::make;
 use crate::access::{Credentials, WRITE};
+use crate::file::socket::address::Address;
+use crate::file::socket::transfer::{Outgoing, total};
+use crate::file::socket::{self, Socket};
 use crate::file::{Kind, OpenFile};
+use crate::memory::Memory;
 use crate::namei::Follow;
-use crate::socket::address::Address;
-use crate::socket::transfer::{Outgoing, total};
-use crate::socket::{self, Socket};
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::vnode::Vnode;
 use abi::Errno;
 use alloc::rc::Rc;
@@ -89,7 +89,7 @@ impl Caller {
                 if vnode.kind() != linux::S_IFSOCK {
                     return Err(Errno::ECONNREFUSED);
                 }
-                let socket = vnode.socket.borrow().upgrade();
+                let socket = self.vfs.network.bound_to(&vnode);
                 let socket = socket.ok_or(Errno::ECONNREFUSED)?;
                 if socket.kind != kind {
                     return Err(Errno::EPROTOTYPE);
@@ -133,13 +133,17 @@ const fn inet_protocol(kind: u32) -> u32 {
 
 fn open(c: &Caller, socket: Rc<Socket>, flags: u32) -> Result<Rc<OpenFile>, Errno> {
     let status = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    OpenFile::new(c, Kind::Socket(socket), None, None, status)
+    OpenFile::new(c.context(), Kind::Socket(socket), None, None, status)
 }
 
 /// socket(2)
 pub fn socket(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (kind, flags) = parse(a)?;
-    let file = open(c, Socket::new(c, a[0] as u32, kind)?, flags)?;
+    let file = open(
+        c,
+        Socket::new(c.context(), &c.vfs.network, a[0] as u32, kind)?,
+        flags,
+    )?;
     let files = c.process.files();
     let fd = files.add(0, file, flags & linux::O_CLOEXEC != 0, c.payer())?;
     Ok(fd as u64)
@@ -151,7 +155,7 @@ pub async fn pair(c: &Caller, a: Args) -> Result<u64, Errno> {
     if a[0] as u32 != net::AF_UNIX {
         return Err(Errno::EOPNOTSUPP);
     }
-    let [one, other] = Socket::pair(c, kind)?;
+    let [one, other] = Socket::pair(c.context(), &c.vfs.network, kind)?;
     let ends = [open(c, one, flags)?, open(c, other, flags)?];
     two(c, a[3], ends, flags & linux::O_CLOEXEC != 0).await
 }
@@ -168,17 +172,20 @@ pub async fn bind(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (name, vnode) = match name {
         Address::Unnamed => {
             let name = Address::Abstract(Vec::new());
-            (names.take(&socket, name, true, &c.vfs.counters)?, None)
+            (names.take(&socket, name, true, &c.vfs.base.counters)?, None)
         }
-        Address::Abstract(_) => (names.take(&socket, name, false, &c.vfs.counters)?, None),
+        Address::Abstract(_) => (
+            names.take(&socket, name, false, &c.vfs.base.counters)?,
+            None,
+        ),
         Address::Inet(address, port) => {
             if !matches!(address, [127, ..] | [0, 0, 0, 0]) {
                 return Err(Errno::EADDRNOTAVAIL);
             }
-            if (1..1024).contains(&port) && c.process.ids.get().euid != 0 {
+            if (1..1024).contains(&port) && c.process.subject.ids.get().euid != 0 {
                 return Err(Errno::EACCES);
             }
-            (names.take(&socket, name, true, &c.vfs.counters)?, None)
+            (names.take(&socket, name, true, &c.vfs.base.counters)?, None)
         }
         Address::Path(path) => {
             let vnode = bind_path(c, &socket, &path).await?;
@@ -210,7 +217,7 @@ async fn bind_path(c: &Caller, socket: &Socket, path: &[u8]) -> Result<Rc<Vnode>
 /// listen(2)
 pub fn listen(c: &Caller, a: Args) -> Result<u64, Errno> {
     let (_, socket) = c.socket(a[0])?;
-    socket.listen(c, a[1] as i32).map(|()| 0)
+    socket.listen(c.context(), a[1] as i32).map(|()| 0)
 }
 
 /// connect(2)
@@ -224,7 +231,7 @@ pub async fn connect(c: &Caller, a: Args) -> Result<u64, Errno> {
     let name = Address::parse(&bytes, socket.domain)?;
     let peer = c.find_socket(socket.kind, &name).await?;
     if socket.kind == net::SOCK_DGRAM {
-        socket.connect_datagram(c, peer.as_ref(), name)?;
+        socket.connect_datagram(c.context(), peer.as_ref(), name)?;
         return Ok(0);
     }
     if socket.untold.take() {
@@ -232,7 +239,7 @@ pub async fn connect(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
     let nonblock = file.nonblocking();
     let connected = match peer {
-        Some(server) => socket.connect(c, &server, &name, nonblock).await,
+        Some(server) => socket.connect(c.context(), &server, &name, nonblock).await,
         None => Err(Errno::ECONNREFUSED),
     };
     // TCP never has an answer at once: who does not wait hears of it later.
@@ -257,7 +264,7 @@ pub async fn accept(c: &Caller, a: Args, flags: u64) -> Result<u64, Errno> {
     let files = c.process.files();
     files.free(0)?;
     c.check_files()?;
-    let end = socket.accept(c, file.nonblocking()).await?;
+    let end = socket.accept(c.context(), file.nonblocking()).await?;
     let name = end.peer_name()?;
     let new = files.add(
         0,
@@ -400,7 +407,7 @@ pub async fn read(
     if total(segments) == 0 {
         return Ok(0);
     }
-    let offer = socket.receive(c, segments, 0, nonblock).await?;
+    let offer = socket.receive(c.context(), segments, 0, nonblock).await?;
     Ok(offer.taken as u64)
 }
 
@@ -415,8 +422,8 @@ pub async fn write(
         segments,
         rights: Vec::new(),
         to: None,
-        sender: socket::sender(c),
+        sender: socket::sender(c.context()),
         flags: 0,
     };
-    socket.send(c, outgoing, nonblock).await
+    socket.send(c.context(), outgoing, nonblock).await
 }

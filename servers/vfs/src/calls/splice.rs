@@ -3,9 +3,9 @@
 use super::Args;
 use super::readwrite::{COUNT_MAX, offset, read_file, vector, write_file};
 use crate::file::{Kind, OpenFile};
-use crate::pipe::{Pipe, Room, raise_pipe};
+use crate::memory::Memory;
+use crate::pipe::{Pipe, Room};
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use abi::{Errno, PAGE, PAGE_SIZE};
 use alloc::rc::Rc;
@@ -100,7 +100,7 @@ pub async fn splice(c: &Caller, a: Args) -> Result<u64, Errno> {
 /// Waits for data in a pipe: bytes that are there, 0 when no more will come.
 async fn data(c: &Caller, pipe: &Pipe, hurry: bool) -> Result<u64, Errno> {
     while pipe.is_empty() && pipe.is_written() {
-        pipe.changes.wait(c, hurry).await?;
+        pipe.changes.wait(c.context(), hurry).await?;
     }
     Ok(pipe.len() as u64)
 }
@@ -116,13 +116,13 @@ async fn room<'a>(
 ) -> Result<Room<'a>, Errno> {
     loop {
         if !pipe.is_read() {
-            raise_pipe(c);
+            c.context().raise(linux::SIGPIPE);
             return Err(Errno::EPIPE);
         }
         if pipe.room() >= least {
             return Ok(pipe.promise(len as usize));
         }
-        pipe.changes.wait(c, hurry).await?;
+        pipe.changes.wait(c.context(), hurry).await?;
     }
 }
 
@@ -174,7 +174,7 @@ async fn fill(
 ) -> Result<u64, Errno> {
     let room = room(c, sink, 1, len, hurry).await?;
     check_splices(from.0)?;
-    let (len, _charge) = c.piece(room.len() as u64);
+    let (len, _charge) = c.context().piece(room.len() as u64);
     let mut buffer = zeroed(len as usize)?;
     let got = read_file(c, from.0, Memory::own_mut(&mut buffer), from.1).await?;
     room.put(&buffer[..got as usize])
@@ -285,7 +285,7 @@ async fn hand_out(
     let mut done = 0;
     for &(address, len) in segments {
         let memory = Memory::user(c.who(), address, len);
-        match pipe.read(c, &[memory], hurry || done > 0).await {
+        match pipe.read(c.context(), &[memory], hurry || done > 0).await {
             Ok(n) => done += n,
             Err(errno) if done == 0 => return Err(errno),
             Err(_) => break,

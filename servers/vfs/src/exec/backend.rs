@@ -2,7 +2,6 @@
 //! [`ExecBackend`]. One of them is used, the others are what it is measured against.
 
 use super::batch::Batch;
-use super::stages::Trace;
 use super::{buffer, load};
 use crate::state::Caller;
 use crate::vnode::Vnode;
@@ -10,19 +9,7 @@ use abi::Errno;
 use abi::exec::ExecBackend;
 use abi::proto::vm::Prot;
 use alloc::rc::Rc;
-use core::cell::Cell;
 use libexec::Step;
-
-/// How programs are loaded.
-#[derive(Default)]
-pub struct Control {
-    /// The way.
-    pub backend: Cell<ExecBackend>,
-    /// Where the time goes.
-    pub trace: Trace,
-    /// What [`ExecBackend::Buffer`] copies through.
-    pub(super) buffer: buffer::Kept,
-}
 
 /// Does a [`Step::MapFile`].
 pub async fn file_pages<'a>(

@@ -50,7 +50,7 @@ impl<'a> Batch<'a> {
         let mappings = core::mem::take(&mut self.mappings);
         let mut sent = 0;
         while sent < requests.len() {
-            let (done, status) = c.vfs.machine.call_vm_all(&requests[sent..]);
+            let (done, status) = c.vfs.base.machine.call_vm_all(&requests[sent..]);
             self.begun |= done > 0;
             sent += done;
             let Err(errno) = status else {

@@ -3,21 +3,15 @@
 //! a buffer of its own, 128 KiB long, and copied it on from there: every byte is copied twice,
 //! and every piece is a round trip to the file system and a kernel call.
 
-use crate::calls::readwrite::read_vnode;
+use crate::contents::read_vnode;
+use crate::memory::Memory;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use crate::vnode::Vnode;
 use abi::Errno;
-use alloc::vec::Vec;
-use core::cell::RefCell;
 
 /// The reference's buffer, bytes.
 const LEN: usize = 128 << 10;
-
-/// The buffer between two uses, so that none pays for getting one.
-#[derive(Default)]
-pub struct Kept(RefCell<Vec<u8>>);
 
 /// Copies a part of the file into the new program.
 pub async fn copy_in(
@@ -27,7 +21,7 @@ pub async fn copy_in(
     offset: u64,
     len: u64,
 ) -> Result<(), Errno> {
-    let kept = &c.vfs.exec.buffer.0;
+    let kept = &c.vfs.exec.buffer;
     let mut buffer = kept.take();
     if buffer.is_empty() {
         buffer = zeroed(LEN)?;

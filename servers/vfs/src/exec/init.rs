@@ -2,11 +2,12 @@
 
 use super::arguments::Strings;
 use super::{Program, run};
+use crate::context::Ids;
 use crate::device::Driver;
 use crate::fd::FdTable;
 use crate::file::{Kind, OpenFile};
 use crate::namei::{Follow, path_of};
-use crate::process::{Directories, Ids, Process};
+use crate::process::{Directories, Process};
 use crate::state::{Caller, Vfs};
 use abi::boot::{RunSpec, run_flags};
 use abi::proto::device::numbers;
@@ -20,18 +21,19 @@ use linux_raw_sys::general as linux;
 /// Starts PROGRAM in `who`, a new process.
 pub async fn exec_init(vfs: Rc<Vfs>, who: Endpoint, pid: u32) {
     if let Err(errno) = start(&vfs, who, pid).await {
-        vfs.machine
+        vfs.base
+            .machine
             .log(format_args!("the program cannot be run: {errno}"));
         let failed = pm::ExecFailed {
             who,
             status: -i64::from(errno.0),
         };
-        crate::machine::post(&*vfs.machine, Endpoint::PM, failed);
+        crate::machine::post(&*vfs.base.machine, Endpoint::PM, failed);
     }
 }
 
 async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
-    let bytes = vfs.machine.run_specification()?;
+    let bytes = vfs.base.machine.run_specification()?;
     let spec = RunSpec::parse(&bytes)?;
     let root = vfs.root_mount()?.root()?;
     let ids = Ids::of(spec.header.uid, spec.header.gid);
@@ -40,7 +42,7 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
         root: root.clone(),
         umask: 0o022,
     };
-    let files = FdTable::new(vfs.counters.unique(), &vfs.accounts.work);
+    let files = FdTable::new(vfs.base.counters.unique(), &vfs.base.accounts.work);
     let process = Process::new(who, pid, ids, files, at);
     let old = vfs.processes.borrow_mut().insert(process)?;
     drop(old);
@@ -55,7 +57,8 @@ async fn start(vfs: &Rc<Vfs>, who: Endpoint, pid: u32) -> Result<(), Errno> {
         found => {
             let name = String::from_utf8_lossy(spec.cwd());
             let errno = found.err().unwrap_or(Errno::ENOTDIR);
-            vfs.machine
+            vfs.base
+                .machine
                 .log(format_args!("the working directory {name}: {errno}"));
             return Err(errno);
         }
@@ -131,11 +134,11 @@ async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
             (true, None) => {
                 let driver = driver(numbers::TTY_MAJOR)?;
                 let minor = driver
-                    .open(c, numbers::CONSOLE_MINOR, linux::O_RDWR)
+                    .open(c.context(), numbers::CONSOLE_MINOR, linux::O_RDWR)
                     .await?;
                 let kind = Kind::Device(driver, minor);
                 let file = OpenFile::new(
-                    c,
+                    c.context(),
                     kind,
                     node.clone(),
                     None,
@@ -146,7 +149,7 @@ async fn standard_descriptors(c: &Caller, flags: u32) -> Result<(), Errno> {
             }
             (false, _) => {
                 let kind = Kind::Device(driver(numbers::STREAM_MAJOR)?, minor);
-                OpenFile::new(c, kind, None, None, access)?
+                OpenFile::new(c.context(), kind, None, None, access)?
             }
         };
         files.set(fd, file, false, c.payer())?;

@@ -1,9 +1,10 @@
 //! The dynamic linker that a program names (PT_INTERP).
 
 use super::{check, header, plan as plan_of};
+use crate::contents::read_vnode;
+use crate::memory::Memory;
 use crate::namei::Follow;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::zeroed;
 use crate::vnode::Vnode;
 use abi::Errno;
@@ -66,7 +67,7 @@ pub async fn find(
 async fn read(c: &Caller, vnode: &Vnode, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
     let mut path = zeroed(len)?;
     let memory = Memory::own_mut(&mut path);
-    let n = crate::calls::readwrite::read_vnode(c, vnode, memory, offset).await?;
+    let n = read_vnode(c, vnode, memory, offset).await?;
     if n as usize == len {
         Ok(path)
     } else {

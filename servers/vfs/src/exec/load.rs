@@ -1,14 +1,14 @@
 //! The steps of an exec, done to the process.
 
 use super::batch::Batch;
-use super::stages::Stage;
 use super::{Identity, Program, backend};
 use crate::machine::{Access, post};
-use crate::mount::Mount;
-use crate::peer::Peer;
+use crate::memory::Memory;
+use crate::stages::Stage;
 use crate::state::Caller;
-use crate::transfer::{Memory, transfer};
+use crate::transfer::transfer;
 use crate::vnode::Vnode;
+use crate::vnode::mount::Mount;
 use abi::exec::ExecBackend;
 use abi::proto::vfs::ExecFigures;
 use abi::proto::{fs, pm, vm};
@@ -104,18 +104,18 @@ async fn enter(c: &Caller, batch: &mut Batch<'_>, stage: Stage) -> Result<(), Er
     let trace = &c.vfs.exec.trace;
     if trace.is_on() && !trace.is_at(stage) {
         batch.flush(c).await?;
-        trace.enter(&*c.vfs.machine, stage);
+        trace.enter(&*c.vfs.base.machine, stage);
     }
     Ok(())
 }
 
 /// Ends the caller's other threads; whether there were any.
 async fn alone(c: &Caller) -> Result<bool, Errno> {
-    if !c.vfs.processes.borrow().has_threads(c.process.pid) {
+    if !c.vfs.processes.borrow().has_threads(c.process.subject.pid) {
         return Ok(false);
     }
     c.exec_step()?;
-    let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    let pm = c.vfs.base.peer(Endpoint::PM);
     let who = c.who();
     pm.ask(pm::ExecAlone { who }).await?;
     Ok(true)
@@ -125,7 +125,7 @@ async fn alone(c: &Caller) -> Result<bool, Errno> {
 /// as it became that user's.
 pub async fn check_crowd(c: &Caller) -> Result<(), Errno> {
     if c.process.crowded.get() {
-        let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+        let pm = c.vfs.base.peer(Endpoint::PM);
         let who = c.who();
         pm.ask(pm::MayExec { who }).await?;
         c.process.crowded.set(false);
@@ -135,7 +135,7 @@ pub async fn check_crowd(c: &Caller) -> Result<(), Errno> {
 
 /// Whether the program's set-id bits count for the caller: PM knows who looks at it.
 pub async fn may_set_id(c: &Caller) -> bool {
-    let pm = Peer::new(Endpoint::PM, &c.vfs.machine, &c.vfs.questions);
+    let pm = c.vfs.base.peer(Endpoint::PM);
     let who = c.who();
     pm.ask(pm::MaySetId { who }).await.is_ok()
 }
@@ -143,7 +143,7 @@ pub async fn may_set_id(c: &Caller) -> bool {
 /// The caller goes on with its old program, for which [`may_set_id`] was asked.
 pub fn set_id_over(c: &Caller) {
     let over = pm::SetIdOver { who: c.who() };
-    post(&*c.vfs.machine, Endpoint::PM, over);
+    post(&*c.vfs.base.machine, Endpoint::PM, over);
 }
 
 /// The process has no program and must die.
@@ -152,7 +152,7 @@ pub fn failed(c: &Caller, errno: Errno) {
         who: c.who(),
         status: -i64::from(errno.0),
     };
-    post(&*c.vfs.machine, Endpoint::PM, failed);
+    post(&*c.vfs.base.machine, Endpoint::PM, failed);
 }
 
 /// Where a step belongs.
@@ -177,7 +177,7 @@ async fn do_step<'a>(
     }
 }
 
-/// Maps file pages; the mapping holds a reference that VM gives back. Where VM is to refuse it ([`super::fault`]) the
+/// Maps file pages; the mapping holds a reference that VM gives back. Where VM is to refuse it ([`crate::loading`]) the
 /// pages are copied, as where it does.
 pub(super) async fn map_file<'a>(
     c: &Caller,
@@ -287,7 +287,7 @@ async fn copy_in(
             .await
         };
         let piece = whole.after(done).first(PIECE);
-        let moved = transfer(&c.vfs.vm, peer, piece, Access::Write, attempt).await?;
+        let moved = transfer(&c.vfs.base.vm, peer, piece, Access::Write, attempt).await?;
         match moved.bytes.min(piece.len()) {
             // The file was cut since its size was read.
             0 => return Err(Errno::EIO),
@@ -311,11 +311,14 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
         auxv_start: frame.auxv_start,
         auxv_end: frame.auxv_end,
     });
-    let mut ids = c.process.ids.get();
+    let mut ids = c.process.subject.ids.get();
     let set_id = adopted != (ids.euid, ids.egid);
     ids.adopt(adopted);
-    c.process.ids.set(ids);
-    c.process.credential.set(c.vfs.counters.unique());
+    c.process.subject.ids.set(ids);
+    c.process
+        .subject
+        .credential
+        .set(c.vfs.base.counters.unique());
     if set_id {
         c.process.fixed_layout.set(false);
     }
@@ -328,7 +331,7 @@ pub fn finish(c: &Caller, program: &Program, entry: u64, frame: &Frame, identity
         name: name(program),
         flags: u64::from(set_id) | u64::from(!identity.readable) << 1,
     };
-    post(&*c.vfs.machine, Endpoint::PM, done);
+    post(&*c.vfs.base.machine, Endpoint::PM, done);
 }
 
 /// What ps calls the process: the last component of its path, fifteen bytes.

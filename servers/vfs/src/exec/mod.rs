@@ -8,21 +8,19 @@ mod arguments;
 mod backend;
 mod batch;
 mod buffer;
-mod fault;
 mod init;
 mod interpreter;
 mod load;
-pub mod stages;
 
-pub use backend::Control;
-pub use fault::Fault;
 pub use init::exec_init;
 
 use crate::access::{Credentials, EXECUTE, READ};
-use crate::calls::{Args, fd, readwrite};
+use crate::arguments::{Args, fd};
+use crate::contents::{read_and_share, read_vnode};
+use crate::memory::Memory;
 use crate::namei::{Follow, Node};
+use crate::stages::Stage;
 use crate::state::Caller;
-use crate::transfer::Memory;
 use crate::user::{Pages, zeroed};
 use crate::vnode::{Executing, Place, Vnode};
 use abi::Errno;
@@ -36,7 +34,6 @@ use libexec::layout::{Layout, STACK_SIZE};
 use libexec::stack::{self, Auxiliary, Frame};
 use libexec::{Plan, script};
 use linux_raw_sys::general as linux;
-use stages::Stage;
 
 /// Scripts that are interpreted by scripts.
 const SCRIPTS_MAX: usize = 5;
@@ -77,7 +74,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let trace = &c.vfs.exec.trace;
-    trace.begin(&*c.vfs.machine);
+    trace.begin(&*c.vfs.base.machine);
     c.exec_step()?;
     load::check_crowd(c).await?;
     let path = c.path(path).await?;
@@ -86,7 +83,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
     c.exec_step()?;
     // Given back when the frame is in the new program.
     let payer = c.payer();
-    let mut charge = c.vfs.accounts.arguments.nothing(payer.user);
+    let mut charge = c.vfs.base.accounts.arguments.nothing(payer.user);
     let arguments = Strings::read(&mut pages, argv, &mut budget, &mut charge, payer).await?;
     c.exec_step()?;
     let environment = Strings::read(&mut pages, envp, &mut budget, &mut charge, payer).await?;
@@ -136,7 +133,7 @@ pub async fn execve(c: &Caller, number: u32, a: Args) -> Result<(), Errno> {
         arguments,
         environment,
     };
-    trace.enter(&*c.vfs.machine, Stage::Plan);
+    trace.enter(&*c.vfs.base.machine, Stage::Plan);
     let result = run(c, program).await;
     drop(charge);
     result
@@ -203,7 +200,7 @@ async fn header(c: &Caller, vnode: &Vnode, size: u64) -> Result<Vec<u8>, Errno> 
     let mut header = zeroed(size.min(Plan::HEADER as u64) as usize)?;
     let memory = Memory::own_mut(&mut header);
     let share = c.vfs.exec.backend.get() == ExecBackend::Map;
-    let n = readwrite::read_and_share(c, vnode, memory, 0, share).await?;
+    let n = read_and_share(c, vnode, memory, 0, share).await?;
     header.truncate(n as usize);
     Ok(header)
 }
@@ -216,7 +213,7 @@ async fn plan(c: &Caller, vnode: &Vnode, header: &[u8], size: u64) -> Result<Pla
     // At most 64 KiB.
     let mut table = zeroed(range.len as usize)?;
     let memory = Memory::own_mut(&mut table);
-    let n = readwrite::read_vnode(c, vnode, memory, range.offset).await?;
+    let n = read_vnode(c, vnode, memory, range.offset).await?;
     table.truncate(n as usize);
     Plan::parse_with(header, &table, size)
 }
@@ -233,7 +230,7 @@ async fn run_image(
     let plan = plan(c, &program.vnode, header, attributes.size).await?;
     c.exec_step()?;
     let interpreter = interpreter::find(c, &program.vnode, &plan, header).await?;
-    let ids = c.process.ids.get();
+    let ids = c.process.subject.ids.get();
     let mut adopted = (ids.euid, ids.egid);
     let readable = Credentials::effective(&c.process)
         .check(&program.vnode, READ)
@@ -275,7 +272,7 @@ async fn replace(
     identity: Identity,
     executing: Executing,
 ) -> Result<(), Errno> {
-    let ids = c.process.ids.get();
+    let ids = c.process.subject.ids.get();
     let Identity {
         adopted, secure, ..
     } = identity;
@@ -291,7 +288,7 @@ async fn replace(
         Some(interpreter) => Some(interpreter.plan.place_interpreter(&image, &layout)?),
         None => None,
     };
-    let processor = c.vfs.machine.processor();
+    let processor = c.vfs.base.machine.processor();
     let auxiliary = Auxiliary {
         uid: ids.uid,
         euid: adopted.0,
@@ -322,11 +319,18 @@ async fn replace(
     c.unshare_files()?;
     if load::replace(c, &images, &frame, &layout).await? {
         let entry = linker.unwrap_or(image).entry();
-        c.vfs.exec.trace.enter(&*c.vfs.machine, Stage::Finish);
+        c.vfs.exec.trace.enter(&*c.vfs.base.machine, Stage::Finish);
         let old = c.process.executing.replace(Some(Rc::new(executing)));
         drop(old);
         load::finish(c, &program, entry, &frame, identity);
     }
-    c.vfs.exec.trace.end(&*c.vfs.machine);
+    c.vfs.exec.trace.end(&*c.vfs.base.machine);
     Ok(())
+}
+
+impl Caller {
+    /// Before a step of an exec: the failure that is wanted here, if one is.
+    pub fn exec_step(&self) -> Result<(), Errno> {
+        self.process.exec_fault.step()
+    }
 }

@@ -145,7 +145,7 @@ fn files_in_memory_are_charged() {
         fs.add(1, &std::format!("f{n}"), REG, b"");
     }
     let mut w = World::with(fs);
-    let vnodes = w.vfs.accounts.vnodes.clone();
+    let vnodes = w.vfs.base.accounts.vnodes.clone();
     vnodes.set_limits(rt::charge::Limits::shared(40));
     for n in 0..100 {
         stat(&mut w, &std::format!("/f{n}")).unwrap();

@@ -77,8 +77,8 @@ fn every_call_on_a_dead_file_system_is_an_io_error() {
     w.ask(Endpoint::VM, 9, page_in);
     assert_eq!(w.answer_to::<vfs::PageIn>(Endpoint::VM), Some((9, failed)));
     assert_eq!(w.call(linux::__NR_close, &[fd]), Ok(0));
-    assert_eq!(w.vfs.machine.grants(), 0, "grants are revoked");
-    assert_eq!(w.vfs.spawner.tasks(), 0, "nothing waits for ever");
+    assert_eq!(w.vfs.base.machine.grants(), 0, "grants are revoked");
+    assert_eq!(w.vfs.base.spawner.tasks(), 0, "nothing waits for ever");
 }
 
 /// The internal error of VFS, and Linux's for a call that is to be made again.

@@ -111,7 +111,7 @@ fn access_modes_count() {
 #[test]
 fn record_locks_conflict_split_and_go_with_a_close() {
     let mut w = world();
-    let ids = crate::process::Ids::default();
+    let ids = crate::context::Ids::default();
     w.add_process(OTHER, 2, ids);
     let mine = open(&mut w, linux::O_RDWR);
     w.fake.poke(OTHER, PATHS, b"/f\0");
@@ -150,7 +150,7 @@ fn record_locks_conflict_split_and_go_with_a_close() {
 #[test]
 fn a_table_is_charged_as_it_grows_and_given_back() {
     let mut w = world();
-    let account = w.vfs.accounts.work.clone();
+    let account = w.vfs.base.accounts.work.clone();
     open(&mut w, 0);
     let of_one = account.used();
     assert!(of_one > 0);

@@ -21,7 +21,7 @@ fn world() -> World {
         vfs: w.vfs.clone(),
         process: w.vfs.process(PROGRAM).unwrap(),
     };
-    let file = OpenFile::new(&c, kind, None, None, linux::O_RDWR).unwrap();
+    let file = OpenFile::new(c.context(), kind, None, None, linux::O_RDWR).unwrap();
     c.process.files().set(0, file, false, c.payer()).unwrap();
     w
 }

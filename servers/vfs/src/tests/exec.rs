@@ -215,7 +215,7 @@ fn a_trace_has_every_stage_and_not_the_looking() {
     w.fake.time.set(1000);
     assert_eq!(exec(&mut w, "/prog", &["p"]), None);
     done(&mut w);
-    let text = w.vfs.exec.trace.text(&*w.vfs.machine);
+    let text = w.vfs.exec.trace.text(&*w.vfs.base.machine);
     let names: Vec<&str> = text.lines().filter_map(|l| l.split(' ').next()).collect();
     let all = ["lookup", "plan", "clear", "fill", "stack", "finish"];
     assert_eq!(names, all);
@@ -353,8 +353,8 @@ fn a_dynamic_program_starts_in_its_linker() {
     for (offset, mappable) in [(0x200, true), (0x1fff, true), (0x2ff0, false)] {
         let mut w = dynamic_world(&dynamic(b"/lib/ld.so\0", offset));
         w.fs.mappable = mappable;
-        let ids = crate::process::Ids::of(7, 7);
-        w.vfs.process(PROGRAM).unwrap().ids.set(ids);
+        let ids = crate::context::Ids::of(7, 7);
+        w.vfs.process(PROGRAM).unwrap().subject.ids.set(ids);
         assert_eq!(exec(&mut w, "/prog", &["prog"]), None);
         let done = done(&mut w);
         // It cannot read what it runs.
@@ -402,7 +402,7 @@ fn a_linker_that_cannot_run_leaves_the_caller_alone() {
 
 #[test]
 fn set_id_programs_change_ids_where_they_may() {
-    let user = crate::process::Ids::of(7, 7);
+    let user = crate::context::Ids::of(7, 7);
     // Mode, mount flags, path; what is adopted, and AT_SECURE.
     let nosuid = u64::from(linux::MS_NOSUID);
     let cases = [
@@ -422,7 +422,7 @@ fn set_id_programs_change_ids_where_they_may() {
             w.fs.inodes.get_mut(&ino).unwrap().mode = linux::S_IFREG | mode;
         }
         w.vfs.root_mount().unwrap().flags.set(flags);
-        w.vfs.process(PROGRAM).unwrap().ids.set(user);
+        w.vfs.process(PROGRAM).unwrap().subject.ids.set(user);
         assert_eq!(exec(&mut w, path, &["x"]), None);
         if secure != 0 {
             answer_set_id(&mut w, status);
@@ -486,7 +486,7 @@ fn a_file_is_executed_or_written_not_both() {
 #[test]
 fn arguments_are_charged_until_the_program_has_them() {
     let mut w = world();
-    let account = w.vfs.accounts.arguments.clone();
+    let account = w.vfs.base.accounts.arguments.clone();
     let limits = account.limits();
     account.set_limits(Limits::of_machine(4 * (1 + 1 + 8)));
     assert_eq!(

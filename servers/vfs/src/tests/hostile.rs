@@ -3,7 +3,7 @@
 
 use super::largest::allocation_of;
 use super::world::*;
-use crate::process::Ids;
+use crate::context::Ids;
 use abi::errno::result_to_word;
 use abi::fs::{Attributes, Statistics};
 use abi::message::{ANSWER, transaction};

@@ -1,6 +1,6 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
-use crate::process::Ids;
+use crate::context::Ids;
 use abi::Errno;
 use linux_raw_sys::general as linux;
 

@@ -175,7 +175,7 @@ fn a_poll_that_was_cut_short_goes_on_until_its_first_deadline() {
         assert_eq!(w.start(OTHER, linux::__NR_poll, poll), None);
         assert_eq!(w.fake.timer.get(), wanted);
         w.fake.time.set(wanted);
-        w.vfs.timers.expired();
+        w.vfs.base.timers.expired();
         w.settle();
         assert_eq!(w.reply_of(OTHER), Some(Ok(0)));
     }
@@ -194,7 +194,7 @@ fn polling_sees_data_hang_up_and_time() {
     assert_eq!(w.start(OTHER, poll, [DATA, 1, 5, 0, 0, 0]), None);
     assert_eq!(w.fake.timer.get(), 5_000_000);
     w.fake.time.set(5_000_000);
-    w.vfs.timers.expired();
+    w.vfs.base.timers.expired();
     w.settle();
     assert_eq!(w.reply_of(OTHER), Some(Ok(0)));
     let forever = u64::from(u32::MAX);
@@ -236,7 +236,7 @@ fn a_socket_pair_carries_bytes_both_ways_and_ends() {
 #[test]
 fn a_waiting_writer_s_piece_is_charged_and_small_when_there_is_no_more() {
     let mut w = world();
-    let account = w.vfs.accounts.work.clone();
+    let account = w.vfs.base.accounts.work.clone();
     let tables = account.used();
     for (left, held) in [(u64::MAX, 65536), (65535, 0)] {
         account.set_limits(Limits::of_machine(tables.saturating_add(left)));

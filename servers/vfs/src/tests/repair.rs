@@ -1,6 +1,6 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
-use crate::transfer::{Memory, copy_out};
+use crate::memory::{Memory, copy_out};
 use abi::{Errno, PAGE, page_down};
 use linux_raw_sys::general as linux;
 use std::vec::Vec;

@@ -32,7 +32,7 @@ fn seen(w: &World) -> String {
         w.others.len(),
         w.vfs.figures().unwrap(),
         w.vfs.locks(),
-        w.vfs.questions.len()
+        w.vfs.base.questions.len()
     )
 }
 

@@ -112,26 +112,26 @@ fn a_receiver_that_waits_hears_of_the_end() {
 #[test]
 fn files_under_way_are_closed_with_the_socket() {
     let mut w = world(net::SOCK_STREAM);
-    let files = w.vfs.counters.files.get();
+    let files = w.vfs.base.counters.files.get();
     w.call(linux::__NR_pipe, &[DATA]).unwrap();
     assert_eq!(pass(&mut w, 0, &[2, 3]), Ok(1));
     for fd in [2, 3] {
         w.call(linux::__NR_close, &[fd]).unwrap();
     }
-    assert_eq!(w.vfs.counters.files.get(), files + 2);
+    assert_eq!(w.vfs.base.counters.files.get(), files + 2);
     for who in [PROGRAM, OTHER] {
         for fd in [0, 1] {
             w.call_as(who, linux::__NR_close, &[fd]).unwrap();
         }
     }
-    assert_eq!(w.vfs.counters.files.get(), files - 2);
+    assert_eq!(w.vfs.base.counters.files.get(), files - 2);
 }
 
 /// Sockets that are under way only in each other, or in themselves, are freed.
 #[test]
 fn sockets_out_of_reach_are_collected() {
     let mut w = world(net::SOCK_DGRAM);
-    let files = w.vfs.counters.files.get();
+    let files = w.vfs.base.counters.files.get();
     for _ in 0..200 {
         let [a, b] = pair(&mut w, net::SOCK_DGRAM);
         let [c, d] = pair(&mut w, net::SOCK_DGRAM);
@@ -142,10 +142,10 @@ fn sockets_out_of_reach_are_collected() {
             w.call(linux::__NR_close, &[fd]).unwrap();
         }
     }
-    let left = w.vfs.counters.files.get() - files;
+    let left = w.vfs.base.counters.files.get() - files;
     assert!(left < 200, "{left} files are out of reach");
     w.vfs.network.collect();
-    assert_eq!(w.vfs.counters.files.get(), files);
+    assert_eq!(w.vfs.base.counters.files.get(), files);
 }
 
 /// One that can still be reached through another is not.
@@ -175,7 +175,7 @@ fn sockets_within_reach_are_kept() {
 #[test]
 fn a_long_chain_is_let_go() {
     let mut w = world(net::SOCK_STREAM);
-    let files = w.vfs.counters.files.get();
+    let files = w.vfs.base.counters.files.get();
     let [mut a, mut b] = pair(&mut w, net::SOCK_STREAM);
     let mut depth = 0;
     loop {
@@ -197,5 +197,5 @@ fn a_long_chain_is_let_go() {
     for fd in [a, b] {
         w.call(linux::__NR_close, &[fd]).unwrap();
     }
-    assert_eq!(w.vfs.counters.files.get(), files);
+    assert_eq!(w.vfs.base.counters.files.get(), files);
 }

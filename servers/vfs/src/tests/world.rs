@@ -2,8 +2,9 @@
 
 use super::filesystem::MemoryFs;
 use super::hostile::Dice;
+use crate::context::Ids;
 use crate::machine::{Access, Lent, Machine, Processor, Sample};
-use crate::process::{Directories, Ids, Process};
+use crate::process::{Directories, Process};
 use crate::state::Vfs;
 use abi::errno::result_from_word;
 use abi::grant::GRANT_INVALID;
@@ -429,7 +430,10 @@ impl World {
             root,
             umask: 0o022,
         };
-        let files = crate::fd::FdTable::new(self.vfs.counters.unique(), &self.vfs.accounts.work);
+        let files = crate::fd::FdTable::new(
+            self.vfs.base.counters.unique(),
+            &self.vfs.base.accounts.work,
+        );
         let process = Process::new(who, pid, ids, files, at);
         let _ = self.vfs.processes.borrow_mut().insert(process).unwrap();
         self.fake.map(who, PATHS, 0x4000, true, true);

@@ -1,13 +1,14 @@
-//! Files in memory: one [`Vnode`] for each inode that something refers to.
+//! Files in memory, and the mounted file systems that they are in ([`mount`]): one [`Vnode`] for each inode that something refers to.
 //!
 //! A vnode counts the references its file system gave and gives them back when it goes. A
 //! directory's vnode also holds its part of the name cache, so that the cache can never speak
 //! of a directory that is gone and whose inode number was given out again.
 
+pub mod mount;
+pub mod names;
+
 use crate::locks::Locks;
-use crate::mount::{Mount, Remains};
 use crate::pipe::Pipe;
-use crate::socket::Socket;
 use abi::Errno;
 use abi::proto::fs;
 use alloc::boxed::Box;
@@ -16,6 +17,7 @@ use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
+use mount::{Mount, Remains};
 use rt::charge::Charge;
 
 /// What an answer with attributes says (see `abi::proto::fs`).
@@ -80,6 +82,9 @@ pub enum Cached {
     Absent,
 }
 
+/// Seals that forbid write(2).
+const NO_WRITE: u32 = linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
+
 /// A name in a directory, and what is mounted on it.
 type MountPoint = (Box<[u8]>, Rc<Mount>);
 
@@ -103,8 +108,6 @@ pub struct Vnode {
     link: RefCell<Option<Rc<[u8]>>>,
     /// The pipe of a fifo that is open.
     pub fifo: RefCell<Weak<Pipe>>,
-    /// The socket that is bound to this name.
-    pub socket: RefCell<Weak<Socket>>,
     /// F_SEAL_* of a memfd; `None` for what cannot be sealed.
     pub seals: Cell<Option<u32>>,
     /// Advisory locks.
@@ -176,7 +179,6 @@ impl Vnode {
             mounted: RefCell::default(),
             link: RefCell::new(None),
             fifo: RefCell::new(Weak::new()),
-            socket: RefCell::new(Weak::new()),
             seals: Cell::new(None),
             locks: Locks::default(),
             writers: Cell::new(0),
@@ -318,7 +320,7 @@ impl Vnode {
         self.changes.get()
     }
 
-    /// Remembers a name. [`crate::mount::NameCache`] keeps the number of names in bounds.
+    /// Remembers a name. [`names::NameCache`] keeps the number of names in bounds.
     pub fn remember(self: &Rc<Self>, name: &[u8], what: Cached) {
         if !self.mount.caches_names() {
             return;
@@ -373,6 +375,32 @@ impl Vnode {
     /// Whether it is open for writing.
     pub fn is_written(&self) -> bool {
         self.writers.get() > 0
+    }
+
+    /// Whether its contents may be changed: `EPERM` when sealed.
+    pub fn check_unsealed(&self) -> Result<(), Errno> {
+        match self.seals.get() {
+            Some(seals) if seals & NO_WRITE != 0 => Err(Errno::EPERM),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may have this size: `EPERM` when sealed.
+    pub fn check_size_unsealed(&self, size: u64) -> Result<(), Errno> {
+        let Some(seals) = self.seals.get() else {
+            return Ok(());
+        };
+        let forbidden = match self.exact_size() {
+            Some(now) if size < now => linux::F_SEAL_SHRINK,
+            Some(now) if size > now => linux::F_SEAL_GROW,
+            Some(_) => 0,
+            None => linux::F_SEAL_SHRINK | linux::F_SEAL_GROW,
+        };
+        if seals & forbidden == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
     /// The target of a symbolic link, once it was read and when it cannot change.

@@ -1,6 +1,6 @@
 //! Options of sockets.
 
-use crate::state::Caller;
+use crate::context::Context;
 use abi::Errno;
 use alloc::collections::BTreeMap;
 use core::cell::{Cell, RefCell};
@@ -45,12 +45,12 @@ impl Options {
     }
 
     /// When a receive that starts now gives up.
-    pub fn receive_deadline(&self, c: &Caller) -> Option<u64> {
+    pub fn receive_deadline(&self, c: Context<'_>) -> Option<u64> {
         deadline(c, self.receive_timeout.get())
     }
 
     /// When a send that starts now gives up.
-    pub fn send_deadline(&self, c: &Caller) -> Option<u64> {
+    pub fn send_deadline(&self, c: Context<'_>) -> Option<u64> {
         deadline(c, self.send_timeout.get())
     }
 
@@ -92,8 +92,8 @@ impl Options {
     }
 }
 
-fn deadline(c: &Caller, timeout: u64) -> Option<u64> {
-    (timeout != 0).then(|| c.vfs.machine.now().saturating_add(timeout))
+fn deadline(c: Context<'_>, timeout: u64) -> Option<u64> {
+    (timeout != 0).then(|| c.base.machine.now().saturating_add(timeout))
 }
 
 /// What an option that is only remembered is at first; `ENOPROTOOPT`.

@@ -1,22 +1,28 @@
-//! Open files: what a descriptor refers to.
+//! Open files: what a descriptor refers to. Two kinds of them hold others: a set watches files
+//! ([`epoll`]), a socket carries them ([`socket`]).
+
+pub mod epoll;
+pub mod socket;
 
 use crate::block::BlockDevice;
+use crate::changes::{Counts, READABLE, UNASKED, WRITABLE};
+use crate::context::Context;
+use crate::counters::Counters;
 use crate::device::Driver;
-use crate::epoll::Epoll;
 use crate::event::Counter;
 use crate::locks::Owner;
 use crate::pipe::PipeEnd;
-use crate::poll::Counts;
-use crate::socket::Socket;
-use crate::state::{Caller, Counters};
 use crate::timer::Timer;
 use crate::vnode::{Place, Vnode, Writing};
 use crate::wait::Turn;
 use abi::Errno;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::Cell;
+use epoll::Epoll;
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
+use socket::Socket;
 
 /// What reading and writing means.
 pub enum Kind {
@@ -52,7 +58,7 @@ pub struct OpenFile {
     pub place: Option<Place>,
     /// User and group of who made it: the owner of what has no file.
     pub owner: Cell<(u32, u32)>,
-    /// [`crate::process::Process::credential`] of who opened it.
+    /// [`crate::context::Subject::credential`] of who opened it.
     pub credential: u64,
     flags: Cell<u32>,
     position: Cell<u64>,
@@ -82,31 +88,31 @@ pub const CHANGEABLE_FLAGS: u32 =
 impl OpenFile {
     /// An open file with the flags of open(2). `ENFILE`.
     pub fn new(
-        c: &Caller,
+        c: Context<'_>,
         kind: Kind,
         vnode: Option<Rc<Vnode>>,
         place: Option<Place>,
         flags: u32,
     ) -> Result<Rc<OpenFile>, Errno> {
-        let vfs = &c.vfs;
-        let charge = vfs.accounts.files.charge(c.payer(), 1);
+        let base = c.base;
+        let charge = base.accounts.files.charge(c.payer(), 1);
         let charge = charge.ok_or(Errno::ENFILE)?;
-        Counters::up(&vfs.counters.files);
+        Counters::up(&base.counters.files);
         let writes = matches!(kind, Kind::File) && flags & linux::O_ACCMODE != linux::O_RDONLY;
         let writing = vnode.as_ref().filter(|v| writes && v.is_regular());
         let writing = writing.map(Writing::more);
-        let ids = c.process.ids.get();
+        let ids = c.subject.ids.get();
         Ok(Rc::new(OpenFile {
-            id: vfs.counters.unique(),
+            id: base.counters.unique(),
             kind,
             vnode,
             place,
             owner: Cell::new((ids.fsuid, ids.fsgid)),
-            credential: c.process.credential.get(),
+            credential: c.subject.credential.get(),
             flags: Cell::new(flags & STATUS_FLAGS),
             position: Cell::new(0),
-            turn: Turn::new(vfs.counters.clone()),
-            counters: vfs.counters.clone(),
+            turn: Turn::new(base.counters.clone()),
+            counters: base.counters.clone(),
             _writing: writing,
             _charge: charge,
         }))
@@ -181,6 +187,36 @@ impl OpenFile {
             _ => Ok(()),
         }
     }
+}
+
+/// What a driver said when it was last asked, and at which [`crate::device::Driver::readiness`].
+pub type Asked = Option<(u64, u32)>;
+
+/// POLL* bits of a file, among `events` and [`UNASKED`]. `round` is the number of the look that it is a
+/// part of.
+pub async fn look(file: &OpenFile, events: u32, asked: &mut Asked, round: u64) -> u32 {
+    let ready = match &file.kind {
+        Kind::File | Kind::Block(_) => READABLE | WRITABLE,
+        Kind::Path => linux::POLLNVAL,
+        Kind::Pipe(end) => end.poll(),
+        Kind::Event(counter) => counter.poll(),
+        Kind::Socket(socket) => socket.poll(),
+        Kind::Timer(timer) => timer.poll(),
+        Kind::Epoll(epoll) => Box::pin(epoll.poll(round)).await,
+        Kind::Device(driver, minor) => {
+            let now = driver.readiness.get();
+            match *asked {
+                Some((at, ready)) if at == now => ready,
+                _ => {
+                    let answer = driver.poll(*minor, events | UNASKED).await;
+                    let ready = answer.unwrap_or(linux::POLLERR);
+                    *asked = Some((now, ready));
+                    ready
+                }
+            }
+        }
+    };
+    ready & (events | UNASKED)
 }
 
 impl Drop for OpenFile {

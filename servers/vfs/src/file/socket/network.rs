@@ -1,9 +1,10 @@
 //! All sockets: their names, and the files that are under way between them.
 
+use crate::file::socket::Socket;
+use crate::file::socket::inbox::Inbox;
+use crate::file::socket::names::Names;
 use crate::file::{Kind, OpenFile};
-use crate::socket::Socket;
-use crate::socket::address::Names;
-use crate::socket::inbox::Inbox;
+use crate::vnode::Vnode;
 use abi::Errno;
 use alloc::collections::{BTreeMap, LinkedList};
 use alloc::rc::{Rc, Weak};
@@ -16,12 +17,18 @@ const UNDER_WAY_MAX: usize = 4096;
 /// So many are not worth looking at.
 const COLLECT_MIN: usize = 64;
 
+fn key(vnode: &Vnode) -> (u64, u64) {
+    (vnode.mount.dev, vnode.ino)
+}
+
 /// The sockets of the machine.
 #[derive(Default)]
 pub struct Network {
     /// Who is called what.
     pub names: Names,
     sockets: RefCell<BTreeMap<u64, Weak<Socket>>>,
+    /// Sockets whose names are files, by device and inode number.
+    bound: RefCell<BTreeMap<(u64, u64), Weak<Socket>>>,
     /// Files under way.
     under_way: Cell<usize>,
     /// Files under way when those out of reach are looked for the next time.
@@ -41,6 +48,22 @@ impl Network {
     /// A socket is gone.
     pub fn forget(&self, socket: u64) {
         self.sockets.borrow_mut().remove(&socket);
+    }
+
+    /// A socket is named by a file, which it keeps from now on.
+    pub fn bind(&self, vnode: &Vnode, socket: &Rc<Socket>) {
+        let mut bound = self.bound.borrow_mut();
+        bound.insert(key(vnode), Rc::downgrade(socket));
+    }
+
+    /// The socket that a file names is gone.
+    pub fn unbind(&self, vnode: &Vnode) {
+        self.bound.borrow_mut().remove(&key(vnode));
+    }
+
+    /// The socket that a file names, while there is one.
+    pub fn bound_to(&self, vnode: &Vnode) -> Option<Rc<Socket>> {
+        self.bound.borrow().get(&key(vnode))?.upgrade()
     }
 
     /// `count` files are about to be sent: `ETOOMANYREFS` when too many are under way.

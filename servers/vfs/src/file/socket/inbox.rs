@@ -1,13 +1,16 @@
 //! What has been sent to a socket and not been received.
 
 use crate::file::OpenFile;
-use crate::socket::address::Address;
-use crate::socket::transfer::PIECE;
+use crate::file::socket::address::Address;
 use abi::Errno;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use rt::charge::Charge;
+
+/// A stream is sent in pieces of this many bytes: what Linux has beside its own in a page, and 32 KiB. Of a piece all or
+/// nothing goes.
+pub const PIECE: u64 = 36_544;
 
 /// Bytes charged for a packet besides its data, so that empty ones are not free.
 pub const PACKET_COST: usize = 256;

@@ -6,12 +6,14 @@
 
 pub mod address;
 pub mod inbox;
+pub mod names;
 pub mod network;
 pub mod options;
 pub mod transfer;
 
-use crate::poll::{Changes, READABLE, WRITABLE};
-use crate::state::Caller;
+use crate::changes::{Changes, READABLE, WRITABLE};
+use crate::context::Context;
+use crate::vnode::Vnode;
 use abi::Errno;
 use address::Address;
 use alloc::collections::VecDeque;
@@ -59,7 +61,7 @@ pub struct Socket {
     state: RefCell<State>,
     name: RefCell<Option<Rc<Address>>>,
     /// The file that carries the name, kept so that it stays the same vnode.
-    bound_to: RefCell<Option<Rc<crate::vnode::Vnode>>>,
+    bound_to: RefCell<Option<Rc<Vnode>>>,
     peer: RefCell<Weak<Socket>>,
     peer_name: RefCell<Option<Rc<Address>>>,
     /// SO_PEERCRED.
@@ -80,10 +82,10 @@ pub struct Socket {
 }
 
 /// Who makes a call.
-pub fn sender(c: &Caller) -> Sender {
-    let ids = c.process.ids.get();
+pub fn sender(c: Context<'_>) -> Sender {
+    let ids = c.subject.ids.get();
     Sender {
-        pid: c.process.pid,
+        pid: c.subject.pid,
         uid: ids.euid,
         gid: ids.egid,
     }
@@ -91,12 +93,17 @@ pub fn sender(c: &Caller) -> Sender {
 
 impl Socket {
     /// A socket without a name. `ENOBUFS`.
-    pub fn new(c: &Caller, domain: u32, kind: u32) -> Result<Rc<Socket>, Errno> {
-        let vfs = &c.vfs;
-        let charge = vfs.accounts.sockets.charge(c.payer(), SOCKET_COST);
+    pub fn new(
+        c: Context<'_>,
+        network: &Rc<Network>,
+        domain: u32,
+        kind: u32,
+    ) -> Result<Rc<Socket>, Errno> {
+        let base = c.base;
+        let charge = base.accounts.sockets.charge(c.payer(), SOCKET_COST);
         let charge = charge.ok_or(Errno::ENOBUFS)?;
         let socket = Rc::new(Socket {
-            id: vfs.counters.unique(),
+            id: base.counters.unique(),
             domain,
             kind,
             state: RefCell::new(State::Idle),
@@ -110,18 +117,22 @@ impl Socket {
             error: Cell::new(None),
             untold: Cell::new(false),
             options: Options::default(),
-            changes: Changes::new(vfs),
-            network: vfs.network.clone(),
+            changes: Changes::new(base),
+            network: network.clone(),
             _charge: charge,
         });
-        vfs.network.register(&socket);
+        network.register(&socket);
         Ok(socket)
     }
 
     /// Two that are connected.
-    pub fn pair(c: &Caller, kind: u32) -> Result<[Rc<Socket>; 2], Errno> {
-        let one = Socket::new(c, net::AF_UNIX, kind)?;
-        let pair = [one, Socket::new(c, net::AF_UNIX, kind)?];
+    pub fn pair(
+        c: Context<'_>,
+        network: &Rc<Network>,
+        kind: u32,
+    ) -> Result<[Rc<Socket>; 2], Errno> {
+        let one = Socket::new(c, network, net::AF_UNIX, kind)?;
+        let pair = [one, Socket::new(c, network, net::AF_UNIX, kind)?];
         let [one, other] = &pair;
         one.join(other, sender(c));
         other.join(one, sender(c));
@@ -183,28 +194,28 @@ impl Socket {
     }
 
     /// Has a name from now on; `vnode` carries it if it is a path.
-    pub fn set_name(self: &Rc<Self>, name: Address, vnode: Option<Rc<crate::vnode::Vnode>>) {
+    pub fn set_name(self: &Rc<Self>, name: Address, vnode: Option<Rc<Vnode>>) {
         if let Some(vnode) = &vnode {
-            *vnode.socket.borrow_mut() = Rc::downgrade(self);
+            self.network.bind(vnode, self);
         }
         *self.bound_to.borrow_mut() = vnode;
         *self.name.borrow_mut() = Some(Rc::new(name));
     }
 
     /// A name for who needs one and has none: a free port.
-    pub fn name_itself(self: &Rc<Self>, c: &Caller) -> Result<(), Errno> {
+    pub fn name_itself(self: &Rc<Self>, c: Context<'_>) -> Result<(), Errno> {
         if self.domain != net::AF_INET || self.name.borrow().is_some() {
             return Ok(());
         }
         let name = Address::Inet(LOOPBACK, 0);
         let names = &self.network.names;
-        let name = names.take(self, name, true, &c.vfs.counters)?;
+        let name = names.take(self, name, true, &c.base.counters)?;
         self.set_name(name, None);
         Ok(())
     }
 
     /// listen(2)
-    pub fn listen(self: &Rc<Self>, c: &Caller, backlog: i32) -> Result<(), Errno> {
+    pub fn listen(self: &Rc<Self>, c: Context<'_>, backlog: i32) -> Result<(), Errno> {
         if !self.is_connecting() {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -228,7 +239,7 @@ impl Socket {
     /// connect(2) of what needs a connection to a `server` that listens.
     pub async fn connect(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         server: &Rc<Socket>,
         to: &Address,
         nonblock: bool,
@@ -251,7 +262,7 @@ impl Socket {
                 State::Listening(waiting, most) if waiting.len() < *most => {
                     self.name_itself(c)?;
                     waiting.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                    let end = Socket::new(c, self.domain, self.kind)?;
+                    let end = Socket::new(c, &self.network, self.domain, self.kind)?;
                     *end.name.borrow_mut() = Some(to.clone());
                     end.join(self, sender(c));
                     self.join(&end, server.peer_sender.get());
@@ -277,7 +288,7 @@ impl Socket {
     /// `peer` is who has that name; on IP there need not be anybody.
     pub fn connect_datagram(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         peer: Option<&Rc<Socket>>,
         name: Address,
     ) -> Result<(), Errno> {
@@ -323,7 +334,7 @@ impl Socket {
     }
 
     /// accept(2): the server's end of the next connection.
-    pub async fn accept(&self, c: &Caller, nonblock: bool) -> Result<Rc<Socket>, Errno> {
+    pub async fn accept(&self, c: Context<'_>, nonblock: bool) -> Result<Rc<Socket>, Errno> {
         let deadline = self.options.receive_deadline(c);
         loop {
             match &mut *self.state.borrow_mut() {
@@ -469,6 +480,9 @@ impl Drop for Socket {
         // Senders that wait for room find nobody.
         self.changes.both();
         self.network.forget(self.id);
+        if let Some(vnode) = self.bound_to.take() {
+            self.network.unbind(&vnode);
+        }
         self.network.bury_all(&self.inbox);
     }
 }

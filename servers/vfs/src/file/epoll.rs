@@ -4,9 +4,9 @@
 //! *Edges* are found by the counts of [`Changes`], not by looking whether a file was unready
 //! in between, which nobody may have seen.
 
-use crate::file::{Kind, OpenFile};
-use crate::poll::{Asked, Changes, Counts, READABLE, look};
-use crate::state::{Caller, Vfs};
+use super::{Asked, Kind, OpenFile, look};
+use crate::changes::{Changes, Counts, READABLE};
+use crate::context::{Base, Context};
 use abi::Errno;
 use abi::proto::device::numbers;
 use alloc::collections::BTreeMap;
@@ -103,13 +103,13 @@ pub struct Epoll {
 
 impl Epoll {
     /// An empty set.
-    pub fn new(vfs: &Vfs) -> Rc<Epoll> {
+    pub fn new(base: &Base) -> Rc<Epoll> {
         Rc::new(Epoll {
             watches: RefCell::default(),
             last: Cell::new(None),
             outer: RefCell::default(),
             found: Cell::new((0, 0)),
-            changes: Changes::new(vfs),
+            changes: Changes::new(base),
         })
     }
 
@@ -117,7 +117,7 @@ impl Epoll {
     /// itself and for too many ways, `ENOSPC` when the user watches too many.
     pub fn add(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         fd: i32,
         file: &Rc<OpenFile>,
         events: u32,
@@ -151,7 +151,7 @@ impl Epoll {
         if watches.contains_key(&key) {
             return Err(Errno::EEXIST);
         }
-        let charge = c.vfs.accounts.watches.charge(c.payer(), 1);
+        let charge = c.base.accounts.watches.charge(c.payer(), 1);
         let watch = Watch {
             key,
             file: Rc::downgrade(file),

@@ -2,13 +2,14 @@
 //!
 //! A mount point is a directory and a name in it: the name needs no directory on the disk.
 
+use super::names::NameCache;
+use super::{Brief, Cached, Place, Vnode};
 use crate::machine::Machine;
 use crate::peer::{Peer, Questions};
-use crate::vnode::{Brief, Cached, Place, Vnode};
 use abi::proto::fs;
 use abi::{Endpoint, Errno};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, LinkedList, VecDeque};
+use alloc::collections::{BTreeMap, LinkedList};
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -16,71 +17,6 @@ use core::ops::Bound;
 use linux_raw_sys::general as linux;
 use rt::charge::Charge;
 use rt::room;
-
-/// Names the cache holds at most, and at least.
-const NAMES: (u64, u64) = (256, 4096);
-/// Bytes of a cached name, with its vnode.
-const NAME_COST: u64 = 512;
-
-/// A cached name and the directory it is in.
-type CachedName = (Weak<Vnode>, Box<[u8]>);
-
-/// Keeps the number of cached names in bounds: the oldest goes first.
-pub struct NameCache {
-    order: RefCell<VecDeque<CachedName>>,
-    most: usize,
-}
-
-/// Names that are cached at most in a machine with `memory` bytes: a 32nd of it.
-pub fn names_most(memory: u64) -> usize {
-    (memory / 32 / NAME_COST).clamp(NAMES.0, NAMES.1) as usize
-}
-
-impl NameCache {
-    /// For a machine with `memory` bytes.
-    pub fn new(memory: u64) -> NameCache {
-        NameCache {
-            order: RefCell::default(),
-            most: names_most(memory),
-        }
-    }
-
-    /// A name was added to `directory`.
-    pub fn added(&self, directory: &Rc<Vnode>, name: &[u8]) {
-        let mut order = self.order.borrow_mut();
-        let full = order.len() >= self.most || order.try_reserve(1).is_err();
-        let oldest = if full { order.pop_front() } else { None };
-        let new = (Rc::downgrade(directory), name.into());
-        // Without memory for even one this name is the one that goes.
-        let oldest = if full && oldest.is_none() {
-            Some(new)
-        } else {
-            order.push_back(new);
-            oldest
-        };
-        drop(order);
-        if let Some(oldest) = oldest {
-            forget(oldest);
-        }
-    }
-
-    /// Forgets the oldest name; `false` when there was none.
-    pub fn forget_oldest(&self) -> bool {
-        let oldest = self.order.borrow_mut().pop_front();
-        oldest.map(forget).is_some()
-    }
-
-    /// Forgets everything (an unmount, or a check for leaks).
-    pub fn clear(&self) {
-        self.order.take().into_iter().for_each(forget);
-    }
-}
-
-fn forget((directory, name): CachedName) {
-    if let Some(directory) = directory.upgrade() {
-        directory.forget(&name);
-    }
-}
 
 /// What a vnode held that is gone.
 pub struct Remains {
@@ -468,20 +404,4 @@ impl Drop for Mount {
             self.peer.tell(fs::Unmount { root });
         }
     }
-}
-
-/// Encodes Linux's device number.
-pub const fn makedev(major: u32, minor: u32) -> u64 {
-    let (major, minor) = (major as u64, minor as u64);
-    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
-}
-
-/// The major number.
-pub const fn major(dev: u64) -> u32 {
-    ((dev >> 8 & 0xfff) | (dev >> 32 & !0xfff)) as u32
-}
-
-/// The minor number.
-pub const fn minor(dev: u64) -> u32 {
-    ((dev & 0xff) | (dev >> 12 & !0xff)) as u32
 }

@@ -1,23 +1,19 @@
 //! Sending and receiving.
 
 use super::address::Address;
-use super::inbox::{Offer, PACKET_COST, Packet};
+use super::inbox::{Offer, PACKET_COST, PIECE, Packet};
 use super::{RECEIVE, SEND, Socket};
+use crate::context::Context;
 use crate::file::OpenFile;
-use crate::pipe::raise_pipe;
-use crate::state::Caller;
-use crate::transfer::{Memory, copy_out, repair, repairable};
-use crate::user::{UserMemory, zeroed};
+use crate::memory::{Memory, copy_out};
+use crate::transfer::{repair, repairable};
+use crate::user::zeroed;
 use abi::Errno;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use linux_raw_sys::net;
+use linux_raw_sys::{general as linux, net};
 use rt::charge::Charge;
 use rt::room;
-
-/// A stream is sent in pieces of this many bytes: what Linux has beside its own in a page, and 32 KiB. Of a piece all or
-/// nothing goes.
-pub const PIECE: u64 = 36_544;
 
 /// What to send.
 pub struct Outgoing<'a> {
@@ -40,7 +36,7 @@ pub fn total(segments: &[Memory<'_>]) -> u64 {
 
 /// Reads `len` bytes after the first `skip` of the segments.
 async fn gather(
-    c: &Caller,
+    c: Context<'_>,
     segments: &[Memory<'_>],
     skip: u64,
     len: u64,
@@ -53,7 +49,7 @@ async fn gather(
         let to = &mut data[done as usize..][..piece.len() as usize];
         match piece {
             Memory::User { who, address, .. } => {
-                UserMemory::new(who, &c.vfs.vm).read(address, to).await?;
+                c.memory_of(who).read(address, to).await?;
             }
             Memory::Data(data) => to.copy_from_slice(data),
             Memory::Buffer(_) => return Err(Errno::EFAULT),
@@ -65,7 +61,7 @@ async fn gather(
 
 /// Copies `data` into the segments without waiting; the memory that was not there otherwise.
 fn scatter<'s>(
-    c: &Caller,
+    c: Context<'_>,
     segments: &[Memory<'s>],
     data: &[u8],
 ) -> Result<(), (Memory<'s>, Errno)> {
@@ -74,7 +70,7 @@ fn scatter<'s>(
         let (now, then) = rest.split_at(rest.len().min(segment.len() as usize));
         let piece = segment.first(now.len() as u64);
         if !now.is_empty() {
-            copy_out(&*c.vfs.machine, piece, now).map_err(|errno| (piece, errno))?;
+            copy_out(&*c.base.machine, piece, now).map_err(|errno| (piece, errno))?;
         }
         rest = then;
     }
@@ -85,7 +81,7 @@ impl Socket {
     /// Sends: bytes sent.
     pub async fn send(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         mut what: Outgoing<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -101,14 +97,14 @@ impl Socket {
             self.send_packet(c, &mut what, nonblock).await
         };
         if sent == Err(Errno::EPIPE) && what.flags & net::MSG_NOSIGNAL == 0 && self.is_stream() {
-            raise_pipe(c);
+            c.raise(linux::SIGPIPE);
         }
         sent
     }
 
     async fn send_stream(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         what: &mut Outgoing<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -149,7 +145,7 @@ impl Socket {
 
     async fn send_packet(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         what: &mut Outgoing<'_>,
         nonblock: bool,
     ) -> Result<u64, Errno> {
@@ -181,7 +177,7 @@ impl Socket {
     /// has nothing.
     async fn pay(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         len: u64,
         to: Option<&Rc<Socket>>,
         nonblock: bool,
@@ -189,7 +185,7 @@ impl Socket {
     ) -> Result<Charge, Errno> {
         loop {
             let cost = len + PACKET_COST as u64;
-            if let Some(charge) = c.vfs.accounts.sockets.charge(c.payer(), cost) {
+            if let Some(charge) = c.base.accounts.sockets.charge(c.payer(), cost) {
                 return Ok(charge);
             }
             let peer = match to {
@@ -212,7 +208,7 @@ impl Socket {
     /// Waits for room with the receiver and puts a packet there.
     async fn put(
         self: &Rc<Self>,
-        c: &Caller,
+        c: Context<'_>,
         packet: Packet,
         to: Option<Rc<Socket>>,
         nonblock: bool,
@@ -302,7 +298,7 @@ impl Socket {
     /// is the result.
     pub async fn receive(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         segments: &[Memory<'_>],
         flags: u32,
         nonblock: bool,
@@ -351,7 +347,7 @@ impl Socket {
     /// room is gone from them.
     async fn step(
         &self,
-        c: &Caller,
+        c: Context<'_>,
         segments: &mut [Memory<'_>],
         peek: bool,
         more: bool,
@@ -418,7 +414,7 @@ impl Socket {
                 }
                 // While VM works another reader may take the data: look again.
                 Err((memory, errno)) if repairable(errno) => {
-                    let good = repair(&c.vfs.vm, memory, true).await;
+                    let good = repair(&c.base.vm, memory, true).await;
                     bad = !good.is_ok_and(|good| good.len() == memory.len());
                 }
                 Err((_, errno)) => return Err(errno),
