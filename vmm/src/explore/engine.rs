@@ -123,7 +123,7 @@ impl Base {
                 reference.observed.status,
                 reference.observed.stdout.as_slice(),
             ),
-            Err(_) => (crate::machine::FAILED, &[][..]),
+            Err(_) => (crate::ending::FAILED, &[][..]),
         };
         let output = crate::lab::disk::hash(stdout);
         Header {
