@@ -8,7 +8,7 @@ use std::time::Duration;
 use abi::trace::{Kind, Record};
 use anyhow::{Result, ensure};
 
-use super::engine::{Base, Event, Options, row_of};
+use super::base::{Base, Event, Options, row_of};
 use super::expect::Observed;
 use super::judge;
 use super::row::Layer;
