@@ -1,8 +1,9 @@
-//! Ending a run from outside: the stop request, the signals that make one, the deadline.
+//! The threads of a run, and ending it from outside: the stop request, the signals that make one.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use anyhow::{Context, Result};
 use libc::{c_int, c_void, siginfo_t};
@@ -111,6 +112,18 @@ pub fn install_kick() -> Result<()> {
         let _ = INSTALLED.set(());
     }
     Ok(())
+}
+
+/// Spawns a thread with a small stack.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<thread::JoinHandle<T>> {
+    thread::Builder::new()
+        .name(name.into())
+        .stack_size(256 << 10)
+        .spawn(body)
+        .with_context(|| format!("starting the {name} thread"))
 }
 
 /// Write end of the pipe that [`on_signal`] tells of signals, -1 before there is one.

@@ -1,9 +1,9 @@
 //! What can go wrong with a machine: the errors of the library's edge.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use crate::memory::{MAXIMUM, MINIMUM};
-use crate::root::host::NoSuchProgram;
 
 /// What the host or a file said, with its own causes behind it ([`Error::source`]).
 pub type Cause = Box<dyn Error + Send + Sync + 'static>;
@@ -52,6 +52,30 @@ pub enum MachineError {
     /// The host refuses what every machine needs: descriptors, threads, entropy.
     #[error("the host refuses what a machine needs")]
     Host(#[source] Cause),
+}
+
+/// The program cannot be started; found out before there is a guest.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}")]
+pub struct NoSuchProgram {
+    path: String,
+    what: Cow<'static, str>,
+    code: u8,
+}
+
+impl NoSuchProgram {
+    pub(crate) fn new(path: &str, what: impl Into<Cow<'static, str>>, code: u8) -> NoSuchProgram {
+        NoSuchProgram {
+            path: path.to_string(),
+            what: what.into(),
+            code,
+        }
+    }
+
+    /// What a shell reports: 127 not found, 126 found and not executable.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
 }
 
 impl MachineError {

@@ -29,37 +29,52 @@
 //! A guest is hostile: nothing in its memory, its rings or its device accesses may panic,
 //! hang or grow this process.
 
-pub mod bench;
-pub mod board;
-pub mod boot;
+// What stands below uses only what stands further below (`tests/house.rs`).
+// The command; every decoder with whatever bytes.
 pub mod cli;
-pub mod control;
-pub mod counters;
 #[cfg(test)]
 mod decoders;
-pub mod deterministic;
-pub mod devices;
-pub mod ending;
-pub mod error;
-pub mod explore;
+// What it does beside running programs.
+pub mod bench;
 pub mod gdb;
-pub mod hostlink;
-pub mod images;
-pub mod inject;
-pub mod inspect;
-pub mod kvm;
-pub mod lab;
-pub mod last_words;
-pub mod log;
-pub mod machine;
-pub mod memory;
-mod packed;
-pub mod program;
-pub mod qemu;
 pub mod report;
+// Faults at every point of a scenario.
+pub mod explore;
+// One fault; one run that is the same every time.
+pub mod deterministic;
+pub mod inject;
+// A program with a machine around it.
+pub mod program;
+// One run of one machine.
+pub mod machine;
+// The laboratory's machines, and QEMU's.
+pub mod lab;
+pub mod qemu;
+// What machines are made of, made from and saved as.
+pub mod board;
+pub mod config;
+pub mod snapshot;
+// Parts of a machine.
+pub mod devices;
+// The vCPU; how things go wrong.
+pub mod counters;
+pub mod error;
+pub mod kvm;
+pub mod last_words;
+// Around a guest: its beginning, its disk, a look inside, its bounds, its end.
+pub mod boot;
+pub mod ending;
+pub mod inspect;
 pub mod root;
 pub mod sandbox;
-pub mod snapshot;
+// What a guest and this program say.
+pub mod hostlink;
+pub mod log;
+// What these stand on.
+pub mod control;
+pub mod images;
+pub mod memory;
+mod packed;
 pub mod terminal;
 pub mod trace;
 mod xml;

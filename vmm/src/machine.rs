@@ -1,29 +1,24 @@
 //! One run of one machine: from a configuration to how it ended.
 
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use abi::kernel::Counters;
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use kvm_ioctls::Kvm;
 use vmm_sys_util::signal::Killable;
 
 use crate::board::{Board, Drive, Interrupts, Plan, Step};
 use crate::boot::Windows;
-use crate::control::{self, Reason, Signals, Stop};
+use crate::control::{self, Reason, Stop, spawn};
 use crate::counters;
 use crate::devices::bus::{SharedConsole, lock};
 use crate::devices::console::RECEIVE;
 use crate::devices::disk::CopyOnWrite;
 use crate::devices::lab::Request;
-pub use crate::ending::{DIED, Ending, FAILED};
 use crate::ending::{Ended, Order, conclude, supervise};
 use crate::error::{About, MachineError};
-use crate::hostlink::input::{Input, Source};
-use crate::hostlink::output::Sink;
-use crate::images::Archive;
+use crate::hostlink::input::Input;
 use crate::inspect::Inspector;
 use crate::inspect::watch::{Asked, attend};
 use crate::kvm::Vm;
@@ -32,78 +27,10 @@ use crate::kvm::gate::{Cpl0, Gate};
 use crate::log::Log;
 use crate::memory::{GuestRam, footprint};
 use crate::root::Disk;
-use crate::root::absent::Advice;
 use crate::sandbox::{self, Role, Sandbox};
 
-/// What executes the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Accelerator {
-    /// `/dev/kvm`.
-    Kvm,
-    /// QEMU's microvm machine, translating.
-    Qemu,
-}
-
-/// Everything a run needs.
-#[derive(Debug)]
-pub struct Config {
-    /// The kernel's ELF file.
-    pub kernel: std::borrow::Cow<'static, [u8]>,
-    /// What travels with it.
-    pub archive: Archive,
-    /// Added to the kernel's command line.
-    pub cmdline: String,
-    /// Guest RAM, bytes.
-    pub memory: u64,
-    /// The root disk.
-    pub disk: Option<Disk>,
-    /// What executes it.
-    pub accelerator: Accelerator,
-    /// The gate, when it is not to be the host's own ([`Cpl0::gate`]).
-    pub gate: Option<Gate>,
-    /// The run ends after this time.
-    pub timeout: Option<Duration>,
-    /// Where the program's standard input comes from.
-    pub stdin: Source,
-    /// Where its output goes.
-    pub stdout: Sink,
-    /// Where its error output goes.
-    pub stderr: Sink,
-    /// Signals of this process that end the run or resize the terminal.
-    pub signals: Option<Signals>,
-    /// The log.
-    pub log: Arc<Log>,
-    /// Where reports of deadlocks go, beside the outcome.
-    pub report: Option<std::path::PathBuf>,
-    /// More arguments for QEMU.
-    pub qemu_args: Vec<String>,
-    /// What this process gives up before the guest runs. Not to be had back: a process whose
-    /// threads go on to other things runs with [`Sandbox::Off`].
-    pub sandbox: Sandbox,
-}
-
-/// What is known after a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// How it ended.
-    pub ending: Ending,
-    /// The gate the kernel was told to use, when this VMM told it.
-    pub gate: Option<Gate>,
-    /// Exits, all of them.
-    pub exits: Counts,
-    /// The kernel's counters at the end, where it shows them.
-    pub counters: Option<Counters>,
-    /// Time from the start of the run to the program's first instruction.
-    pub started: Option<Duration>,
-    /// Time of the whole run.
-    pub elapsed: Duration,
-    /// The log's last lines.
-    pub log: Vec<String>,
-    /// Paths that were looked for and not there, when the guest was asked to note them.
-    pub absent: Vec<Vec<u8>>,
-    /// Which of them the host has.
-    pub advice: Option<Advice>,
-}
+pub use crate::config::{Accelerator, Config, Outcome};
+pub use crate::ending::{DIED, Ending, FAILED};
 
 /// Runs a machine to its end.
 pub fn run(config: Config) -> Result<Outcome, MachineError> {
@@ -340,18 +267,6 @@ fn lock_exit(console: &SharedConsole) -> Option<Instant> {
         .link
         .exit()
         .map(|exit| exit.at)
-}
-
-/// Spawns a thread with a small stack.
-pub fn spawn<T: Send + 'static>(
-    name: &str,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Result<thread::JoinHandle<T>> {
-    thread::Builder::new()
-        .name(name.into())
-        .stack_size(256 << 10)
-        .spawn(body)
-        .with_context(|| format!("starting the {name} thread"))
 }
 
 /// The vCPU's thread.

@@ -15,7 +15,6 @@ use anyhow::{Context, Result, bail};
 use kvm_bindings::KVM_API_VERSION;
 use rustix::rand::GetRandomFlags;
 
-use crate::control::Signals;
 use crate::devices::disk::Overlay;
 use crate::error::{About, MachineError};
 use crate::hostlink::input::Source;
@@ -26,10 +25,14 @@ use crate::lab::Setup;
 use crate::log::{KEPT, Log, complain};
 use crate::machine::{self, Accelerator, Config, Outcome};
 use crate::memory;
-use crate::root::{self, Disk, absent, host};
+use crate::root::{self, Disk, absent};
 use crate::sandbox::Sandbox;
 
-pub use crate::root::host::{NoSuchProgram, There};
+mod host;
+
+pub use crate::error::NoSuchProgram;
+pub use crate::hostlink::Streams;
+pub use host::There;
 
 /// The program of the embedded root.
 pub const DEFAULT: &str = "/bin/welcome";
@@ -86,23 +89,6 @@ pub struct Images {
     pub cmdline: String,
     /// The root disk.
     pub disk: Disk,
-}
-
-/// Its standard streams and what belongs to them.
-#[derive(Debug)]
-pub struct Streams {
-    /// Where standard input comes from.
-    pub stdin: Source,
-    /// Where standard output goes.
-    pub stdout: Sink,
-    /// Where standard error goes.
-    pub stderr: Sink,
-    /// Which of them are terminals: bits of [`run_flags`].
-    pub terminals: u32,
-    /// The terminal's rows and columns.
-    pub window: Option<(u16, u16)>,
-    /// Signals that end the run or resize the terminal.
-    pub signals: Option<Signals>,
 }
 
 /// A run whose output was kept.

@@ -8,7 +8,9 @@ use std::arch::global_asm;
 use std::sync::Arc;
 use std::time::Duration;
 
+use abi::page_table::{self, ACCESSED, ADDRESS, DIRTY, PRESENT, USER, WRITE};
 use abi::trace::Control;
+use absentia_vmm::boot::LAB_BASE;
 use absentia_vmm::images::Archive;
 use absentia_vmm::lab::{Machine, Setup, Snapshot, Stop};
 use absentia_vmm::log::{KEPT, Log};
@@ -29,7 +31,7 @@ tables_guest:
     lidt 0x113010
     movl $0xa0, %eax
     movl %eax, %cr4
-    movl $0x400000, %eax
+    movl ${top}, %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx
     rdmsr
@@ -58,8 +60,8 @@ tables_guest:
     iretq
 
 200:
-    movq 0x120000, %rcx
-    movl $0x120100, %esi
+    movq {mailbox}, %rcx
+    movl ${mailbox} + 0x100, %esi
 201:
     testq %rcx, %rcx
     jz 202f
@@ -70,14 +72,14 @@ tables_guest:
     decq %rcx
     jmp 201b
 202:
-    cmpq $1, 0x120008
+    cmpq $1, {mailbox} + 8
     jne 203f
     int3
 203:
-    cmpq $2, 0x120008
+    cmpq $2, {mailbox} + 8
     jne 206f
-    movl $0x121000, %esi
-    movq 0x120018, %rcx
+    movl ${addresses}, %esi
+    movq {mailbox} + 0x18, %rcx
 205:
     movq (%rsi), %rdx
     int $4
@@ -85,9 +87,9 @@ tables_guest:
     decq %rcx
     jnz 205b
 206:
-    movl $0x121000, %esi
-    movl $0x122000, %edi
-    movq 0x120018, %rcx
+    movl ${addresses}, %esi
+    movl ${results}, %edi
+    movq {mailbox} + 0x18, %rcx
 207:
     movq (%rsi), %rdx
     xorl %eax, %eax
@@ -106,13 +108,13 @@ tables_guest:
     addq $32, %rdi
     decq %rcx
     jnz 207b
-    movl $0xd0010000 + {point}, %ebx
+    movl ${lab} + {point}, %ebx
     movq %rcx, (%rbx)
     jmp 200b
 
     .globl tables_load
 tables_load:
-    movq 0x120010, %rax
+    movq {mailbox} + 0x10, %rax
     movq %rax, %cr3
     iretq
     .globl tables_invalidate
@@ -131,6 +133,11 @@ tables_bad:
 tables_guest_end:
     .popsection
     "#,
+    top = const TOP[0],
+    mailbox = const MAILBOX,
+    addresses = const ADDRESSES,
+    results = const RESULTS,
+    lab = const LAB_BASE,
     point = const abi::lab::POINT,
     options(att_syntax)
 );
@@ -162,13 +169,7 @@ const RESULTS: u64 = 0x12_2000;
 /// In each frame: where the guest looks. As an entry of a table it is absent.
 const TAG: u64 = 0xff8;
 
-const PRESENT: u64 = 1;
-const WRITABLE: u64 = 2;
-const USER: u64 = 4;
-const ACCESSED_DIRTY: u64 = 0x60;
-const SIZE: u64 = 0x80;
-const ALL: u64 = PRESENT | WRITABLE | USER | ACCESSED_DIRTY;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const ALL: u64 = PRESENT | WRITE | USER | ACCESSED | DIRTY;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Where code of the guest is.
@@ -246,11 +247,11 @@ fn boot() -> Machine {
         put(top, &[second | ALL]);
         put(second, &[LOW | ALL, 0, 0, DEVICES | ALL]);
     }
-    put(LOW, &[LOW_PAGES | ALL, 0, TOP[0] | ALL | SIZE]);
+    put(LOW, &[LOW_PAGES | ALL, 0, TOP[0] | ALL | page_table::LARGE]);
     let identity: Vec<u64> = (0..512).map(|page| page << 12 | ALL).collect();
     put(LOW_PAGES, &identity);
     put(DEVICES + 128 * 8, &[DEVICE_PAGES | ALL]);
-    put(DEVICE_PAGES + 16 * 8, &[0xd001_0000 | ALL]);
+    put(DEVICE_PAGES + 16 * 8, &[LAB_BASE | ALL]);
     let frames = (FRAMES..FRAMES + (12 << 12)).step_by(4096);
     let large = LARGE
         .into_iter()
@@ -276,21 +277,21 @@ enum Flush {
 /// error code of the store.
 fn expected(machine: &Machine, top: u64, address: u64) -> [u64; 3] {
     const NONE: u64 = u64::MAX;
-    let (mut table, mut rights) = (top, USER | WRITABLE);
+    let (mut table, mut rights) = (top, USER | WRITE);
     for shift in [39, 30, 21, 12] {
         let entry = read(machine, table + (address >> shift & 511) * 8);
         if entry & PRESENT == 0 {
             return [0, 4, 6];
         }
         rights &= entry;
-        let large = shift == 21 && entry & SIZE != 0;
+        let large = shift == 21 && entry & page_table::LARGE != 0;
         if shift == 12 || large {
             if rights & USER == 0 {
                 return [0, 5, 7];
             }
             let within = (1u64 << shift) - 1;
             let value = read(machine, entry & ADDRESS & !within | address & within);
-            let store = if rights & WRITABLE != 0 { NONE } else { 7 };
+            let store = if rights & WRITE != 0 { NONE } else { 7 };
             return [value, NONE, store];
         }
         table = entry & ADDRESS;
@@ -356,7 +357,7 @@ impl Random {
                 let at = self.pick(&DIRECTORIES) + self.below(4) * 8;
                 let large = self.below(4) == 0;
                 let to = self.pick(if large { &LARGE } else { &TABLES });
-                (at, to | rights | if large { SIZE } else { 0 })
+                (at, to | rights | if large { page_table::LARGE } else { 0 })
             }
             3 => {
                 // A table as a page.

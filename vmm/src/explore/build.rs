@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::engine;
+use super::base;
 
 /// Digits of a build's name that a token carries.
 const DIGITS: usize = 8;
@@ -33,7 +33,7 @@ pub fn split(text: &str) -> (Cow<'_, str>, Option<&str>) {
 pub fn checked(text: &str, warn: impl FnOnce(&str)) -> Cow<'_, str> {
     let (token, build) = split(text);
     if let Some(build) = build {
-        let ours = engine::build();
+        let ours = base::build();
         if build.is_empty() || !ours.starts_with(build) {
             warn(&format!(
                 "the token is of build {build}, this is build {}: it may be another run here",
@@ -71,7 +71,7 @@ mod tests {
             told
         };
         assert_eq!(told("x@try~first"), None);
-        assert_eq!(told(&signed("x@try~first", &engine::build())), None);
+        assert_eq!(told(&signed("x@try~first", &base::build())), None);
         for other in ["x@try~first#", "x@try~first#zzzzzzzz"] {
             assert!(told(other).unwrap().contains("this is build"), "{other}");
         }

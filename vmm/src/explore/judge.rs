@@ -6,9 +6,9 @@ use super::accounts::{self, Run};
 use super::expect::{Expect, Observed};
 use super::row::{Give, Layer, Surfaced, Verdict};
 use super::run::{Ended, Finish};
+use crate::ending::DIED;
 use crate::inject::Fault;
 use crate::lab::disk::Node;
-use crate::machine::DIED;
 
 /// The run without a fault, as far as others are compared with it.
 #[derive(Clone, Debug)]

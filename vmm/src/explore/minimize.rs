@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::engine::{self, Base};
+use super::base::{self, Base};
 use super::judge::{self, Judged};
 use super::row::Verdict;
 use super::run::{Stage, play};
@@ -39,7 +39,7 @@ fn outcome(stage: &Stage<'_>, base: &Base, plan: &Plan) -> Result<(Judged, Vec<(
     let faults: Vec<_> = played.applied.iter().map(|(fault, _)| *fault).collect();
     let reference = base.reference.as_ref().ok();
     let judged = judge::judge(&stage.scenario.expect, reference, &played.ended, &faults);
-    Ok((judged, engine::decisions(played.player.records())))
+    Ok((judged, base::decisions(played.player.records())))
 }
 
 impl Search<'_> {
@@ -161,7 +161,7 @@ impl Search<'_> {
 
 /// Makes `plan` smaller. It must come to something other than [`Verdict::Ok`].
 pub fn minimize(stage: &Stage<'_>, plan: &Plan) -> Result<Minimized> {
-    let base = engine::base(stage, &Schedule::First, false)?;
+    let base = base::base(stage, &Schedule::First, false)?;
     let (judged, _) = outcome(stage, &base, plan)?;
     ensure!(
         judged.verdict != Verdict::Ok,

@@ -3,6 +3,7 @@
 //! `docs/laboratory.md` explains the terms.
 
 pub mod accounts;
+pub mod base;
 pub mod build;
 pub mod campaign;
 pub mod engine;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use abi::trace::{Event, Record, random};
 use anyhow::{Context, Result, ensure};
 
-use super::engine::Options;
+use super::base::Options;
 use super::run::{Player, Stage};
 use super::start::Start;
 use crate::inject::{Schedule, Window};

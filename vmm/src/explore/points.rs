@@ -9,10 +9,10 @@ use abi::trace::{Event, Message, NO_CALL, Record, Request, Sent, Serves, Serving
 use abi::{Class, Endpoint, Request as _};
 use anyhow::{Result, bail};
 
-use super::engine::Base;
+use super::base::Base;
 use super::filter::{actor_of, kind_of};
+use super::row;
 use super::run::{Stage, play};
-use super::spots::Spot;
 use crate::inject::name::{About, PointName};
 use crate::inject::plan::Token;
 use crate::inject::{Place, Plan, point};
@@ -20,6 +20,17 @@ use crate::trace::words::{self, Names};
 
 /// Names that an error lists.
 const LISTED: usize = 8;
+
+/// A point to explore.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    /// Its number.
+    pub number: u64,
+    /// Its place in the trace.
+    pub at: usize,
+    /// In words.
+    pub point: row::Point,
+}
 
 /// What somebody does for whom.
 #[derive(Clone, Debug, Default)]
@@ -331,7 +342,7 @@ pub fn resolve(stage: &Stage<'_>, token: &Token) -> Result<Plan> {
                 let played = play(stage, &plan, budget, false)?;
                 let known = known(played.player.records(), played.start);
                 if plan.faults.is_empty() {
-                    budget = super::engine::budget(known.last().map_or(0, |last| last.number + 1));
+                    budget = super::base::budget(known.last().map_or(0, |last| last.number + 1));
                 }
                 find(&known, name)?
             }
@@ -343,7 +354,7 @@ pub fn resolve(stage: &Stage<'_>, token: &Token) -> Result<Plan> {
 
 /// These points, one a line: number, name, and the memory of its sides.
 pub fn list(base: &Base, spots: &[Spot]) -> String {
-    let names = super::engine::names(&base.records);
+    let names = super::told::names(&base.records);
     let mut text = String::new();
     for spot in spots {
         let (record, before) = (&base.records[spot.at], &base.records[..spot.at]);

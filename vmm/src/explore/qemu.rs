@@ -8,7 +8,7 @@ use std::time::Duration;
 use abi::trace::{self, Kind, Record};
 use anyhow::{Result, ensure};
 
-use super::engine::{Base, Event, Options, row_of};
+use super::base::{Base, Event, Options, row_of};
 use super::expect::Observed;
 use super::judge;
 use super::row::Layer;
@@ -17,14 +17,14 @@ use super::spots::{faults, spots};
 use super::told::told;
 use crate::control::Reason;
 use crate::deterministic::{Qemu, under_qemu};
+use crate::ending::Ending;
+use crate::hostlink::Streams;
 use crate::hostlink::input::Source;
 use crate::hostlink::output::Sink;
 use crate::inject::{Fault, Schedule, Target};
 use crate::inspect::graph::Graph;
 use crate::inspect::{drawing, render};
 use crate::lab::disk;
-use crate::machine::Ending;
-use crate::program::Streams;
 use crate::qemu::watch::Watch;
 use crate::sandbox::Sandbox;
 

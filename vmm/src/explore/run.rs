@@ -23,11 +23,9 @@ use crate::inspect::graph::Graph;
 use crate::inspect::{drawing, render};
 use crate::kvm::gate::Gate;
 use crate::lab::disk::{self, Node};
-use crate::lab::{Machine, Setup, Snapshot, Stop};
+use crate::lab::{EPOCH_NS, Machine, Setup, Snapshot, Stop};
 use crate::log::{KEPT, Log};
 
-/// Wall clock of every laboratory machine at boot, ns since 1970 (2026-01-01).
-pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 /// Entropy of every laboratory machine.
 const SEED: [u64; 4] = [1, 2, 3, 4];
 /// So much of its thread's time without a record is a hang. A host that is emulated itself takes long for a run,
@@ -348,7 +346,7 @@ impl Player {
         }
         Ok(Finish::Off {
             observed: Observed {
-                status: crate::machine::Ending::Program(status).code(),
+                status: crate::ending::Ending::Program(status).code(),
                 stdout: output.stdout,
                 stderr: output.stderr,
                 files,

@@ -6,49 +6,19 @@ use abi::Endpoint;
 use abi::trace::{Kind, Record, random};
 use anyhow::Result;
 
-use super::engine::{Base, Options, names};
+use super::base::{Base, Options};
 use super::filter::{Filter, actor_of, kind_of, spread};
 use super::points::{Known, known, programs};
 use super::row::{self, Give, Layer, PointKind};
 use super::run::{Player, Stage};
+use super::told::names;
 use crate::inject::apply::pages;
 use crate::inject::point;
 use crate::inject::{Fault, Side, Target};
 use crate::trace::words::describe;
 
-/// A point to explore.
-#[derive(Clone, Debug)]
-pub struct Spot {
-    /// Its number.
-    pub number: u64,
-    /// Its place in the trace.
-    pub at: usize,
-    /// In words.
-    pub point: row::Point,
-}
-
-/// Pages that are made absent at every point, whatever the point is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pages {
-    /// Of every process but VM.
-    All,
-    /// Of programs.
-    Programs,
-    /// Of the processes of this name.
-    Of(String),
-}
-
-impl std::str::FromStr for Pages {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Pages, Self::Err> {
-        Ok(match text {
-            "all" => Pages::All,
-            "program" => Pages::Programs,
-            name => Pages::Of(name.into()),
-        })
-    }
-}
+pub use super::base::Pages;
+pub use super::points::Spot;
 
 /// The points of the run without a fault that are to be explored.
 pub fn spots(stage: &Stage<'_>, options: &Options, base: &Base) -> Vec<Spot> {

@@ -10,9 +10,15 @@ use abi::proto::pm;
 use abi::trace::{Event, Record, Reply, Sent};
 use abi::{Class, Errno};
 
-use super::engine::names;
 use super::row::Surfaced;
 use crate::trace::words::{self, Names};
+
+/// The processes that a trace names.
+pub fn names(records: &[Record]) -> Names {
+    let mut names = Names::default();
+    records.iter().for_each(|record| names.learn(record));
+    names
+}
 
 /// The errors that a call is answered with; the second where memory is the disk of a file system.
 const ERRORS: [&str; 2] = ["ENOMEM", "ENOSPC"];

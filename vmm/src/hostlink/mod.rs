@@ -8,15 +8,32 @@ use std::time::Instant;
 
 use abi::hostlink::{Channel, EXIT_UNSAVED};
 
-use crate::control::{Reason, Stop};
+use crate::control::{Reason, Signals, Stop};
 
 pub mod decoder;
 pub mod input;
 pub mod output;
 
 use decoder::Decoder;
-use input::Input;
+use input::{Input, Source};
 use output::{Closed, Sink};
+
+/// A program's standard streams and what belongs to them.
+#[derive(Debug)]
+pub struct Streams {
+    /// Where standard input comes from.
+    pub stdin: Source,
+    /// Where standard output goes.
+    pub stdout: Sink,
+    /// Where standard error goes.
+    pub stderr: Sink,
+    /// Which of them are terminals: bits of [`abi::boot::run_flags`].
+    pub terminals: u32,
+    /// The terminal's rows and columns.
+    pub window: Option<(u16, u16)>,
+    /// Signals that end the run or resize the terminal.
+    pub signals: Option<Signals>,
+}
 
 /// What came from the guest so far, and where it goes.
 #[derive(Debug)]

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::plan::Named;
-use crate::explore::row::PointKind;
+use super::terms::{Named, PointKind};
 
 /// What is known of a point without its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

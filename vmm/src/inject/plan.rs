@@ -14,7 +14,7 @@ use abi::trace::{CHOICES, Control, Mode};
 
 use super::name::{Place, Point, split};
 use super::target::Target;
-pub use crate::explore::row::{Give, Layer, Named, Side};
+pub use super::terms::{Give, Layer, Named, Side};
 
 /// One page made absent at one point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,6 +17,9 @@ use crate::memory::GuestRam;
 pub use machine::{Machine, Output, Setup, Snapshot, Stop};
 pub use restored::Restored;
 
+/// Wall clock of every laboratory machine at boot and the time of everything on its disk, ns since 1970: 1 January 2026.
+pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
+
 /// Answers the guest where pages were taken away from it ([`GuestRam::withdraw`]).
 pub trait Absences: Send {
     /// KVM_RUN failed with EFAULT: the guest wants a page that it may not use. Before the

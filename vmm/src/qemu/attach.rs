@@ -11,12 +11,10 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 
 use super::{deliver, receive};
-use crate::control::Stop;
+use crate::control::{Reason, Stop, spawn};
 use crate::ending::{Ended, Ending, conclude, supervise};
-use crate::hostlink::Link;
 use crate::hostlink::input::Input;
-use crate::machine::spawn;
-use crate::program::Streams;
+use crate::hostlink::{Link, Streams};
 
 /// Starts `command`, whose standard input and output are the guest's host link, and connects the
 /// program in the guest with `streams`. How it ended.
@@ -61,7 +59,7 @@ pub fn attach(command: &[OsString], streams: Streams) -> Result<Ending> {
         let _ = child.kill();
     }
     let status = child.wait().context("waiting for the machine")?;
-    stop.request(crate::control::Reason::Lingering);
+    stop.request(Reason::Lingering);
     for thread in [output_thread, input_thread] {
         thread
             .join()

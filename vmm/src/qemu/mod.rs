@@ -16,7 +16,8 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::control::{Reason, Stop};
+use crate::config::{Config, Outcome};
+use crate::control::{Reason, Stop, spawn};
 use crate::devices::serial::Lines;
 use crate::ending::{Ended, conclude, supervise};
 use crate::error::{About, MachineError};
@@ -26,7 +27,6 @@ use crate::inspect::watch::{Asked, attend};
 use crate::kvm::exits::Counts;
 use crate::kvm::gate::{self, Gate};
 use crate::log::complain;
-use crate::machine::{Config, Outcome, spawn};
 use crate::sandbox::{self, Role, Sandbox};
 
 pub mod attach;

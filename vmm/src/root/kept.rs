@@ -32,11 +32,7 @@ pub struct Images {
 impl Images {
     /// In the user's cache directory.
     pub fn of_user() -> Images {
-        Images::within(
-            &crate::explore::scenario::root::cache().join("roots"),
-            BYTES,
-            COUNT,
-        )
+        Images::within(&super::cache().join("roots"), BYTES, COUNT)
     }
 
     /// Nowhere.

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
@@ -14,7 +14,6 @@ pub mod absent;
 pub mod closure;
 mod directory;
 pub mod embedded;
-pub mod host;
 mod kept;
 pub mod with;
 
@@ -32,6 +31,14 @@ pub struct Disk {
 /// Where ext2 keeps its magic number, and the number.
 const MAGIC_AT: u64 = 1024 + 56;
 const MAGIC: [u8; 2] = 0xef53u16.to_le_bytes();
+
+/// Where this program keeps files of the user's that it can make again: `$XDG_CACHE_HOME/absentia` or `~/.cache/absentia`.
+pub fn cache() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = named("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| named("HOME").map(|home| Path::new(&home).join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("absentia")
+}
 
 /// Opens what `--root` names: a directory becomes an image, an image is used as it is; with `snapshot` it
 /// stays as it is.

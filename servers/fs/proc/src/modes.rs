@@ -3,19 +3,16 @@
 use abi::fs::S_IFREG;
 pub use abi::fs::{S_IFDIR, S_IFLNK, S_IFMT};
 
-use crate::tree::{Global, Item};
+use linux_raw_sys::general::{O_ACCMODE, O_PATH, O_RDWR, O_WRONLY};
 
-const O_ACCMODE: u64 = 3;
-const O_WRONLY: u64 = 1;
-const O_RDWR: u64 = 2;
-const O_PATH: u64 = 0o10000000;
+use crate::tree::{Global, Item};
 
 /// The permissions of /proc/PID/fd/N say how the file is open.
 pub fn descriptor_mode(flags: u64) -> u32 {
-    if flags & O_PATH != 0 {
+    if flags & u64::from(O_PATH) != 0 {
         return 0;
     }
-    match flags & O_ACCMODE {
+    match (flags & u64::from(O_ACCMODE)) as u32 {
         O_RDWR => 0o700,
         O_WRONLY => 0o300,
         _ => 0o500,

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{Content, Item, Place, Scenario, builtin, compiler, generated};
+use crate::lab::EPOCH_NS;
 use crate::root::embedded::{self, Entry};
 use crate::root::{Disk, closure};
 
-/// The time of everything on the disk and at the guest's boot, ns since 1970: 1 January 2026.
-pub const EPOCH: u64 = 1_767_225_600_000_000_000;
+pub use crate::root::cache;
+
 /// Free bytes on the disk.
 const SPARE: u64 = 8 << 20;
 /// A root disk that is copied for each run.
@@ -53,14 +54,6 @@ impl Image {
     }
 }
 
-/// Where compiled programs are kept: `$XDG_CACHE_HOME/absentia` or `~/.cache/absentia`.
-pub fn cache() -> PathBuf {
-    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let base = named("XDG_CACHE_HOME").map(PathBuf::from);
-    let base = base.or_else(|| named("HOME").map(|home| Path::new(&home).join(".cache")));
-    base.unwrap_or_else(std::env::temp_dir).join("absentia")
-}
-
 impl Scenario {
     /// Makes the root disk. Compiled programs are kept in the directory `cache`.
     pub fn image(&self, cache: &Path) -> Result<Image> {
@@ -69,7 +62,7 @@ impl Scenario {
             let what = || format!("scenario {}, line {}", self.name, item.line);
             self.add(cache, item, &mut entries).with_context(what)?;
         }
-        let disk = embedded::build_tree(&entries, SPARE, EPOCH)
+        let disk = embedded::build_tree(&entries, SPARE, EPOCH_NS)
             .with_context(|| format!("scenario {}: its root disk", self.name))?;
         Ok(Image { file: disk.file })
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::name::{Part, PointName};
 use super::super::target::{ProcessName, Who};
 use super::*;
-use crate::explore::row::PointKind;
+use crate::inject::terms::PointKind;
 
 #[test]
 fn tokens_are_read_as_they_are_written() {

@@ -1,46 +1,21 @@
 //! A program of the host on the embedded root: itself, what it needs to start, and what else was
 //! asked for.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::Disk;
-use super::closure;
-use super::embedded::{self, Surroundings};
-use super::with::{Luggage, covered};
+use super::{DEFAULT, Program};
+use crate::error::NoSuchProgram;
 use crate::images::default_programs;
 use crate::log::Log;
-use crate::program::{DEFAULT, Program};
+use crate::root::embedded::{self, Surroundings};
+use crate::root::with::{Luggage, covered};
+use crate::root::{Disk, closure};
 
 /// The paths that a root has, directories among them.
 pub type There = BTreeSet<String>;
-
-/// The program cannot be started; found out before there is a guest.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {what}")]
-pub struct NoSuchProgram {
-    path: String,
-    what: Cow<'static, str>,
-    code: u8,
-}
-
-impl NoSuchProgram {
-    fn new(path: &str, what: impl Into<Cow<'static, str>>, code: u8) -> NoSuchProgram {
-        NoSuchProgram {
-            path: path.to_string(),
-            what: what.into(),
-            code,
-        }
-    }
-
-    /// What a shell reports: 127 not found, 126 found and not executable.
-    pub fn code(&self) -> u8 {
-        self.code
-    }
-}
 
 /// The embedded root as of `now`, with the host's program on it when there is one, and then what is
 /// on the root. The program's name becomes that in the guest.
