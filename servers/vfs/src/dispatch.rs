@@ -70,7 +70,7 @@ impl Vfs {
             true => sabotage::question(&**machine, questions, transaction(message)),
             false => transaction(message),
         };
-        self.base.questions.answer(source, txn, Ok(*message));
+        questions.answer(source, txn, Ok(*message));
         if repair {
             sabotage::repaired(&**machine, &self.base.readiness);
         }

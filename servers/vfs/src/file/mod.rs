@@ -189,7 +189,7 @@ impl OpenFile {
     }
 }
 
-/// What a driver said when it was last asked, and at which [`crate::device::Driver::readiness`].
+/// What a driver said when it was last asked, and at which [`Driver::readiness`].
 pub type Asked = Option<(u64, u32)>;
 
 /// POLL* bits of a file, among `events` and [`UNASKED`]. `round` is the number of the look that it is a
