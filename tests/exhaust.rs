@@ -17,17 +17,16 @@ fn ways() -> Vec<&'static str> {
     names
 }
 
-/// All ways in one mode: each is refused as on Linux, root works while the user holds everything, the user
+/// `ways` in one mode: each is refused as on Linux, root works while the user holds everything, the user
 /// can do the same again, and memory comes back.
-fn exhaust(platform: Platform, mode: &str, mib: u64) {
+fn exhaust(platform: Platform, mode: &str, mib: u64, ways: &[&str]) {
     platform.require();
     let root = Root::new().busybox().program("exhaust");
     let root = root.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n");
-    let mut run = Run::new(&["/bin/exhaust", mode]);
+    let mut run = Run::new(&[&["/bin/exhaust", mode], ways].concat());
     run.memory = mib << 20;
     let finished = run.timeout(1800).guest(platform, root.disk());
     let said = finished.text();
-    let ways = ways();
     let ways = ways
         .iter()
         .map(|way| format!("{way}: as Linux, root: works, then: works, memory: back\n"));
@@ -36,30 +35,37 @@ fn exhaust(platform: Platform, mode: &str, mib: u64) {
     assert_eq!(finished.code, 0);
 }
 
+/// Under QEMU's interpreter all ways take minutes: there a third of them, unless everything is asked for.
+fn under_qemu(first: usize) -> Vec<&'static str> {
+    let (first, step) = if common::all() { (0, 1) } else { (first, 3) };
+    let some: Vec<_> = ways().into_iter().skip(first).step_by(step).collect();
+    if step > 1 {
+        println!(
+            "of the ways only {}: ABSENTIA_ALL tries all",
+            some.join(", ")
+        );
+    }
+    some
+}
+
 #[test]
 fn a_user_alone_in_16_mib() {
-    if !common::all() {
-        return;
-    }
-    exhaust(Platform::Kvm, "alone", 16);
+    exhaust(Platform::Kvm, "alone", 16, &ways());
 }
 
 #[test]
 fn a_user_alone_in_16_mib_under_qemu() {
-    exhaust(Platform::Qemu, "alone", 16);
+    exhaust(Platform::Qemu, "alone", 16, &under_qemu(0));
 }
 
 #[test]
 fn a_user_beside_one_who_took_all_memory() {
-    if !common::all() {
-        return;
-    }
-    exhaust(Platform::Kvm, "hog", 16);
+    exhaust(Platform::Kvm, "hog", 16, &ways());
 }
 
 #[test]
 fn a_user_beside_one_who_took_all_memory_under_qemu() {
-    exhaust(Platform::Qemu, "hog", 16);
+    exhaust(Platform::Qemu, "hog", 16, &under_qemu(1));
 }
 
 #[test]
@@ -67,5 +73,5 @@ fn a_user_where_memory_itself_refuses() {
     if !common::all() {
         return;
     }
-    exhaust(Platform::Kvm, "full", 64);
+    exhaust(Platform::Kvm, "full", 64, &ways());
 }

@@ -56,7 +56,7 @@ fn rows(accelerator: Accelerator, images: GuestImages, policy: CopyPolicy, rows:
         flags: run_flags::VM_SANITY,
         ..RunSpecification::default()
     };
-    let (kernel, archive) = images.archive(specification.encode().expect("run specification"));
+    let (kernel, archive) = images.archive(specification.encode().expect("run specification"), "");
     let outcome = machine::run(Config {
         kernel,
         archive,

@@ -30,6 +30,7 @@ const KERNEL: &str = "guest-kernel";
 /// The image of `absentia bench ipc`, which boots in VM's place.
 const BENCH: Image = Image {
     name: "ipc-bench",
+    asked: false,
     flat: true,
 };
 /// Used when the toolchain has it; the host's triple serves as well.
@@ -155,7 +156,7 @@ fn build() -> Result<()> {
     generate(&out, &images, program.as_deref())
 }
 
-fn server(Image { name, flat }: Image, path: PathBuf) -> Result<Built> {
+fn server(Image { name, flat, .. }: Image, path: PathBuf) -> Result<Built> {
     let file = &read(&path)?;
     if !flat {
         return Ok(Built {

@@ -26,16 +26,26 @@ pub mod names {
 pub struct Image {
     /// The name, at most 16 bytes.
     pub name: &'static str,
+    /// Stored only where the kernel command line starts it (`absentia.start=`): it costs memory otherwise.
+    pub asked: bool,
     /// Stored as it lies in memory, bss included: for the two that exist before there is an exec.
     pub flat: bool,
 }
 
 const fn elf(name: &'static str) -> Image {
-    Image { name, flat: false }
+    Image {
+        name,
+        asked: false,
+        flat: false,
+    }
 }
 
 const fn flat(name: &'static str) -> Image {
-    Image { name, flat: true }
+    Image {
+        name,
+        asked: false,
+        flat: true,
+    }
 }
 
 /// All of them, in the order in which they are stored.
@@ -50,5 +60,8 @@ pub const IMAGES: [Image; 11] = [
     elf(names::VIRTIO_BLK),
     elf(names::CONSOLE),
     elf(names::MEM),
-    elf(names::HELLO),
+    Image {
+        asked: true,
+        ..elf(names::HELLO)
+    },
 ];

@@ -396,7 +396,10 @@ impl Run {
             ..RunSpecification::default()
         };
         let images = GuestImages::load().expect("guest images");
-        let (kernel, archive) = images.archive(specification.encode().expect("run specification"));
+        let (kernel, archive) = images.archive(
+            specification.encode().expect("run specification"),
+            &self.words,
+        );
         let (stdout, out) = Sink::capture();
         let (stderr, err) = Sink::capture();
         let outcome = machine::run(Config {

@@ -6,7 +6,7 @@
 // hog: a process of the same user that took all memory first, and ends when somebody has to.
 // full: the same that may not be ended, and neither may the user's processes, until the user was refused; limits are raised.
 // So it is memory that refuses.
-// Prints what is asserted; with ways named, figures, too.
+// Prints what is asserted; with ways named, figures on standard error, too.
 #include "ways.h"
 #include <dirent.h>
 
@@ -297,7 +297,7 @@ static void try(const struct way *way, int figures)
 		lost = before - settled();
 	}
 	if (figures)
-		printf("%ld went, %s, %ld KiB were left, then %s, lost %ld KiB\n", went, name_of(error), left, name_of(again), lost);
+		fprintf(stderr, "%ld went, %s, %ld KiB were left, then %s, lost %ld KiB\n", went, name_of(error), left, name_of(again), lost);
 	printf("%s: %s, root: %s, then: %s, memory: ", way->name, linux_s(error) ? "as Linux" : name_of(error), failed ? failed : "works",
 	       works_again ? "works" : name_of(again));
 	lost > 1024 ? printf("%ld KiB lost\n", lost) : printf("back\n");
@@ -337,6 +337,6 @@ int main(int argc, char **argv)
 	int planned = taken > 0 && taken <= 8 << 10;
 	planned ? printf("services: as planned\n") : printf("services: %ld KiB\n", taken);
 	if (!planned || argc > 2)
-		system("/bin/busybox cat /proc/absentia/frames");
+		system("/bin/busybox cat /proc/absentia/frames >&2");
 	return 0;
 }

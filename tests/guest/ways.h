@@ -302,10 +302,10 @@ static int waiting(void (*in)(void))
 
 static void in_poll(void)
 {
-	static struct pollfd many[4000];
-	for (int i = 0; i < 4000; i++)
+	static struct pollfd many[1000];
+	for (int i = 0; i < 1000; i++)
 		many[i] = (struct pollfd){ .fd = 0, .events = POLLPRI };
-	poll(many, 4000, -1);
+	poll(many, 1000, -1);
 }
 
 static void in_select(void)

@@ -179,6 +179,7 @@ impl Program {
                 ..specification
             }
             .encode()?,
+            &self.cmdline,
         );
         let mut outcome = machine::run(Config {
             kernel,
@@ -220,7 +221,7 @@ impl Program {
             seed: seed()?,
             ..self.specification(None)
         };
-        let (kernel, archive) = images.archive(specification.encode()?);
+        let (kernel, archive) = images.archive(specification.encode()?, &self.cmdline);
         Ok(Images {
             kernel,
             archive,
@@ -251,7 +252,7 @@ impl Program {
             seed,
             ..self.specification(None)
         };
-        let (kernel, archive) = images.archive(specification.encode()?);
+        let (kernel, archive) = images.archive(specification.encode()?, &self.cmdline);
         let cmdline = format!("{CMDLINE_DETERMINISTIC} {}", self.cmdline);
         Ok(Setup {
             kernel,

@@ -57,7 +57,7 @@ pub fn measure(accelerator: Accelerator, gate: Option<Gate>) -> Result<Report> {
         cwd: b"/".to_vec(),
         ..RunSpecification::default()
     };
-    let (kernel, archive) = GuestImages::bench()?.archive(specification.encode()?);
+    let (kernel, archive) = GuestImages::bench()?.archive(specification.encode()?, "");
     let config = Config {
         kernel,
         archive,

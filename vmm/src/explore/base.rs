@@ -164,7 +164,7 @@ impl Base {
 pub fn build() -> String {
     let hash = crate::images::GuestImages::load()
         .ok()
-        .map(|images| images.archive(Vec::new()))
+        .map(|images| images.archive(Vec::new(), ""))
         .map_or(0, |(kernel, archive)| {
             let mut hash = crate::lab::disk::hash(&kernel);
             // The archive's writer hands out its bytes in order.

@@ -75,7 +75,7 @@ impl Stage<'_> {
             flags: run_flags::DETERMINISTIC,
             ..RunSpecification::default()
         };
-        let (kernel, archive) = GuestImages::load()?.archive(specification.encode()?);
+        let (kernel, archive) = GuestImages::load()?.archive(specification.encode()?, "");
         let mut cmdline = format!(
             "{CMDLINE_COPY}{} {CMDLINE_DETERMINISTIC}",
             self.policy.name()

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use abi::boot::{
-    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, IMAGES, KIND_FILE, KIND_FLAT, RUN_MAGIC, RunHeader,
-    names,
+    ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_START, IMAGES, KIND_FILE, KIND_FLAT,
+    RUN_MAGIC, RunHeader, names,
 };
 use anyhow::{Context, Result, bail, ensure};
 
@@ -116,9 +116,18 @@ impl GuestImages {
         })
     }
 
-    /// The archive of one run.
-    pub fn archive(self, run: Vec<u8>) -> (Cow<'static, [u8]>, Archive) {
+    /// The archive of one run, with the images that the kernel's command line starts.
+    pub fn archive(self, run: Vec<u8>, cmdline: &str) -> (Cow<'static, [u8]>, Archive) {
+        let started = |name: &str| {
+            let mut words = cmdline.split_whitespace();
+            words.any(|word| word.strip_prefix(CMDLINE_START) == Some(name))
+        };
+        let left_out = |name: &str| {
+            let mut asked = IMAGES.iter().filter(|image| image.asked);
+            asked.any(|image| image.name == name) && !started(name)
+        };
         let mut entries = self.servers;
+        entries.retain(|image| !left_out(&image.name));
         entries.push(Image {
             name: names::RUN.into(),
             data: run.into(),
