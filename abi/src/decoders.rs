@@ -3,7 +3,7 @@
 
 use crate::boot::{RUN_MAGIC, RunHeader, RunSpec};
 use crate::kernel::{Brings, INBOX};
-use crate::message::{Message, WORDS};
+use crate::message::{Message, WORDS, Word};
 use crate::trace::{Kind, Record, Stage, random};
 use crate::{Class, Endpoint, grant, hostlink, policy, proto, sabotage};
 use std::vec::Vec;
@@ -128,7 +128,10 @@ fn small_codes_are_read_or_refused() {
             endpoint.slot(),
             endpoint.generation(),
         );
-        let _ = (Class::from_word(word(seed, 3)), Stage::of(word(seed, 4)));
+        let _ = (
+            Class::from_word(word(seed, 3)),
+            Stage::from_word(word(seed, 4)),
+        );
         let _ = proto::admit(endpoint, Class::Call, word(seed, 5));
         let record = Record {
             time: word(seed, 6),

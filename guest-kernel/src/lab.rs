@@ -12,6 +12,7 @@ use crate::log::say;
 use crate::process::{self, Process};
 use abi::boot::TRACE_RECORDS;
 use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
+use abi::message::Word;
 use abi::trace::{
     self, CHOICES, Control, Decision, Event, Kind, LAB_ALLOCATES, LAB_ALLOCATION, LAB_SERVING,
     LAB_STAGE, Mode, RECORD_WORDS, RING, Record, Refusal, Sent, Stage, Told, WITHDRAWN_COMES,
@@ -142,7 +143,7 @@ static SERVING: Global<Words> = Global::new([0; RECORD_WORDS]);
 fn serving(record: &Record) {
     let who = match record.event() {
         Some(Event::Message(message)) => message.sent.ends.0,
-        // The kernel itself looks at the faults of others.
+        // Who faults does it for nobody.
         Some(Event::Fault(_)) | None => return,
         Some(event) => match event.actor() {
             Some(who) => who,
@@ -174,7 +175,7 @@ pub fn hear(caller: &Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno
     match what {
         LAB_SERVING => caller.serving.set(a),
         LAB_STAGE => {
-            let stage = Stage::of(b).ok_or(Errno::EINVAL)?;
+            let stage = Stage::from_word(b).ok_or(Errno::EINVAL)?;
             note(|| trace::Exec {
                 who: caller.endpoint.get(),
                 target: Endpoint(a as u32),
@@ -185,10 +186,9 @@ pub fn hear(caller: &Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno
         }
         LAB_ALLOCATES => return Ok(ALLOCATIONS.get() as u64),
         LAB_ALLOCATION if ALLOCATIONS.get() => {
-            let wanted = Wanted::of(a).ok_or(Errno::EINVAL)?;
+            let wanted = Wanted::from_word(a).ok_or(Errno::EINVAL)?;
             note(|| trace::Allocation {
                 who: caller.endpoint.get(),
-                none: Endpoint::NONE,
                 wanted,
                 len: b,
             });
@@ -282,7 +282,6 @@ pub fn withdrawn(physical: u64) -> u64 {
 pub fn named(process: &Process) {
     note(|| trace::Process {
         who: process.endpoint.get(),
-        same: process.endpoint.get(),
         name: process.name.get(),
         linux: process.linux(),
     });

@@ -193,11 +193,6 @@ impl Wanted {
         Wanted::Program,
         Wanted::Service,
     ];
-
-    /// The one of this number.
-    pub fn of(number: u64) -> Option<Wanted> {
-        Wanted::ALL.into_iter().find(|&one| one as u64 == number)
-    }
 }
 
 /// What becomes of an allocation.
@@ -253,11 +248,6 @@ impl Stage {
         Stage::Stack,
         Stage::Start,
     ];
-
-    /// The stage of this number.
-    pub fn of(number: u64) -> Option<Stage> {
-        Stage::ALL.into_iter().find(|&stage| stage as u64 == number)
-    }
 
     /// Its name.
     pub const fn name(self) -> &'static str {

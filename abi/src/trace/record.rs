@@ -214,8 +214,6 @@ records! {
     note Process = 10 {
         /// Which.
         0 who: Endpoint,
-        /// Which, again.
-        1 same: Endpoint,
         /// The name, zero padded.
         2 name: [u8; 16],
         /// It runs Linux programs.
@@ -279,8 +277,6 @@ records! {
     point Allocation = 17 {
         /// The server.
         0 who: Endpoint,
-        /// `NONE`.
-        1 none: Endpoint,
         /// What.
         2 wanted: Wanted,
         /// Bytes.
@@ -405,38 +401,22 @@ pub enum Then {
 }
 
 macro_rules! numbered {
-    ($($name:ty: $($value:expr),+;)*) => {$(
+    ($($name:ty: $all:expr;)*) => {$(
         impl Word for $name {
             fn to_word(self) -> u64 {
                 self as u64
             }
             fn from_word(word: u64) -> Option<Self> {
-                [$($value),+].into_iter().find(|&value| value as u64 == word)
+                $all.into_iter().find(|&value| value as u64 == word)
             }
         }
     )*};
 }
 numbered! {
-    Then: Then::Fails, Then::Marks, Then::Parks;
-    Decision: Decision::Process, Decision::Message, Decision::Task;
-}
-
-impl Word for Stage {
-    fn to_word(self) -> u64 {
-        self as u64
-    }
-    fn from_word(word: u64) -> Option<Self> {
-        Stage::of(word)
-    }
-}
-
-impl Word for Wanted {
-    fn to_word(self) -> u64 {
-        self as u64
-    }
-    fn from_word(word: u64) -> Option<Self> {
-        Wanted::of(word)
-    }
+    Then: [Then::Fails, Then::Marks, Then::Parks];
+    Decision: [Decision::Process, Decision::Message, Decision::Task];
+    Stage: Stage::ALL;
+    Wanted: Wanted::ALL;
 }
 
 impl Record {
@@ -483,6 +463,7 @@ pub const fn pair(first: u32, second: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Request as _;
 
     #[test]
     fn what_is_written_is_read() {
@@ -528,6 +509,4 @@ mod tests {
         assert_eq!((read.offset, read.before), (3, 0));
         assert_eq!(sent.request::<crate::proto::vm::Munmap>(), None);
     }
-
-    use crate::Request as _;
 }

@@ -45,7 +45,7 @@ pub fn told(records: &[Record], log: &[String]) -> Vec<Surfaced> {
             continue;
         };
         let answer = words::answer(&sent);
-        if sent.linux_call().is_some() && ERRORS.contains(&answer.as_str()) {
+        if sent.head.class == Some(Class::Linux) && ERRORS.contains(&answer.as_str()) {
             let client = sent.ends.1;
             let call = calls.get(&client).map(|&call| words::call_name(call));
             let (who, call) = (names.of(client.0), call.unwrap_or_default());
