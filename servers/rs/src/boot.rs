@@ -1,6 +1,7 @@
 //! From nothing to PROGRAM.
 
 use abi::boot::{CMDLINE_FAIL, CMDLINE_START};
+use abi::command_line::texts;
 use abi::proto::vm::VmCounters;
 use abi::proto::{pm, vfs};
 use abi::{Endpoint, PAGE};
@@ -41,13 +42,9 @@ pub fn main() -> ! {
         refuse!("no console: the kernel command line names no place with a virtio console device");
     }
 
-    let asked = |service: &Service| {
-        let mut words = command_line.split_whitespace();
-        words.any(|word| word.strip_prefix(CMDLINE_START) == Some(service.name))
-    };
-    let unknown = command_line
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix(CMDLINE_START))
+    let asked =
+        |service: &Service| texts(&command_line, CMDLINE_START).any(|name| name == service.name);
+    let unknown = texts(&command_line, CMDLINE_START)
         .find(|name| SERVICES.iter().all(|service| service.name != *name));
     if let Some(name) = unknown {
         refuse!("{CMDLINE_START}{name}: there is no such service");

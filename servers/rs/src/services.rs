@@ -454,6 +454,7 @@ pub const MOUNTS: [Mount; 5] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::boot::IMAGES;
 
     fn endpoints() -> Endpoints {
         core::array::from_fn(|i| Endpoint::service(SERVICES[i].role, 3 + i, 0))
@@ -464,6 +465,10 @@ mod tests {
         for (i, service) in SERVICES.iter().enumerate() {
             assert_eq!(service.id as usize, i);
             assert!(service.name.len() <= 16 && service.image.len() <= 16);
+            // What is started at boot is in every archive.
+            let image = IMAGES.iter().find(|image| image.name == service.image);
+            let stored_if_asked = image.expect("its image").asked;
+            assert!(!stored_if_asked || service.start == Start::IfAsked);
             assert!(service.priority < OWN_PRIORITY);
         }
         assert_eq!(endpoints()[Id::Pm as usize], Endpoint::PM);

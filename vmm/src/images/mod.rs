@@ -9,6 +9,7 @@ use abi::boot::{
     ARCHIVE_MAGIC, ArchiveEntry, ArchiveHeader, CMDLINE_START, IMAGES, KIND_FILE, KIND_FLAT,
     RUN_MAGIC, RunHeader, names,
 };
+use abi::command_line::texts;
 use anyhow::{Context, Result, bail, ensure};
 
 pub mod flatten;
@@ -118,13 +119,9 @@ impl GuestImages {
 
     /// The archive of one run, with the images that the kernel's command line starts.
     pub fn archive(self, run: Vec<u8>, cmdline: &str) -> (Cow<'static, [u8]>, Archive) {
-        let started = |name: &str| {
-            let mut words = cmdline.split_whitespace();
-            words.any(|word| word.strip_prefix(CMDLINE_START) == Some(name))
-        };
         let left_out = |name: &str| {
-            let mut asked = IMAGES.iter().filter(|image| image.asked);
-            asked.any(|image| image.name == name) && !started(name)
+            let asked = IMAGES.iter().any(|image| image.asked && image.name == name);
+            asked && texts(cmdline, CMDLINE_START).all(|started| started != name)
         };
         let mut entries = self.servers;
         entries.retain(|image| !left_out(&image.name));

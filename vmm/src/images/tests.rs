@@ -7,6 +7,25 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[test]
+fn what_is_started_only_when_asked_for_is_stored_only_then() {
+    let stored = |cmdline: &str| {
+        let image = |name: &str| Image {
+            name: name.into(),
+            data: Vec::new().into(),
+            flat: None,
+        };
+        let images = GuestImages {
+            kernel: Vec::new().into(),
+            servers: IMAGES.map(|it| image(it.name)).to_vec(),
+        };
+        let (_, archive) = images.archive(Vec::new(), cmdline);
+        archive.entries.iter().any(|it| it.name == names::HELLO)
+    };
+    assert!(!stored("") && !stored("absentia.start=hell hello"));
+    assert!(stored("quiet absentia.start=hello"));
+}
+
+#[test]
 fn an_archive_round_trips() {
     let archive = Archive {
         entries: vec![
