@@ -363,23 +363,18 @@ impl Server {
             }
         }
         let (space, pool) = self.space(source)?;
-        // What is cut off need not be of one mapping with the rest.
-        let shrinks = old_len > new_len && !keep;
-        let (old_len, old_end) = if shrinks {
-            space.regions.at(old).ok_or(Errno::EFAULT)?;
-            space.unmap(pool, old + new_len, old_end)?;
-            (new_len, old + new_len)
-        } else {
-            (old_len, old_end)
-        };
         let region = *space.regions.at(old).ok_or(Errno::EFAULT)?;
         if old_len == 0 && region.private() {
             return Err(Errno::EINVAL);
         }
-        let movable = old_end <= region.end && !matches!(region.backing, Backing::Physical { .. });
-        if !fixed && !keep && old_len == new_len {
+        // What is cut off need not be of one mapping with the rest.
+        let cut = (old + old_len.min(new_len), old_end);
+        if !fixed && !keep && new_len <= old_len {
+            space.unmap(pool, cut.0, cut.1)?;
             return Ok(old);
         }
+        let (old_len, old_end) = (old_len.min(new_len), cut.0);
+        let movable = old_end <= region.end && !matches!(region.backing, Backing::Physical { .. });
         if !movable {
             return Err(Errno::EFAULT);
         }
@@ -413,13 +408,10 @@ impl Server {
         };
         let moved = moved_region(&region, old, old_end, target, new_len);
         space.regions.room(pool.map_max)?;
-        if fixed && old_len > new_len {
-            space.unmap(pool, old + new_len, old_end)?;
-        }
-        let moved_end = old + old_len.min(new_len);
-        space.map_moved(pool, moved, old, moved_end)?;
+        space.unmap(pool, cut.0, cut.1)?;
+        space.map_moved(pool, moved, old, old_end)?;
         if !keep && old_len != 0 {
-            space.unmap(pool, old, moved_end)?;
+            space.unmap(pool, old, old_end)?;
         }
         Ok(target)
     }

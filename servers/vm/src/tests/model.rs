@@ -204,7 +204,7 @@ fn step(machine: &mut Machine, model: &mut Model, generations: &mut [u32; 4], op
                 .linux(who(p), linux::__NR_mprotect, &[at(page), len * PAGE, prot])
                 .unwrap();
             let hole = (page..page + len).find(|n| !pages.contains_key(n));
-            assert_eq!(result.is_ok(), hole.is_none());
+            assert_eq!(result.is_ok(), hole.is_none(), "{result:?}");
             for n in page..hole.unwrap_or(page + len) {
                 let page = pages.get_mut(&n).unwrap();
                 page.prot = prot;
