@@ -17,14 +17,17 @@ fn ways() -> Vec<&'static str> {
     names
 }
 
+/// The least memory that a machine has, in KiB.
+const LEAST: u64 = 16 << 10;
+
 /// `ways` in one mode: each is refused as on Linux, root works while the user holds everything, the user
 /// can do the same again, and memory comes back.
-fn exhaust(platform: Platform, mode: &str, mib: u64, ways: &[&str]) {
+fn exhaust(platform: Platform, mode: &str, kib: u64, ways: &[&str]) {
     platform.require();
     let root = Root::new().busybox().program("exhaust");
     let root = root.file("/etc/passwd", b"root:x:0:0::/:/bin/sh\n");
     let mut run = Run::new(&[&["/bin/exhaust", mode], ways].concat());
-    run.memory = mib << 20;
+    run.memory = kib << 10;
     let finished = run.timeout(1800).guest(platform, root.disk());
     let said = finished.text();
     let ways = ways
@@ -50,22 +53,22 @@ fn under_qemu(first: usize) -> Vec<&'static str> {
 
 #[test]
 fn a_user_alone_in_16_mib() {
-    exhaust(Platform::Kvm, "alone", 16, &ways());
+    exhaust(Platform::Kvm, "alone", LEAST, &ways());
 }
 
 #[test]
 fn a_user_alone_in_16_mib_under_qemu() {
-    exhaust(Platform::Qemu, "alone", 16, &under_qemu(0));
+    exhaust(Platform::Qemu, "alone", LEAST, &under_qemu(0));
 }
 
 #[test]
 fn a_user_beside_one_who_took_all_memory() {
-    exhaust(Platform::Kvm, "hog", 16, &ways());
+    exhaust(Platform::Kvm, "hog", LEAST, &ways());
 }
 
 #[test]
 fn a_user_beside_one_who_took_all_memory_under_qemu() {
-    exhaust(Platform::Qemu, "hog", 16, &under_qemu(1));
+    exhaust(Platform::Qemu, "hog", LEAST, &under_qemu(1));
 }
 
 #[test]
@@ -73,5 +76,19 @@ fn a_user_where_memory_itself_refuses() {
     if !common::all() {
         return;
     }
-    exhaust(Platform::Kvm, "full", 64, &ways());
+    exhaust(Platform::Kvm, "full", 64 << 10, &ways());
+}
+
+/// Where the last page goes differs with every page that the machine has more.
+#[test]
+fn a_user_at_many_edges() {
+    if !common::all() {
+        return;
+    }
+    for more in (52..1024).step_by(212) {
+        for mode in ["alone", "hog"] {
+            println!("{mode} in {} KiB", LEAST + more);
+            exhaust(Platform::Kvm, mode, LEAST + more, &ways());
+        }
+    }
 }

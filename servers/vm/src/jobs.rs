@@ -52,6 +52,18 @@ pub enum Then {
     Again(Message),
 }
 
+/// Whether a page was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It was not.
+    No,
+    /// It came. Where it is gone, it went for lack of memory, or there is another by now: it is asked
+    /// for again.
+    Came,
+    /// It did not come, or its file system took it again and again: it must not be asked for for ever.
+    InVain,
+}
+
 /// A range being made usable.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
@@ -69,11 +81,10 @@ pub struct Job {
     pub access: Access,
     /// Whether VFS may be asked: not when it could need the one who waits.
     pub may_ask: bool,
-    /// The page that was asked for and came. It is asked for once only: a page that is gone
-    /// again, or never comes, must not be asked for for ever.
-    pub asked: Option<u64>,
-    /// The page that came, was taken from its file meanwhile, and was asked for once more.
-    pub again: Option<u64>,
+    /// Whether the page at the cursor was asked for.
+    pub asked: Asked,
+    /// How often it came and its file system took it again.
+    pub taken: u32,
     /// How often it got no memory for this page although there were frames: what lacks is VM's own, or VFS's, or
     /// a file system's.
     pub vain: u32,
@@ -84,8 +95,10 @@ struct Waiting {
     jobs: Vec<Job>,
     /// Pages before and after it that were asked for, too.
     around: (u64, u64),
-    /// The page was taken from the file since: what came may be gone again.
-    withdrawn: bool,
+    /// It was put into the cache since.
+    came: bool,
+    /// It was taken from its file since.
+    taken: bool,
 }
 
 /// Pages that VFS was asked for.
@@ -96,10 +109,17 @@ pub struct PageIns {
 }
 
 impl PageIns {
+    /// Notes that a page was put into the cache.
+    pub(crate) fn came(&mut self, key: &Key) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.came = true;
+        }
+    }
+
     /// Notes that pages were taken from their files.
-    pub(crate) fn withdraw(&mut self, gone: impl Fn(&Key) -> bool) {
+    pub(crate) fn taken(&mut self, gone: impl Fn(&Key) -> bool) {
         let gone = self.waiting.iter_mut().filter(|(key, _)| gone(key));
-        gone.for_each(|(_, waiting)| waiting.withdrawn = true);
+        gone.for_each(|(_, waiting)| waiting.taken = true);
     }
 
     /// Requests outstanding.
@@ -114,6 +134,12 @@ impl PageIns {
 }
 
 impl Job {
+    /// Done with the page at the cursor.
+    fn go_on_at(&mut self, next: u64) {
+        self.cursor = next;
+        (self.asked, self.taken, self.vain) = (Asked::No, 0, 0);
+    }
+
     /// Bytes of the beginning of its range that are usable.
     fn good(&self) -> u64 {
         self.cursor.saturating_sub(self.range.0).min(self.range.1)
@@ -169,8 +195,8 @@ impl Server {
             end: page.saturating_add(PAGE),
             access,
             may_ask: !self.process(source).is_some_and(|p| p.in_chain),
-            asked: None,
-            again: None,
+            asked: Asked::No,
+            taken: 0,
             vain: 0,
         });
     }
@@ -210,8 +236,8 @@ impl Server {
             end: 0,
             access,
             may_ask,
-            asked: None,
-            again: None,
+            asked: Asked::No,
+            taken: 0,
             vain: 0,
         };
         match end.and_then(abi::page_up) {
@@ -234,8 +260,7 @@ impl Server {
             };
             match space.access(pool, job.cursor, job.access) {
                 Step::Ready => {
-                    job.cursor += PAGE;
-                    (job.asked, job.vain) = (None, 0);
+                    job.go_on_at(job.cursor + PAGE);
                 }
                 Step::Evicted => self.complete_eviction(job.who, job.cursor),
                 Step::Later => {
@@ -247,7 +272,8 @@ impl Server {
                         return self.starve(job);
                     }
                     // Its own page may be what went. It comes again; when that does not help somebody else has to make room.
-                    if job.asked.take().is_some() {
+                    if job.asked != Asked::No {
+                        job.asked = Asked::No;
                         job.vain += 1;
                         if job.vain > VAIN {
                             job.vain = 0;
@@ -263,25 +289,23 @@ impl Server {
                     return self.finish(job, Err(Failure::Trouble(trouble)));
                 }
                 Step::Fail(trouble) => match self.beyond(&job, trouble) {
-                    Some(next) => (job.cursor, job.asked) = (next, None),
+                    Some(next) => job.go_on_at(next),
                     None => return self.finish(job, Err(Failure::Trouble(trouble))),
                 },
+                Step::Ask(_) if !job.may_ask || (job.asked == Asked::InVain && !asks_again) => {
+                    let trouble = Trouble::Unreadable(Errno::EFAULT);
+                    match self.beyond(&job, trouble) {
+                        Some(next) => job.go_on_at(next),
+                        None => return self.finish(job, Err(Failure::Trouble(trouble))),
+                    }
+                }
                 // It came, and went for lack of memory.
                 Step::Ask(_)
-                    if job.asked == Some(job.cursor)
-                        && !self.has_frames()
-                        && self.can_starve(&job) =>
+                    if job.asked == Asked::Came && !self.has_frames() && self.can_starve(&job) =>
                 {
                     return self.starve(job);
                 }
-                Step::Ask(_) if !job.may_ask || (job.asked == Some(job.cursor) && !asks_again) => {
-                    let trouble = Trouble::Unreadable(Errno::EFAULT);
-                    return self.finish(job, Err(Failure::Trouble(trouble)));
-                }
-                Step::Ask(key) => {
-                    job.asked = Some(job.cursor);
-                    return self.ask(key, job);
-                }
+                Step::Ask(key) => return self.ask(key, job),
             }
         }
         self.finish(job, Ok(()));
@@ -299,7 +323,8 @@ impl Server {
         let waiting = Waiting {
             jobs,
             around,
-            withdrawn: false,
+            came: false,
+            taken: false,
         };
         self.page_ins.waiting.insert(key, waiting);
         self.page_ins.keys.insert(txn, key);
@@ -325,14 +350,17 @@ impl Server {
         let Waiting {
             jobs,
             around,
-            withdrawn,
+            came,
+            taken,
         } = waiting;
         for mut job in jobs {
-            // Once more when it was taken: behind a new end of the file the answer says so, in a
-            // hole there is another page.
-            if withdrawn && job.again != job.asked {
-                job.again = job.asked.take();
-            }
+            // When it was taken, again: behind a new end of the file the answer says so, in a hole there
+            // is another page.
+            job.taken += u32::from(taken);
+            job.asked = match came && job.taken <= VAIN {
+                true => Asked::Came,
+                false => Asked::InVain,
+            };
             match status {
                 Ok(()) => {
                     self.enter_around(&job, key, around);
@@ -346,7 +374,7 @@ impl Server {
                         errno => Trouble::Unreadable(errno),
                     };
                     match self.beyond(&job, trouble) {
-                        Some(next) => (job.cursor, job.asked) = (next, None),
+                        Some(next) => job.go_on_at(next),
                         None => {
                             self.finish(job, Err(Failure::Trouble(trouble)));
                             continue;

@@ -54,7 +54,10 @@ impl Server {
         let frame = table::frame(entry);
         let (_, pool) = self.space(source)?;
         match pool.cache.key_of(pool.frames, frame) {
-            Some(already) if already == key => return Ok(()),
+            Some(already) if already == key => {
+                self.page_ins.came(&key);
+                return Ok(());
+            }
             // Under another name, or others still use what was forgotten.
             Some(_) => return Err(Errno::EBUSY),
             None if pool.frames.refs(frame) != 1 => return Err(Errno::EBUSY),
@@ -71,7 +74,9 @@ impl Server {
         }
         let (space, pool) = self.space(source)?;
         pool.cache_insert(key, frame)?;
-        set_entry(space, pool, r.addr, entry | OWNER)
+        set_entry(space, pool, r.addr, entry | OWNER)?;
+        self.page_ins.came(&key);
+        Ok(())
     }
 
     /// [`CacheSetRun`].

@@ -3,7 +3,7 @@
 use crate::fault::Access;
 use crate::files::FileId;
 use crate::frames::Claim;
-use crate::jobs::{Failed, Job, Origin, Then};
+use crate::jobs::{Asked, Failed, Job, Origin, Then};
 use crate::region::{Backing, Flags, Region};
 use crate::server::{Server, plausible};
 use crate::space::{USER_START, check_range};
@@ -547,8 +547,8 @@ impl Server {
                     end: abi::page_up(vector + pages).ok_or(Errno::EFAULT)?,
                     access: Access::Write,
                     may_ask: true,
-                    asked: None,
-                    again: None,
+                    asked: Asked::No,
+                    taken: 0,
                     vain: 0,
                 });
                 return Ok(None);

@@ -11,7 +11,7 @@
 
 use crate::fault::Trouble;
 use crate::frames::Claim;
-use crate::jobs::{Failed, Failure, Job, Origin, Then};
+use crate::jobs::{Asked, Failed, Failure, Job, Origin, Then};
 use crate::server::{Effect, Server};
 use crate::space::Space;
 use crate::table::{self, FOREIGN};
@@ -65,7 +65,7 @@ impl Server {
     pub(crate) fn starve(&mut self, mut job: Job) {
         job.vain += u32::from(self.has_frames());
         // The page that came for it may be gone when there is memory to map it.
-        (job.asked, job.again) = (None, None);
+        job.asked = Asked::No;
         self.shortage.starved.push(job);
     }
 
@@ -88,8 +88,8 @@ impl Server {
             end: 0,
             access: crate::fault::Access::Read,
             may_ask: true,
-            asked: None,
-            again: None,
+            asked: Asked::No,
+            taken: 0,
             vain: 0,
         });
         true

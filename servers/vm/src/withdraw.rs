@@ -95,7 +95,7 @@ impl Server {
         // Nobody is to be told of changes to what is gone, and who waits for a page that came and went
         // may ask again.
         let gone = |key: &Key| what.has(key.file) && (what.from..what.to).contains(&key.offset);
-        self.page_ins.withdraw(gone);
+        self.page_ins.taken(gone);
         self.pool.written.retain(|key| !gone(key));
         match what.ino {
             None => self.pool.cache.forget_device(frames, what.dev),

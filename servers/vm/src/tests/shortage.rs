@@ -193,6 +193,33 @@ fn clean_pages_go_before_a_process_although_they_are_mapped() {
     assert_eq!(asked(&mut machine), vec![OTHER]);
 }
 
+/// A page comes, another makes room of it before its own process can map it, and by then there are
+/// frames: nobody ends for that, however often it happens.
+#[test]
+fn a_page_that_another_made_room_of_is_asked_for_again() {
+    let mut machine = Machine::new(4);
+    let args = [0, PAGE, 1, linux::MAP_PRIVATE as u64, 9, 0];
+    let at = machine.linux(INIT, linux::__NR_mmap, &args);
+    let at = at.unwrap().unwrap();
+    machine.hold = true;
+    assert_eq!(machine.access(INIT, at, Access::Read), Err(0));
+    for _ in 0..20 {
+        let request = machine.held.pop_front().unwrap();
+        machine.cache(9, 0);
+        let frames = machine.vm().pool.frames;
+        assert_eq!(machine.vm().pool.cache.evict(frames, 1), 1);
+        machine.empty = true;
+        machine.answer(request);
+        machine.settle();
+        assert_eq!(answers(&mut machine, INIT), vec![]);
+    }
+    let request = machine.held.pop_front().unwrap();
+    machine.empty = false;
+    machine.answer(request);
+    machine.settle();
+    assert_eq!(answers(&mut machine, INIT), vec![0]);
+}
+
 /// Frames are there, and yet the page does not come: not for ever, and not for a refusal or two.
 #[test]
 fn who_waits_in_vain_makes_room() {

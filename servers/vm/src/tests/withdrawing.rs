@@ -223,6 +223,7 @@ fn a_page_that_comes_into_a_hole_is_asked_for_again() {
     assert_eq!(m.read(INIT, shared), Err(0));
     let request = m.held.pop_front().unwrap();
     // It came, and went again before VM heard of it.
+    m.cache(7, 0);
     m.empty = true;
     hole(m, 7, 0, PAGE);
     m.answer(request);
