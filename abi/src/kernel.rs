@@ -1,13 +1,19 @@
 //! The kernel's own interface: IPC traps, kernel calls, register frames, layout.
 //!
 //! A trap's number is in rax. IPC traps carry a [`crate::Message`] in registers; kernel
-//! calls carry up to six arguments in rdi rsi rdx r8 r9 r10 and return in rax a value or a
+//! calls ([`calls`]) carry up to five words in rdi rsi rdx r8 r9 and return in rax a value or a
 //! negated errno. rcx and r11 do not survive a trap.
 
+mod arguments;
 mod boot_info;
+pub mod calls;
 mod fault;
 
+pub use arguments::{
+    Answer, Argument, At, In, InBytes, InRow, Out, OutBytes, Row, Span as Bytes, answered,
+};
 pub use boot_info::{BootInfo, HEAP_PIECE, PROGRAMS_MEMORY_MIN, SERVICES_MEMORY, Span};
+pub use calls::{Call, Kcall, Sound};
 pub use fault::{Exception, PageFault, vector};
 
 use crate::{Errno, PAGE};
@@ -88,9 +94,9 @@ pub const fn along(address: u64, count: usize) -> u64 {
     address | (count as u64) << ALONG_COUNT
 }
 
-/// Address and number of elements that an [`along`] names.
-pub const fn along_parts(word: u64) -> (u64, u64) {
-    (word & ((1 << ALONG_COUNT) - 1), word >> ALONG_COUNT)
+/// The copies that an [`along`] names.
+pub const fn along_copies(word: u64) -> Row<SafeCopy> {
+    Row::new(word & ((1 << ALONG_COUNT) - 1), word >> ALONG_COUNT)
 }
 
 /// Messages one process can have posted and not yet received.
@@ -120,137 +126,7 @@ impl KernelNotify {
     }
 }
 
-// ---- Kernel calls ---------------------------------------------------------------------
-
-/// Kernel calls, the trap number in rax. Each needs its bit in [`Privileges::kcalls`].
-///
-/// Unless stated otherwise: `EPERM` without the bit, `ESRCH` for a dead endpoint, `EFAULT`
-/// for a bad pointer of the caller's own (memory that is only absent VM makes present, but for
-/// VM's own), `EINVAL` for anything malformed; 0 on success.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum Kcall {
-    // -- processes
-    /// `(name_lo, name_hi, role) -> endpoint`: a new process of this [`crate::role::Role`], stopped,
-    /// no address space, no privileges. `EAGAIN` when the table is full, `EPERM` for a service
-    /// unless VM or RS asks. A program's `syscall`s are Linux calls and its exceptions go to PM.
-    /// Service slots are handed out from 1 up. What follows acts on services for VM and RS alone
-    /// (`EPERM`).
-    ProcCreate = 0x100,
-    /// `(parent) -> endpoint`: a stopped copy of a blocked Linux process (registers with
-    /// rax = 0, FPU, FS/GS base), without an address space.
-    ProcFork = 0x101,
-    /// `(endpoint)`: destroys a process: its queues, timers, memory requests. Peers waiting
-    /// for it get `EDEADSRCDST`.
-    ProcExit = 0x102,
-    /// `(endpoint, &Privileges)`. By VM and RS; a program never has any (`EPERM`).
-    ProcPriv = 0x103,
-    /// `(endpoint, rip, rsp, rdi)`: fresh registers and FPU, whatever the process waited for is
-    /// forgotten, runnable.
-    ProcStart = 0x104,
-    /// `(endpoint) -> StopState`: the process executes nothing further until
-    /// [`Kcall::ProcResume`]. See [`StopState`].
-    ProcStop = 0x105,
-    /// `(endpoint, how)`: undoes [`Kcall::ProcStop`] and a fault's stop; sends the Linux call
-    /// before which a process stands, unless its number is `u64::MAX`. `how` is of [`resume`].
-    ProcResume = 0x106,
-    /// `(endpoint, &mut Registers)`.
-    ProcGetRegs = 0x107,
-    /// `(endpoint, &Registers)`. Selectors and privileged flags are sanitised.
-    ProcSetRegs = 0x108,
-    /// `(endpoint, buffer, len) -> bytes`: the XSAVE area in standard format
-    /// (`len` 0 asks for the size).
-    ProcGetFpu = 0x109,
-    /// `(endpoint, buffer, len)`: len 0 resets the FPU. Headers are sanitised.
-    ProcSetFpu = 0x10a,
-    /// `(slot, &mut ProcessInfo) -> 0`; `ENOENT` for a free slot.
-    ProcInfo = 0x10b,
-    /// `() -> endpoint` of a process that was `Busy` at `ProcStop` and now is not, or stopped as
-    /// [`Kcall::ProcResume`] was told; `ENOENT` when there is none (PM).
-    GetStopped = 0x10c,
-    /// `(endpoint, priority 0..8)`: 0 is the highest; user processes run at 6.
-    ProcPriority = 0x10e,
-    /// `(endpoint, name_lo, name_hi)`: what `ProcInfo` shows.
-    ProcName = 0x10f,
-
-    // -- memory (VM)
-    /// `(endpoint, pml4_physical or 0)`: binds an address space. The kernel fills entries
-    /// 256..512 of the table. 0 unbinds (the process must not run).
-    SetAddressSpace = 0x110,
-    /// `(&mut MemoryRequest) -> 0`: takes one parked memory request; `ENOENT` when none.
-    MemreqGet = 0x111,
-    /// `(requestor, result: 0 or negated errno)`: lets a parked requestor retry or fail.
-    MemreqReply = 0x112,
-    /// `()`: flushes the caller's own translations (after VM edited its own tables).
-    FlushSelf = 0x113,
-
-    // -- copies
-    /// `(&SafeCopy)`: see [`SafeCopy`]; the grantee is the caller.
-    SafeCopy = 0x120,
-    /// `(&[SafeCopy], count)`: in order, stops at the first failure. At most
-    /// [`MAX_VECTOR`] elements.
-    SafeCopyVector = 0x121,
-    /// `(granter, grant, offset, len, pattern)`: fills through a grant; honours CPF_TRY.
-    SafeMemset = 0x122,
-    /// `(&VirCopy)`: see [`VirCopy`].
-    VirCopy = 0x123,
-    /// `(endpoint, address, len, pattern, flags)`: endpoint `NONE` is physical memory.
-    Memset = 0x124,
-    /// `(table, entries)`: registers the caller's grant table ([`crate::grant::GrantEntry`]);
-    /// when it is not resident VM makes it so.
-    SetGrants = 0x125,
-    /// `(endpoint, address) -> physical`: `EFAULT` when not present. Never waits.
-    Umap = 0x126,
-    /// `(address)`: registers [`INBOX`] resident bytes of the caller for what Linux calls bring
-    /// along ([`Brings`]).
-    SetInbox = 0x127,
-
-    // -- machine
-    /// `() -> ns` since boot, monotonic.
-    Time = 0x130,
-    /// `(deadline_ns or 0)`: the caller's one timer; 0 disarms.
-    SetTimer = 0x131,
-    /// `(line)`: interrupts of IOAPIC line `line` (edge triggered) become
-    /// [`KernelNotify::IRQS`] bits of the caller. `EPERM` unless the privileges list the line.
-    IrqBind = 0x132,
-    /// `(text, len)`: a line for the host's log; at most 512 bytes.
-    Log = 0x133,
-    /// `(status)`: ends the machine. Does not return.
-    PowerOff = 0x134,
-    /// `(&mut BootInfo)`.
-    BootInfo = 0x135,
-    /// `(entry, offset, buffer, len) -> bytes`: reads a boot archive entry.
-    ModuleRead = 0x136,
-    /// `(entry, &mut boot::ArchiveEntry)`: `ENOENT` past the last.
-    ModuleInfo = 0x137,
-    /// `(&[u8; 512])`: [`LinuxRoute`] of each Linux call number (PM).
-    SetLinuxRoutes = 0x138,
-    /// `(&mut Counters)`.
-    Counters = 0x139,
-    /// `()`: gives up the rest of the quantum. Needs no privilege.
-    Yield = 0x13a,
-    /// `()`: does nothing, for measurements. Needs no privilege.
-    Null = 0x13b,
-    /// `() -> len` of the kernel command line copied to `(buffer, capacity)`.
-    CommandLine = 0x13c,
-    /// `(count) -> choice`: which of `count` things that could all be next is next (a server
-    /// with tasks; only in explored runs, see [`BootInfo::deciding`]).
-    Decide = 0x13d,
-    /// `(physical)`: VM needs a frame that the VMM withdrew ([`crate::trace`]); 1 when it is
-    /// there afterwards, 0 when it stays away, 2 when it will come, but is not there yet.
-    FrameRestore = 0x13e,
-    /// `(what, ...)`: for the laboratory's eyes only ([`crate::trace::LAB_SERVING`],
-    /// [`crate::trace::LAB_STAGE`], [`crate::trace::LAB_ALLOCATES`],
-    /// [`crate::trace::LAB_ALLOCATION`]).
-    Lab = 0x13f,
-}
-
-impl Kcall {
-    /// The call's bit in [`Privileges::kcalls`].
-    pub const fn bit(self) -> u64 {
-        1 << (self as u64 - 0x100)
-    }
-}
+// ---- Copies ---------------------------------------------------------------------------
 
 /// The most elements of a [`Kcall::SafeCopyVector`].
 pub const MAX_VECTOR: usize = 64;
@@ -320,7 +196,7 @@ pub struct MemoryRequest {
     pub soft: u64,
 }
 
-/// What [`Kcall::ProcStop`] found.
+/// What [`Kcall::ProcStop`] found: with [`StopState::Busy`] comes the server's endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum StopState {
@@ -328,7 +204,7 @@ pub enum StopState {
     /// still queued at its server has been withdrawn: its status is `ERESTARTNOINTR` in rax
     /// and its number in [`Registers::orig_rax`].
     Boundary = 0,
-    /// A Linux call is with the server named in bits 8..: when it is answered the process is
+    /// A Linux call is with the server that is named: when it is answered the process is
     /// at a boundary and PM gets [`KernelNotify::STOPPED`]. Or PM is named, and an exception of
     /// its own is on the way there: whatever else there is comes after that.
     Busy = 1,

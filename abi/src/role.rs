@@ -73,6 +73,15 @@ impl Role {
     }
 }
 
+impl crate::message::Word for Role {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+    fn from_word(word: u64) -> Option<Role> {
+        Role::from_word(word)
+    }
+}
+
 /// A set of roles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Roles(u32);

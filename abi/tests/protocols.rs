@@ -59,7 +59,25 @@ fn page() -> String {
             );
         }
     }
+    page += "\n## Kernel calls\n\nFrom `abi/src/kernel/calls.rs`. Each but `Null` and `Yield` needs its bit in the \
+             caller's privileges. `In` is memory that the kernel reads, `Out` what it writes.\n\n\
+             | Call | Number | Says | Answered with |\n| --- | --- | --- | --- |\n";
+    for call in abi::kernel::calls::ALL {
+        let (name, number, answer) = (call.name, call.number, call.answer);
+        let says = parts(call.arguments);
+        let _ = writeln!(page, "| `{name}` | {number:#05x} | {says} | `{answer}` |");
+    }
     page
+}
+
+#[test]
+fn kernel_calls_have_numbers_and_bits_of_their_own() {
+    let numbers: Vec<u64> = abi::kernel::calls::ALL
+        .iter()
+        .map(|call| call.number)
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:x?}");
+    assert!(numbers.iter().all(|number| (0x100..0x140).contains(number)));
 }
 
 #[test]

@@ -338,7 +338,10 @@ fn vm_privileges() -> Privileges {
         Kcall::Counters,
         Kcall::CommandLine,
         Kcall::FrameRestore,
-        Kcall::Lab,
+        Kcall::LabServing,
+        Kcall::LabStage,
+        Kcall::LabAllocates,
+        Kcall::LabAllocation,
     ];
     Privileges {
         kcalls: calls.iter().fold(0, |bits, call| bits | call.bit()),

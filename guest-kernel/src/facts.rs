@@ -5,7 +5,7 @@ use crate::fatal;
 use crate::global::{Global, Single};
 use crate::memory;
 use abi::boot::{ArchiveEntry, ArchiveHeader};
-use abi::kernel::BootInfo;
+use abi::kernel::{BootInfo, Bytes};
 use abi::{Errno, PAGE};
 use core::cell::OnceCell;
 use zerocopy::{FromBytes, Unalign};
@@ -43,10 +43,11 @@ pub fn read<T: FromBytes + Copy + 'static>(physical: u64) -> T {
 }
 
 /// Entry `index` of the archive.
-pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
+pub fn module(index: usize) -> Result<ArchiveEntry, Errno> {
     let info = info();
-    let at = size_of::<ArchiveHeader>() as u64 + index.checked_mul(64).ok_or(Errno::ENOENT)?;
-    if index >= info.modules || at + 64 > info.archive.len() {
+    let at =
+        size_of::<ArchiveHeader>() as u64 + (index as u64).checked_mul(64).ok_or(Errno::ENOENT)?;
+    if index as u64 >= info.modules || at + 64 > info.archive.len() {
         return Err(Errno::ENOENT);
     }
     let entry: ArchiveEntry = read(info.archive.start + at);
@@ -57,11 +58,11 @@ pub fn module(index: u64) -> Result<ArchiveEntry, Errno> {
 }
 
 /// Copies a part of an entry to a process: bytes copied.
-pub fn module_read(cr3: u64, index: u64, offset: u64, buffer: u64, len: u64) -> Result<u64, Errno> {
+pub fn module_read(cr3: u64, index: usize, offset: u64, buffer: Bytes) -> Result<usize, Errno> {
     let entry = module(index)?;
-    let n = entry.len.saturating_sub(offset).min(len);
+    let n = entry.len.saturating_sub(offset).min(buffer.len);
     let from = info().archive.start + entry.offset + offset.min(entry.len);
     let bytes = memory::cells(from, n).ok_or(Errno::EINVAL)?;
-    copy::write_cells(cr3, buffer, bytes)?;
-    Ok(n)
+    copy::write_cells(cr3, buffer.address, bytes)?;
+    Ok(bytes.len())
 }

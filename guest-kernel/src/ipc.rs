@@ -10,7 +10,7 @@ use crate::notice::{NOTIFIED, deliver, notice_process, stopped, take_notices};
 use crate::process::{self, MAX_PROCESSES, NIL, Process};
 use crate::sched::{block, unblock};
 use crate::transfer::{self, Stop};
-use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, along_parts, rts};
+use abi::kernel::{Ipc, KernelNotify, OUTBOX_CAPACITY, along_copies, rts};
 use abi::trace::Decision;
 use abi::{Class, Endpoint, Errno, Message};
 use core::cell::Cell;
@@ -223,9 +223,9 @@ pub fn trap(caller: &'static Process, op: u64) {
 /// [`Ipc::CopyPostReceive`]. A caller that is parked makes the whole trap again.
 #[inline(never)]
 fn copy_post_receive(caller: &'static Process, peer: Endpoint) {
-    let (address, count) = along_parts(caller.regs.rsi.get());
-    match transfer::safecopy_vector(caller, address, count) {
-        Ok(_) => {}
+    let copies = along_copies(caller.regs.rsi.get());
+    match transfer::safecopy_vector(caller, copies) {
+        Ok(()) => {}
         Err(Stop::Failed(errno)) => return caller.regs.rax.set(errno.to_word()),
         Err(Stop::Parked) => return,
     }

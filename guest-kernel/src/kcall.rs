@@ -1,6 +1,6 @@
 //! Kernel calls: decoding, permission, and the short ones themselves.
 
-use crate::arch::{fpu, gate, layout, machine};
+use crate::arch::{fpu, gate, machine};
 use crate::copy::{self, Operand};
 use crate::counters::COUNTERS;
 use crate::global::Single;
@@ -8,9 +8,11 @@ use crate::process::{self, FIXED_FLAG, MAX_PROCESSES, Process};
 use crate::sched::{self, block, unblock};
 use crate::transfer::{self, Outcome, Stop};
 use crate::{clock, facts, lab, lifecycle, lines, linux, memory, memreq};
-use abi::kernel::{Kcall, Privileges, ProcessInfo, Registers, rts};
+use abi::kernel::calls::{self, heard};
+use abi::kernel::{Answer, At, Bytes, Call, Kcall, LINES, Privileges, ProcessInfo, Registers, rts};
+use abi::message::{Fields, WORDS};
 use abi::role::{Role, Roles};
-use abi::trace::Decision;
+use abi::trace::{self, Decision};
 use abi::{Endpoint, Errno};
 use core::cell::Cell;
 
@@ -24,25 +26,38 @@ pub fn dispatch(caller: &'static Process) {
     }
 }
 
-/// Calls are known by number; each arm of [`serve`] names one.
+/// Each arm names a call and what it says (`heard`), and is what the call is answered with.
 macro_rules! calls {
-    ($number:expr, $caller:expr, { $($name:ident => $body:expr),* $(,)? }) => {
+    ($number:expr, $caller:expr, {
+        $($name:ident { $($field:ident),* $(,)? } => $body:expr),* $(,)?
+    }) => {
         match $number {
             $(n if n == Kcall::$name as u64 => {
                 if $caller.privileges.kcalls.get() & Kcall::$name.bit() == 0 {
                     return Err(Errno::EPERM.into());
                 }
-                $body
+                let heard: Option<heard::$name> = Fields::take(&words($caller), 0);
+                let heard::$name { $($field),* } = heard.ok_or(Errno::EINVAL)?;
+                // One of them ends the machine.
+                #[allow(unreachable_code, unused_variables, clippy::diverging_sub_expression)]
+                let answer: <calls::$name as Call>::Answer = $body;
+                #[allow(unreachable_code)]
+                Ok(answer.to_register())
             })*
             _ => Err(Errno::ENOSYS.into()),
         }
     };
 }
 
-fn serve(caller: &'static Process, number: u64) -> Outcome {
+/// What a call says.
+#[inline(always)]
+fn words(caller: &Process) -> [u64; WORDS] {
     let r = &caller.regs;
-    let [a1, a2, a3, a4, a5] = [&r.rdi, &r.rsi, &r.rdx, &r.r8, &r.r9].map(Cell::get);
-    let who = Endpoint(a1 as u32);
+    let [a, b, c, d, e] = [&r.rdi, &r.rsi, &r.rdx, &r.r8, &r.r9].map(Cell::get);
+    [a, b, c, d, e, 0, 0]
+}
+
+fn serve(caller: &'static Process, number: u64) -> Outcome<u64> {
     // The two that everybody may.
     if number == Kcall::Null as u64 {
         return Ok(0);
@@ -52,114 +67,101 @@ fn serve(caller: &'static Process, number: u64) -> Outcome {
         return Ok(0);
     }
     calls!(number, caller, {
-        SafeCopy => transfer::safecopy(caller, a1),
-        SafeCopyVector => transfer::safecopy_vector(caller, a1, a2),
-        SafeMemset => transfer::safe_memset(caller, who, a2 as i32, a3, a4, a5 as u8),
-        VirCopy => transfer::vircopy(caller, a1),
-        Memset => transfer::memset(caller, a1 as u32, a2, a3, a4 as u8, a5),
-        SetGrants => {
-            caller.grants.set(a1);
-            caller.grant_count.set(a2);
-            Ok(0)
+        SafeCopy { copy } => transfer::safecopy(caller, copy)?,
+        SafeCopyVector { copies } => transfer::safecopy_vector(caller, copies)?,
+        SafeMemset { granter, grant, offset, len, pattern } => {
+            transfer::safe_memset(caller, (granter, grant), offset, len, pattern)?
         },
-        Umap => umap(caller, who, a2),
-        SetInbox => {
-            caller.inbox.set(a1);
-            Ok(0)
+        VirCopy { copy } => transfer::vircopy(caller, copy)?,
+        Memset { who, address, len, pattern, flags } => {
+            transfer::memset(caller, (who, address), len, pattern, flags)?
         },
-        Time => Ok(clock::now()),
-        SetTimer => {
-            caller.deadline.set(a1);
-            if a1 != 0 {
-                clock::arm(a1);
+        SetGrants { table } => {
+            caller.grants.set(table.at(0).address);
+            caller.grant_count.set(table.count);
+        },
+        Umap { who, address } => umap(caller, who, address)?,
+        SetInbox { inbox } => caller.inbox.set(inbox.address),
+        Time {} => clock::now(),
+        SetTimer { deadline } => {
+            caller.deadline.set(deadline);
+            if deadline != 0 {
+                clock::arm(deadline);
             }
-            Ok(0)
         },
-        ProcCreate => create(caller, name(a1, a2), a3),
-        ProcFork => lifecycle::fork(process::find(who)?),
-        ProcExit => {
+        ProcCreate { name, role } => create(caller, name, role)?,
+        ProcFork { parent } => lifecycle::fork(process::find(parent)?)?,
+        ProcExit { who } => {
             let process = subject(caller, who)?;
             if core::ptr::eq(process, caller) {
                 return Err(Errno::EINVAL.into());
             }
-            lifecycle::exit(process)
+            lifecycle::exit(process);
         },
-        ProcPriv => set_privileges(caller, who, a2),
-        ProcStart => lifecycle::start(subject(caller, who)?, a2, a3, a4),
-        ProcStop => lifecycle::stop(subject(caller, who)?),
-        ProcResume => lifecycle::resume(subject(caller, who)?, a2),
-        ProcGetRegs => get_regs(caller, who, a2),
-        ProcSetRegs => set_regs(caller, who, a2),
-        ProcGetFpu => get_fpu(caller, who, a2, a3),
-        ProcSetFpu => set_fpu(caller, who, a2, a3),
-        ProcInfo => info(caller, a1, a2),
-        ProcPriority => {
-            sched::set_priority(subject(caller, who)?, a2.min(7) as u8);
-            Ok(0)
+        ProcPriv { who, privileges } => set_privileges(caller, who, privileges)?,
+        ProcStart { who, rip, rsp, rdi } => lifecycle::start(subject(caller, who)?, rip, rsp, rdi)?,
+        ProcStop { who } => lifecycle::stop(subject(caller, who)?),
+        ProcResume { who, how } => lifecycle::resume(subject(caller, who)?, how),
+        ProcGetRegs { who, registers } => get_regs(caller, who, registers)?,
+        ProcSetRegs { who, registers } => set_regs(caller, who, registers)?,
+        ProcGetFpu { who, area } => get_fpu(caller, who, area)?,
+        ProcSetFpu { who, area } => set_fpu(caller, who, area)?,
+        ProcInfo { slot, info } => tell(caller, slot, info)?,
+        ProcPriority { who, priority } => {
+            sched::set_priority(subject(caller, who)?, priority.min(7) as u8);
         },
-        ProcName => {
+        ProcName { who, name } => {
             let process = subject(caller, who)?;
-            process.name.set(name(a2, a3));
+            process.name.set(name);
             lab::named(process);
-            Ok(0)
         },
-        GetStopped => next_stopped(),
-        SetAddressSpace => set_space(who, a2),
-        MemreqGet => memreq::next_memory_request(caller, a1),
-        MemreqReply => memreq::memory_request_done(who, a2),
-        FlushSelf => {
-            sched::reload_space();
-            Ok(0)
+        GetStopped {} => next_stopped()?,
+        SetAddressSpace { who, table } => set_space(who, table)?,
+        MemreqGet { request } => memreq::next_memory_request(caller, request)?,
+        MemreqReply { requestor, result } => memreq::memory_request_done(requestor, result)?,
+        FlushSelf {} => sched::reload_space(),
+        IrqBind { line } => bind(caller, line)?,
+        Log { text } => log(caller, text)?,
+        PowerOff { status } => lab::power_off(status),
+        BootInfo { info } => transfer::give(caller, info, facts::info())?,
+        ModuleRead { entry, offset, buffer } => {
+            let read = facts::module_read(caller.cr3.get(), entry, offset, buffer);
+            transfer::own(caller, (buffer.address, buffer.len, true), read)?
         },
-        IrqBind => bind(caller, a1),
-        Log => log(caller, a1, a2),
-        PowerOff => lab::power_off(a1),
-        BootInfo => transfer::give(caller, a1, facts::info()),
-        ModuleRead => {
-            let read = facts::module_read(caller.cr3.get(), a1, a2, a3, a4);
-            transfer::own(caller, (a3, a4, true), read)
-        },
-        ModuleInfo => {
-            transfer::give(caller, a2, &facts::module(a1)?)
-        },
-        SetLinuxRoutes => set_routes(caller, a1),
-        Counters => {
-            transfer::give(caller, a1, &COUNTERS.get())
-        },
-        Decide => {
+        ModuleInfo { entry, info } => transfer::give(caller, info, &facts::module(entry)?)?,
+        SetLinuxRoutes { routes } => linux::set_routes(&transfer::own_struct(caller, routes)?),
+        Counters { counters } => transfer::give(caller, counters, &COUNTERS.get())?,
+        Decide { count } => {
             let who = caller.endpoint.get();
-            Ok(lab::decide(Decision::Task, a1 as usize, |_| who) as u64)
+            lab::decide(Decision::Task, count, |_| who)
         },
-        FrameRestore => {
-            lab::restore(a1);
-            Ok(lab::withdrawn(a1))
+        FrameRestore { physical } => {
+            lab::restore(physical);
+            lab::restored(physical)
         },
-        CommandLine => {
+        CommandLine { buffer } => {
             let line = facts::command_line();
-            let n = line.len().min(a2 as usize);
-            transfer::give_bytes(caller, a1, &line[..n])
+            let n = line.len().min(buffer.len as usize);
+            transfer::give_bytes(caller, buffer.address, &line[..n])?
         },
-        Lab => Ok(lab::hear(caller, [a1, a2, a3, a4, a5])?),
+        LabServing { serving } => caller.serving.set(serving.address),
+        LabStage { target, stage, address, len } => {
+            lab::note(|| trace::Exec { who: caller.endpoint.get(), target, stage, address, len });
+        },
+        LabAllocates {} => lab::watches_allocations(),
+        LabAllocation { wanted, bytes } => lab::allocation(caller, wanted, bytes),
     })
-}
-
-fn name(low: u64, high: u64) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&low.to_le_bytes());
-    bytes[8..].copy_from_slice(&high.to_le_bytes());
-    bytes
 }
 
 /// Who makes services, and has all power over them.
 const MAKERS: Roles = Roles::VM.or(Roles::RS);
 
-fn create(caller: &Process, name: [u8; 16], role: u64) -> Outcome {
-    let role = Role::from_word(role).ok_or(Errno::EINVAL)?;
+fn create(caller: &Process, name: [u8; 16], role: Role) -> Outcome<Endpoint> {
     if role != Role::Program && !MAKERS.admits(caller.endpoint.get()) {
         return Err(Errno::EPERM.into());
     }
     let process = lifecycle::create(name, role)?;
-    Ok(process.endpoint.get().0 as u64)
+    Ok(process.endpoint.get())
 }
 
 /// The process that `caller` wants to do something with: a program, or whatever it is if the
@@ -174,37 +176,30 @@ fn subject(caller: &Process, who: Endpoint) -> Result<&'static Process, Errno> {
 }
 
 #[inline(never)]
-fn get_regs(caller: &'static Process, who: Endpoint, address: u64) -> Outcome {
+fn get_regs(caller: &'static Process, who: Endpoint, registers: At<Registers>) -> Outcome {
     let process = subject(caller, who)?;
     sched::release_of(process);
     // A copy: the process may be the caller.
     let mut regs = process.regs.get();
     regs.rflags |= FIXED_FLAG;
-    transfer::give(caller, address, &regs)
+    transfer::give(caller, registers, &regs)
 }
 
 #[inline(never)]
-fn set_privileges(caller: &'static Process, who: Endpoint, address: u64) -> Outcome {
-    let privileges: Privileges = transfer::own_struct(caller, address)?;
+fn set_privileges(caller: &'static Process, who: Endpoint, at: At<Privileges>) -> Outcome {
+    let privileges = transfer::own_struct(caller, at)?;
     let process = process::find(who)?;
     // A program has none, whoever asks.
     if process.linux() || !MAKERS.admits(caller.endpoint.get()) {
         return Err(Errno::EPERM.into());
     }
     process.privileges.set(privileges);
-    Ok(0)
+    Ok(())
 }
 
 #[inline(never)]
-fn set_routes(caller: &'static Process, address: u64) -> Outcome {
-    let routes: [u8; 512] = transfer::own_struct(caller, address)?;
-    linux::set_routes(&routes);
-    Ok(0)
-}
-
-#[inline(never)]
-fn set_regs(caller: &'static Process, who: Endpoint, address: u64) -> Outcome {
-    let regs: Registers = transfer::own_struct(caller, address)?;
+fn set_regs(caller: &'static Process, who: Endpoint, registers: At<Registers>) -> Outcome {
+    let regs = transfer::own_struct(caller, registers)?;
     let canonical = |address: u64| !(1 << 47..!0 << 47).contains(&address);
     // Behind the user's half it will fault.
     if ![regs.rip, regs.fs_base, regs.gs_base]
@@ -218,19 +213,19 @@ fn set_regs(caller: &'static Process, who: Endpoint, address: u64) -> Outcome {
     process.regs.set(regs);
     process.set_rflags(regs.rflags);
     process.step_over();
-    Ok(0)
+    Ok(())
 }
 
 #[inline(never)]
-fn get_fpu(caller: &'static Process, who: Endpoint, address: u64, len: u64) -> Outcome {
+fn get_fpu(caller: &'static Process, who: Endpoint, area: Bytes) -> Outcome<usize> {
     let process = subject(caller, who)?;
     sched::release_of(process);
     let bytes = process.fpu.get().bytes();
-    if len == 0 {
-        return Ok(bytes.len() as u64);
+    if area.len == 0 {
+        return Ok(bytes.len());
     }
-    let n = bytes.len().min(len as usize);
-    transfer::give_cells(caller, address, &bytes[..n])
+    let n = bytes.len().min(area.len as usize);
+    transfer::give_cells(caller, area.address, &bytes[..n])
 }
 
 /// An FPU state on its way into a process.
@@ -238,25 +233,24 @@ static NEW_STATE: Single<[Cell<u8>; fpu::LARGEST]> =
     Single::of([const { Cell::new(0) }; fpu::LARGEST]);
 
 #[inline(never)]
-fn set_fpu(caller: &'static Process, who: Endpoint, address: u64, len: u64) -> Outcome {
+fn set_fpu(caller: &'static Process, who: Endpoint, area: Bytes) -> Outcome {
     let process = subject(caller, who)?;
     sched::release_of(process);
-    if len == 0 {
+    if area.len == 0 {
         process.fpu.get().reset();
-        return Ok(0);
+        return Ok(());
     }
-    let state = &NEW_STATE[..(len as usize).min(NEW_STATE.len())];
-    transfer::own_bytes(caller, address, state)?;
-    process.fpu.get().replace(state)?;
-    Ok(0)
+    let state = &NEW_STATE[..(area.len as usize).min(NEW_STATE.len())];
+    transfer::own_bytes(caller, area.address, state)?;
+    Ok(process.fpu.get().replace(state)?)
 }
 
 #[inline(never)]
-fn info(caller: &'static Process, slot: u64, address: u64) -> Outcome {
-    if slot as usize >= MAX_PROCESSES {
+fn tell(caller: &'static Process, slot: usize, to: At<ProcessInfo>) -> Outcome {
+    if slot >= MAX_PROCESSES {
         return Err(Errno::EINVAL.into());
     }
-    let p = process::slot(slot as usize);
+    let p = process::slot(slot);
     if slot == 0 || p.flags.get() & rts::FREE != 0 {
         return Err(Errno::ENOENT.into());
     }
@@ -274,12 +268,12 @@ fn info(caller: &'static Process, slot: u64, address: u64) -> Outcome {
         cr3: p.cr3.get(),
         name: p.name.get(),
     };
-    transfer::give(caller, address, &info)
+    transfer::give(caller, to, &info)
 }
 
-fn next_stopped() -> Outcome {
+fn next_stopped() -> Outcome<Endpoint> {
     match process::living().find(|process| process.stopped_unread.take()) {
-        Some(process) => Ok(process.endpoint.get().0 as u64),
+        Some(process) => Ok(process.endpoint.get()),
         None => Err(Errno::ENOENT.into()),
     }
 }
@@ -292,7 +286,7 @@ fn set_space(who: Endpoint, pml4: u64) -> Outcome {
     process.cr3.set(pml4);
     if pml4 == 0 {
         block(process, rts::NO_SPACE);
-        return Ok(0);
+        return Ok(());
     }
     let upper = memory::cells(pml4 + abi::PAGE / 2, 256);
     gate::fill_upper_half(upper.unwrap_or_default(), process.linux());
@@ -300,10 +294,10 @@ fn set_space(who: Endpoint, pml4: u64) -> Outcome {
         sched::reload_space();
     }
     unblock(process, rts::NO_SPACE);
-    Ok(0)
+    Ok(())
 }
 
-fn umap(caller: &'static Process, who: Endpoint, address: u64) -> Outcome {
+fn umap(caller: &'static Process, who: Endpoint, address: u64) -> Outcome<u64> {
     let process = process::find_or_self(caller.index(), who)?;
     let operand = Operand {
         cr3: Some(process.cr3.get()),
@@ -314,19 +308,19 @@ fn umap(caller: &'static Process, who: Endpoint, address: u64) -> Outcome {
         .0)
 }
 
-fn bind(caller: &'static Process, line: u64) -> Outcome {
-    if line >= layout::LINES || caller.privileges.irqs.get() >> line & 1 == 0 {
+fn bind(caller: &'static Process, line: u32) -> Outcome {
+    if line >= LINES || caller.privileges.irqs.get() >> line & 1 == 0 {
         return Err(Errno::EPERM.into());
     }
-    lines::bind_line(line as u32, caller.endpoint.get());
-    Ok(0)
+    lines::bind_line(line, caller.endpoint.get());
+    Ok(())
 }
 
 #[inline(never)]
-fn log(caller: &'static Process, address: u64, len: u64) -> Outcome {
+fn log(caller: &'static Process, said: Bytes) -> Outcome {
     let text = Cell::new([0; 512]);
-    let n = (len as usize).min(512);
-    transfer::own_bytes(caller, address, &text.as_array_of_cells()[..n])?;
+    let n = (said.len as usize).min(512);
+    transfer::own_bytes(caller, said.address, &text.as_array_of_cells()[..n])?;
     machine::log(&[&text.get()[..n]]);
-    Ok(0)
+    Ok(())
 }

@@ -12,13 +12,11 @@ use crate::log::say;
 use crate::process::{self, Process};
 use abi::boot::TRACE_RECORDS;
 use abi::lab::{POWEROFF_STUCK, RECORD_LINE, STUCK_LINE, TRACE_LINE};
-use abi::message::Word;
 use abi::trace::{
-    self, CHOICES, Control, Decision, Event, Kind, LAB_ALLOCATES, LAB_ALLOCATION, LAB_SERVING,
-    LAB_STAGE, Mode, RECORD_WORDS, RING, Record, Refusal, Sent, Stage, Told, WITHDRAWN_COMES,
-    Wanted, mix, random,
+    self, CHOICES, Control, Decision, Event, Kind, Mode, RECORD_WORDS, RING, Record, Refusal,
+    Restored, Sent, Told, WITHDRAWN_COMES, Wanted, mix, random,
 };
-use abi::{Class, Endpoint, Errno, Message};
+use abi::{Class, Endpoint, Message};
 use core::cell::UnsafeCell;
 
 /// Shared with the VMM, which writes it while the vCPU is stopped: every look is a fresh one.
@@ -168,38 +166,27 @@ fn serving(record: &Record) {
     }
 }
 
-/// [`abi::kernel::Kcall::Lab`].
+/// Whether the laboratory wants to know of allocations.
+pub fn watches_allocations() -> bool {
+    ALLOCATIONS.get()
+}
+
+/// [`abi::kernel::Kcall::LabAllocation`].
 #[cold]
 #[inline(never)]
-pub fn hear(caller: &Process, [what, a, b, c, d]: [u64; 5]) -> Result<u64, Errno> {
-    match what {
-        LAB_SERVING => caller.serving.set(a),
-        LAB_STAGE => {
-            let stage = Stage::from_word(b).ok_or(Errno::EINVAL)?;
-            note(|| trace::Exec {
-                who: caller.endpoint.get(),
-                target: Endpoint(a as u32),
-                stage,
-                address: c,
-                len: d,
-            });
-        }
-        LAB_ALLOCATES => return Ok(ALLOCATIONS.get() as u64),
-        LAB_ALLOCATION if ALLOCATIONS.get() => {
-            let wanted = Wanted::from_word(a).ok_or(Errno::EINVAL)?;
-            note(|| trace::Allocation {
-                who: caller.endpoint.get(),
-                wanted,
-                len: b,
-            });
-            // Whoever was asked at the point has said it by now.
-            let refusal = field!(refuse);
-            field!(refuse = Refusal::No as u64);
-            return Ok(refusal);
-        }
-        _ => return Err(Errno::EINVAL),
+pub fn allocation(caller: &Process, wanted: Wanted, bytes: u64) -> Refusal {
+    if !ALLOCATIONS.get() {
+        return Refusal::No;
     }
-    Ok(0)
+    note(|| trace::Allocation {
+        who: caller.endpoint.get(),
+        wanted,
+        len: bytes,
+    });
+    // Whoever was asked at the point has said it by now.
+    let refusal = field!(refuse);
+    field!(refuse = Refusal::No as u64);
+    Refusal::of(refusal)
 }
 
 /// The allocation at whose point the kernel stands is refused.
@@ -267,14 +254,14 @@ pub fn restore(physical: u64) {
 }
 
 /// What [`abi::kernel::Kcall::FrameRestore`] says of a frame.
-pub fn withdrawn(physical: u64) -> u64 {
+pub fn restored(physical: u64) -> Restored {
     let count = field!(withdrawn_count);
     let frames = field!(withdrawn);
     let mut listed = frames.iter().take(count as usize);
     match listed.find(|&&at| at & !WITHDRAWN_COMES == physical) {
-        None => 1,
-        Some(at) if at & WITHDRAWN_COMES != 0 => 2,
-        Some(_) => 0,
+        None => Restored::There,
+        Some(at) if at & WITHDRAWN_COMES != 0 => Restored::Later,
+        Some(_) => Restored::Away,
     }
 }
 

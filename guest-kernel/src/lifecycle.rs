@@ -19,7 +19,7 @@ pub fn create(name: [u8; 16], role: Role) -> Result<&'static Process, Errno> {
 }
 
 /// [`abi::kernel::Kcall::ProcFork`]: the child's endpoint.
-pub fn fork(parent: &'static Process) -> Outcome {
+pub fn fork(parent: &'static Process) -> Outcome<Endpoint> {
     if !parent.linux() {
         return Err(Errno::EPERM.into());
     }
@@ -32,11 +32,11 @@ pub fn fork(parent: &'static Process) -> Outcome {
     });
     child.priority.set(parent.priority.get());
     child.fpu.get().copy(parent.fpu.get());
-    Ok(child.endpoint.get().0 as u64)
+    Ok(child.endpoint.get())
 }
 
 /// [`abi::kernel::Kcall::ProcExit`]: nobody waits for it any more, and its slot is free.
-pub fn exit(process: &'static Process) -> Outcome {
+pub fn exit(process: &'static Process) {
     let who = process.endpoint.get();
     ipc::disconnect(process);
     for other in process::all() {
@@ -57,7 +57,6 @@ pub fn exit(process: &'static Process) -> Outcome {
     let generation = process.generation.get();
     process.generation.set(generation.wrapping_add(1));
     process.endpoint.set(process::NOBODY);
-    Ok(0)
 }
 
 /// [`abi::kernel::Kcall::ProcStart`].
@@ -76,37 +75,37 @@ pub fn start(process: &'static Process, rip: u64, rsp: u64, rdi: u64) -> Outcome
         process.calls.set(Calls::Linux);
     }
     unblock(process, !(rts::NO_SPACE | rts::FREE));
-    Ok(0)
+    Ok(())
 }
 
 /// [`abi::kernel::Kcall::ProcStop`]: what it was found at ([`StopState`]).
-pub fn stop(process: &'static Process) -> Outcome {
+pub fn stop(process: &'static Process) -> (StopState, Endpoint) {
     block(process, rts::STOPPED);
     if process.entering.get() {
-        return Ok(StopState::Entering as u64);
+        return (StopState::Entering, Endpoint(0));
     }
-    let busy = || StopState::Busy as u64 | (process.peer.get().0 as u64) << 8;
+    let busy = || (StopState::Busy, process.peer.get());
     let flags = process.flags.get();
     let event = flags & (rts::FAULTING | rts::SENDING) != 0;
     if event && process.class.get() == Class::Exception {
-        return Ok(busy());
+        return busy();
     }
     if event && process.class.get() == Class::PageFault {
-        return Ok(StopState::Faulting as u64);
+        return (StopState::Faulting, Endpoint(0));
     }
     if flags & rts::SENDING != 0 {
         ipc::withdraw(process);
         process.regs.rax.set(Errno::ERESTARTNOINTR.to_word());
     } else if flags & rts::AWAIT_REPLY != 0 {
         process.tell_when_stopped.set(true);
-        return Ok(busy());
+        return busy();
     }
-    Ok(StopState::Boundary as u64)
+    (StopState::Boundary, Endpoint(0))
 }
 
 /// [`abi::kernel::Kcall::ProcResume`].
 #[inline(never)]
-pub fn resume(process: &'static Process, how: u64) -> Outcome {
+pub fn resume(process: &'static Process, how: u64) {
     process.tell_when_stopped.set(how & resume::EXIT != 0);
     process.stopped_unread.set(false);
     if process.linux() {
@@ -122,5 +121,4 @@ pub fn resume(process: &'static Process, how: u64) -> Outcome {
     if how & resume::EXIT == 0 {
         unblock(process, rts::STOPPED);
     }
-    Ok(0)
 }

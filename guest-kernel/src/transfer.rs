@@ -12,8 +12,8 @@ use crate::process::{self, Mark, Parked, Process};
 use crate::sched::block;
 use abi::grant::{Cpf, GrantEntry};
 use abi::kernel::{
-    Brings, CP_FLAG_TRY, KernelNotify, MAX_VECTOR, PRIV_COPY_ANY, PRIV_PHYSICAL, SafeCopy, VirCopy,
-    rts, user_range,
+    At, Brings, CP_FLAG_TRY, KernelNotify, MAX_VECTOR, PRIV_COPY_ANY, PRIV_PHYSICAL, Row, SafeCopy,
+    VirCopy, rts, user_range,
 };
 use abi::policy::CopyPolicy;
 use abi::sabotage;
@@ -23,7 +23,7 @@ use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How a kernel call ended.
-pub type Outcome = Result<u64, Stop>;
+pub type Outcome<T = ()> = Result<T, Stop>;
 
 /// Why it did not return a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,44 +181,39 @@ fn own_absent(
 
 /// Reads a structure of the caller's own.
 #[inline(always)]
-pub fn own_struct<T: FromBytes>(caller: &'static Process, address: u64) -> Result<T, Stop> {
-    let read = copy::read_struct(caller.cr3.get(), address);
-    own(caller, (address, size_of::<T>() as u64, false), read)
+pub fn own_struct<T: FromBytes>(caller: &'static Process, at: At<T>) -> Outcome<T> {
+    let read = copy::read_struct(caller.cr3.get(), at.address);
+    own(caller, (at.address, size_of::<T>() as u64, false), read)
 }
 
 /// Writes a structure to the caller.
 #[inline(never)]
-pub fn give<T: IntoBytes + Immutable>(
-    caller: &'static Process,
-    address: u64,
-    value: &T,
-) -> Outcome {
-    let written = copy::write_struct(caller.cr3.get(), address, value);
-    own(caller, (address, size_of::<T>() as u64, true), written)?;
-    Ok(0)
+pub fn give<T: IntoBytes + Immutable>(caller: &'static Process, to: At<T>, value: &T) -> Outcome {
+    let written = copy::write_struct(caller.cr3.get(), to.address, value);
+    own(caller, (to.address, size_of::<T>() as u64, true), written)
 }
 
 /// Writes bytes to the caller.
 #[inline(never)]
-pub fn give_bytes(caller: &'static Process, address: u64, bytes: &[u8]) -> Outcome {
+pub fn give_bytes(caller: &'static Process, address: u64, bytes: &[u8]) -> Outcome<usize> {
     let written = copy::write_bytes(caller.cr3.get(), address, bytes);
     let len = bytes.len() as u64;
     own(caller, (address, len, true), written)?;
-    Ok(len)
+    Ok(bytes.len())
 }
 
 /// Writes bytes of the kernel's that may change to the caller.
 #[inline(never)]
-pub fn give_cells(caller: &'static Process, address: u64, bytes: &[Cell<u8>]) -> Outcome {
+pub fn give_cells(caller: &'static Process, address: u64, bytes: &[Cell<u8>]) -> Outcome<usize> {
     let written = copy::write_cells(caller.cr3.get(), address, bytes);
     let len = bytes.len() as u64;
     own(caller, (address, len, true), written)?;
-    Ok(len)
+    Ok(bytes.len())
 }
 
 /// Reads bytes of the caller.
 #[inline(never)]
-pub fn own_bytes(caller: &'static Process, address: u64, to: &[Cell<u8>]) -> Result<(), Stop> {
+pub fn own_bytes(caller: &'static Process, address: u64, to: &[Cell<u8>]) -> Outcome {
     let range = (address, to.len() as u64, false);
     let read = copy::read_cells(caller.cr3.get(), address, to);
     own(caller, range, read)
@@ -343,7 +338,7 @@ fn fill(
         may_fail: failure.may(),
     });
     match copy::fill(&target.operand, len, pattern) {
-        Ok(()) => Ok(0),
+        Ok(()) => Ok(()),
         Err(absent) => {
             let stop = settle(caller, failure, target, len, true);
             note_absent(caller, target, absent, failure, stop);
@@ -387,7 +382,7 @@ fn safecopy_one(caller: &'static Process, request: &SafeCopy) -> Outcome {
     let failure = Failure::of_grant(&grant);
     before_copy(caller, &source, &target, request.len, failure);
     match copy::transfer(&source.operand, &target.operand, request.len) {
-        Ok(()) => Ok(0),
+        Ok(()) => Ok(()),
         Err(absent) => Err(settle_copy(
             caller,
             failure.marked_at(request),
@@ -399,29 +394,27 @@ fn safecopy_one(caller: &'static Process, request: &SafeCopy) -> Outcome {
 }
 
 /// [`abi::kernel::Kcall::SafeCopy`].
-pub fn safecopy(caller: &'static Process, address: u64) -> Outcome {
-    let request: SafeCopy = own_struct(caller, address)?;
+pub fn safecopy(caller: &'static Process, copy: At<SafeCopy>) -> Outcome {
+    let request = own_struct(caller, copy)?;
     safecopy_one(caller, &request)
 }
 
 /// [`abi::kernel::Kcall::SafeCopyVector`].
-pub fn safecopy_vector(caller: &'static Process, address: u64, count: u64) -> Outcome {
-    if count as usize > MAX_VECTOR {
+pub fn safecopy_vector(caller: &'static Process, copies: Row<SafeCopy>) -> Outcome {
+    if copies.count as usize > MAX_VECTOR {
         return Err(Errno::EINVAL.into());
     }
-    for i in 0..count {
-        let at = address.wrapping_add(i * size_of::<SafeCopy>() as u64);
-        let request: SafeCopy = own_struct(caller, at)?;
+    for n in 0..copies.count {
+        let request = own_struct(caller, copies.at(n))?;
         safecopy_one(caller, &request)?;
     }
-    Ok(0)
+    Ok(())
 }
 
 /// [`abi::kernel::Kcall::SafeMemset`].
 pub fn safe_memset(
     caller: &'static Process,
-    granter: Endpoint,
-    id: i32,
+    (granter, id): (Endpoint, i32),
     offset: u64,
     len: u64,
     pattern: u8,
@@ -475,8 +468,7 @@ pub fn bring(from: &'static Process, to: &'static Process, message: &mut Message
 }
 
 /// One side of a VirCopy, if `caller` may name it.
-fn named_end(caller: &'static Process, endpoint: u32, address: u64) -> Result<End, Errno> {
-    let who = Endpoint(endpoint);
+fn named_end(caller: &'static Process, who: Endpoint, address: u64) -> Result<End, Errno> {
     if who == Endpoint::SELF || who == caller.endpoint.get() {
         return Ok(End {
             who: caller.endpoint.get(),
@@ -504,23 +496,23 @@ fn named_end(caller: &'static Process, endpoint: u32, address: u64) -> Result<En
 }
 
 /// [`abi::kernel::Kcall::VirCopy`].
-pub fn vircopy(caller: &'static Process, address: u64) -> Outcome {
+pub fn vircopy(caller: &'static Process, copy: At<VirCopy>) -> Outcome {
     add(&COUNTERS.copies, 1);
-    let request: VirCopy = own_struct(caller, address)?;
+    let request = own_struct(caller, copy)?;
     if request.len == 0 {
         return Err(Errno::EDOM.into());
     }
     if request.flags & !CP_FLAG_TRY != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let source = named_end(caller, request.source, request.source_address)?;
-    let target = named_end(caller, request.target, request.target_address)?;
+    let source = named_end(caller, Endpoint(request.source), request.source_address)?;
+    let target = named_end(caller, Endpoint(request.target), request.target_address)?;
     copy::check(&source.operand, request.len)?;
     copy::check(&target.operand, request.len)?;
     let failure = Failure::of_flags(request.flags);
     before_copy(caller, &source, &target, request.len, failure);
     match copy::transfer(&source.operand, &target.operand, request.len) {
-        Ok(()) => Ok(0),
+        Ok(()) => Ok(()),
         Err(absent) => Err(settle_copy(
             caller,
             failure,
@@ -534,8 +526,7 @@ pub fn vircopy(caller: &'static Process, address: u64) -> Outcome {
 /// [`abi::kernel::Kcall::Memset`].
 pub fn memset(
     caller: &'static Process,
-    endpoint: u32,
-    address: u64,
+    (who, address): (Endpoint, u64),
     len: u64,
     pattern: u8,
     flags: u64,
@@ -547,6 +538,6 @@ pub fn memset(
     if flags & !CP_FLAG_TRY != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let target = named_end(caller, endpoint, address)?;
+    let target = named_end(caller, who, address)?;
     fill(caller, &target, len, pattern, Failure::of_flags(flags))
 }

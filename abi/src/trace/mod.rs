@@ -126,7 +126,7 @@ pub enum Mode {
 pub const SERVING_NAME: usize = 24;
 
 /// What a server is doing and for whom: it keeps this where it told the kernel
-/// ([`LAB_SERVING`]), and the kernel looks when it records what the server does.
+/// ([`crate::kernel::Kcall::LabServing`]), and the kernel looks when it records what the server does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Serving {
@@ -157,16 +157,6 @@ impl Serving {
         dev << 40 | ino & ((1 << 40) - 1)
     }
 }
-
-/// First argument of [`crate::kernel::Kcall::Lab`]: the caller's [`Serving`] is at this address.
-pub const LAB_SERVING: u64 = 0;
-/// Likewise: a step of an exec begins; target, [`Stage`], address, bytes.
-pub const LAB_STAGE: u64 = 1;
-
-/// Likewise: whether a laboratory wants to know of the caller's allocations; 1 if it does.
-pub const LAB_ALLOCATES: u64 = 2;
-/// Likewise: memory is about to be allocated; [`Wanted`], bytes. A [`Refusal`].
-pub const LAB_ALLOCATION: u64 = 3;
 
 /// What is about to be allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -210,6 +200,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them.
+    pub const ALL: [Refusal; 3] = [Refusal::No, Refusal::Once, Refusal::Exhausted];
+
     /// The one of this number; [`Refusal::No`] of others.
     pub const fn of(number: u64) -> Refusal {
         match number {
@@ -218,6 +211,18 @@ impl Refusal {
             _ => Refusal::No,
         }
     }
+}
+
+/// Where a frame is that the laboratory took away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Restored {
+    /// It stays away.
+    Away = 0,
+    /// It is there.
+    There = 1,
+    /// It will come, but is not there yet.
+    Later = 2,
 }
 
 /// Steps of an exec.

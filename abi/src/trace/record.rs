@@ -4,7 +4,7 @@ use crate::Endpoint;
 use crate::message::{Class, Fields, WORDS, Word};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{Decision, SERVING_NAME, Stage, Wanted};
+use super::{Decision, Refusal, Restored, SERVING_NAME, Stage, Wanted};
 
 /// One record, a cache line.
 #[derive(
@@ -417,6 +417,8 @@ numbered! {
     Decision: [Decision::Process, Decision::Message, Decision::Task];
     Stage: Stage::ALL;
     Wanted: Wanted::ALL;
+    Refusal: Refusal::ALL;
+    Restored: [Restored::Away, Restored::There, Restored::Later];
 }
 
 impl Record {

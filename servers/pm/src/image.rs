@@ -24,12 +24,6 @@ const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
 /// MMAP_PAGE_ZERO (Linux's PER_CLEAR_ON_SETID).
 const CLEARED_BY_SET_ID: u32 = ADDR_NO_RANDOMIZE | 0x040_0000 | 0x020_0000 | 0x010_0000;
 
-/// The first word of a name and the second.
-fn name_words(name: [u8; 16]) -> [u64; 2] {
-    let word = u128::from_le_bytes(name);
-    [word as u64, (word >> 64) as u64]
-}
-
 /// A program's name as Linux keeps it: at most 15 bytes.
 fn command(mut name: [u8; 16]) -> [u8; 16] {
     name[15] = 0;
@@ -165,7 +159,7 @@ impl<S: System> Pm<S> {
         }
         // The start undoes a stop that waited for the end of the call.
         thread.halt = Halt::Running;
-        self.sys.set_name(who, name_words(name));
+        self.sys.set_name(who, name);
         if self.sys.start(who, done.pc, done.sp).is_err() {
             self.terminate(pid, SIGKILL);
             return;

@@ -155,7 +155,7 @@ impl System for Machine {
         kernel::proc_info(slot).ok()
     }
 
-    fn set_name(&mut self, who: Endpoint, name: [u64; 2]) {
+    fn set_name(&mut self, who: Endpoint, name: [u8; 16]) {
         let _ = kernel::proc_name(who, name);
     }
 

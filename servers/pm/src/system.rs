@@ -62,7 +62,7 @@ pub trait System {
     /// The kernel's view of a slot.
     fn info(&mut self, slot: usize) -> Option<ProcessInfo>;
     /// What the kernel shows as the process's name.
-    fn set_name(&mut self, who: Endpoint, name: [u64; 2]);
+    fn set_name(&mut self, who: Endpoint, name: [u8; 16]);
 
     /// Copies from a process. Without `wait` an absent page is `EFAULT`; with it VM repairs
     /// the page while PM waits.

@@ -118,7 +118,10 @@ const EVERY: &[Kcall] = &[
     Kcall::ModuleInfo,
     Kcall::BootInfo,
     // What it does, and what it allocates: a laboratory looks.
-    Kcall::Lab,
+    Kcall::LabServing,
+    Kcall::LabStage,
+    Kcall::LabAllocates,
+    Kcall::LabAllocation,
 ];
 
 /// Priorities. VM runs at 0 and programs at 6. A driver only moves data that others wait

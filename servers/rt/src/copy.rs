@@ -1,11 +1,38 @@
 //! Copies between address spaces.
 
-use crate::kernel::kcall;
-use abi::kernel::{CP_FLAG_TRY, Kcall, SafeCopy, VirCopy};
+use crate::kernel::{call, call_with};
+use abi::kernel::{CP_FLAG_TRY, In, InRow, SafeCopy, VirCopy, calls};
 use abi::{Endpoint, Errno};
 
-fn safecopy(copy: SafeCopy) -> Result<(), Errno> {
-    kcall(Kcall::SafeCopy, [&copy as *const _ as u64, 0, 0, 0, 0]).map(|_| ())
+/// The caller's own end of a copy.
+enum Own<'a> {
+    Source(&'a [u8]),
+    Target(&'a mut [u8]),
+}
+
+impl Own<'_> {
+    fn parts(&self) -> (u64, u64) {
+        match self {
+            Own::Source(bytes) => (bytes.as_ptr() as u64, bytes.len() as u64),
+            Own::Target(bytes) => (bytes.as_ptr() as u64, bytes.len() as u64),
+        }
+    }
+}
+
+#[inline(always)]
+fn safecopy(granter: Endpoint, grant: i32, offset: u64, own: Own) -> Result<(), Errno> {
+    let (address, len) = own.parts();
+    let copy = SafeCopy {
+        granter: granter.0,
+        grant,
+        offset,
+        address,
+        len,
+        to_grant: u64::from(matches!(own, Own::Source(_))),
+    };
+    let copy = In::of(&copy);
+    // SAFETY: only `Own::Target` is written, which is borrowed for that, and any bytes will do.
+    unsafe { call_with(calls::SafeCopy { copy }) }
 }
 
 /// Copies from a grant into `buffer`.
@@ -15,28 +42,12 @@ pub fn safecopy_from(
     offset: u64,
     buffer: &mut [u8],
 ) -> Result<(), Errno> {
-    let (address, len) = (buffer.as_mut_ptr() as u64, buffer.len() as u64);
-    safecopy(SafeCopy {
-        granter: granter.0,
-        grant,
-        offset,
-        address,
-        len,
-        to_grant: 0,
-    })
+    safecopy(granter, grant, offset, Own::Target(buffer))
 }
 
 /// Copies `buffer` into a grant.
 pub fn safecopy_to(granter: Endpoint, grant: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
-    let (address, len) = (buffer.as_ptr() as u64, buffer.len() as u64);
-    safecopy(SafeCopy {
-        granter: granter.0,
-        grant,
-        offset,
-        address,
-        len,
-        to_grant: 1,
-    })
+    safecopy(granter, grant, offset, Own::Source(buffer))
 }
 
 /// Several copies in one kernel visit; stops at the first failure.
@@ -45,11 +56,9 @@ pub fn safecopy_to(granter: Endpoint, grant: i32, offset: u64, buffer: &[u8]) ->
 /// Every `address`/`len` must be memory that the caller may hand to the kernel: readable for
 /// `to_grant` = 1, exclusively borrowed for `to_grant` = 0.
 pub unsafe fn safecopy_vector(copies: &[SafeCopy]) -> Result<(), Errno> {
-    kcall(
-        Kcall::SafeCopyVector,
-        [copies.as_ptr() as u64, copies.len() as u64, 0, 0, 0],
-    )
-    .map(|_| ())
+    let copies = InRow::of(copies);
+    // SAFETY: the caller's promise.
+    unsafe { call_with(calls::SafeCopyVector { copies }) }
 }
 
 /// Fills a part of a grant with `pattern`.
@@ -60,90 +69,57 @@ pub fn safe_memset(
     len: u64,
     pattern: u8,
 ) -> Result<(), Errno> {
-    kcall(
-        Kcall::SafeMemset,
-        [
-            granter.0 as u64,
-            grant as u32 as u64,
-            offset,
-            len,
-            pattern as u64,
-        ],
-    )
-    .map(|_| ())
+    call(calls::SafeMemset {
+        granter,
+        grant,
+        offset,
+        len,
+        pattern,
+    })
 }
 
-fn vircopy(copy: VirCopy) -> Result<(), Errno> {
-    if copy.len == 0 {
+#[inline(always)]
+fn vircopy(other: Endpoint, there: u64, own: Own, flags: u64) -> Result<(), Errno> {
+    let (here, len) = own.parts();
+    if len == 0 {
         return Ok(());
     }
-    kcall(Kcall::VirCopy, [&copy as *const _ as u64, 0, 0, 0, 0]).map(|_| ())
+    let (us, them) = ((Endpoint::SELF.0, here), (other.0, there));
+    let (source, target) = match own {
+        Own::Source(_) => (us, them),
+        Own::Target(_) => (them, us),
+    };
+    let copy = VirCopy {
+        source: source.0,
+        target: target.0,
+        source_address: source.1,
+        target_address: target.1,
+        len,
+        flags,
+    };
+    let copy = In::of(&copy);
+    // SAFETY: of the caller's memory only `Own::Target` is written, which is borrowed for that, and any bytes will
+    // do. Nobody names himself as the other end.
+    unsafe { call_with(calls::VirCopy { copy }) }
 }
 
 /// Copies from another process; an absent page is `EFAULT` (TRY).
 pub fn try_read(source: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-    vircopy(VirCopy {
-        source: source.0,
-        target: Endpoint::SELF.0,
-        source_address: address,
-        target_address: buffer.as_mut_ptr() as u64,
-        len: buffer.len() as u64,
-        flags: CP_FLAG_TRY,
-    })
+    vircopy(source, address, Own::Target(buffer), CP_FLAG_TRY)
 }
 
 /// Copies to another process; an absent or write-protected page is `EFAULT` (TRY).
 pub fn try_write(target: Endpoint, address: u64, buffer: &[u8]) -> Result<(), Errno> {
-    vircopy(VirCopy {
-        source: Endpoint::SELF.0,
-        target: target.0,
-        source_address: buffer.as_ptr() as u64,
-        target_address: address,
-        len: buffer.len() as u64,
-        flags: CP_FLAG_TRY,
-    })
+    vircopy(target, address, Own::Source(buffer), CP_FLAG_TRY)
 }
 
 /// Copies from another process; the kernel has VM repair absent pages meanwhile. Only for
 /// servers that nothing in the repair can wait for (PM, RS; never VFS, VM or a file system).
 pub fn read(source: Endpoint, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-    vircopy(VirCopy {
-        source: source.0,
-        target: Endpoint::SELF.0,
-        source_address: address,
-        target_address: buffer.as_mut_ptr() as u64,
-        len: buffer.len() as u64,
-        flags: 0,
-    })
+    vircopy(source, address, Own::Target(buffer), 0)
 }
 
 /// Copies to another process; see [`read`].
 pub fn write(target: Endpoint, address: u64, buffer: &[u8]) -> Result<(), Errno> {
-    vircopy(VirCopy {
-        source: Endpoint::SELF.0,
-        target: target.0,
-        source_address: buffer.as_ptr() as u64,
-        target_address: address,
-        len: buffer.len() as u64,
-        flags: 0,
-    })
-}
-
-/// Fills memory of another process. `try_only`: fail with `EFAULT` instead of asking VM.
-pub fn memset(
-    target: Endpoint,
-    address: u64,
-    len: u64,
-    pattern: u8,
-    try_only: bool,
-) -> Result<(), Errno> {
-    if len == 0 {
-        return Ok(());
-    }
-    let flags = if try_only { CP_FLAG_TRY } else { 0 };
-    kcall(
-        Kcall::Memset,
-        [target.0 as u64, address, len, pattern as u64, flags],
-    )
-    .map(|_| ())
+    vircopy(target, address, Own::Source(buffer), 0)
 }

@@ -3,9 +3,9 @@
 //! Why so: docs/decisions/027-borrowed-grants.md.
 
 use crate::cell::Single;
-use crate::kernel::kcall;
+use crate::kernel::call_with;
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry, SEQUENCE_MAX, id, split};
-use abi::kernel::Kcall;
+use abi::kernel::{InRow, calls};
 use abi::{Endpoint, Errno};
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -101,8 +101,9 @@ pub fn in_use() -> usize {
 fn issue<'a>(entry: GrantEntry) -> Result<Grant<'a>, Errno> {
     let mut table = TABLE.borrow();
     if !table.registered {
-        let address = table.entries.as_ptr() as u64;
-        kcall(Kcall::SetGrants, [address, CAPACITY as u64, 0, 0, 0])?;
+        let entries = InRow::of(&table.entries);
+        // SAFETY: the table is a static, and the kernel, which marks entries, runs while nobody borrows it.
+        unsafe { call_with(calls::SetGrants { table: entries }) }?;
         table.registered = true;
     }
     let index = table.free;

@@ -2,8 +2,8 @@
 //! make of a path or structure, made already.
 
 use crate::ipc::Received;
-use crate::kernel::kcall;
-use abi::kernel::{INBOX, Kcall};
+use crate::kernel::call_with;
+use abi::kernel::{INBOX, Out, calls};
 use abi::routes::brings;
 use abi::{Class, Endpoint, Errno};
 use alloc::boxed::Box;
@@ -20,8 +20,11 @@ pub struct Inbox {
 impl Inbox {
     /// Registers memory that stays for ever. Without the kernel's consent nothing ever comes.
     pub fn new() -> Result<Inbox, Errno> {
-        let memory: *mut [u8; INBOX] = Box::into_raw(Box::new([0; INBOX]));
-        kcall(Kcall::SetInbox, [memory as u64, 0, 0, 0, 0])?;
+        let page: &'static mut [u8; INBOX] = Box::leak(Box::new([0; INBOX]));
+        let memory = &raw mut *page;
+        let inbox = Out::to(page);
+        // SAFETY: from now on it is read as a pointer only.
+        unsafe { call_with(calls::SetInbox { inbox }) }?;
         Ok(Inbox {
             memory: memory.cast(),
             content: Cell::new(None),

@@ -1,45 +1,72 @@
-//! Kernel calls (abi, `Kcall`), one function each.
+//! Kernel calls ([`abi::kernel::calls`]), and one function for each that servers make.
 
 use abi::boot::ArchiveEntry;
+use abi::kernel::calls::{self, Call, Sound};
 use abi::kernel::{
-    BootInfo, Counters, Kcall, MemoryRequest, Privileges, ProcessInfo, Registers, StopState,
-    TRAMPOLINE_TRAP,
+    BootInfo, Counters, In, InBytes, Kcall, MemoryRequest, Out, OutBytes, Privileges, ProcessInfo,
+    Registers, StopState, TRAMPOLINE_TRAP, answered,
 };
 use abi::role::Role;
-use abi::trace::{LAB_ALLOCATES, LAB_ALLOCATION, LAB_STAGE, Refusal, Stage, Wanted};
-use abi::{Endpoint, Errno, errno};
+use abi::trace::{Refusal, Restored, Stage, Wanted};
+use abi::{Endpoint, Errno};
 use core::arch::asm;
 
-/// A kernel call with up to five arguments.
-#[inline(always)]
-pub fn kcall(call: Kcall, args: [u64; 5]) -> Result<u64, Errno> {
-    let result: u64;
-    // SAFETY: a kernel call changes rax, rcx and r11 and the memory that its arguments
-    // point to; callers below pass pointers to memory they own exclusively.
-    unsafe {
+/// The trap of a kernel call, with these words in rdi rsi rdx r8 r9.
+macro_rules! trap {
+    ($call:expr $(, $register:tt $word:expr)*) => {{
+        let result: u64;
         asm!(
             "mov rcx, {entry}",
             "call rcx",
             entry = const TRAMPOLINE_TRAP as i64,
-            inlateout("rax") call as u64 => result,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r8") args[3],
-            in("r9") args[4],
+            inlateout("rax") $call as u64 => result,
+            $( in($register) $word, )*
             out("rcx") _,
             out("r11") _,
         );
+        result
+    }};
+}
+
+/// Kernel call `call` with the first `count` of `words`: what it leaves in rax.
+///
+/// # Safety
+/// Memory of the caller's that the kernel writes when it hears these words is the caller's to change, and what
+/// it registers stays.
+#[inline(always)]
+pub unsafe fn trap(call: Kcall, count: usize, words: &[u64]) -> u64 {
+    // SAFETY: a kernel call changes rax, rcx and r11 and the memory that its arguments point to, which the
+    // caller answers for.
+    unsafe {
+        match (count, words) {
+            (0, _) => trap!(call),
+            (1, [a, ..]) => trap!(call, "rdi" * a),
+            (2, [a, b, ..]) => trap!(call, "rdi" * a, "rsi" * b),
+            (3, [a, b, c, ..]) => trap!(call, "rdi" * a, "rsi" * b, "rdx" * c),
+            (4, [a, b, c, d, ..]) => trap!(call, "rdi" * a, "rsi" * b, "rdx" * c, "r8" * d),
+            (_, [a, b, c, d, e, ..]) => {
+                trap!(call, "rdi" * a, "rsi" * b, "rdx" * c, "r8" * d, "r9" * e)
+            }
+            _ => Errno::EINVAL.to_word(),
+        }
     }
-    errno::result_from_word(result)
 }
 
-fn unit(result: Result<u64, Errno>) -> Result<(), Errno> {
-    result.map(|_| ())
+/// Makes a kernel call.
+#[inline(always)]
+pub fn call<C: Sound>(call: C) -> Result<C::Answer, Errno> {
+    // SAFETY: that is what [`Sound`] says: it writes only what it borrows for that.
+    unsafe { call_with(call) }
 }
 
-fn out<T: Copy>(call: Kcall, first: u64, value: &mut T) -> Result<(), Errno> {
-    unit(kcall(call, [first, value as *mut T as u64, 0, 0, 0]))
+/// Makes a kernel call whose arguments say where the kernel writes.
+///
+/// # Safety
+/// What the call copies into is the caller's to change, and what it registers stays.
+#[inline(always)]
+pub unsafe fn call_with<C: Call>(call: C) -> Result<C::Answer, Errno> {
+    // SAFETY: the caller's promise.
+    answered(unsafe { trap(C::CALL, C::COUNT, &call.words()) })
 }
 
 /// The beginning of a name, zero padded.
@@ -52,169 +79,134 @@ pub fn name<const N: usize>(name: &str) -> [u8; N] {
 
 /// See [`Kcall::ProcCreate`].
 pub fn proc_create(name: &str, role: Role) -> Result<Endpoint, Errno> {
-    let name = u128::from_le_bytes(self::name(name));
-    let (low, high) = (name as u64, (name >> 64) as u64);
-    kcall(Kcall::ProcCreate, [low, high, role as u64, 0, 0]).map(|e| Endpoint(e as u32))
+    call(calls::ProcCreate {
+        name: self::name(name),
+        role,
+    })
 }
 
 /// See [`Kcall::ProcFork`].
 pub fn proc_fork(parent: Endpoint) -> Result<Endpoint, Errno> {
-    kcall(Kcall::ProcFork, [parent.0 as u64, 0, 0, 0, 0]).map(|e| Endpoint(e as u32))
+    call(calls::ProcFork { parent })
 }
 
 /// See [`Kcall::ProcExit`].
 pub fn proc_exit(who: Endpoint) -> Result<(), Errno> {
-    unit(kcall(Kcall::ProcExit, [who.0 as u64, 0, 0, 0, 0]))
+    call(calls::ProcExit { who })
 }
 
 /// See [`Kcall::ProcPriv`].
 pub fn proc_priv(who: Endpoint, privileges: &Privileges) -> Result<(), Errno> {
-    unit(kcall(
-        Kcall::ProcPriv,
-        [who.0 as u64, privileges as *const _ as u64, 0, 0, 0],
-    ))
+    let privileges = In::of(privileges);
+    call(calls::ProcPriv { who, privileges })
 }
 
 /// See [`Kcall::ProcStart`].
 pub fn proc_start(who: Endpoint, rip: u64, rsp: u64, rdi: u64) -> Result<(), Errno> {
-    unit(kcall(Kcall::ProcStart, [who.0 as u64, rip, rsp, rdi, 0]))
+    call(calls::ProcStart { who, rip, rsp, rdi })
 }
 
-/// See [`Kcall::ProcStop`]. With [`StopState::Busy`] comes the server's endpoint.
+/// See [`Kcall::ProcStop`].
 pub fn proc_stop(who: Endpoint) -> Result<(StopState, Endpoint), Errno> {
-    let word = kcall(Kcall::ProcStop, [who.0 as u64, 0, 0, 0, 0])?;
-    let state = match word & 0xff {
-        0 => StopState::Boundary,
-        1 => StopState::Busy,
-        2 => StopState::Faulting,
-        3 => StopState::Entering,
-        _ => return Err(Errno::EIO),
-    };
-    Ok((state, Endpoint((word >> 8) as u32)))
+    call(calls::ProcStop { who })
 }
 
 /// See [`Kcall::ProcResume`].
 pub fn proc_resume(who: Endpoint, how: u64) -> Result<(), Errno> {
-    unit(kcall(Kcall::ProcResume, [who.0 as u64, how, 0, 0, 0]))
+    call(calls::ProcResume { who, how })
 }
 
 /// See [`Kcall::ProcGetRegs`].
 pub fn proc_get_regs(who: Endpoint) -> Result<Registers, Errno> {
     let mut regs = Registers::default();
-    out(Kcall::ProcGetRegs, who.0 as u64, &mut regs)?;
+    let registers = Out::to(&mut regs);
+    call(calls::ProcGetRegs { who, registers })?;
     Ok(regs)
 }
 
 /// See [`Kcall::ProcSetRegs`].
 pub fn proc_set_regs(who: Endpoint, regs: &Registers) -> Result<(), Errno> {
-    unit(kcall(
-        Kcall::ProcSetRegs,
-        [who.0 as u64, regs as *const _ as u64, 0, 0, 0],
-    ))
+    let registers = In::of(regs);
+    call(calls::ProcSetRegs { who, registers })
 }
 
 /// See [`Kcall::ProcGetFpu`]: bytes written (or the size, for an empty buffer).
 pub fn proc_get_fpu(who: Endpoint, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let args = [
-        who.0 as u64,
-        buffer.as_mut_ptr() as u64,
-        buffer.len() as u64,
-        0,
-        0,
-    ];
-    kcall(Kcall::ProcGetFpu, args).map(|n| n as usize)
+    let area = OutBytes(buffer);
+    call(calls::ProcGetFpu { who, area })
 }
 
 /// See [`Kcall::ProcSetFpu`]: an empty slice resets the FPU.
 pub fn proc_set_fpu(who: Endpoint, buffer: &[u8]) -> Result<(), Errno> {
-    let args = [
-        who.0 as u64,
-        buffer.as_ptr() as u64,
-        buffer.len() as u64,
-        0,
-        0,
-    ];
-    unit(kcall(Kcall::ProcSetFpu, args))
+    let area = InBytes(buffer);
+    call(calls::ProcSetFpu { who, area })
 }
 
 /// See [`Kcall::ProcInfo`].
 pub fn proc_info(slot: usize) -> Result<ProcessInfo, Errno> {
-    let mut info = ProcessInfo::default();
-    out(Kcall::ProcInfo, slot as u64, &mut info)?;
-    Ok(info)
+    let mut process = ProcessInfo::default();
+    let info = Out::to(&mut process);
+    call(calls::ProcInfo { slot, info })?;
+    Ok(process)
 }
 
 /// See [`Kcall::GetStopped`].
 pub fn get_stopped() -> Result<Endpoint, Errno> {
-    kcall(Kcall::GetStopped, [0; 5]).map(|e| Endpoint(e as u32))
+    call(calls::GetStopped {})
 }
 
 /// See [`Kcall::ProcPriority`].
 pub fn proc_priority(who: Endpoint, priority: u64) -> Result<(), Errno> {
-    unit(kcall(
-        Kcall::ProcPriority,
-        [who.0 as u64, priority, 0, 0, 0],
-    ))
+    call(calls::ProcPriority { who, priority })
 }
 
 /// See [`Kcall::ProcName`].
-pub fn proc_name(who: Endpoint, name: [u64; 2]) -> Result<(), Errno> {
-    unit(kcall(
-        Kcall::ProcName,
-        [who.0 as u64, name[0], name[1], 0, 0],
-    ))
+pub fn proc_name(who: Endpoint, name: [u8; 16]) -> Result<(), Errno> {
+    call(calls::ProcName { who, name })
 }
 
 /// See [`Kcall::SetAddressSpace`].
-pub fn set_address_space(who: Endpoint, pml4: u64) -> Result<(), Errno> {
-    unit(kcall(Kcall::SetAddressSpace, [who.0 as u64, pml4, 0, 0, 0]))
+pub fn set_address_space(who: Endpoint, table: u64) -> Result<(), Errno> {
+    call(calls::SetAddressSpace { who, table })
 }
 
 /// See [`Kcall::MemreqGet`].
 pub fn memreq_get() -> Result<MemoryRequest, Errno> {
-    let mut request = MemoryRequest::default();
-    unit(kcall(
-        Kcall::MemreqGet,
-        [&mut request as *mut _ as u64, 0, 0, 0, 0],
-    ))?;
-    Ok(request)
+    let mut parked = MemoryRequest::default();
+    let request = Out::to(&mut parked);
+    call(calls::MemreqGet { request })?;
+    Ok(parked)
 }
 
 /// See [`Kcall::MemreqReply`].
 pub fn memreq_reply(requestor: Endpoint, result: Result<(), Errno>) -> Result<(), Errno> {
-    let word = errno::result_to_word(result.map(|_| 0));
-    unit(kcall(
-        Kcall::MemreqReply,
-        [requestor.0 as u64, word, 0, 0, 0],
-    ))
+    call(calls::MemreqReply { requestor, result })
 }
 
 /// See [`Kcall::Time`]: ns since boot.
 pub fn time_ns() -> u64 {
-    kcall(Kcall::Time, [0; 5]).unwrap_or(0)
+    call(calls::Time {}).unwrap_or(0)
 }
 
 /// See [`Kcall::SetTimer`].
-pub fn set_timer(deadline_ns: u64) -> Result<(), Errno> {
-    unit(kcall(Kcall::SetTimer, [deadline_ns, 0, 0, 0, 0]))
+pub fn set_timer(deadline: u64) -> Result<(), Errno> {
+    call(calls::SetTimer { deadline })
 }
 
 /// See [`Kcall::IrqBind`].
 pub fn irq_bind(line: u32) -> Result<(), Errno> {
-    unit(kcall(Kcall::IrqBind, [line as u64, 0, 0, 0, 0]))
+    call(calls::IrqBind { line })
 }
 
 /// See [`Kcall::Log`].
 pub fn log(text: &[u8]) {
-    let _ = kcall(
-        Kcall::Log,
-        [text.as_ptr() as u64, text.len() as u64, 0, 0, 0],
-    );
+    let text = InBytes(text);
+    let _ = call(calls::Log { text });
 }
 
 /// See [`Kcall::PowerOff`].
 pub fn power_off(status: u64) -> ! {
-    let _ = kcall(Kcall::PowerOff, [status, 0, 0, 0, 0]);
+    let _ = call(calls::PowerOff { status });
     loop {
         let _ = crate::ipc::receive_from(Endpoint::NONE);
     }
@@ -222,19 +214,18 @@ pub fn power_off(status: u64) -> ! {
 
 /// See [`Kcall::BootInfo`].
 pub fn boot_info() -> Result<BootInfo, Errno> {
-    let mut info = BootInfo::NONE;
-    unit(kcall(
-        Kcall::BootInfo,
-        [&mut info as *mut _ as u64, 0, 0, 0, 0],
-    ))?;
-    Ok(info)
+    let mut found = BootInfo::NONE;
+    let info = Out::to(&mut found);
+    call(calls::BootInfo { info })?;
+    Ok(found)
 }
 
 /// See [`Kcall::ModuleInfo`].
 pub fn module_info(entry: usize) -> Result<ArchiveEntry, Errno> {
-    let mut info = ArchiveEntry::default();
-    out(Kcall::ModuleInfo, entry as u64, &mut info)?;
-    Ok(info)
+    let mut module = ArchiveEntry::default();
+    let info = Out::to(&mut module);
+    call(calls::ModuleInfo { entry, info })?;
+    Ok(module)
 }
 
 /// The archive entry of this name and its index.
@@ -250,86 +241,67 @@ pub fn module_find(name: &str) -> Result<(usize, ArchiveEntry), Errno> {
 
 /// See [`Kcall::ModuleRead`].
 pub fn module_read(entry: usize, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let args = [
-        entry as u64,
+    let buffer = OutBytes(buffer);
+    call(calls::ModuleRead {
+        entry,
         offset,
-        buffer.as_mut_ptr() as u64,
-        buffer.len() as u64,
-        0,
-    ];
-    kcall(Kcall::ModuleRead, args).map(|n| n as usize)
+        buffer,
+    })
 }
 
 /// See [`Kcall::SetLinuxRoutes`].
 pub fn set_linux_routes(routes: &[u8; 512]) -> Result<(), Errno> {
-    unit(kcall(
-        Kcall::SetLinuxRoutes,
-        [routes.as_ptr() as u64, 0, 0, 0, 0],
-    ))
+    let routes = In::of(routes);
+    call(calls::SetLinuxRoutes { routes })
 }
 
 /// See [`Kcall::Counters`].
 pub fn counters() -> Result<Counters, Errno> {
-    let mut counters = Counters::default();
-    unit(kcall(
-        Kcall::Counters,
-        [&mut counters as *mut _ as u64, 0, 0, 0, 0],
-    ))?;
-    Ok(counters)
+    let mut since_boot = Counters::default();
+    let counters = Out::to(&mut since_boot);
+    call(calls::Counters { counters })?;
+    Ok(since_boot)
 }
 
 /// See [`Kcall::CommandLine`]: bytes copied.
 pub fn command_line(buffer: &mut [u8]) -> Result<usize, Errno> {
-    let args = [buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];
-    kcall(Kcall::CommandLine, args).map(|n| n as usize)
+    let buffer = OutBytes(buffer);
+    call(calls::CommandLine { buffer })
 }
 
 /// See [`Kcall::Decide`].
 pub fn decide(count: usize) -> usize {
-    kcall(Kcall::Decide, [count as u64, 0, 0, 0, 0]).map_or(0, |n| n as usize)
-}
-
-/// Where a frame is that the laboratory took away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Restored {
-    /// It is there.
-    There,
-    /// It stays away.
-    Away,
-    /// It will come, but is not there yet.
-    Later,
+    call(calls::Decide { count }).unwrap_or(0)
 }
 
 /// See [`Kcall::FrameRestore`].
 pub fn frame_restore(physical: u64) -> Restored {
-    match kcall(Kcall::FrameRestore, [physical, 0, 0, 0, 0]) {
-        Ok(1) => Restored::There,
-        Ok(2) => Restored::Later,
-        _ => Restored::Away,
-    }
+    call(calls::FrameRestore { physical }).unwrap_or(Restored::Away)
 }
 
-/// See [`abi::trace::LAB_STAGE`].
+/// See [`Kcall::LabStage`].
 pub fn exec_stage(target: Endpoint, stage: Stage, address: u64, len: u64) {
-    let target = u64::from(target.0);
-    let args = [LAB_STAGE, target, stage as u64, address, len];
     // Where nobody looks nothing is lost.
-    let _ = kcall(Kcall::Lab, args);
+    let _ = call(calls::LabStage {
+        target,
+        stage,
+        address,
+        len,
+    });
 }
 
-/// Whether a laboratory wants to know of allocations ([`abi::trace::LAB_ALLOCATES`]).
+/// Whether a laboratory wants to know of allocations ([`Kcall::LabAllocates`]).
 pub fn allocations_are_watched() -> bool {
-    kcall(Kcall::Lab, [LAB_ALLOCATES, 0, 0, 0, 0]) == Ok(1)
+    call(calls::LabAllocates {}).unwrap_or(false)
 }
 
 /// Memory is about to be allocated, and a laboratory watches: whether it is refused
-/// ([`abi::trace::LAB_ALLOCATION`]).
+/// ([`Kcall::LabAllocation`]).
 pub fn allocation(wanted: Wanted, bytes: u64) -> Refusal {
-    let said = kcall(Kcall::Lab, [LAB_ALLOCATION, wanted as u64, bytes, 0, 0]);
-    said.map_or(Refusal::No, Refusal::of)
+    call(calls::LabAllocation { wanted, bytes }).unwrap_or(Refusal::No)
 }
 
 /// See [`Kcall::Null`].
 pub fn null() {
-    let _ = kcall(Kcall::Null, [0; 5]);
+    let _ = call(calls::Null {});
 }

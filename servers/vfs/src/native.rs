@@ -2,9 +2,9 @@
 
 use crate::machine::{Access, Machine, Processor, Sample, call_vm};
 use abi::boot::names;
-use abi::kernel::Kcall;
+use abi::kernel::{In, calls};
 use abi::proto::vm;
-use abi::trace::{LAB_SERVING, Serving, Stage};
+use abi::trace::{Serving, Stage};
 use abi::{Endpoint, Errno, Message};
 use alloc::boxed::Box;
 use alloc::vec;
@@ -27,7 +27,7 @@ pub struct Native {
     sabotage: u64,
     inbox: Option<Inbox>,
     /// Where the kernel finds it, when a laboratory looks.
-    serving: Option<Box<Cell<Serving>>>,
+    serving: Option<&'static Cell<Serving>>,
     /// What was said when the last message was held back.
     last_for: Cell<Serving>,
 }
@@ -106,11 +106,11 @@ impl Native {
 }
 
 /// Has the kernel look at what this server says it does.
-fn watched() -> Option<Box<Cell<Serving>>> {
-    let serving = Box::new(Cell::new(Serving::NOBODY));
-    let at = serving.as_ptr() as u64;
-    let told = kernel::kcall(Kcall::Lab, [LAB_SERVING, at, 0, 0, 0]);
-    told.is_ok().then_some(serving)
+fn watched() -> Option<&'static Cell<Serving>> {
+    let kept: &'static Cell<Serving> = Box::leak(Box::new(Cell::new(Serving::NOBODY)));
+    let serving = In::watched(kept);
+    let told = kernel::call(calls::LabServing { serving });
+    told.is_ok().then_some(kept)
 }
 
 fn module(name: &str) -> Result<Vec<u8>, Errno> {
@@ -221,7 +221,7 @@ impl Machine for Native {
     }
 
     fn set_timer(&self, deadline: u64) {
-        let _ = kernel::kcall(Kcall::SetTimer, [deadline, 0, 0, 0, 0]);
+        let _ = kernel::set_timer(deadline);
     }
 
     fn run_specification(&self) -> Result<Vec<u8>, Errno> {
@@ -237,7 +237,7 @@ impl Machine for Native {
     }
 
     fn serving(&self) -> Option<&Cell<Serving>> {
-        self.serving.as_deref()
+        self.serving
     }
 
     fn stage(&self, target: Endpoint, stage: Stage, address: u64, len: u64) {

@@ -10,8 +10,8 @@ use crate::space::Space;
 use crate::table::{self, Cursor, NoMemory};
 use crate::window::Frame;
 use abi::proto::vm::Prot;
+use abi::trace::Restored;
 use abi::{Errno, PAGE, PAGE_SIZE};
-use rt::kernel::Restored;
 
 /// How memory is accessed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

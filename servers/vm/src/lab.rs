@@ -7,9 +7,9 @@ use crate::region::Backing;
 use crate::server::Server;
 use crate::table::{self, FOREIGN, OWNER, PRESENT};
 use crate::window::Frame;
+use abi::trace::Restored;
 use abi::trace::{Control, WITHDRAWN_COMES};
 use abi::{Endpoint, PAGE, sabotage};
-use rt::kernel::Restored;
 
 /// Software: not present although the region allows access, because the laboratory did as if
 /// VM had evicted the page.

@@ -5,7 +5,7 @@ extern crate alloc;
 
 mod boot;
 
-use abi::kernel::{Kcall, KernelNotify};
+use abi::kernel::KernelNotify;
 use abi::message::Handled;
 use abi::{Endpoint, Errno};
 use alloc::vec::Vec;
@@ -99,7 +99,7 @@ fn perform_one(effect: Effect) {
         Effect::Bind(who, top) => bind(who, top.map_or(0, |frame| frame.address())),
         Effect::TryLater => {
             let at = kernel::time_ns() + TRY_AGAIN_NS;
-            let _ = kernel::kcall(Kcall::SetTimer, [at, 0, 0, 0, 0]);
+            let _ = kernel::set_timer(at);
         }
         Effect::Log(text) => rt::log!("{text}"),
     }

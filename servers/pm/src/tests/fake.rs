@@ -252,7 +252,7 @@ impl System for Fake {
             ..Default::default()
         })
     }
-    fn set_name(&mut self, _: Endpoint, _: [u64; 2]) {}
+    fn set_name(&mut self, _: Endpoint, _: [u8; 16]) {}
     fn read(
         &mut self,
         who: Endpoint,

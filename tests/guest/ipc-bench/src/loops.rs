@@ -129,7 +129,7 @@ unsafe extern "C" {
 /// One trap with the same registers, `times` times (at least once).
 pub fn repeat(registers: &Registers, target: Target, times: u64) {
     // SAFETY: the loop keeps what the C calling convention says; what the trap does to memory
-    // is the business of whoever chose its registers, as with `rt::kernel::kcall`.
+    // is the business of whoever chose its registers, as with `rt::kernel::trap`.
     unsafe { repeat_loop(registers, target.address(), times) }
 }
 

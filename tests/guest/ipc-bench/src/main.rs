@@ -18,6 +18,7 @@ mod rows;
 use abi::grant::{Cpf, GRANT_INVALID, GrantEntry};
 use abi::kernel::{
     Ipc, Kcall, PRIV_COPY_ANY, PRIV_LINUX, PRIV_MAGIC, PRIV_PHYSICAL, Privileges, SafeCopy,
+    answered,
 };
 use abi::role::Role;
 use abi::{Class, Endpoint, Errno};
@@ -235,8 +236,10 @@ fn main() -> ! {
     };
     // SAFETY: one thread at a time runs in this space; the kernel only reads the entry.
     unsafe { (&raw mut GRANTS).write([entry]) };
-    let args = [&raw const GRANTS as u64, 1, 0, 0, 0];
-    check("grants", kernel::kcall(Kcall::SetGrants, args));
+    let args = [&raw const GRANTS as u64, 1];
+    // SAFETY: the table is a static.
+    let set = unsafe { kernel::trap(Kcall::SetGrants, 2, &args) };
+    check("grants", answered::<()>(set));
     for (name, len) in [("safecopy-64", 64), ("safecopy-4096", 4096)] {
         let copy = SafeCopy {
             granter: Endpoint::VM.0,
@@ -247,7 +250,9 @@ fn main() -> ! {
             to_grant: 1,
         };
         let at = &raw const copy as u64;
-        check("safecopy", kernel::kcall(Kcall::SafeCopy, [at, 0, 0, 0, 0]));
+        // SAFETY: what is copied to is a static that nobody has borrowed.
+        let copied = unsafe { kernel::trap(Kcall::SafeCopy, 1, &[at]) };
+        check("safecopy", answered::<()>(copied));
         let registers = Registers {
             rax: Kcall::SafeCopy as u64,
             rdi: at,

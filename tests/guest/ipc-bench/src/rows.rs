@@ -8,7 +8,7 @@
 
 use crate::check;
 use abi::grant::{self, Cpf, GRANT_INVALID, GrantEntry};
-use abi::kernel::{Kcall, KernelNotify, PageFault, SafeCopy, VM_WINDOW};
+use abi::kernel::{In, Kcall, KernelNotify, PageFault, SafeCopy, VM_WINDOW, answered, calls};
 use abi::policy::CopyPolicy;
 use abi::{Class, Endpoint, Errno, Message, PAGE};
 use core::cell::UnsafeCell;
@@ -130,8 +130,7 @@ pub fn page_for_ever(helper: Endpoint, second: Endpoint) -> ! {
     if parks() {
         late_marks(helper);
     }
-    let args = [GRANTER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
-    check("grants", kernel::kcall(Kcall::SetGrants, args));
+    check("grants", set_grants(&GRANTER));
     ungranted::physical();
     check("go", ipc::notify(helper));
     loop {
@@ -269,6 +268,12 @@ fn direct(flags: Cpf, n: u64, pages: u64) -> i32 {
     grant(&GRANTER, 0, flags | Cpf::DIRECT, 0, (page(n), pages * PAGE))
 }
 
+fn set_grants(table: &Shared<[GrantEntry; ENTRIES]>) -> Result<(), Errno> {
+    let words = [table.0.get() as u64, ENTRIES as u64];
+    // SAFETY: the tables are statics, which are accessed through pointers alone.
+    answered(unsafe { kernel::trap(Kcall::SetGrants, 2, &words) })
+}
+
 /// A direct grant whose entry lacks a flag.
 fn lacking(flag: Cpf) -> i32 {
     let id = direct(ALL, 0, 1);
@@ -286,7 +291,9 @@ fn copy(granter: Endpoint, grant: i32, address: u64, len: u64, to_grant: u64) ->
         len,
         to_grant,
     };
-    kernel::kcall(Kcall::SafeCopy, [&raw const request as u64, 0, 0, 0, 0]).map(|_| ())
+    let copy = In::of(&request);
+    // SAFETY: the pages are the rows' own, which nobody has borrowed.
+    unsafe { kernel::call_with(calls::SafeCopy { copy }) }
 }
 
 /// From the granter's grant to page `n`.
@@ -322,8 +329,7 @@ pub extern "C" fn helper() -> ! {
         }
     }
     let me = Endpoint(HELPER_IS.load(Ordering::Relaxed));
-    let args = [HELPER.0.get() as u64, ENTRIES as u64, 0, 0, 0];
-    check("grants", kernel::kcall(Kcall::SetGrants, args));
+    check("grants", set_grants(&HELPER));
     reset();
     valid(me);
     invalid(me);
@@ -358,10 +364,22 @@ pub extern "C" fn second() -> ! {
     }
 }
 
+/// Has the kernel fill a page.
+fn memset(who: Endpoint, address: u64, pattern: u8, flags: u64) -> Result<(), Errno> {
+    let call = calls::Memset {
+        who,
+        address,
+        len: PAGE,
+        pattern,
+        flags,
+    };
+    // SAFETY: the pages are the rows' own, which nobody has borrowed.
+    unsafe { kernel::call_with(call) }
+}
+
 /// Fills page `n` with zeroes, by the kernel.
 fn clear(n: u64) -> Result<(), Errno> {
-    let args = [Endpoint::SELF.0 as u64, page(n), PAGE, 0, 0];
-    kernel::kcall(Kcall::Memset, args).map(|_| ())
+    memset(Endpoint::SELF, page(n), 0, 0)
 }
 
 /// The rows that take a third process.
@@ -376,7 +394,7 @@ fn together(second: Endpoint) {
         // SAFETY: see `change`; the process does not run.
         unsafe { at.write_volatile(at.read_volatile() & !PRESENT) };
     }
-    check("flush", kernel::kcall(Kcall::FlushSelf, [0; 5]));
+    check("flush", kernel::call(calls::FlushSelf {}));
     assert_eq!(ipc::call_raw(second, TOLD), Ok(TOLD));
     assert_eq!(requests(), 0);
     assert_eq!(FAULTS.load(Ordering::Relaxed), 1);
@@ -550,8 +568,8 @@ fn others() {
             len: PAGE,
             to_grant: 0,
         });
-        let args = [&raw const copies as u64, 3, 0, 0, 0];
-        kernel::kcall(Kcall::SafeCopyVector, args).map(|_| ())
+        // SAFETY: the pages are the rows' own, which nobody has borrowed.
+        unsafe { rt::copy::safecopy_vector(&copies) }
     };
     assert_eq!(vector(ALL | Cpf::TRY), fault);
     assert!(holds(4, 1) && holds(5, 6) && holds(6, 7));
@@ -559,10 +577,7 @@ fn others() {
     assert!(holds(4, 1) && holds(5, 2) && holds(6, 3));
     row("G13");
 
-    let memset = |id: i32| {
-        let args = [Endpoint::VM.0 as u64, id as u32 as u64, 0, PAGE, 9];
-        kernel::kcall(Kcall::SafeMemset, args).map(|_| ())
-    };
+    let memset = |id: i32| rt::copy::safe_memset(Endpoint::VM, id, 0, PAGE, 9);
     change(0, PRESENT, 0);
     let id = direct(ALL | Cpf::TRY, 0, 1);
     assert_eq!(memset(id), fault);
