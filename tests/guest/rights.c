@@ -163,6 +163,7 @@ static void same(void)
 	const char *file;
 	struct rlimit limit;
 	unsigned long cpu = 1;
+	int nice = getpriority(PRIO_PROCESS, target);
 	EACH(file, public)
 		CHECK(look(file) > 0);
 	CHECK(look("maps") > 0 && look("environ") >= 0 && look("auxv") > 0 && look("fdinfo/3") > 0);
@@ -172,8 +173,8 @@ static void same(void)
 	CHECK(kill(target, 0) == 0);
 	CHECK(prlimit(target, RLIMIT_CORE, NULL, &limit) == 0);
 	CHECK(syscall(SYS_sched_setaffinity, target, sizeof cpu, &cpu) == 0);
-	CHECK(setpriority(PRIO_PROCESS, target, 1) == 0);
-	CHECK(setpriority(PRIO_PROCESS, target, 0) == -1 && errno == EACCES);
+	CHECK(setpriority(PRIO_PROCESS, target, nice + 1) == 0);
+	CHECK(setpriority(PRIO_PROCESS, target, nice) == -1 && errno == EACCES);
 }
 
 /* One's own that hides itself: signals and limits are no matter of that. */
