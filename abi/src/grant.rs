@@ -4,7 +4,9 @@
 //! kernel reads it at each use. Ids are an index in bits 0..20 and a per-slot sequence
 //! number in bits 20..31, which advances at revoke, so that a stale id is refused.
 
+use crate::message::Word;
 use crate::{Errno, low};
+use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 bitflags::bitflags! {
@@ -27,6 +29,115 @@ bitflags::bitflags! {
         const MAGIC = 0x800;
         /// The entry is published.
         const VALID = 0x1000;
+    }
+}
+
+/// What a grantee may do with the memory behind a grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Read: data flows from the memory (`write(2)`).
+    Read,
+    /// Write: data flows into the memory (`read(2)`).
+    Write,
+    /// Both (`ioctl(2)`).
+    Both,
+}
+
+impl Access {
+    /// As bits of an entry.
+    pub const fn bits(self) -> Cpf {
+        match self {
+            Access::Read => Cpf::READ,
+            Access::Write => Cpf::WRITE,
+            Access::Both => Cpf::READ.union(Cpf::WRITE),
+        }
+    }
+
+    /// Whether the memory changes, so that it must be repaired for writing.
+    pub const fn writes(self) -> bool {
+        !matches!(self, Access::Read)
+    }
+}
+
+/// An [`Access`] as a type.
+pub trait Direction: Copy + core::fmt::Debug {
+    /// Which.
+    const ACCESS: Access;
+}
+
+macro_rules! directions {
+    ($($(#[$doc:meta])* $name:ident = $access:ident, $to:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name {}
+        impl Direction for $name {
+            const ACCESS: Access = Access::$access;
+        }
+        #[doc = concat!("The id of a grant with [`Access::", stringify!($access), "`].")]
+        pub type $to = GrantTo<$name>;
+    )*};
+}
+
+directions! {
+    /// [`Access::Read`].
+    Reading = Read, ToRead;
+    /// [`Access::Write`].
+    Writing = Write, ToWrite;
+    /// [`Access::Both`], where the request says which of them it is.
+    Either = Both, ToEither;
+}
+
+/// The id of a grant as operations carry it: the type says what whoever hears it does with the memory, so that a
+/// server cannot fill what it was lent to read. The kernel believes none of that: it looks at the entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GrantTo<D> {
+    id: i32,
+    direction: PhantomData<fn() -> D>,
+}
+
+impl<D> GrantTo<D> {
+    /// No grant.
+    pub const NONE: Self = Self::new(GRANT_INVALID);
+
+    /// The grant of this id.
+    pub const fn new(id: i32) -> Self {
+        GrantTo {
+            id,
+            direction: PhantomData,
+        }
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Whether it is a grant at all: [`split`] takes it.
+    pub const fn is_some(&self) -> bool {
+        self.id >= 0
+    }
+}
+
+impl ToEither {
+    /// Of a request that reads.
+    pub const fn to_read(self) -> ToRead {
+        GrantTo::new(self.id)
+    }
+
+    /// Of a request that writes.
+    pub const fn to_write(self) -> ToWrite {
+        GrantTo::new(self.id)
+    }
+}
+
+impl<D> Word for GrantTo<D> {
+    #[inline(always)]
+    fn to_word(self) -> u64 {
+        self.id.to_word()
+    }
+    #[inline(always)]
+    fn from_word(word: u64) -> Option<Self> {
+        i32::from_word(word).map(GrantTo::new)
     }
 }
 

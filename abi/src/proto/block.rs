@@ -1,5 +1,6 @@
 //! Requests of file systems to block drivers. Calls: a file system may wait for its disk.
 
+use crate::grant::{ToRead, ToWrite};
 use crate::protocol;
 
 /// Bytes of a sector.
@@ -29,7 +30,7 @@ protocol! {
         /// Bytes, a multiple of [`SECTOR`], at most [`MAX_READ`].
         len: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToWrite,
     };
     /// Writes from `grant`.
     #[from(FILES)]
@@ -39,7 +40,7 @@ protocol! {
         /// Bytes, likewise, at most [`MAX_TRANSFER`].
         len: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToRead,
     };
     /// Everything written before is on stable storage afterwards.
     #[from(FILES)]

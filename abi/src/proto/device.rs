@@ -1,6 +1,7 @@
 //! Requests of VFS to drivers of character devices, asked and answered when there is something to
 //! say. Buffers are magic grants with CPF_TRY: on `EFAULT` the driver has consumed nothing.
 
+use crate::grant::{ToEither, ToRead, ToWrite};
 use crate::{Endpoint, protocol};
 
 protocol! {
@@ -13,7 +14,7 @@ protocol! {
         /// Minor number.
         minor: u32,
         /// The buffer.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
         /// O_NONBLOCK.
@@ -32,7 +33,7 @@ protocol! {
         /// Minor number.
         minor: u32,
         /// The data.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
         /// O_NONBLOCK.
@@ -51,7 +52,7 @@ protocol! {
         /// Request number.
         request: u64,
         /// Argument memory or -1.
-        grant: i32,
+        grant: ToEither,
         /// Raw argument.
         value: u64,
         /// The caller's process id.

@@ -2,6 +2,7 @@
 //! Requests of file systems are [`crate::proto::block`].
 
 use super::device::{Controlled, Moved};
+use crate::grant::{ToEither, ToRead, ToWrite};
 use crate::protocol;
 
 protocol! {
@@ -16,7 +17,7 @@ protocol! {
         /// First byte.
         position: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
     } -> Moved;
@@ -28,7 +29,7 @@ protocol! {
         /// First byte.
         position: u64,
         /// The data.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
     } -> Moved;
@@ -55,6 +56,6 @@ protocol! {
         /// Request number.
         request: u64,
         /// Argument memory or -1.
-        grant: i32,
+        grant: ToEither,
     } -> Controlled;
 }

@@ -8,6 +8,7 @@
 //! Each answer with a [`Node`] gives VFS one reference on the inode, unless said otherwise.
 
 use crate::message::{Fields, WORDS};
+use crate::grant::{ToRead, ToWrite};
 use crate::{Endpoint, protocol};
 
 /// What VFS knows of a file. In five words: mode and links share one, owner and group another.
@@ -97,7 +98,7 @@ protocol! {
         /// MS_RDONLY and friends.
         flags: u64,
         /// The text of the type's own options (`size=1m`); not looked at when it is empty.
-        grant: i32,
+        grant: ToRead,
         /// Its length, at most [`crate::fs::PATH_MAX`].
         len: u64,
     } -> Root {
@@ -118,7 +119,7 @@ protocol! {
         /// Directory.
         dir: u64,
         /// The name.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
         /// On whose behalf (for /proc/self).
@@ -153,7 +154,7 @@ protocol! {
         /// Bytes.
         len: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToWrite,
         /// On whose behalf (for /proc).
         who: Endpoint,
         /// See above.
@@ -173,7 +174,7 @@ protocol! {
         /// Bytes.
         len: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToRead,
         /// At the end of the file.
         append: bool,
         /// On whose behalf (for /proc).
@@ -194,7 +195,7 @@ protocol! {
         /// Cookie: 0, an earlier `next` or d_off.
         position: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
         /// On whose behalf.
@@ -211,7 +212,7 @@ protocol! {
         /// Inode.
         ino: u64,
         /// The buffer.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
         /// On whose behalf.
@@ -225,7 +226,7 @@ protocol! {
         /// Directory.
         dir: u64,
         /// The name.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
         /// Linux st_mode.
@@ -240,8 +241,10 @@ protocol! {
     ask Symlink = 9 {
         /// Directory.
         dir: u64,
-        /// Grants of name and target.
-        grants: (u32, u32),
+        /// The name.
+        name: ToRead,
+        /// The target.
+        target: ToRead,
         /// Their lengths.
         lens: (u32, u32),
         /// Owner and group.
@@ -255,7 +258,7 @@ protocol! {
         /// Directory.
         dir: u64,
         /// The name.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
     };
@@ -265,7 +268,7 @@ protocol! {
         /// Directory.
         dir: u64,
         /// The name.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
         /// rmdir.
@@ -283,7 +286,7 @@ protocol! {
         /// To here.
         new_dir: u64,
         /// Old name then new name.
-        grant: i32,
+        grant: ToRead,
         /// Their lengths.
         lens: (u32, u32),
         /// See above.
@@ -295,7 +298,7 @@ protocol! {
         /// Inode.
         ino: u64,
         /// The structure.
-        grant: i32,
+        grant: ToRead,
     } -> Node;
     /// Writes [`crate::fs::Attributes`] to `grant`.
     #[from(VFS)]
@@ -303,7 +306,7 @@ protocol! {
         /// Inode.
         ino: u64,
         /// The structure.
-        grant: i32,
+        grant: ToWrite,
         /// On whose behalf.
         who: Endpoint,
     };
@@ -313,7 +316,7 @@ protocol! {
         /// Root inode of the file system.
         root: u64,
         /// The structure.
-        grant: i32,
+        grant: ToWrite,
     };
     /// Writes back everything (`ino` = 0) or one file.
     #[from(VFS, RS)]
@@ -360,7 +363,7 @@ protocol! {
         /// MS_RDONLY and friends.
         flags: u64,
         /// As [`ReadSuper`]'s. What is not named stays.
-        grant: i32,
+        grant: ToRead,
         /// Its length.
         len: u64,
     };

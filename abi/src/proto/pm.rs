@@ -1,5 +1,6 @@
 //! Requests to PM. Linux process calls arrive as [`crate::Class::Linux`].
 
+use crate::grant::ToEither;
 use crate::{Endpoint, protocol};
 
 protocol! {
@@ -202,7 +203,7 @@ protocol! {
         /// First byte.
         address: u64,
         /// Where to, or with `write` where from.
-        grant: i32,
+        grant: ToEither,
         /// Bytes, at most a page.
         len: u64,
         /// Whether memory is written.

@@ -1,6 +1,7 @@
 //! Requests to VFS. Linux file calls arrive as [`crate::Class::Linux`].
 
 use crate::exec::ExecBackend;
+use crate::grant::{ToRead, ToWrite};
 use crate::{Endpoint, protocol};
 
 crate::fields! {
@@ -115,7 +116,7 @@ protocol! {
         /// A thread of the process.
         who: Endpoint,
         /// PM's grant.
-        grant: i32,
+        grant: ToRead,
         /// Groups.
         count: u32,
     };
@@ -198,7 +199,7 @@ protocol! {
         /// Descriptor.
         fd: i32,
         /// proc's grant.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
     } -> PathLength {
@@ -216,7 +217,7 @@ protocol! {
         /// Inode.
         ino: u64,
         /// proc's grant.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
     } -> MappedPathLength {
@@ -255,7 +256,7 @@ protocol! {
         /// mountinfo.
         long: bool,
         /// proc's grant.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
     } -> MountTableLength {
@@ -410,7 +411,7 @@ protocol! {
     #[from(PROC)]
     call ExecTrace = 43 {
         /// proc's grant.
-        grant: i32,
+        grant: ToWrite,
         /// Its length.
         len: u64,
     } -> ExecTraceLength {

@@ -1,6 +1,7 @@
 //! The real [`System`]: kernel calls, messages and copies of the runtime.
 
 use crate::system::System;
+use abi::grant::{ToRead, ToWrite};
 use abi::kernel::{BootInfo, ProcessInfo, Registers, StopState};
 use abi::message::request::{Ask, Asker, Called, Post};
 use abi::role::Role;
@@ -78,7 +79,7 @@ impl System for Machine {
         let grant = grants::lend(Endpoint::VFS, memory.as_bytes())?;
         let request = abi::proto::vfs::SetGroups {
             who,
-            grant: grant.id(),
+            grant: grant.to(),
             count: groups.len() as u32,
         };
         ipc::call(Endpoint::VFS, request)
@@ -193,11 +194,11 @@ impl System for Machine {
         }
     }
 
-    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn fetch(&mut self, granter: Endpoint, grant: ToRead, buffer: &mut [u8]) -> Result<(), Errno> {
         copy::safecopy_from(granter, grant, 0, buffer)
     }
 
-    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno> {
+    fn store(&mut self, granter: Endpoint, grant: ToWrite, buffer: &[u8]) -> Result<(), Errno> {
         copy::safecopy_to(granter, grant, 0, buffer)
     }
 

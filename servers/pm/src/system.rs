@@ -1,5 +1,6 @@
 //! What PM needs from the rest of the system.
 
+use abi::grant::{ToRead, ToWrite};
 use abi::kernel::{ProcessInfo, Registers, StopState};
 use abi::message::request::{Ask, Asker, Called, Post};
 use abi::{Endpoint, Errno, Fields, Message, Request};
@@ -82,9 +83,9 @@ pub trait System {
         wait: bool,
     ) -> Result<(), Errno>;
     /// Copies from a grant of another server.
-    fn fetch(&mut self, granter: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
+    fn fetch(&mut self, granter: Endpoint, grant: ToRead, buffer: &mut [u8]) -> Result<(), Errno>;
     /// Copies to a grant of another server.
-    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
+    fn store(&mut self, granter: Endpoint, grant: ToWrite, buffer: &[u8]) -> Result<(), Errno>;
 
     /// A line for the host's log.
     fn log(&mut self, text: core::fmt::Arguments<'_>);

@@ -1,6 +1,7 @@
 //! Copies between address spaces.
 
 use crate::kernel::{call, call_with};
+use abi::grant::{ToRead, ToWrite};
 use abi::kernel::{CP_FLAG_TRY, In, InRow, SafeCopy, VirCopy, calls};
 use abi::{Endpoint, Errno};
 
@@ -38,16 +39,21 @@ fn safecopy(granter: Endpoint, grant: i32, offset: u64, own: Own) -> Result<(), 
 /// Copies from a grant into `buffer`.
 pub fn safecopy_from(
     granter: Endpoint,
-    grant: i32,
+    grant: ToRead,
     offset: u64,
     buffer: &mut [u8],
 ) -> Result<(), Errno> {
-    safecopy(granter, grant, offset, Own::Target(buffer))
+    safecopy(granter, grant.id(), offset, Own::Target(buffer))
 }
 
 /// Copies `buffer` into a grant.
-pub fn safecopy_to(granter: Endpoint, grant: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
-    safecopy(granter, grant, offset, Own::Source(buffer))
+pub fn safecopy_to(
+    granter: Endpoint,
+    grant: ToWrite,
+    offset: u64,
+    buffer: &[u8],
+) -> Result<(), Errno> {
+    safecopy(granter, grant.id(), offset, Own::Source(buffer))
 }
 
 /// Several copies in one kernel visit; stops at the first failure.
@@ -64,14 +70,14 @@ pub unsafe fn safecopy_vector(copies: &[SafeCopy]) -> Result<(), Errno> {
 /// Fills a part of a grant with `pattern`.
 pub fn safe_memset(
     granter: Endpoint,
-    grant: i32,
+    grant: ToWrite,
     offset: u64,
     len: u64,
     pattern: u8,
 ) -> Result<(), Errno> {
     call(calls::SafeMemset {
         granter,
-        grant,
+        grant: grant.id(),
         offset,
         len,
         pattern,

@@ -4,7 +4,10 @@
 
 use crate::cell::Single;
 use crate::kernel::call_with;
-use abi::grant::{Cpf, GRANT_INVALID, GrantEntry, SEQUENCE_MAX, id, split};
+use abi::grant::{
+    Access, Cpf, Either, GRANT_INVALID, GrantEntry, GrantTo, Reading, SEQUENCE_MAX, Writing, id,
+    split,
+};
 use abi::kernel::{InRow, calls};
 use abi::{Endpoint, Errno};
 use core::cell::Cell;
@@ -39,7 +42,7 @@ static TABLE: Single<Table> = Single::new(Table {
     registered: false,
 });
 
-/// The number of a grant, with the borrow of the memory behind it.
+/// The number of a grant, with the borrow of the memory behind it. It stays until [`revoke`].
 #[derive(Debug)]
 pub struct Lent<'a> {
     /// The id to send.
@@ -59,37 +62,35 @@ impl Lent<'_> {
 
 /// A grant of this server, revoked when dropped. The memory behind it is borrowed meanwhile.
 #[derive(Debug)]
-pub struct Grant<'a> {
-    id: i32,
-    memory: PhantomData<&'a [Cell<u8>]>,
+pub struct Grant<'a, D> {
+    lent: Lent<'a>,
+    direction: PhantomData<D>,
 }
 
-impl<'a> Grant<'a> {
-    /// The id to send.
-    pub fn id(&self) -> i32 {
-        self.id
-    }
-
-    /// Gives up the guard, not the borrow: the grant stays until [`revoke`].
-    pub fn into_lent(self) -> Lent<'a> {
-        let id = self.id;
-        core::mem::forget(self);
-        Lent::new(id)
-    }
-
-    /// Revokes; whether a copy through it met an absent page (the soft-fault mark).
-    pub fn revoke(mut self) -> bool {
-        let faulted = revoke(self.id);
-        self.id = GRANT_INVALID;
-        faulted
-    }
-}
-
-impl Drop for Grant<'_> {
-    fn drop(&mut self) {
-        if self.id != GRANT_INVALID {
-            revoke(self.id);
+impl<'a, D> Grant<'a, D> {
+    const fn new(lent: Lent<'a>) -> Self {
+        Grant {
+            lent,
+            direction: PhantomData,
         }
+    }
+
+    /// The id to send.
+    pub fn to(&self) -> GrantTo<D> {
+        GrantTo::new(self.lent.id)
+    }
+
+    /// For a request that says itself which way the data goes.
+    pub fn either(self) -> Grant<'a, Either> {
+        let id = self.lent.id;
+        core::mem::forget(self);
+        Grant::new(Lent::new(id))
+    }
+}
+
+impl<D> Drop for Grant<'_, D> {
+    fn drop(&mut self) {
+        revoke(self.lent.id);
     }
 }
 
@@ -98,7 +99,7 @@ pub fn in_use() -> usize {
     TABLE.borrow().used
 }
 
-fn issue<'a>(entry: GrantEntry) -> Result<Grant<'a>, Errno> {
+fn issue<'a>(entry: GrantEntry) -> Result<Lent<'a>, Errno> {
     let mut table = TABLE.borrow();
     if !table.registered {
         let entries = InRow::of(&table.entries);
@@ -123,10 +124,7 @@ fn issue<'a>(entry: GrantEntry) -> Result<Grant<'a>, Errno> {
     // first, then the flags that publish it.
     compiler_fence(Ordering::Release);
     slot.flags = entry.flags;
-    Ok(Grant {
-        id: id(index, sequence),
-        memory: PhantomData,
-    })
+    Ok(Lent::new(id(index, sequence)))
 }
 
 /// Revokes a grant; whether a copy through it met an absent page. A grant that is not, is not revoked.
@@ -156,47 +154,28 @@ pub fn revoke(id: i32) -> bool {
     faulted
 }
 
-/// Access that the grantee gets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// It may read (`write(2)`).
-    Read,
-    /// It may write (`read(2)`).
-    Write,
-    /// Both (ioctl).
-    ReadWrite,
-}
-
-impl Access {
-    fn bits(self) -> Cpf {
-        match self {
-            Access::Read => Cpf::READ,
-            Access::Write => Cpf::WRITE,
-            Access::ReadWrite => Cpf::READ.union(Cpf::WRITE),
-        }
-    }
-}
-
 /// Lets `grantee` read `data` of the caller's own.
-pub fn lend(grantee: Endpoint, data: &[u8]) -> Result<Grant<'_>, Errno> {
-    direct(grantee, data.as_ptr() as u64, data.len(), Access::Read)
+pub fn lend(grantee: Endpoint, data: &[u8]) -> Result<Grant<'_, Reading>, Errno> {
+    lend_data(grantee, data).map(Grant::new)
 }
 
 /// Lets `grantee` fill a buffer of the caller's own.
-pub fn lend_mut(grantee: Endpoint, buffer: &mut [u8]) -> Result<Grant<'_>, Errno> {
-    lend_cells(
-        grantee,
-        Cell::from_mut(buffer).as_slice_of_cells(),
-        Access::Write,
-    )
+pub fn lend_mut(grantee: Endpoint, buffer: &mut [u8]) -> Result<Grant<'_, Writing>, Errno> {
+    let buffer = Cell::from_mut(buffer).as_slice_of_cells();
+    lend_cells(grantee, buffer, Access::Write).map(Grant::new)
 }
 
-/// Lets `grantee` use memory of the caller's own that both may change.
+/// [`lend`] until [`revoke`].
+pub fn lend_data(grantee: Endpoint, data: &[u8]) -> Result<Lent<'_>, Errno> {
+    direct(grantee, data.as_ptr() as u64, data.len(), Access::Read)
+}
+
+/// Lets `grantee` use memory of the caller's own that both may change, until [`revoke`].
 pub fn lend_cells(
     grantee: Endpoint,
     memory: &[Cell<u8>],
     access: Access,
-) -> Result<Grant<'_>, Errno> {
+) -> Result<Lent<'_>, Errno> {
     direct(grantee, memory.as_ptr() as u64, memory.len(), access)
 }
 
@@ -206,7 +185,7 @@ fn direct<'a>(
     start: u64,
     len: usize,
     access: Access,
-) -> Result<Grant<'a>, Errno> {
+) -> Result<Lent<'a>, Errno> {
     let flags = Cpf::USED | Cpf::VALID | Cpf::DIRECT | access.bits();
     issue(GrantEntry {
         flags: flags.bits(),
@@ -217,14 +196,14 @@ fn direct<'a>(
     })
 }
 
-/// Grants `grantee` memory of `subject`, failing softly on absent pages (VFS).
+/// Grants `grantee` memory of `subject` until [`revoke`], failing softly on absent pages (VFS).
 pub fn magic(
     grantee: Endpoint,
     subject: Endpoint,
     address: u64,
     len: u64,
     access: Access,
-) -> Result<Grant<'static>, Errno> {
+) -> Result<Lent<'static>, Errno> {
     let flags = Cpf::USED | Cpf::VALID | Cpf::MAGIC | Cpf::TRY | access.bits();
     issue(GrantEntry {
         flags: flags.bits(),
@@ -232,18 +211,6 @@ pub fn magic(
         subject: subject.0,
         start: address,
         len,
-        ..GrantEntry::FREE
-    })
-}
-
-/// Passes a grant that this server received on to `grantee`.
-pub fn indirect(grantee: Endpoint, granter: Endpoint, grant: i32) -> Result<Grant<'static>, Errno> {
-    let flags = Cpf::USED | Cpf::VALID | Cpf::INDIRECT;
-    issue(GrantEntry {
-        flags: flags.bits(),
-        grantee: grantee.0,
-        subject: granter.0,
-        start: grant as u32 as u64,
         ..GrantEntry::FREE
     })
 }

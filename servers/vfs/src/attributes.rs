@@ -15,7 +15,7 @@ impl Caller {
         let grant = peer.lend_mut(attributes.as_mut_bytes())?;
         peer.ask(fs::GetAttr {
             ino: vnode.ino,
-            grant: grant.id(),
+            grant: grant.to(),
             who: self.who(),
         })
         .await?;
@@ -33,7 +33,7 @@ impl Caller {
         let changed = peer
             .ask(fs::SetAttr {
                 ino: vnode.ino,
-                grant: grant.id(),
+                grant: grant.to(),
             })
             .await;
         drop(grant);

@@ -6,10 +6,10 @@
 
 use crate::context::Context;
 use crate::device::{Driver, makedev};
-use crate::machine::Access;
 use crate::memory::Memory;
 use crate::transfer::transfer;
 use abi::Errno;
+use abi::grant::{Direction, GrantTo};
 use abi::proto::block::MAX_TRANSFER;
 use abi::proto::device::Moved;
 use abi::proto::disk;
@@ -62,7 +62,7 @@ impl BlockDevice {
             };
             self.driver.peer.ask(request).await
         };
-        self.pieces(c, memory, position, Access::Write, ask).await
+        self.pieces(c, memory, position, ask).await
     }
 
     /// Writes at `position`; `ENOSPC` at the end.
@@ -86,24 +86,23 @@ impl BlockDevice {
             };
             self.driver.peer.ask(request).await
         };
-        self.pieces(c, memory, position, Access::Read, ask).await
+        self.pieces(c, memory, position, ask).await
     }
 
     /// Moves `memory` in requests that leave the file system its turns at the driver.
-    async fn pieces(
+    async fn pieces<D: Direction>(
         &self,
         c: Context<'_>,
         memory: Memory<'_>,
         position: u64,
-        access: Access,
-        ask: impl AsyncFn(u64, i32, u64) -> Result<Moved, Errno>,
+        ask: impl AsyncFn(u64, GrantTo<D>, u64) -> Result<Moved, Errno>,
     ) -> Result<u64, Errno> {
         let mut done = 0;
         while done < memory.len() {
             let piece = memory.after(done).first(MAX_TRANSFER);
             let attempt = async |grant, len| ask(position + done, grant, len).await;
             let peer = &self.driver.peer;
-            match transfer(&c.base.vm, peer, piece, access, attempt).await {
+            match transfer(&c.base.vm, peer, piece, attempt).await {
                 Ok(moved) => {
                     let n = moved.bytes.min(piece.len());
                     done += n;

@@ -1,7 +1,6 @@
 //! What is in regular files: reads and writes by their file systems, straight from and to the
 //! memory of programs.
 
-use crate::machine::Access;
 use crate::memory::Memory;
 use crate::state::Caller;
 use crate::transfer::transfer;
@@ -56,7 +55,7 @@ pub async fn read_and_share(
                 .await
         };
         let peer = &vnode.mount.peer;
-        match transfer(&c.vfs.base.vm, peer, piece, Access::Write, attempt).await {
+        match transfer(&c.vfs.base.vm, peer, piece, attempt).await {
             Ok(moved) => {
                 let n = moved.bytes.min(piece.len());
                 done += n;
@@ -119,7 +118,7 @@ pub async fn write_vnode(
         let peer = &vnode.mount.peer;
         // Until an attempt says otherwise: one that failed may have grown the file.
         vnode.doubt_size();
-        match transfer(&c.vfs.base.vm, peer, piece, Access::Read, attempt).await {
+        match transfer(&c.vfs.base.vm, peer, piece, attempt).await {
             Ok(written) => {
                 vnode.set_size(written.size);
                 let n = written.bytes.min(piece.len());

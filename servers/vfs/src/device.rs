@@ -1,11 +1,11 @@
 //! Devices: requests to their drivers. What only block devices have is in [`crate::block`].
 
 use crate::context::Context;
-use crate::machine::Access;
 use crate::memory::Memory;
 use crate::peer::{Peer, said};
-use crate::transfer::{transfer, transfer_on, whole};
+use crate::transfer::{transfer, transfer_as, transfer_on, whole};
 use crate::wait::{Either, either};
+use abi::grant::{Access, ToEither};
 use abi::kernel::user_range;
 use abi::message::request::Ask;
 use abi::proto::device::{self, numbers};
@@ -133,7 +133,7 @@ impl Driver {
             })
             .await
         };
-        let moved = transfer(&c.base.vm, &self.peer, memory, Access::Write, attempt).await?;
+        let moved = transfer(&c.base.vm, &self.peer, memory, attempt).await?;
         Ok(moved.bytes)
     }
 
@@ -196,10 +196,10 @@ impl Driver {
         c: Context<'_>,
         request: u64,
         value: u64,
-        call: impl AsyncFn(i32) -> Result<T, Errno>,
+        call: impl AsyncFn(ToEither) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         let Some((access, len)) = argument(request as u32) else {
-            return call(-1).await;
+            return call(ToEither::NONE).await;
         };
         user_range(value, len)?;
         let memory = Memory::user(c.who(), value, len);
@@ -211,7 +211,7 @@ impl Driver {
                 Err(Errno::EFAULT)
             }
         };
-        transfer(&c.base.vm, &self.peer, memory, access, attempt).await
+        transfer_as(&c.base.vm, &self.peer, memory, access, attempt).await
     }
 
     /// Which of `events` are ready. The driver will say when more become so.

@@ -1,7 +1,7 @@
 //! What VFS needs of the world around it: messages, grants, copies, clocks. The native
 //! machine is the kernel; the tests have one of their own.
 
-use abi::grant::GRANT_INVALID;
+use abi::grant::{Access, GrantTo, ToRead, ToWrite};
 use abi::message::request::{Called, Post};
 use abi::trace::{Serving, Stage};
 use abi::{Endpoint, Errno, Message, Request, message};
@@ -9,25 +9,8 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt::Arguments;
+use core::marker::PhantomData;
 pub use rt::grants::Lent;
-
-/// What a grantee may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Read: data flows from the memory (`write(2)`).
-    Read,
-    /// Write: data flows into the memory (`read(2)`).
-    Write,
-    /// Both (ioctl).
-    Both,
-}
-
-impl Access {
-    /// Whether the memory changes, so that it must be repaired for writing.
-    pub const fn writes(self) -> bool {
-        !matches!(self, Access::Read)
-    }
-}
 
 /// What the auxiliary vector says of the processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -92,9 +75,9 @@ pub trait Machine {
     /// Copies to a process; `EFAULT` on an absent or protected page.
     fn try_write(&self, to: Endpoint, address: u64, data: &[u8]) -> Result<(), Errno>;
     /// Copies from a server's grant.
-    fn read_grant(&self, from: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno>;
+    fn read_grant(&self, from: Endpoint, grant: ToRead, buffer: &mut [u8]) -> Result<(), Errno>;
     /// Copies to a server's grant.
-    fn write_grant(&self, to: Endpoint, grant: i32, data: &[u8]) -> Result<(), Errno>;
+    fn write_grant(&self, to: Endpoint, grant: ToWrite, data: &[u8]) -> Result<(), Errno>;
     /// Ns since boot.
     fn now(&self) -> u64;
     /// Ns since 1970.
@@ -141,36 +124,41 @@ pub fn call_vm<R: Request<How: Called>>(
 }
 
 /// A grant, revoked when it goes. Memory of VFS's own behind it is borrowed meanwhile.
-pub struct Grant<'a> {
+pub struct Grant<'a, D> {
     machine: Rc<dyn Machine>,
-    lent: Lent<'a>,
+    /// Until it is revoked.
+    lent: Option<Lent<'a>>,
+    direction: PhantomData<D>,
 }
 
-impl<'a> Grant<'a> {
+impl<'a, D> Grant<'a, D> {
     /// Takes charge of a grant.
-    pub fn new(machine: &Rc<dyn Machine>, lent: Lent<'a>) -> Grant<'a> {
+    pub fn new(machine: &Rc<dyn Machine>, lent: Lent<'a>) -> Grant<'a, D> {
         Grant {
             machine: machine.clone(),
-            lent,
+            lent: Some(lent),
+            direction: PhantomData,
         }
     }
 
     /// The id to send.
-    pub fn id(&self) -> i32 {
-        self.lent.id
+    pub fn to(&self) -> GrantTo<D> {
+        self.lent
+            .as_ref()
+            .map_or(GrantTo::NONE, |lent| GrantTo::new(lent.id))
     }
 
     /// Revokes; whether a copy through it met an absent page (the soft-fault mark).
     pub fn revoke(mut self) -> bool {
-        let lent = core::mem::replace(&mut self.lent, Lent::new(GRANT_INVALID));
-        self.machine.revoke(lent.id)
+        let lent = self.lent.take();
+        lent.is_some_and(|lent| self.machine.revoke(lent.id))
     }
 }
 
-impl Drop for Grant<'_> {
+impl<D> Drop for Grant<'_, D> {
     fn drop(&mut self) {
-        if self.lent.id != GRANT_INVALID {
-            self.machine.revoke(self.lent.id);
+        if let Some(lent) = self.lent.take() {
+            self.machine.revoke(lent.id);
         }
     }
 }

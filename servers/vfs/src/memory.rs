@@ -1,7 +1,8 @@
 //! Memory that data is moved from or to: a program's, or VFS's own.
 
-use crate::machine::{Access, Grant, Machine};
+use crate::machine::{Grant, Machine};
 use crate::peer::Peer;
+use abi::grant::Access;
 use abi::{Endpoint, Errno};
 use core::cell::Cell;
 
@@ -73,8 +74,8 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Lends it to a peer.
-    pub fn grant(&self, peer: &Peer, access: Access) -> Result<Grant<'a>, Errno> {
+    /// Lends it to a peer, who may do what `access` says.
+    pub fn grant<D>(&self, peer: &Peer, access: Access) -> Result<Grant<'a, D>, Errno> {
         let machine = peer.machine();
         let to = peer.endpoint;
         let lent = match *self {

@@ -313,7 +313,7 @@ impl Caller {
             .peer
             .ask(fs::Lookup {
                 dir: directory.ino,
-                grant: grant.id(),
+                grant: grant.to(),
                 len: name.len() as u64,
                 who: self.who(),
             })
@@ -350,7 +350,7 @@ impl Caller {
         let target = peer
             .ask(fs::Readlink {
                 ino: vnode.ino,
-                grant: grant.id(),
+                grant: grant.to(),
                 len: PATH_MAX as u64,
                 who: self.who(),
             })

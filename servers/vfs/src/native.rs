@@ -1,7 +1,8 @@
 //! The machine the server runs on: the kernel.
 
-use crate::machine::{Access, Machine, Processor, Sample, call_vm};
+use crate::machine::{Machine, Processor, Sample, call_vm};
 use abi::boot::names;
+use abi::grant::{Access, ToRead, ToWrite};
 use abi::kernel::{In, calls};
 use abi::proto::vm;
 use abi::trace::{Serving, Stage};
@@ -121,14 +122,6 @@ fn module(name: &str) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
-fn rights(access: Access) -> grants::Access {
-    match access {
-        Access::Read => grants::Access::Read,
-        Access::Write => grants::Access::Write,
-        Access::Both => grants::Access::ReadWrite,
-    }
-}
-
 impl Machine for Native {
     fn post(&self, to: Endpoint, message: Message) {
         self.send(Last::Post(to, message));
@@ -155,7 +148,7 @@ impl Machine for Native {
     }
 
     fn lend<'a>(&self, to: Endpoint, data: &'a [u8]) -> Result<Lent<'a>, Errno> {
-        grants::lend(to, data).map(grants::Grant::into_lent)
+        grants::lend_data(to, data)
     }
 
     fn lend_cells<'a>(
@@ -164,7 +157,7 @@ impl Machine for Native {
         buffer: &'a [Cell<u8>],
         access: Access,
     ) -> Result<Lent<'a>, Errno> {
-        grants::lend_cells(to, buffer, rights(access)).map(grants::Grant::into_lent)
+        grants::lend_cells(to, buffer, access)
     }
 
     fn grant_user(
@@ -175,7 +168,7 @@ impl Machine for Native {
         len: u64,
         access: Access,
     ) -> Result<Lent<'static>, Errno> {
-        grants::magic(to, subject, address, len, rights(access)).map(grants::Grant::into_lent)
+        grants::magic(to, subject, address, len, access)
     }
 
     fn revoke(&self, grant: i32) -> bool {
@@ -197,11 +190,11 @@ impl Machine for Native {
         rt::copy::try_write(to, address, data)
     }
 
-    fn read_grant(&self, from: Endpoint, grant: i32, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn read_grant(&self, from: Endpoint, grant: ToRead, buffer: &mut [u8]) -> Result<(), Errno> {
         rt::copy::safecopy_from(from, grant, 0, buffer)
     }
 
-    fn write_grant(&self, to: Endpoint, grant: i32, data: &[u8]) -> Result<(), Errno> {
+    fn write_grant(&self, to: Endpoint, grant: ToWrite, data: &[u8]) -> Result<(), Errno> {
         rt::copy::safecopy_to(to, grant, 0, data)
     }
 

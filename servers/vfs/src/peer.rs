@@ -1,6 +1,7 @@
 //! A server that VFS asks by posting, and that answers by posting.
 
-use crate::machine::{Access, Grant, Machine};
+use crate::machine::{Grant, Machine};
+use abi::grant::{Access, Reading, Writing};
 use abi::message::answer_result;
 use abi::message::request::Ask;
 use abi::{Endpoint, Errno, Message, Request};
@@ -78,13 +79,13 @@ impl Peer {
     }
 
     /// Lets the peer read `bytes` of VFS.
-    pub fn lend<'a>(&self, bytes: &'a [u8]) -> Result<Grant<'a>, Errno> {
+    pub fn lend<'a>(&self, bytes: &'a [u8]) -> Result<Grant<'a, Reading>, Errno> {
         let lent = self.machine.lend(self.endpoint, bytes)?;
         Ok(Grant::new(&self.machine, lent))
     }
 
     /// Lets the peer fill `bytes` of VFS.
-    pub fn lend_mut<'a>(&self, bytes: &'a mut [u8]) -> Result<Grant<'a>, Errno> {
+    pub fn lend_mut<'a>(&self, bytes: &'a mut [u8]) -> Result<Grant<'a, Writing>, Errno> {
         let bytes = Cell::from_mut(bytes).as_slice_of_cells();
         let lent = self
             .machine

@@ -1,11 +1,12 @@
 //! The deliberate defects of VFS ([`abi::sabotage`]), which prove that the explorer finds such.
 //! With none switched on, every function here does what the caller means.
 
-use crate::machine::{Access, Machine};
+use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::peer::{Peer, Questions};
 use crate::wait::TurnGuard;
 use abi::Endpoint;
+use abi::grant::Access;
 use abi::sabotage::{
     ANSWER_CROSSED, DOUBLE_RESTART, LOCK_KEPT, LOCK_OVER_REPAIR, NO_REPAIR, OFFSET_LOST,
     REPAIR_FOR_READING, UNCHARGED, VFS_TRUSTS_ALL,

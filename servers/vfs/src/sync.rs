@@ -68,7 +68,7 @@ impl Vfs {
         let grant = driver.peer.lend(&text)?;
         let write = device::Write {
             minor: numbers::ABSENT_MINOR,
-            grant: grant.id(),
+            grant: grant.to(),
             len: text.len() as u64,
             nonblock: false,
             who: Endpoint::NONE,

@@ -7,10 +7,10 @@
 //!
 //! No lock that a page-in could want is held meanwhile: page-ins take none (`dispatch`).
 
-use crate::machine::Access;
 use crate::memory::Memory;
 use crate::peer::Peer;
 use crate::sabotage;
+use abi::grant::{Access, Direction, GrantTo, ToRead};
 use abi::proto::vm;
 use abi::{Endpoint, Errno};
 
@@ -25,13 +25,13 @@ pub async fn transfer_on(
     vm: &Peer,
     peer: &Peer,
     mut memory: Memory<'_>,
-    mut attempt: impl AsyncFnMut(i32, u64, u64) -> Result<u64, Errno>,
+    mut attempt: impl AsyncFnMut(ToRead, u64, u64) -> Result<u64, Errno>,
 ) -> Result<u64, Errno> {
     let mut done = 0;
     let so_far = |done: u64, errno| if done > 0 { Ok(done) } else { Err(errno) };
     for _ in 0..ATTEMPTS {
         let grant = memory.grant(peer, Access::Read)?;
-        let answer = attempt(grant.id(), memory.len(), done).await;
+        let answer = attempt(grant.to(), memory.len(), done).await;
         let absent = grant.revoke();
         match answer {
             Err(errno) if !absent => return so_far(done, errno),
@@ -66,22 +66,32 @@ pub fn whole(good: u64, wanted: u64, piece: u64) -> Result<u64, Errno> {
     }
 }
 
-/// One transfer. `attempt` gets the grant and its length and asks the peer; it is called
+/// One transfer, in the direction of the operation that `attempt` asks for. `attempt` gets the grant and its length and asks the peer; it is called
 /// again after each repair. `vm` is the peer that repairs.
 ///
 /// When only a part of the memory can be repaired the transfer is shortened to its good
 /// beginning, as Linux does; `EFAULT` when even the first page is bad.
-pub async fn transfer<T>(
+pub async fn transfer<D: Direction, T>(
+    vm: &Peer,
+    peer: &Peer,
+    memory: Memory<'_>,
+    attempt: impl AsyncFnMut(GrantTo<D>, u64) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    transfer_as(vm, peer, memory, D::ACCESS, attempt).await
+}
+
+/// [`transfer`] of a request that says itself which way the data goes: no more than `access`.
+pub async fn transfer_as<D, T>(
     vm: &Peer,
     peer: &Peer,
     memory: Memory<'_>,
     access: Access,
-    mut attempt: impl AsyncFnMut(i32, u64) -> Result<T, Errno>,
+    mut attempt: impl AsyncFnMut(GrantTo<D>, u64) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     let mut memory = memory;
     for _ in 0..ATTEMPTS {
         let grant = memory.grant(peer, access)?;
-        let answer = attempt(grant.id(), memory.len()).await;
+        let answer = attempt(grant.to(), memory.len()).await;
         if !grant.revoke() {
             return answer;
         }

@@ -4,6 +4,7 @@ use crate::termios::{TERMIOS, TERMIOS2};
 use crate::tty::{Tty, Window};
 use crate::world::{Asker, Job, World};
 use abi::Errno;
+use abi::grant::ToEither;
 use linux_raw_sys::general as linux;
 use linux_raw_sys::ioctl as request;
 
@@ -15,7 +16,7 @@ pub struct IoctlCall {
     /// Request number.
     pub request: u32,
     /// Argument memory, or -1.
-    pub grant: i32,
+    pub grant: ToEither,
     /// Raw argument.
     pub value: u64,
     /// The process that asks.
@@ -64,20 +65,22 @@ impl IoctlCall {
     /// Its argument.
     pub fn fetch<const N: usize>(&self, world: &mut impl World) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
-        match self.grant {
-            ..0 => Err(Errno::EFAULT),
-            grant => world
-                .fetch(self.asker.source(), grant, 0, &mut bytes)
-                .map(|()| bytes),
-        }
+        let grant = self.memory()?.to_read();
+        world.fetch(self.asker.source(), grant, 0, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Its result.
     pub fn store(&self, world: &mut impl World, bytes: &[u8]) -> Result<u64, Errno> {
-        match self.grant {
-            ..0 => Err(Errno::EFAULT),
-            grant => world.store(self.asker.source(), grant, bytes).map(|()| 0),
-        }
+        let grant = self.memory()?.to_write();
+        world.store(self.asker.source(), grant, bytes)?;
+        Ok(0)
+    }
+
+    /// Where its argument is, when that is not a value.
+    fn memory(&self) -> Result<ToEither, Errno> {
+        let some = self.grant.is_some();
+        some.then_some(self.grant).ok_or(Errno::EFAULT)
     }
 
     /// Its result, an int.

@@ -4,6 +4,7 @@
 extern crate alloc;
 
 use abi::boot::{RunHeader, RunSpec, names};
+use abi::grant::{ToRead, ToWrite};
 use abi::kernel::KernelNotify;
 use abi::message::Handled;
 use abi::proto::{self, fs, pm, vfs};
@@ -29,14 +30,14 @@ impl World for System {
     fn fetch(
         &mut self,
         granter: Endpoint,
-        grant: i32,
+        grant: ToRead,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
         copy::safecopy_from(granter, grant, offset, buffer)
     }
 
-    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno> {
+    fn store(&mut self, granter: Endpoint, grant: ToWrite, buffer: &[u8]) -> Result<(), Errno> {
         copy::safecopy_to(granter, grant, 0, buffer)
     }
 

@@ -9,6 +9,7 @@ use crate::ioctl::IoctlCall;
 use crate::ldisc::Ldisc;
 use crate::world::{Asker, Cancelled, PAYLOAD, Port, World};
 use abi::Errno;
+use abi::grant::ToRead;
 use abi::hostlink::Channel;
 use abi::message::Caller;
 use alloc::collections::VecDeque;
@@ -36,7 +37,7 @@ pub struct Writing {
     /// Whom to answer.
     pub asker: Asker,
     /// The data.
-    pub grant: i32,
+    pub grant: ToRead,
     /// Its length.
     pub len: u64,
     /// Bytes fetched so far.

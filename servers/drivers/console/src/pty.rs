@@ -12,6 +12,7 @@ use crate::termios::Settings;
 use crate::tty::{Tty, TtyRead};
 use crate::world::{Asker, Cancelled, Job, World};
 use abi::Errno;
+use abi::grant::{ToRead, ToWrite};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -35,11 +36,11 @@ pub enum End {
 
 /// A read or write of an end.
 #[derive(Clone, Copy, Debug)]
-pub struct Transfer {
+pub struct Transfer<G> {
     /// Whom to answer.
     pub asker: Asker,
     /// The buffer.
-    pub grant: i32,
+    pub grant: G,
     /// Its length.
     pub len: u64,
     /// O_NONBLOCK.
@@ -51,7 +52,7 @@ pub struct Transfer {
 /// A write that has not ended.
 #[derive(Clone, Copy, Debug)]
 struct Writing {
-    transfer: Transfer,
+    transfer: Transfer<ToRead>,
     done: u64,
 }
 
@@ -67,7 +68,7 @@ pub struct Pty {
     /// The slave was open and is not now: the master reads `EIO`.
     left: bool,
     output: VecDeque<u8>,
-    master_reads: VecDeque<Transfer>,
+    master_reads: VecDeque<Transfer<ToWrite>>,
     master_writes: VecDeque<Writing>,
     slave_writes: VecDeque<Writing>,
     /// TIOCPKT, and the TIOCPKT_* that the master has not read yet.
@@ -145,7 +146,7 @@ impl Pty {
     }
 
     /// read(2).
-    pub fn read(&mut self, world: &mut impl World, end: End, transfer: Transfer) {
+    pub fn read(&mut self, world: &mut impl World, end: End, transfer: Transfer<ToWrite>) {
         let Transfer {
             asker,
             grant,
@@ -178,7 +179,7 @@ impl Pty {
     }
 
     /// write(2).
-    pub fn write(&mut self, world: &mut impl World, end: End, mut transfer: Transfer) {
+    pub fn write(&mut self, world: &mut impl World, end: End, mut transfer: Transfer<ToRead>) {
         let asker = transfer.asker;
         let refused = match end {
             End::Slave => self.tty.check_output(transfer.job),
@@ -296,7 +297,7 @@ impl Pty {
     }
 
     /// Nothing is taken away when the copy fails.
-    fn give(&mut self, world: &mut impl World, read: &Transfer) -> Result<u64, Errno> {
+    fn give(&mut self, world: &mut impl World, read: &Transfer<ToWrite>) -> Result<u64, Errno> {
         let mut bytes = Vec::new();
         match self.packets {
             Some(0) => bytes.push(linux_packet::DATA),

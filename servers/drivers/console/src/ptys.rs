@@ -4,6 +4,7 @@ use crate::ioctl::IoctlCall;
 use crate::pty::{End, Pty, Transfer};
 use crate::world::{Cancelled, Job, World};
 use abi::Errno;
+use abi::grant::{ToRead, ToWrite};
 use abi::proto::device::numbers::{
     PTMX_MINOR, PTS_MAJOR, PTY_MASTER, PTY_MAX, PTY_SLAVE, TTY_MAJOR,
 };
@@ -156,17 +157,28 @@ impl Ptys {
         }
     }
 
-    /// read(2) and write(2).
-    pub fn transfer(
+    /// read(2).
+    pub fn read(
         &mut self,
         world: &mut impl World,
         (number, end): (u32, End),
-        transfer: Transfer,
-        write: bool,
+        transfer: Transfer<ToWrite>,
     ) {
         match self.get(number) {
-            Ok(pty) if write => pty.write(world, end, transfer),
             Ok(pty) => pty.read(world, end, transfer),
+            Err(errno) => transfer.asker.done(world, Err(errno)),
+        }
+    }
+
+    /// write(2).
+    pub fn write(
+        &mut self,
+        world: &mut impl World,
+        (number, end): (u32, End),
+        transfer: Transfer<ToRead>,
+    ) {
+        match self.get(number) {
+            Ok(pty) => pty.write(world, end, transfer),
             Err(errno) => transfer.asker.done(world, Err(errno)),
         }
     }

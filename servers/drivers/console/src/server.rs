@@ -344,7 +344,7 @@ impl Server {
                 nonblock,
                 job: job.into(),
             };
-            return self.ptys.transfer(world, name, transfer, false);
+            return self.ptys.read(world, name, transfer);
         }
         match Device::of(minor) {
             Ok(Device::Tty) => {
@@ -377,7 +377,7 @@ impl Server {
                 nonblock: write.nonblock,
                 job: write.job.into(),
             };
-            return self.ptys.transfer(world, name, transfer, true);
+            return self.ptys.write(world, name, transfer);
         }
         let target = match Device::of(write.minor) {
             Ok(Device::Tty) => Target::Tty,

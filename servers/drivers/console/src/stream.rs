@@ -2,6 +2,7 @@
 
 use crate::world::{Asker, Cancelled, World};
 use abi::Errno;
+use abi::grant::ToWrite;
 use alloc::collections::VecDeque;
 
 /// A read that waits.
@@ -10,7 +11,7 @@ pub struct StreamRead {
     /// Whom to answer.
     pub asker: Asker,
     /// The buffer.
-    pub grant: i32,
+    pub grant: ToWrite,
     /// Its length.
     pub len: u64,
 }

@@ -3,6 +3,7 @@
 use crate::ldisc::Ldisc;
 use crate::world::{Asker, Cancelled, Job, World};
 use abi::Errno;
+use abi::grant::ToWrite;
 use alloc::collections::VecDeque;
 use linux_raw_sys::general as linux;
 
@@ -18,7 +19,7 @@ pub struct TtyRead {
     /// Whom to answer.
     pub asker: Asker,
     /// The buffer.
-    pub grant: i32,
+    pub grant: ToWrite,
     /// Its length.
     pub len: u64,
     /// O_NONBLOCK.

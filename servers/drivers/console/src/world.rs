@@ -1,6 +1,7 @@
 //! What the driver needs from outside: copies, answers, signals, time, and the way to the
 //! host. The image implements these with kernel calls and the virtio port; tests with lists.
 
+use abi::grant::{ToRead, ToWrite};
 use abi::hostlink::Channel;
 use abi::message;
 use abi::proto::device::{Controlled, Moved};
@@ -13,12 +14,12 @@ pub trait World {
     fn fetch(
         &mut self,
         granter: Endpoint,
-        grant: i32,
+        grant: ToRead,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), Errno>;
     /// Copies to the start of a grant of `granter`.
-    fn store(&mut self, granter: Endpoint, grant: i32, buffer: &[u8]) -> Result<(), Errno>;
+    fn store(&mut self, granter: Endpoint, grant: ToWrite, buffer: &[u8]) -> Result<(), Errno>;
     /// Answers what was asked.
     fn answer(&mut self, asker: Endpoint, answer: Message);
     /// Tells VFS that a minor may have become ready.

@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+use abi::grant::{ToRead, ToWrite};
 use abi::message::{Handled, Server};
 use abi::proto::device::{self, Events, Moved, Opened};
 use abi::{Endpoint, Errno};
@@ -24,14 +25,14 @@ struct Hello {
 impl Hello {
     /// Copies the greeting to the reader. The grant is a failable one: where the reader's page is absent the copy says
     /// `EFAULT`, nothing has happened yet, and VFS asks again once the page is there.
-    fn read(&mut self, vfs: Endpoint, grant: i32, room: u64) -> Result<Moved, Errno> {
+    fn read(&mut self, vfs: Endpoint, grant: ToWrite, room: u64) -> Result<Moved, Errno> {
         let len = self.len.min(usize::try_from(room).unwrap_or(LONGEST));
         copy::safecopy_to(vfs, grant, 0, &self.greeting[..len])?;
         Ok(Moved { bytes: len as u64 })
     }
 
     /// Takes a greeting. It is changed only after the copy that may fail.
-    fn write(&mut self, vfs: Endpoint, grant: i32, bytes: u64) -> Result<Moved, Errno> {
+    fn write(&mut self, vfs: Endpoint, grant: ToRead, bytes: u64) -> Result<Moved, Errno> {
         let len = usize::try_from(bytes).unwrap_or(LONGEST).min(LONGEST);
         let mut greeting = [0; LONGEST];
         copy::safecopy_from(vfs, grant, 0, &mut greeting[..len])?;

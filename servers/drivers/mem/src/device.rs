@@ -1,6 +1,7 @@
 //! What each device does with a request of [`abi::proto::device`].
 
 use crate::random::Random;
+use abi::grant::{ToRead, ToWrite};
 use abi::message::Server;
 use abi::proto::device::numbers::{
     FULL_MINOR, NULL_MINOR, RANDOM_MINOR, URANDOM_MINOR, ZERO_MINOR,
@@ -12,11 +13,11 @@ use linux_raw_sys::general as linux;
 /// The caller's grants.
 pub trait Grants {
     /// Copies from a grant.
-    fn fetch(&mut self, grant: i32, offset: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+    fn fetch(&mut self, grant: ToRead, offset: u64, buffer: &mut [u8]) -> Result<(), Errno>;
     /// Copies to a grant.
-    fn store(&mut self, grant: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno>;
+    fn store(&mut self, grant: ToWrite, offset: u64, buffer: &[u8]) -> Result<(), Errno>;
     /// Fills a part of a grant with zeros.
-    fn zero(&mut self, grant: i32, offset: u64, len: u64) -> Result<(), Errno>;
+    fn zero(&mut self, grant: ToWrite, offset: u64, len: u64) -> Result<(), Errno>;
 }
 
 /// Bytes that are cleared in one kernel call: a long read must not hold up the kernel.
@@ -64,7 +65,7 @@ fn known(minor: u32) -> Result<(), Errno> {
 
 fn read(
     minor: u32,
-    grant: i32,
+    grant: ToWrite,
     len: u64,
     random: &mut Random,
     grants: &mut impl Grants,
@@ -98,7 +99,7 @@ fn read(
 
 fn write(
     minor: u32,
-    grant: i32,
+    grant: ToRead,
     len: u64,
     random: &mut Random,
     grants: &mut impl Grants,
@@ -122,6 +123,7 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abi::grant::GrantTo;
     use abi::message::answer_result;
     use abi::proto::device::{Read, Write};
     use abi::{Class, Endpoint, Request};
@@ -138,15 +140,15 @@ mod tests {
     }
 
     impl Grants for &mut Memory {
-        fn fetch(&mut self, _: i32, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        fn fetch(&mut self, _: ToRead, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
             buffer.copy_from_slice(self.range(offset, buffer.len())?);
             Ok(())
         }
-        fn store(&mut self, _: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
+        fn store(&mut self, _: ToWrite, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
             self.range(offset, buffer.len())?.copy_from_slice(buffer);
             Ok(())
         }
-        fn zero(&mut self, _: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        fn zero(&mut self, _: ToWrite, offset: u64, len: u64) -> Result<(), Errno> {
             self.range(offset, len as usize)?.fill(0);
             Ok(())
         }
@@ -154,10 +156,10 @@ mod tests {
 
     fn ask(memory: &mut Memory, write: bool, minor: u32, len: u64) -> Result<u64, Errno> {
         let who = Endpoint::new(20, 0);
-        let (nonblock, job, grant) = (false, (2, 2), 1);
+        let (nonblock, job) = (false, (2, 2));
         let read = Read {
             minor,
-            grant,
+            grant: GrantTo::new(1),
             len,
             nonblock,
             who,
@@ -165,7 +167,7 @@ mod tests {
         };
         let write_request = Write {
             minor,
-            grant,
+            grant: GrantTo::new(1),
             len,
             nonblock,
             who,

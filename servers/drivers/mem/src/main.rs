@@ -4,6 +4,7 @@
 extern crate alloc;
 
 use abi::boot::{RunSpec, names};
+use abi::grant::{ToRead, ToWrite};
 use abi::message::Handled;
 use abi::proto::device;
 use abi::{Endpoint, Errno, Request};
@@ -28,15 +29,15 @@ const REQUESTS: [(&str, u64); 3] = [
 struct Of(Endpoint);
 
 impl Grants for Of {
-    fn fetch(&mut self, grant: i32, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn fetch(&mut self, grant: ToRead, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         copy::safecopy_from(self.0, grant, offset, buffer)
     }
 
-    fn store(&mut self, grant: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
+    fn store(&mut self, grant: ToWrite, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
         copy::safecopy_to(self.0, grant, offset, buffer)
     }
 
-    fn zero(&mut self, grant: i32, offset: u64, len: u64) -> Result<(), Errno> {
+    fn zero(&mut self, grant: ToWrite, offset: u64, len: u64) -> Result<(), Errno> {
         copy::safe_memset(self.0, grant, offset, len, 0)
     }
 }

@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+use abi::grant::{ToRead, ToWrite};
 use abi::kernel::KernelNotify;
 use abi::message::Handled;
 use abi::proto::{self, block, disk};
@@ -39,7 +40,7 @@ impl Grants for Host {
     fn fetch(
         &mut self,
         granter: Endpoint,
-        grant: i32,
+        grant: ToRead,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
@@ -49,7 +50,7 @@ impl Grants for Host {
     fn store(
         &mut self,
         granter: Endpoint,
-        grant: i32,
+        grant: ToWrite,
         offset: u64,
         buffer: &[u8],
     ) -> Result<(), Errno> {

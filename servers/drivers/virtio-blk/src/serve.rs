@@ -1,6 +1,7 @@
 //! The requests, one after another.
 
 use crate::disk::{Disk, Operation};
+use abi::grant::{ToRead, ToWrite};
 use abi::message::Server;
 use abi::proto::block::{self, DiskInfo, MAX_TRANSFER, SECTOR};
 use abi::{Endpoint, Errno};
@@ -12,7 +13,7 @@ pub trait Grants {
     fn fetch(
         &mut self,
         granter: Endpoint,
-        grant: i32,
+        grant: ToRead,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), Errno>;
@@ -20,7 +21,7 @@ pub trait Grants {
     fn store(
         &mut self,
         granter: Endpoint,
-        grant: i32,
+        grant: ToWrite,
         offset: u64,
         buffer: &[u8],
     ) -> Result<(), Errno>;

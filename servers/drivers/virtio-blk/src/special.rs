@@ -6,6 +6,7 @@
 
 use crate::disk::{Disk, Operation};
 use crate::serve::{Driver, Grants};
+use abi::grant::{Direction, GrantTo, Reading, ToEither, Writing};
 use abi::proto::block::{MAX_TRANSFER, SECTOR};
 use abi::proto::device::numbers::DISK_MINOR;
 use abi::proto::device::{Controlled, Moved};
@@ -19,10 +20,10 @@ const SOFT_BLOCK: u32 = 4096;
 
 abi::serve! { [T: Transport, G: Grants] Driver<'_, T, G>;
     special::ReadAt => |on, from, r| {
-        on.move_data(r.minor, Operation::Read, (from.who, r.grant), (r.position, r.len))
+        on.move_data(r.minor, (from.who, r.grant), (r.position, r.len), Piece::read)
     };
     special::WriteAt => |on, from, r| {
-        on.move_data(r.minor, Operation::Write, (from.who, r.grant), (r.position, r.len))
+        on.move_data(r.minor, (from.who, r.grant), (r.position, r.len), Piece::write)
     };
     special::Flush => |on, _, r| known(r.minor).and_then(|()| on.flush());
     special::Size => |on, _, r| known(r.minor).map(|()| Extent { bytes: on.disk.bytes() });
@@ -42,12 +43,12 @@ fn known(minor: u32) -> Result<(), Errno> {
 
 impl<T: Transport, G: Grants> Driver<'_, T, G> {
     /// Moves bytes between the disk and a grant, piece by piece.
-    fn move_data(
+    fn move_data<D: Direction>(
         &mut self,
         minor: u32,
-        operation: Operation,
-        (granter, grant): (Endpoint, i32),
+        (granter, grant): (Endpoint, GrantTo<D>),
         (position, len): (u64, u64),
+        move_piece: impl Fn(&Piece<D>, &mut Disk<T>, &mut G) -> Result<(), Errno>,
     ) -> Result<Moved, Errno> {
         known(minor)?;
         let Driver { disk, grants } = self;
@@ -66,11 +67,7 @@ impl<T: Transport, G: Grants> Driver<'_, T, G> {
                 grant,
                 offset: done,
             };
-            let moved = match operation {
-                Operation::Write => piece.write(disk, *grants),
-                _ => piece.read(disk, *grants),
-            };
-            match moved {
+            match move_piece(&piece, disk, grants) {
                 Ok(()) => done += n as u64,
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
@@ -80,9 +77,13 @@ impl<T: Transport, G: Grants> Driver<'_, T, G> {
     }
 
     /// ioctl(2). VFS knows how long each argument is.
-    fn control(&mut self, (granter, grant): (Endpoint, i32), request: u32) -> Result<(), Errno> {
+    fn control(
+        &mut self,
+        (granter, grant): (Endpoint, ToEither),
+        request: u32,
+    ) -> Result<(), Errno> {
         let Driver { disk, grants } = self;
-        let mut tell = |bytes: &[u8]| grants.store(granter, grant, 0, bytes);
+        let mut tell = |bytes: &[u8]| grants.store(granter, grant.to_write(), 0, bytes);
         match request {
             ioctl::BLKGETSIZE64 => tell(&(disk.bytes()).to_le_bytes()),
             ioctl::BLKGETSIZE => tell(&disk.sectors().to_le_bytes()),
@@ -96,19 +97,19 @@ impl<T: Transport, G: Grants> Driver<'_, T, G> {
 }
 
 /// What one transfer of the disk moves.
-struct Piece {
+struct Piece<D> {
     sector: u64,
     /// Bytes of whole sectors.
     span: usize,
     /// Those of them that are meant.
     bytes: core::ops::Range<usize>,
     granter: Endpoint,
-    grant: i32,
+    grant: GrantTo<D>,
     /// Where in the grant.
     offset: u64,
 }
 
-impl Piece {
+impl<D> Piece<D> {
     fn fill<T: Transport>(
         &self,
         disk: &mut Disk<T>,
@@ -117,7 +118,9 @@ impl Piece {
         disk.check(Operation::Read, self.sector, self.span as u64)?;
         disk.run(Operation::Read, self.sector, self.span, |_| grants.wait())
     }
+}
 
+impl Piece<Writing> {
     fn read<T: Transport>(
         &self,
         disk: &mut Disk<T>,
@@ -127,7 +130,9 @@ impl Piece {
         let data = &disk.data()[self.bytes.clone()];
         grants.store(self.granter, self.grant, self.offset, data)
     }
+}
 
+impl Piece<Reading> {
     fn write<T: Transport>(
         &self,
         disk: &mut Disk<T>,

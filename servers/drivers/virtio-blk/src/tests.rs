@@ -1,5 +1,6 @@
 use crate::disk::{DMA_PAGES, Disk, Operation};
 use crate::serve::{Driver, Grants};
+use abi::grant::{GrantTo, ToRead, ToWrite};
 use abi::message::request::Ask;
 use abi::message::{answer_result, reply_result};
 use abi::proto::block::{self, DiskInfo, Flush, Info, MAX_READ, MAX_TRANSFER, Read, Write};
@@ -46,7 +47,7 @@ impl Grants for Memory {
     fn fetch(
         &mut self,
         who: Endpoint,
-        _: i32,
+        _: ToRead,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
@@ -56,7 +57,7 @@ impl Grants for Memory {
         buffer.copy_from_slice(data);
         Ok(())
     }
-    fn store(&mut self, _: Endpoint, _: i32, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
+    fn store(&mut self, _: Endpoint, _: ToWrite, offset: u64, buffer: &[u8]) -> Result<(), Errno> {
         let room = self.0.get_mut(offset as usize..).ok_or(Errno::EPERM)?;
         let room = room.get_mut(..buffer.len()).ok_or(Errno::EPERM)?;
         room.copy_from_slice(buffer);
@@ -122,7 +123,7 @@ fn requests_against_a_device() {
             Write {
                 sector: 1,
                 len: all,
-                grant: 1
+                grant: GrantTo::new(1)
             }
         ),
         Ok(())
@@ -134,7 +135,7 @@ fn requests_against_a_device() {
             Read {
                 sector: 7,
                 len: 1024,
-                grant: 1
+                grant: GrantTo::new(1)
             }
         ),
         Ok(())
@@ -145,7 +146,7 @@ fn requests_against_a_device() {
     let long = Write {
         sector: 0,
         len: all + 512,
-        grant: 1,
+        grant: GrantTo::new(1),
     };
     assert_eq!(ask(&mut disk, memory, long), Err(Errno::EINVAL));
     // What is longer than the driver's buffer comes in pieces.
@@ -153,7 +154,7 @@ fn requests_against_a_device() {
     let read = Read {
         sector: 3,
         len: 2 * all + 512,
-        grant: 1,
+        grant: GrantTo::new(1),
     };
     assert_eq!(ask(&mut disk, large, read), Ok(()));
     let sectors = large.0.chunks(512).enumerate();
@@ -171,7 +172,7 @@ fn requests_against_a_device() {
         let write = Write {
             sector: 666,
             len: 512,
-            grant: 1,
+            grant: GrantTo::new(1),
         };
         assert_eq!(ask(&mut disk, memory, write), Err(Errno::EIO));
     }
@@ -194,7 +195,7 @@ fn requests_against_a_device() {
                 Read {
                     sector,
                     len,
-                    grant: 1
+                    grant: GrantTo::new(1)
                 }
             ),
             refused
@@ -206,7 +207,7 @@ fn requests_against_a_device() {
                 Write {
                     sector,
                     len,
-                    grant: 1
+                    grant: GrantTo::new(1)
                 }
             ),
             refused
@@ -217,7 +218,7 @@ fn requests_against_a_device() {
     let read_at = |position, len| file::ReadAt {
         minor: 0,
         position,
-        grant: 1,
+        grant: GrantTo::new(1),
         len,
     };
     memory.0.fill(0xee);
@@ -250,7 +251,7 @@ fn requests_against_a_device() {
     let control = |request: u32| file::Ioctl {
         minor,
         request: request.into(),
-        grant: 1,
+        grant: GrantTo::new(1),
     };
     let told = post(&mut disk, memory, control(ioctl::BLKGETSIZE64));
     assert_eq!(
@@ -267,7 +268,7 @@ fn requests_against_a_device() {
             Read {
                 sector: 0,
                 len: 512,
-                grant: 1
+                grant: GrantTo::new(1)
             }
         ),
         Err(Errno::EPERM)
@@ -302,7 +303,7 @@ fn requests_against_a_device() {
     let write = Write {
         sector: 0,
         len: 512,
-        grant: 1,
+        grant: GrantTo::new(1),
     };
     assert_eq!(ask(&mut disk, memory, write), Err(Errno::EROFS));
     // Without the feature a flush has nothing to do.

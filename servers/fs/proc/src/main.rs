@@ -6,6 +6,7 @@ extern crate alloc;
 use abi::boot::{RunHeader, RunSpec, names, run_flags};
 use abi::exec::ExecBackend;
 use abi::fs::PATH_MAX;
+use abi::grant::ToWrite;
 use abi::kernel::{Counters, ProcessInfo};
 use abi::proto::pm::{
     Credentials, CredentialsOf, DebugCopy, GroupOf, MayLook, NameOf, NextPid, NextTid, OomFigures,
@@ -77,12 +78,12 @@ impl System {
     fn filled(
         &self,
         capacity: usize,
-        ask: impl FnOnce(i32, u64) -> Result<u64, Errno>,
+        ask: impl FnOnce(ToWrite, u64) -> Result<u64, Errno>,
     ) -> Result<Vec<u8>, Errno> {
         let mut buffer = rt::room::vector(capacity)?;
         buffer.resize(capacity, 0);
         let grant = grants::lend_mut(Endpoint::VFS, &mut buffer)?;
-        let len = ask(grant.id(), capacity as u64);
+        let len = ask(grant.to(), capacity as u64);
         drop(grant);
         buffer.truncate(len? as usize);
         Ok(buffer)
@@ -219,17 +220,17 @@ impl Source for System {
     ) -> Result<(), Errno> {
         let len = buffer.len();
         let grant = if write {
-            grants::lend(Endpoint::PM, buffer)
+            grants::lend(Endpoint::PM, buffer)?.either()
         } else {
-            grants::lend_mut(Endpoint::PM, buffer)
-        }?;
+            grants::lend_mut(Endpoint::PM, buffer)?.either()
+        };
         call(
             Endpoint::PM,
             DebugCopy {
                 pid,
                 image,
                 address,
-                grant: grant.id(),
+                grant: grant.to(),
                 len: len as u64,
                 write,
             },

@@ -3,6 +3,7 @@
 use crate::server::{Boot, Pm};
 use crate::system::System;
 use abi::errno::result_to_word;
+use abi::grant::{ToRead, ToWrite};
 use abi::kernel::{KernelNotify, ProcessInfo, Registers, StopState};
 use abi::message::request::{Ask, Asker, Called, Post};
 use abi::message::{answer_result, reply_message, reply_result, transaction};
@@ -280,10 +281,10 @@ impl System for Fake {
         }
         Ok(())
     }
-    fn fetch(&mut self, _: Endpoint, _: i32, _: &mut [u8]) -> Result<(), Errno> {
+    fn fetch(&mut self, _: Endpoint, _: ToRead, _: &mut [u8]) -> Result<(), Errno> {
         Ok(())
     }
-    fn store(&mut self, _: Endpoint, _: i32, _: &[u8]) -> Result<(), Errno> {
+    fn store(&mut self, _: Endpoint, _: ToWrite, _: &[u8]) -> Result<(), Errno> {
         Ok(())
     }
     fn log(&mut self, text: core::fmt::Arguments<'_>) {

@@ -2,6 +2,7 @@
 
 use super::fake::{DATA, World, nr};
 use crate::signal::set::*;
+use abi::grant::GrantTo;
 use abi::kernel::Exception;
 use abi::lab::POWEROFF_PANIC;
 use abi::proto::pm::{CredentialsOf, DebugCopy, MayExec, MayLook};
@@ -61,7 +62,7 @@ fn an_image_is_gone_with_an_exec_and_while_ids_are_about_to_change() {
     let (who, pid) = user(&mut w, root, USER);
     let image = |w: &World| w.pm.credentials_of(CredentialsOf { pid }).unwrap().image;
     let copy = |w: &mut World, image| {
-        let (address, grant, len, write) = (DATA, 0, 8, false);
+        let (address, grant, len, write) = (DATA, GrantTo::new(0), 8, false);
         let request = DebugCopy {
             pid,
             image,

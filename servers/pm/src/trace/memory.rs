@@ -46,11 +46,11 @@ impl<S: System> Pm<S> {
         }
         let mut bytes = vec![0; r.len as usize];
         if r.write {
-            self.sys.fetch(granter, r.grant, &mut bytes)?;
+            self.sys.fetch(granter, r.grant.to_read(), &mut bytes)?;
             return self.write_forced(who, r.address, &bytes);
         }
         self.read_forced(who, r.address, &mut bytes)?;
-        self.sys.store(granter, r.grant, &bytes)
+        self.sys.store(granter, r.grant.to_write(), &bytes)
     }
 
     /// Reads memory whatever its protection is; `EIO` where there is none.

@@ -1,6 +1,7 @@
 //! Data between a file system and the memory that VFS granted it, directory records among it.
 
 use super::Result;
+use abi::grant::{GrantTo, Reading, Writing};
 use abi::kernel::{MAX_VECTOR, SafeCopy};
 use abi::{Endpoint, Errno, Message, PAGE_SIZE};
 use alloc::vec::Vec;
@@ -11,9 +12,9 @@ use crate::ipc::{self, Received};
 
 /// Memory behind a grant of VFS: a program's, or VFS's own.
 #[derive(Clone, Copy, Debug)]
-pub struct UserBuffer {
+pub struct UserBuffer<D = Reading> {
     pub(super) granter: Endpoint,
-    pub(super) grant: i32,
+    pub(super) grant: GrantTo<D>,
     pub(super) len: u64,
 }
 
@@ -89,7 +90,7 @@ impl Bounce {
 /// What an answer speaks of, on its way from the server's memory to where VFS granted it. The last pieces go along with
 /// the answer, in the same kernel visit; so they stay borrowed until then.
 pub struct Outgoing<'a> {
-    to: UserBuffer,
+    to: UserBuffer<Writing>,
     copies: Vec<SafeCopy>,
     offset: u64,
     pieces: PhantomData<&'a [u8]>,
@@ -97,7 +98,7 @@ pub struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     /// Into `to`, from its start on.
-    pub(super) fn new(to: UserBuffer) -> Outgoing<'a> {
+    pub(super) fn new(to: UserBuffer<Writing>) -> Outgoing<'a> {
         Outgoing {
             to,
             copies: Vec::new(),
@@ -110,7 +111,7 @@ impl<'a> Outgoing<'a> {
     pub(super) fn nothing() -> Outgoing<'a> {
         Outgoing::new(UserBuffer {
             granter: Endpoint::NONE,
-            grant: 0,
+            grant: GrantTo::NONE,
             len: 0,
         })
     }
@@ -140,7 +141,7 @@ impl<'a> Outgoing<'a> {
         }
         self.copies.push(SafeCopy {
             granter: self.to.granter.0,
-            grant: self.to.grant,
+            grant: self.to.grant.id(),
             offset: self.offset,
             address: data.as_ptr() as u64,
             len: data.len() as u64,

@@ -2,6 +2,7 @@
 
 use super::{Dirents, FileSystem, NewNode, Outgoing, Result, UserBuffer};
 use abi::fs::{Attributes, NAME_MAX, PATH_MAX, SetAttributes, Statistics};
+use abi::grant::{GrantTo, ToRead, ToWrite};
 use abi::kernel::KernelNotify;
 use abi::message::{Handled, Server};
 use abi::proto::fs;
@@ -171,14 +172,14 @@ impl Scratch {
     }
 
     /// Fetches a name.
-    fn name(&mut self, from: Endpoint, grant: i32, len: u64) -> Result<&[u8]> {
+    fn name(&mut self, from: Endpoint, grant: ToRead, len: u64) -> Result<&[u8]> {
         let name = &mut self.name[..name_len(len)?];
         copy::safecopy_from(from, grant, 0, name)?;
         Ok(name)
     }
 
     /// Fetches a mount's options.
-    fn options(&mut self, from: Endpoint, grant: i32, len: u64) -> Result<&[u8]> {
+    fn options(&mut self, from: Endpoint, grant: ToRead, len: u64) -> Result<&[u8]> {
         let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
         let options = self.text.get_mut(..len).ok_or(Errno::EINVAL)?;
         if len > 0 {
@@ -304,9 +305,11 @@ abi::serve! { ['a] Work<'a>;
     fs::Symlink => |work, from, r| work.with(|files, scratch| {
         let target = scratch.text.get_mut(..r.lens.1 as usize);
         let target = target.ok_or(Errno::ENAMETOOLONG)?;
-        buffer(from.who, r.grants.1 as i32, 0).copy_in(0, target)?;
+        if !target.is_empty() {
+            copy::safecopy_from(from.who, r.target, 0, target)?;
+        }
         let name = &mut scratch.name[..name_len(r.lens.0 as u64)?];
-        copy::safecopy_from(from.who, r.grants.0 as i32, 0, name)?;
+        copy::safecopy_from(from.who, r.name, 0, name)?;
         files.symlink(r.dir, name, target, r.ids.0, r.ids.1)
     });
     fs::Link => |work, from, r| work.with(|files, scratch| {
@@ -401,7 +404,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn buffer(granter: Endpoint, grant: i32, len: u64) -> UserBuffer {
+fn buffer<D>(granter: Endpoint, grant: GrantTo<D>, len: u64) -> UserBuffer<D> {
     UserBuffer {
         granter,
         grant,
@@ -409,7 +412,7 @@ fn buffer(granter: Endpoint, grant: i32, len: u64) -> UserBuffer {
     }
 }
 
-fn outgoing<'a>(granter: Endpoint, grant: i32, len: u64) -> Outgoing<'a> {
+fn outgoing<'a>(granter: Endpoint, grant: ToWrite, len: u64) -> Outgoing<'a> {
     Outgoing::new(buffer(granter, grant, len))
 }
 

@@ -3,7 +3,6 @@
 use super::Args;
 use crate::access::{Credentials, EXECUTE};
 use crate::file::{Kind, OpenFile};
-use crate::machine::Access;
 use crate::memory::Memory;
 use crate::namei::{Follow, path_of};
 use crate::state::Caller;
@@ -55,7 +54,7 @@ async fn list(c: &Caller, file: &Rc<OpenFile>, memory: Memory<'_>) -> Result<u64
         }
     };
     let peer = &vnode.mount.peer;
-    let listed = transfer(&c.vfs.base.vm, peer, memory, Access::Write, attempt).await?;
+    let listed = transfer(&c.vfs.base.vm, peer, memory, attempt).await?;
     file.set_position(listed.next);
     Ok(listed.bytes.min(memory.len()))
 }

@@ -241,7 +241,7 @@ async fn statistics(mount: &Mount) -> Result<Statistics, Errno> {
         .peer
         .ask(fs::Statfs {
             root,
-            grant: grant.id(),
+            grant: grant.to(),
         })
         .await?;
     drop(grant);

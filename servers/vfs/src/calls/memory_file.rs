@@ -50,7 +50,7 @@ pub async fn create(c: &Caller, a: Args) -> Result<u64, Errno> {
         .peer
         .ask(fs::Create {
             dir: root.ino,
-            grant: grant.id(),
+            grant: grant.to(),
             len: 0,
             mode,
             ids: (ids.euid, ids.egid),

@@ -171,7 +171,7 @@ async fn change(
         .ask(fs::Remount {
             root,
             flags,
-            grant: grant.id(),
+            grant: grant.to(),
             len: options.len() as u64,
         })
         .await;

@@ -61,7 +61,7 @@ pub async fn unlink(c: &Caller, dirfd: u64, path: u64, flags: u64) -> Result<u64
     let answer = peer
         .ask(fs::Unlink {
             dir: parent.ino,
-            grant: grant.id(),
+            grant: grant.to(),
             len: found.name.len() as u64,
             directory,
         })
@@ -147,7 +147,7 @@ pub async fn link(
         .ask(fs::Link {
             ino: vnode.ino,
             dir: parent.ino,
-            grant: grant.id(),
+            grant: grant.to(),
             len: found.name.len() as u64,
         })
         .await;
@@ -184,16 +184,17 @@ pub async fn symlink(c: &Caller, target: u64, dirfd: u64, path: u64) -> Result<u
     let charge = c.vnode()?;
     let peer = &parent.mount.peer;
     parent.names_change(&found.name);
-    let grants = (peer.lend(&found.name)?, peer.lend(&target)?);
+    let lent = (peer.lend(&found.name)?, peer.lend(&target)?);
     let answer = peer
         .ask(fs::Symlink {
             dir: parent.ino,
-            grants: (grants.0.id() as u32, grants.1.id() as u32),
+            name: lent.0.to(),
+            target: lent.1.to(),
             lens: (found.name.len() as u32, target.len() as u32),
             ids: (owner, group),
         })
         .await;
-    drop(grants);
+    drop(lent);
     parent.names_change(&found.name);
     let vnode = parent.mount.adopt(answer?, Some(charge));
     parent.remember(&found.name, Cached::Present(vnode));
@@ -291,7 +292,7 @@ pub async fn rename(
         .ask(fs::Rename {
             old_dir: from.directory.ino,
             new_dir: to.directory.ino,
-            grant: grant.id(),
+            grant: grant.to(),
             lens: (from.name.len() as u32, to.name.len() as u32),
             flags,
         })

@@ -286,7 +286,7 @@ pub async fn make(c: &Caller, found: &Found, mode: u32, rdev: u64) -> Result<Rc<
     let created = peer
         .ask(fs::Create {
             dir: directory.ino,
-            grant: grant.id(),
+            grant: grant.to(),
             len: found.name.len() as u64,
             mode,
             ids: (owner, group),

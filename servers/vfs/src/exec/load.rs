@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::{Identity, Program, backend};
-use crate::machine::{Access, post};
+use crate::machine::post;
 use crate::memory::Memory;
 use crate::stages::Stage;
 use crate::state::Caller;
@@ -287,7 +287,7 @@ async fn copy_in(
             .await
         };
         let piece = whole.after(done).first(PIECE);
-        let moved = transfer(&c.vfs.base.vm, peer, piece, Access::Write, attempt).await?;
+        let moved = transfer(&c.vfs.base.vm, peer, piece, attempt).await?;
         match moved.bytes.min(piece.len()) {
             // The file was cut since its size was read.
             0 => return Err(Errno::EIO),

@@ -2,6 +2,7 @@
 
 use super::world::Fake;
 use abi::fs::{Attributes, SetAttributes, SetMask, Statistics};
+use abi::grant::ToRead;
 use abi::message::request::{Ask, Asker};
 use abi::message::{Handled, transaction};
 use abi::proto::fs;
@@ -123,7 +124,7 @@ impl MemoryFs {
     }
 
     fn answer(&mut self, fake: &Fake, me: Endpoint, message: &Message) -> Said {
-        let name = |grant: i32, len: u64| {
+        let name = |grant: ToRead, len: u64| {
             let mut name = std::vec![0; len as usize];
             fake.copy_from_grant(me, grant, 0, &mut name).unwrap();
             name
@@ -214,8 +215,8 @@ impl MemoryFs {
             }
             fs::Symlink::KIND => {
                 let r = fs::Symlink::decode(message).unwrap();
-                let link = name(r.grants.0 as i32, u64::from(r.lens.0));
-                let target = name(r.grants.1 as i32, u64::from(r.lens.1));
+                let link = name(r.name, u64::from(r.lens.0));
+                let target = name(r.target, u64::from(r.lens.1));
                 let ino = self.add_named(r.dir, &link, linux::S_IFLNK | 0o777, &target);
                 said::<fs::Symlink>(message, self.node(ino, true)?)
             }

@@ -3,11 +3,11 @@
 use super::filesystem::MemoryFs;
 use super::hostile::Dice;
 use crate::context::Ids;
-use crate::machine::{Access, Lent, Machine, Processor, Sample};
+use crate::machine::{Lent, Machine, Processor, Sample};
 use crate::process::{Directories, Process};
 use crate::state::Vfs;
 use abi::errno::result_from_word;
-use abi::grant::GRANT_INVALID;
+use abi::grant::{Access, GRANT_INVALID, ToRead, ToWrite};
 use abi::message::request::{Ask, Asker};
 use abi::message::{answer_result, transaction};
 use abi::proto::{vfs, vm};
@@ -116,10 +116,11 @@ impl Fake {
     pub fn copy_to_grant(
         &self,
         by: Endpoint,
-        id: i32,
+        to: ToWrite,
         offset: u64,
         data: &[u8],
     ) -> Result<(), Errno> {
+        let id = to.id();
         let (subject, at) = self.grant(by, id, Access::Write, offset, data.len());
         match subject {
             Some(who) => {
@@ -138,10 +139,11 @@ impl Fake {
     pub fn copy_from_grant(
         &self,
         by: Endpoint,
-        id: i32,
+        to: ToRead,
         offset: u64,
         data: &mut [u8],
     ) -> Result<(), Errno> {
+        let id = to.id();
         let (subject, at) = self.grant(by, id, Access::Read, offset, data.len());
         match subject {
             Some(who) => {
@@ -299,10 +301,10 @@ impl Machine for Fake {
     fn try_write(&self, to: Endpoint, address: u64, data: &[u8]) -> Result<(), Errno> {
         self.copy(to, address, data.len(), |byte, i| *byte = data[i], true)
     }
-    fn read_grant(&self, _: Endpoint, _: i32, _: &mut [u8]) -> Result<(), Errno> {
+    fn read_grant(&self, _: Endpoint, _: ToRead, _: &mut [u8]) -> Result<(), Errno> {
         Err(Errno::EPERM)
     }
-    fn write_grant(&self, _: Endpoint, _: i32, _: &[u8]) -> Result<(), Errno> {
+    fn write_grant(&self, _: Endpoint, _: ToWrite, _: &[u8]) -> Result<(), Errno> {
         Err(Errno::EPERM)
     }
     fn now(&self) -> u64 {

@@ -113,7 +113,7 @@ impl Mount {
             .ask(fs::ReadSuper {
                 dev: options.dev,
                 flags: options.flags,
-                grant: grant.id(),
+                grant: grant.to(),
                 len: options.options.len() as u64,
             })
             .await?;

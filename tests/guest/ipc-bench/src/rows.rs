@@ -7,7 +7,7 @@
 //! was wrong.
 
 use crate::check;
-use abi::grant::{self, Cpf, GRANT_INVALID, GrantEntry};
+use abi::grant::{self, Access, Cpf, GRANT_INVALID, GrantEntry, GrantTo};
 use abi::kernel::{In, Kcall, KernelNotify, PageFault, SafeCopy, VM_WINDOW, answered, calls};
 use abi::policy::CopyPolicy;
 use abi::{Class, Endpoint, Errno, Message, PAGE};
@@ -183,7 +183,7 @@ fn late_marks(helper: Endpoint) -> ! {
     reset();
     change(0, PRESENT, 0);
     let issue = || {
-        let access = grants::Access::Read;
+        let access = Access::Read;
         check(
             "grant",
             grants::magic(helper, Endpoint::VM, page(0), PAGE, access),
@@ -191,27 +191,27 @@ fn late_marks(helper: Endpoint) -> ! {
     };
     for reissued in [false, true] {
         let mut issued = issue();
-        GRANT.store(issued.id() as u32, Ordering::Relaxed);
+        GRANT.store(issued.id as u32, Ordering::Relaxed);
         check("go", ipc::notify(helper));
         let asked = check("receive", ipc::receive());
         assert!(asked.class == Class::Kernel, "the copy is parked");
         let request = check("request", kernel::memreq_get());
         assert!(request.soft != 0, "and may fail");
         if reissued {
-            let old = issued.id();
-            assert!(!issued.revoke(), "it has not failed yet");
+            let old = issued.id;
+            assert!(!grants::revoke(issued.id), "it has not failed yet");
             issued = issue();
             assert_eq!(
-                grant::split(issued.id()).map(|id| id.0),
+                grant::split(issued.id).map(|id| id.0),
                 grant::split(old).map(|id| id.0)
             );
-            assert_ne!(issued.id(), old);
+            assert_ne!(issued.id, old);
         }
         let requestor = Endpoint(request.requestor);
         check("reply", kernel::memreq_reply(requestor, Err(Errno::EFAULT)));
         let failed = check("receive", ipc::receive());
         assert!(failed.class == Class::Notify && failed.source == helper);
-        assert_eq!(issued.revoke(), !reissued);
+        assert_eq!(grants::revoke(issued.id), !reissued);
     }
     row("G12");
     kernel::power_off(0)
@@ -577,7 +577,7 @@ fn others() {
     assert!(holds(4, 1) && holds(5, 2) && holds(6, 3));
     row("G13");
 
-    let memset = |id: i32| rt::copy::safe_memset(Endpoint::VM, id, 0, PAGE, 9);
+    let memset = |id: i32| rt::copy::safe_memset(Endpoint::VM, GrantTo::new(id), 0, PAGE, 9);
     change(0, PRESENT, 0);
     let id = direct(ALL | Cpf::TRY, 0, 1);
     assert_eq!(memset(id), fault);

@@ -9,6 +9,7 @@ mod ptys;
 mod server;
 
 use crate::world::{Port, World};
+use abi::grant::{ToRead, ToWrite};
 use abi::hostlink::Channel;
 use abi::message::{Handled, answer_result, reply_result, transaction};
 use abi::proto::device::{Ioctl, Moved, Open, Poll, Read, Write};
@@ -32,15 +33,21 @@ pub struct Lists {
 }
 
 impl World for Lists {
-    fn fetch(&mut self, _: Endpoint, grant: i32, offset: u64, to: &mut [u8]) -> Result<(), Errno> {
-        let data = self.grants.get(&grant).ok_or(Errno::EFAULT)?;
+    fn fetch(
+        &mut self,
+        _: Endpoint,
+        grant: ToRead,
+        offset: u64,
+        to: &mut [u8],
+    ) -> Result<(), Errno> {
+        let data = self.grants.get(&grant.id()).ok_or(Errno::EFAULT)?;
         let offset = offset as usize;
         let from = data.get(offset..offset + to.len()).ok_or(Errno::EFAULT)?;
         to.copy_from_slice(from);
         Ok(())
     }
-    fn store(&mut self, _: Endpoint, grant: i32, from: &[u8]) -> Result<(), Errno> {
-        let data = self.grants.get_mut(&grant).ok_or(Errno::EFAULT)?;
+    fn store(&mut self, _: Endpoint, grant: ToWrite, from: &[u8]) -> Result<(), Errno> {
+        let data = self.grants.get_mut(&grant.id()).ok_or(Errno::EFAULT)?;
         *data = from.to_vec();
         Ok(())
     }

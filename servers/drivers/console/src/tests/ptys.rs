@@ -1,6 +1,7 @@
 use super::{Lists, Wire};
 use crate::server::Server;
 use abi::boot::RunHeader;
+use abi::grant::GrantTo;
 use abi::message::reply_result;
 use abi::message::request::{Ask, Post};
 use abi::proto::device::numbers::*;
@@ -91,7 +92,7 @@ impl Bench {
             Ioctl {
                 minor,
                 request: request.into(),
-                grant: 9,
+                grant: GrantTo::new(9),
                 value: 0,
                 pid: job.1,
                 job,
@@ -106,7 +107,7 @@ impl Bench {
             txn,
             Read {
                 minor,
-                grant: txn as i32,
+                grant: GrantTo::new(txn as i32),
                 len,
                 nonblock: false,
                 who: WHO,
@@ -121,7 +122,7 @@ impl Bench {
             txn,
             Write {
                 minor,
-                grant: txn as i32,
+                grant: GrantTo::new(txn as i32),
                 len: data.len() as u64,
                 nonblock,
                 who: WHO,
@@ -178,7 +179,7 @@ fn who_writes_faster_waits_and_a_fault_loses_nothing() {
         3,
         Read {
             minor: MASTER,
-            grant: 55,
+            grant: GrantTo::new(55),
             len: 6000,
             nonblock: false,
             who: WHO,

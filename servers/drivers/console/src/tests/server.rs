@@ -2,6 +2,7 @@ use super::{Lists, Wire};
 use crate::server::Server;
 use crate::termios::Settings;
 use abi::boot::{RunHeader, run_flags};
+use abi::grant::GrantTo;
 use abi::hostlink::{Channel, header};
 use abi::message::request::{Ask, Post};
 use abi::proto::device::numbers::*;
@@ -66,7 +67,7 @@ impl Bench {
             txn,
             Read {
                 minor,
-                grant: txn as i32,
+                grant: GrantTo::new(txn as i32),
                 len,
                 nonblock,
                 who: WHO,
@@ -81,7 +82,7 @@ impl Bench {
             txn,
             Write {
                 minor,
-                grant: txn as i32,
+                grant: GrantTo::new(txn as i32),
                 len,
                 nonblock,
                 who: WHO,
@@ -91,7 +92,7 @@ impl Bench {
     }
     fn ioctl(&mut self, request: u32, argument: &[u8], value: u64) -> Result<u64, Errno> {
         self.world.grants.insert(9, argument.to_vec());
-        let grant = if argument.is_empty() { -1 } else { 9 };
+        let grant = GrantTo::new(if argument.is_empty() { -1 } else { 9 });
         let request = request.into();
         self.ask(
             999,
@@ -160,7 +161,7 @@ fn a_fault_consumes_nothing() {
         1,
         Read {
             minor: CONSOLE_MINOR,
-            grant: 55,
+            grant: GrantTo::new(55),
             len: 10,
             nonblock: false,
             who: WHO,
@@ -176,7 +177,7 @@ fn a_fault_consumes_nothing() {
         1,
         Read {
             minor: STDIN_MINOR,
-            grant: 55,
+            grant: GrantTo::new(55),
             len: 2,
             nonblock: false,
             who: WHO,
@@ -189,7 +190,7 @@ fn a_fault_consumes_nothing() {
         3,
         Write {
             minor: STDOUT_MINOR,
-            grant: 55,
+            grant: GrantTo::new(55),
             len: 2,
             nonblock: false,
             who: WHO,
@@ -316,7 +317,7 @@ fn a_long_write_counts_what_it_wrote_before_a_fault() {
         1,
         Write {
             minor: STDOUT_MINOR,
-            grant: 1,
+            grant: GrantTo::new(1),
             len: 100_000,
             nonblock: false,
             who: WHO,
@@ -329,7 +330,7 @@ fn a_long_write_counts_what_it_wrote_before_a_fault() {
         2,
         Write {
             minor: STDOUT_MINOR,
-            grant: 2,
+            grant: GrantTo::new(2),
             len: 200_000,
             nonblock: false,
             who: WHO,
@@ -392,7 +393,7 @@ fn a_stream_ends_and_is_no_terminal() {
         Ioctl {
             minor,
             request,
-            grant: 1,
+            grant: GrantTo::new(1),
             value: 0,
             pid: 2,
             job: JOB,
@@ -448,7 +449,7 @@ fn waiting_reads_are_cancelled_and_settings_wait_for_output() {
         Ioctl {
             minor: CONSOLE_MINOR,
             request,
-            grant: 9,
+            grant: GrantTo::new(9),
             value: 0,
             pid: 2,
             job: JOB,

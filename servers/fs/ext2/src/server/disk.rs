@@ -52,7 +52,7 @@ impl BlockDevice for Disk {
         let request = block::Read {
             sector,
             len: len as u64,
-            grant: grant.id(),
+            grant: grant.to(),
         };
         ipc::call(self.driver, request).map_err(disk_error)
     }
@@ -63,7 +63,7 @@ impl BlockDevice for Disk {
         let request = block::Write {
             sector,
             len: len as u64,
-            grant: grant.id(),
+            grant: grant.to(),
         };
         ipc::call(self.driver, request).map_err(disk_error)
     }
