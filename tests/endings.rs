@@ -177,9 +177,9 @@ fn a_full_host_disk() {
                   shift; exec \"$@\"";
     for accel in ACCELERATORS {
         let image = Root::new().busybox().image(64, 4096);
-        let mut command = Command::new("unshare");
+        let mut command = common::with_own_mounts(script);
         command
-            .args(["-rm", "sh", "-c", script, here])
+            .arg(here)
             .arg(image.file.path())
             .arg(env!("CARGO_BIN_EXE_absentia"))
             .args(fills(accel, &place.path().join("image"), 20));

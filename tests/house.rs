@@ -506,6 +506,26 @@ fn modules_stand_on_floors() {
 }
 
 /// The server that docs/server.md shows is the one that is built.
+/// What is in which word of a message only the declarations in abi/ know, and the registers it travels in: those of the
+/// calling convention in rt, on a processor and in the kernel's state of one.
+#[test]
+fn words_of_messages_have_names() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    for directory in ["servers", "libexec", "guest-kernel"] {
+        sources(&tree.join(directory), &mut found);
+    }
+    let is_tests = |path: &Path| path.components().any(|part| part.as_os_str() == "tests");
+    let known = tree.join("servers/rt/src/ipc.rs");
+    found.retain(|path| *path != known && !is_tests(path) && !path.ends_with("tests.rs"));
+    assert!(found.len() > 100, "{} sources", found.len());
+    for path in found {
+        let text = fs::read_to_string(&path).expect("a source");
+        let line = text.lines().find(|line| line.contains(".words["));
+        assert_eq!(line, None, "{}", path.display());
+    }
+}
+
 #[test]
 fn the_server_that_is_explained_is_the_one_that_runs() {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

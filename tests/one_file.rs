@@ -45,13 +45,12 @@ impl Empty {
         const ENTER: &str = "mount --rbind /proc \"$0/proc\" && \
             { [ ! -e \"$0/dev/kvm\" ] || mount --bind /dev/kvm \"$0/dev/kvm\"; } && \
             exec env -i \"$(PATH=$PATH:/usr/sbin:/sbin command -v chroot)\" \"$0\" /absentia \"$@\"";
-        let output = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "sh", "-c", ENTER])
+        let output = common::with_own_mounts(ENTER)
             .arg(self.path())
             .args(arguments)
             .stdin(Stdio::null())
             .output();
-        output.expect("unshare (Debian: util-linux)")
+        output.expect("unshare")
     }
 
     /// Likewise; its standard output, when it succeeds.
@@ -171,13 +170,11 @@ fn the_doctor_says_what_is_missing_and_whether_run_works() {
 #[test]
 fn the_doctor_runs_a_program_under_qemu_where_kvm_is_not() {
     Platform::Qemu.require();
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount --bind /dev/null /dev/kvm && exec \"$0\" doctor")
+    let output = common::with_own_mounts("mount --bind /dev/null /dev/kvm && exec \"$0\" doctor")
         .arg(absentia())
         .stdin(Stdio::null())
         .output();
-    let (text, status) = said(&output.expect("unshare (Debian: util-linux)"));
+    let (text, status) = said(&output.expect("unshare"));
     assert_eq!(status, Some(0), "{text}");
     assert!(text.contains("/dev/kvm is not KVM's"), "{text}");
     assert!(text.contains("run       works: under QEMU"), "{text}");

@@ -16,7 +16,8 @@ pub use boot_info::{BootInfo, HEAP_PIECE, PROGRAMS_MEMORY_MIN, SERVICES_MEMORY, 
 pub use calls::{Call, Kcall, Sound};
 pub use fault::{Exception, PageFault, vector};
 
-use crate::{Errno, PAGE};
+use crate::message::WORDS;
+use crate::{Errno, Message, PAGE};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 // ---- Address-space layout -------------------------------------------------------------
@@ -121,8 +122,15 @@ bitflags::bitflags! {
 
 impl KernelNotify {
     /// What a message of [`crate::Class::Kernel`] says.
-    pub const fn of(message: &crate::Message) -> KernelNotify {
+    pub const fn of(message: &Message) -> KernelNotify {
         KernelNotify::from_bits_truncate(message.words[0])
+    }
+
+    /// The message that says so.
+    pub const fn message(self) -> Message {
+        let mut message = Message::new(0);
+        message.words[0] = self.bits();
+        message
     }
 }
 
@@ -299,6 +307,24 @@ pub struct Brings {
 }
 
 impl Brings {
+    /// Where the caller of `call` has it.
+    #[inline(always)]
+    pub const fn address(self, call: &Message) -> u64 {
+        call.words[self.argument as usize]
+    }
+
+    /// Says in `call` that so many bytes of it came along.
+    #[inline(always)]
+    pub const fn came(call: &mut Message, bytes: u64) {
+        call.words[WORDS - 1] = bytes;
+    }
+
+    /// How many bytes came along with `call`.
+    #[inline(always)]
+    pub const fn bytes_of(call: &Message) -> u64 {
+        call.words[WORDS - 1]
+    }
+
     /// For a route's bits 2...
     pub const fn encode(self) -> u8 {
         (self.argument + 1) & 3 | ((self.bytes.trailing_zeros() & 0x3f) as u8) << 2

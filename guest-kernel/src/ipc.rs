@@ -341,9 +341,9 @@ fn decide_message(to: &'static Process) -> u16 {
 /// What needs no queue: the kernel's notices first, then one process's notification.
 #[inline(never)]
 fn receive_notices(caller: &'static Process) {
-    let message = take_notices(caller);
-    if message.words[0] != 0 {
-        return deliver(caller, Endpoint::KERNEL, Class::Kernel, &message);
+    let notices = take_notices(caller);
+    if !notices.is_empty() {
+        return deliver(caller, Endpoint::KERNEL, Class::Kernel, &notices.message());
     }
     let mut notified = caller.notified.iter().enumerate();
     let Some((word, bits)) = notified.find(|(_, bits)| bits.get() != 0) else {
@@ -353,7 +353,7 @@ fn receive_notices(caller: &'static Process) {
     bits.set(bits.get() & (bits.get() - 1));
     forget_empty(caller);
     let source = process::slot(word * 64 + bit).endpoint.get();
-    deliver(caller, source, Class::Notify, &message)
+    deliver(caller, source, Class::Notify, &Message::default())
 }
 
 /// Clears [`NOTIFIED`] when no notification is left.

@@ -31,17 +31,16 @@ pub fn notice(to: Endpoint, bits: KernelNotify) {
 pub fn notice_process(to: &'static Process, bits: KernelNotify) {
     to.notices.set(to.notices.get() | bits.bits());
     if to.flags.get() & rts::RECEIVING != 0 && to.filter.get() == Endpoint::ANY {
-        let message = take_notices(to);
+        let message = take_notices(to).message();
         deliver(to, Endpoint::KERNEL, Class::Kernel, &message);
     }
 }
 
-/// The message of the kernel's notifications for `to`, which it has had then. All words are 0 when there are none.
-pub fn take_notices(to: &Process) -> Message {
-    let mut message = Message::default();
-    message.words[0] = to.notices.get() & !NOTIFIED;
-    to.notices.set(to.notices.get() & NOTIFIED);
-    message
+/// The kernel's notifications for `to`, which it has had then.
+pub fn take_notices(to: &Process) -> KernelNotify {
+    let notices = to.notices.get();
+    to.notices.set(notices & NOTIFIED);
+    KernelNotify::from_bits_retain(notices & !NOTIFIED)
 }
 
 /// Tells PM that `process` has stopped at a call.

@@ -432,10 +432,10 @@ pub fn safe_memset(
 /// ([`Brings`]). What is absent stays where it is: the server copies it as ever.
 #[inline(never)]
 pub fn bring(from: &'static Process, to: &'static Process, message: &mut Message) {
-    let Some(Brings { argument, bytes }) = Brings::decode(from.brings.get()) else {
+    let Some(brings) = Brings::decode(from.brings.get()) else {
         return;
     };
-    let address = message.words[argument as usize];
+    let address = brings.address(message);
     if to.inbox.get() == 0 || address == 0 {
         return;
     }
@@ -447,7 +447,7 @@ pub fn bring(from: &'static Process, to: &'static Process, message: &mut Message
         },
     };
     let (source, target) = (end(from, address), end(to, to.inbox.get()));
-    let len = bytes.min(PAGE - address % PAGE);
+    let len = brings.bytes.min(PAGE - address % PAGE);
     if copy::check(&source.operand, len).is_err() {
         return;
     }
@@ -455,7 +455,7 @@ pub fn bring(from: &'static Process, to: &'static Process, message: &mut Message
     match copy::transfer(&source.operand, &target.operand, len) {
         Ok(()) => {
             add(&COUNTERS.copies, 1);
-            message.words[6] = len;
+            Brings::came(message, len);
         }
         Err(absent) => {
             let end = match absent.side {

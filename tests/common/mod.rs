@@ -104,6 +104,24 @@ pub fn usual_signals(command: &mut Command) {
     }
 }
 
+/// `sh -c SCRIPT`, with mounts that nobody else sees and that go with it; `$0` is the first argument. Who may not mount gets
+/// a user namespace, where he may; root in a chroot cannot have one, and may mount.
+pub fn with_own_mounts(script: &str) -> Command {
+    let unshare = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(arguments);
+        command
+    };
+    let mut attempt = unshare(&["--mount", "true"]);
+    let output = attempt.output().expect("unshare (Debian: util-linux)");
+    let mut command = match output.status.success() {
+        true => unshare(&["--mount"]),
+        false => unshare(&["--map-root-user", "--mount"]),
+    };
+    command.args(["sh", "-c", script]);
+    command
+}
+
 /// Where a program of the host is.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

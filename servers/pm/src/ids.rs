@@ -212,7 +212,8 @@ impl<S: System> Pm<S> {
     pub fn ids_call(&mut self, caller: Caller, call: u32, a: [u64; WORDS]) -> Result<u64, Errno> {
         let ids = self.ids(caller.pid)?;
         let (user, group) = (ids.user, ids.group);
-        let words = [a[0] as u32, a[1] as u32, a[2] as u32];
+        let all = [a[0] as u32, a[1] as u32, a[2] as u32];
+        let [first, second, _] = all;
         match call {
             nr::__NR_getuid => return Ok(user.real as u64),
             nr::__NR_geteuid => return Ok(user.effective as u64),
@@ -241,20 +242,20 @@ impl<S: System> Pm<S> {
         };
         let ids = &mut process.ids;
         match call {
-            nr::__NR_setuid => ids.user.set(valid(words[0])?, may_user)?,
-            nr::__NR_setgid => ids.group.set(valid(words[0])?, may_group)?,
-            nr::__NR_setreuid => ids.user.set_pair(words[0], words[1], may_user)?,
-            nr::__NR_setregid => ids.group.set_pair(words[0], words[1], may_group)?,
-            nr::__NR_setresuid => ids.user.set_all(words, may_user)?,
-            nr::__NR_setresgid => ids.group.set_all(words, may_group)?,
+            nr::__NR_setuid => ids.user.set(valid(first)?, may_user)?,
+            nr::__NR_setgid => ids.group.set(valid(first)?, may_group)?,
+            nr::__NR_setreuid => ids.user.set_pair(first, second, may_user)?,
+            nr::__NR_setregid => ids.group.set_pair(first, second, may_group)?,
+            nr::__NR_setresuid => ids.user.set_all(all, may_user)?,
+            nr::__NR_setresgid => ids.group.set_all(all, may_group)?,
             nr::__NR_setfsuid | nr::__NR_setfsgid => {}
             _ => return Err(Errno::ENOSYS),
         }
         // The answer of these is the old id; with the others the file system ids follow the
         // effective ones.
         let answer = match call {
-            nr::__NR_setfsuid => ids.set_file_user(words[0]),
-            nr::__NR_setfsgid => ids.set_file_group(words[0]),
+            nr::__NR_setfsuid => ids.set_file_user(first),
+            nr::__NR_setfsgid => ids.set_file_group(first),
             nr::__NR_setuid | nr::__NR_setreuid | nr::__NR_setresuid => {
                 ids.file_user = ids.user.effective;
                 ids.capabilities.users_changed(user, ids.user);

@@ -292,8 +292,8 @@ impl<S: System> Pm<S> {
 
 /// struct rusage: user time, system time (not told apart: 0), resident size, the rest 0.
 fn usage(cpu_ns: u64, resident_kib: u64) -> [u64; 18] {
-    let mut words = [0; 18];
-    words[..2].copy_from_slice(&timeval(cpu_ns));
-    words[4] = resident_kib;
-    words
+    let [seconds, micros] = timeval(cpu_ns);
+    let mut usage = [0; 18];
+    usage[..5].copy_from_slice(&[seconds, micros, 0, 0, resident_kib]);
+    usage
 }

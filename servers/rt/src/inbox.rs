@@ -3,7 +3,7 @@
 
 use crate::ipc::Received;
 use crate::kernel::call_with;
-use abi::kernel::{INBOX, Out, calls};
+use abi::kernel::{Brings, INBOX, Out, calls};
 use abi::routes::brings;
 use abi::{Class, Endpoint, Errno};
 use alloc::boxed::Box;
@@ -34,11 +34,9 @@ impl Inbox {
     /// A message was received: what came before is gone. To be called for every message.
     pub fn received(&self, received: &Received) {
         let message = &received.message;
-        let content = match (received.class, message.words[6]) {
-            (Class::Linux, len @ 1..) => brings(message.kind).map(|brings| {
-                let address = message.words[brings.argument as usize];
-                (received.source, address, len as usize)
-            }),
+        let content = match (received.class, Brings::bytes_of(message)) {
+            (Class::Linux, len @ 1..) => brings(message.kind)
+                .map(|brings| (received.source, brings.address(message), len as usize)),
             _ => None,
         };
         self.content.set(content);

@@ -9,6 +9,7 @@ use crate::server::{Server, plausible};
 use crate::space::{USER_START, check_range};
 use crate::table;
 use abi::kernel::USER_END;
+use abi::message::WORDS;
 use abi::proto::vfs::{self, FoundFile};
 use abi::proto::vm::Prot;
 use abi::{Endpoint, Errno, Message, PAGE, PAGE_SIZE};
@@ -58,6 +59,9 @@ const KNOWN_FLAGS: u32 = linux::MAP_TYPE
     | linux::MAP_STACK
     | linux::MAP_FIXED_NOREPLACE;
 
+/// The arguments of a Linux call, as many as it has.
+type Arguments = [u64; WORDS];
+
 /// PROT_* to access; `EINVAL` for bits that Linux does not know.
 fn protection(prot: u64) -> Result<Prot, Errno> {
     Prot::from_bits(prot).ok_or(Errno::EINVAL)
@@ -77,7 +81,8 @@ fn range(start: u64, len: u64, wrapped: Errno) -> Result<(u64, u64), Errno> {
 impl Server {
     /// A Linux call.
     pub(crate) fn handle_linux(&mut self, source: Endpoint, message: &Message) {
-        let words = &message.words;
+        let args = message.words;
+        let [first, second, third, fourth, ..] = args;
         let keeps = matches!(
             message.kind as u32,
             linux::__NR_mmap
@@ -90,25 +95,25 @@ impl Server {
             return;
         }
         let result = match message.kind as u32 {
-            linux::__NR_mmap => self.linux_mmap(source, words),
-            linux::__NR_munmap => self.linux_munmap(source, words[0], words[1]).map(Some),
-            linux::__NR_mprotect => self.linux_mprotect(source, words).map(Some),
-            linux::__NR_pkey_mprotect if words[3] as i32 == -1 => {
-                self.linux_mprotect(source, words).map(Some)
+            linux::__NR_mmap => self.linux_mmap(source, args),
+            linux::__NR_munmap => self.linux_munmap(source, first, second).map(Some),
+            linux::__NR_mprotect => self.linux_mprotect(source, args).map(Some),
+            linux::__NR_pkey_mprotect if fourth as i32 == -1 => {
+                self.linux_mprotect(source, args).map(Some)
             }
             // There are no protection keys to name.
             linux::__NR_pkey_mprotect => Err(Errno::EINVAL),
-            linux::__NR_brk => self.linux_brk(source, words[0]),
+            linux::__NR_brk => self.linux_brk(source, first),
             linux::__NR_mremap => self
-                .linux_mremap(source, words)
-                .and_then(|at| self.fill_locked(source, (at, words[2]), at)),
-            linux::__NR_madvise => self.linux_madvise(source, words),
-            linux::__NR_msync => self.linux_msync(source, words),
+                .linux_mremap(source, args)
+                .and_then(|at| self.fill_locked(source, (at, third), at)),
+            linux::__NR_madvise => self.linux_madvise(source, args),
+            linux::__NR_msync => self.linux_msync(source, args),
             linux::__NR_mincore => self.linux_mincore(source, message),
-            linux::__NR_mlock => self.linux_mlock(source, words, 0),
-            linux::__NR_mlock2 => self.linux_mlock(source, words, words[2]),
-            linux::__NR_munlock => self.linux_munlock(source, words).map(Some),
-            linux::__NR_mlockall => self.linux_mlockall(source, words[0]),
+            linux::__NR_mlock => self.linux_mlock(source, (first, second), 0),
+            linux::__NR_mlock2 => self.linux_mlock(source, (first, second), third),
+            linux::__NR_munlock => self.linux_munlock(source, (first, second)).map(Some),
+            linux::__NR_mlockall => self.linux_mlockall(source, first),
             linux::__NR_munlockall => self.linux_munlockall(source).map(Some),
             _ => Err(Errno::ENOSYS),
         };
@@ -120,8 +125,11 @@ impl Server {
         }
     }
 
-    fn linux_mmap(&mut self, source: Endpoint, words: &[u64]) -> Result<Option<u64>, Errno> {
-        let [addr, len, prot, flags, fd, offset] = [0, 1, 2, 3, 4, 5].map(|i| words[i]);
+    fn linux_mmap(
+        &mut self,
+        source: Endpoint,
+        [addr, len, prot, flags, fd, offset, _]: Arguments,
+    ) -> Result<Option<u64>, Errno> {
         let flags = flags as u32;
         if !offset.is_multiple_of(PAGE) || len == 0 {
             return Err(Errno::EINVAL);
@@ -303,17 +311,21 @@ impl Server {
         Ok(0)
     }
 
-    fn linux_mprotect(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+    fn linux_mprotect(
+        &mut self,
+        source: Endpoint,
+        [start, len, prot, ..]: Arguments,
+    ) -> Result<u64, Errno> {
         const GROWS: u64 = (linux::PROT_GROWSDOWN | linux::PROT_GROWSUP) as u64;
-        let grows = words[2] & GROWS;
+        let grows = prot & GROWS;
         if grows == GROWS {
             return Err(Errno::EINVAL);
         }
-        let (mut start, end) = range(words[0], words[1], Errno::ENOMEM)?;
+        let (mut start, end) = range(start, len, Errno::ENOMEM)?;
         if start == end {
             return Ok(0);
         }
-        let prot = protection(words[2] & !GROWS)?;
+        let prot = protection(prot & !GROWS)?;
         if end > USER_END {
             return Err(Errno::ENOMEM);
         }
@@ -329,8 +341,11 @@ impl Server {
         Ok(0)
     }
 
-    fn linux_mremap(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
-        let [old, old_len, new_len, flags, new_addr] = [0, 1, 2, 3, 4].map(|i| words[i]);
+    fn linux_mremap(
+        &mut self,
+        source: Endpoint,
+        [old, old_len, new_len, flags, new_addr, ..]: Arguments,
+    ) -> Result<u64, Errno> {
         let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
         let may_move = flags & linux::MREMAP_MAYMOVE != 0;
         let fixed = flags & linux::MREMAP_FIXED != 0;
@@ -416,8 +431,12 @@ impl Server {
         Ok(target)
     }
 
-    fn linux_madvise(&mut self, source: Endpoint, words: &[u64]) -> Result<Option<u64>, Errno> {
-        let advice = u32::try_from(words[2]).map_err(|_| Errno::EINVAL)?;
+    fn linux_madvise(
+        &mut self,
+        source: Endpoint,
+        [start, len, advice, ..]: Arguments,
+    ) -> Result<Option<u64>, Errno> {
+        let advice = u32::try_from(advice).map_err(|_| Errno::EINVAL)?;
         // No advice may change anything before it is known to be valid.
         let flag = match advice {
             linux::MADV_NORMAL
@@ -444,7 +463,7 @@ impl Server {
             linux::MADV_KEEPONFORK => Some((Flags::WIPE_ON_FORK, false)),
             _ => return Err(Errno::EINVAL),
         };
-        let (start, end) = range(words[0], words[1], Errno::EINVAL)?;
+        let (start, end) = range(start, len, Errno::EINVAL)?;
         if start == end {
             return Ok(Some(0));
         }
@@ -493,11 +512,15 @@ impl Server {
         Ok(Some(0))
     }
 
-    fn linux_msync(&mut self, source: Endpoint, words: &[u64]) -> Result<Option<u64>, Errno> {
+    fn linux_msync(
+        &mut self,
+        source: Endpoint,
+        [start, len, flags, ..]: Arguments,
+    ) -> Result<Option<u64>, Errno> {
         let both = (linux::MS_SYNC | linux::MS_ASYNC) as u64;
         let known = both | linux::MS_INVALIDATE as u64;
-        let (start, end) = range(words[0], words[1], Errno::ENOMEM)?;
-        if words[2] & !known != 0 || words[2] & both == both {
+        let (start, end) = range(start, len, Errno::ENOMEM)?;
+        if flags & !known != 0 || flags & both == both {
             return Err(Errno::EINVAL);
         }
         let (space, pool) = self.space(source)?;
@@ -507,14 +530,14 @@ impl Server {
         // Shared pages are the file system's own: reads of the file see them already. It
         // writes them to the disk in its time, or before this call returns.
         space.collect_written(pool, start, end);
-        if words[2] & linux::MS_SYNC as u64 == 0 {
+        if flags & linux::MS_SYNC as u64 == 0 {
             return Ok(Some(0));
         }
         self.sync_range(source, start, end)
     }
 
     fn linux_mincore(&mut self, source: Endpoint, message: &Message) -> Result<Option<u64>, Errno> {
-        let [start, len, vector] = [0, 1, 2].map(|i| message.words[i]);
+        let [start, len, vector, ..] = message.words;
         let (start, end) = range(start, len, Errno::ENOMEM)?;
         if end > USER_END {
             return Err(Errno::ENOMEM);

@@ -45,9 +45,9 @@ pub(crate) fn error_of_filling(errno: Errno) -> Errno {
 
 impl Server {
     /// The bytes of `(start, len)` as whole pages; `None` is none at all.
-    fn lockable(words: &[u64]) -> Result<Option<(u64, u64)>, Errno> {
-        let start = abi::page_down(words[0]);
-        let end = words[0].checked_add(words[1]).and_then(abi::page_up);
+    fn lockable((first, len): (u64, u64)) -> Result<Option<(u64, u64)>, Errno> {
+        let start = abi::page_down(first);
+        let end = first.checked_add(len).and_then(abi::page_up);
         let end = end.ok_or(Errno::EINVAL)?;
         Ok((start != end).then_some((start, end)))
     }
@@ -56,7 +56,7 @@ impl Server {
     pub(crate) fn linux_mlock(
         &mut self,
         source: Endpoint,
-        words: &[u64],
+        bytes: (u64, u64),
         flags: u64,
     ) -> Result<Option<u64>, Errno> {
         if flags & !u64::from(linux::MLOCK_ONFAULT) != 0 {
@@ -64,7 +64,7 @@ impl Server {
         }
         let (space, pool) = self.space(source)?;
         space.may_lock()?;
-        let Some((start, end)) = Self::lockable(words)? else {
+        let Some((start, end)) = Self::lockable(bytes)? else {
             return Ok(Some(0));
         };
         let more = (end - start).saturating_sub(space.locked(start, end));
@@ -86,9 +86,13 @@ impl Server {
     }
 
     /// munlock(start, len).
-    pub(crate) fn linux_munlock(&mut self, source: Endpoint, words: &[u64]) -> Result<u64, Errno> {
+    pub(crate) fn linux_munlock(
+        &mut self,
+        source: Endpoint,
+        bytes: (u64, u64),
+    ) -> Result<u64, Errno> {
         let (space, pool) = self.space(source)?;
-        let Some((start, end)) = Self::lockable(words)? else {
+        let Some((start, end)) = Self::lockable(bytes)? else {
             return Ok(0);
         };
         space.regions.room(pool.map_max)?;

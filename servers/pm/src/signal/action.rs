@@ -45,12 +45,12 @@ pub struct Action {
 
 impl Action {
     /// From the four words of the user's structure.
-    pub fn from_words(words: [u64; 4]) -> Action {
+    pub fn from_words([handler, flags, restorer, mask]: [u64; 4]) -> Action {
         Action {
-            handler: words[0],
-            flags: words[1] & flags::KNOWN,
-            restorer: words[2],
-            mask: SigSet(words[3]).minus(super::set::SOVEREIGN),
+            handler,
+            flags: flags & flags::KNOWN,
+            restorer,
+            mask: SigSet(mask).minus(super::set::SOVEREIGN),
         }
     }
 

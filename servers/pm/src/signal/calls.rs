@@ -319,11 +319,9 @@ impl<S: System> Pm<S> {
             }
             thread.altstack = frame::altstack_of(new)?;
         }
-        let mut words = frame::altstack_words(old);
-        if on {
-            words[1] |= linux::SS_ONSTACK as u64;
-        }
-        self.write_words_opt(caller.who, a[1], words)?;
+        let [base, flags, size] = frame::altstack_words(old);
+        let on = if on { linux::SS_ONSTACK as u64 } else { 0 };
+        self.write_words_opt(caller.who, a[1], [base, flags | on, size])?;
         Ok(0)
     }
 }

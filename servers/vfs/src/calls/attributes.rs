@@ -199,9 +199,8 @@ pub async fn utimensat(c: &Caller, a: Args) -> Result<u64, Errno> {
     let times = if times == 0 {
         [NOW, NOW]
     } else {
-        let words: [i64; 2] = c.memory().get(times).await?;
-        let more: [i64; 2] = c.memory().get(times.wrapping_add(16)).await?;
-        [(words[0], words[1]), (more[0], more[1])]
+        let times: [[i64; 2]; 2] = c.memory().get(times).await?;
+        times.map(|[seconds, ns]| (seconds, ns))
     };
     // Not even the path is looked at.
     if times.iter().all(|(_, ns)| *ns == linux::UTIME_OMIT as i64) {
@@ -233,8 +232,7 @@ pub async fn utimes(c: &Caller, dirfd: u64, path: u64, times: u64) -> Result<u64
     let times = if times == 0 {
         [NOW, NOW]
     } else {
-        let words: [i64; 2] = c.memory().get(times).await?;
-        let more: [i64; 2] = c.memory().get(times.wrapping_add(16)).await?;
+        let [read, written]: [[i64; 2]; 2] = c.memory().get(times).await?;
         let micro = |us: i64| {
             if (0..1_000_000).contains(&us) {
                 Ok(us * 1000)
@@ -242,7 +240,7 @@ pub async fn utimes(c: &Caller, dirfd: u64, path: u64, times: u64) -> Result<u64
                 Err(Errno::EINVAL)
             }
         };
-        [(words[0], micro(words[1])?), (more[0], micro(more[1])?)]
+        [(read[0], micro(read[1])?), (written[0], micro(written[1])?)]
     };
     let node = if path == 0 && fd(dirfd) != linux::AT_FDCWD {
         let file = c.file(dirfd)?;
@@ -259,8 +257,8 @@ pub async fn utime(c: &Caller, a: Args) -> Result<u64, Errno> {
     let times = if a[1] == 0 {
         [NOW, NOW]
     } else {
-        let words: [i64; 2] = c.memory().get(a[1]).await?;
-        [(words[0], 0), (words[1], 0)]
+        let times: [i64; 2] = c.memory().get(a[1]).await?;
+        times.map(|seconds| (seconds, 0))
     };
     let node = c.node_at(linux::AT_FDCWD as u64, a[0], 0).await?;
     change_times(c, &*node.vnode()?, times).await

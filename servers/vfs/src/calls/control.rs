@@ -11,6 +11,7 @@ use abi::proto::fs;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use linux_raw_sys::{general as linux, ioctl as requests};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const FD_CLOEXEC: u64 = 1;
 
@@ -81,6 +82,19 @@ pub async fn fcntl(c: &Caller, a: Args) -> Result<u64, Errno> {
     }
 }
 
+/// Linux's struct flock.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Flock {
+    kind: u16,
+    whence: u16,
+    padding: u32,
+    start: i64,
+    len: i64,
+    pid: u32,
+    end: u32,
+}
+
 async fn record_lock(
     c: &Caller,
     file: &Rc<OpenFile>,
@@ -88,11 +102,10 @@ async fn record_lock(
     owner: Owner,
     address: u64,
 ) -> Result<u64, Errno> {
-    // struct flock: two shorts, padding, two longs, an int.
-    let mut words: [u64; 4] = c.memory().get(address).await?;
-    let (kind, whence) = (words[0] as u16 as u32, (words[0] >> 16) as u16 as u32);
+    let mut asked: Flock = c.memory().get(address).await?;
+    let (kind, whence) = (u32::from(asked.kind), u32::from(asked.whence));
     let vnode = file.vnode.clone().ok_or(Errno::EBADF)?;
-    let (mut start, len) = (words[1] as i64, words[2] as i64);
+    let (mut start, len) = (asked.start, asked.len);
     start = match whence {
         linux::SEEK_SET => Some(start),
         linux::SEEK_CUR => start.checked_add(file.position() as i64),
@@ -126,28 +139,27 @@ async fn record_lock(
         _ => return Err(Errno::EINVAL),
     }
     if command == linux::F_GETLK {
-        words[0] = match vnode.locks.conflict(&lock) {
-            None => u64::from(linux::F_UNLCK) | words[0] & !0xffff,
+        asked.kind = match vnode.locks.conflict(&lock) {
+            None => linux::F_UNLCK,
             Some(held) => {
-                words[1] = held.start;
-                words[2] = if held.end == u64::MAX {
-                    0
-                } else {
-                    held.end - held.start
+                asked.whence = linux::SEEK_SET as u16;
+                asked.start = held.start.cast_signed();
+                asked.len = match held.end {
+                    u64::MAX => 0,
+                    end => (end - held.start).cast_signed(),
                 };
-                let pid = match held.owner {
+                asked.pid = match held.owner {
                     Owner::Table(_) => held.pid,
                     _ => u32::MAX,
                 };
-                words[3] = words[3] & !0xffff_ffff | u64::from(pid);
                 if held.exclusive {
-                    u64::from(linux::F_WRLCK)
+                    linux::F_WRLCK
                 } else {
-                    u64::from(linux::F_RDLCK)
+                    linux::F_RDLCK
                 }
             }
-        };
-        return c.memory().put(address, &words).await.map(|()| 0);
+        } as u16;
+        return c.memory().put(address, &asked).await.map(|()| 0);
     }
     if kind == linux::F_RDLCK {
         file.check_readable()?;

@@ -169,9 +169,9 @@ pub async fn timer_set(c: &Caller, a: Args) -> Result<u64, Errno> {
     if a[1] as u32 & !(linux::TFD_TIMER_ABSTIME | linux::TFD_TIMER_CANCEL_ON_SET) != 0 {
         return Err(Errno::EINVAL);
     }
-    let words: [u64; 4] = c.memory().get(a[2]).await?;
-    let interval = timespec([words[0] as i64, words[1] as i64])?;
-    let value = timespec([words[2] as i64, words[3] as i64])?;
+    // struct itimerspec.
+    let [interval, value]: [[i64; 2]; 2] = c.memory().get(a[2]).await?;
+    let (interval, value) = (timespec(interval)?, timespec(value)?);
     let file = c.file(a[0])?;
     let timer = timer(&file)?;
     let old = timer.left();
