@@ -34,13 +34,13 @@ impl<D: BlockDevice, P: PageStore> Volume<D, P> {
         let mut missing: Vec<(u32, PageBlocks)> = Vec::new();
         let mut last = 0;
         for index in first..end.max(first + want) {
-            if self.pages.find(ino, index).is_some() {
-                continue;
-            }
             let wanted = index < first + want;
             if !wanted && missing.is_empty() {
-                // Everything wanted is here: no need to go to the disk now.
+                // Everything wanted is here: no need to go to the disk now, nor to look what else is here.
                 break;
+            }
+            if self.pages.find(ino, index).is_some() {
+                continue;
             }
             let blocks = match self.page_blocks(inode, index) {
                 Ok(blocks) => blocks,

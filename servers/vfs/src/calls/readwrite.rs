@@ -18,6 +18,8 @@ use rt::room;
 
 /// Linux's limit of one transfer.
 pub const COUNT_MAX: u64 = 0x7fff_f000;
+/// Bytes that segments of a vector which share a request have at most.
+const SHARED: u64 = 64 << 10;
 /// Elements of a vector (UIO_MAXIOV).
 const VECTOR_MAX: u64 = 1024;
 
@@ -276,16 +278,17 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
             .read(c.context(), &memory, file.nonblocking())
             .await;
     }
+    if let (Kind::File | Kind::Block(_), [_, _, ..]) = (&file.kind, &segments[..]) {
+        return Box::pin(read_scattered(c, &file, &segments, position)).await;
+    }
     let mut done = 0;
     for (address, len) in segments {
         let memory = Memory::user(c.who(), address, len);
-        let at = position.map(|p| p + done);
-        match read_file(c, &file, memory, at).await {
+        match read_file(c, &file, memory, position).await {
             Ok(n) => {
                 done += n;
-                // A file has the rest or says so; elsewhere the next one might wait.
-                let on = matches!(file.kind, Kind::File | Kind::Block(_));
-                if n < len || !on && !is_memory_device(&file) {
+                // The next one might wait.
+                if n < len || !is_memory_device(&file) {
                     break;
                 }
             }
@@ -294,6 +297,83 @@ pub async fn readv(c: &Caller, a: Args, position: Option<u64>, flags: u64) -> Re
         }
     }
     Ok(done)
+}
+
+/// Reads for several segments what has a position, all in one turn of that: short ones that follow each other share a request.
+async fn read_scattered(
+    c: &Caller,
+    file: &Rc<OpenFile>,
+    segments: &[(u64, u64)],
+    position: Option<u64>,
+) -> Result<u64, Errno> {
+    let _turn = match position {
+        None => Some(file.turn.take().await),
+        Some(_) => None,
+    };
+    let start = position.unwrap_or_else(|| file.position());
+    let all = segments.iter().map(|segment| segment.1).sum::<u64>();
+    let (most, _charge) = c.context().piece(all.min(SHARED));
+    let (mut rest, mut done) = (segments, 0);
+    while !rest.is_empty() {
+        let (these, later) = rest.split_at(together(rest, most));
+        let wanted = these.iter().map(|segment| segment.1).sum::<u64>();
+        let at = start + done;
+        let read = match *these {
+            [(address, len)] => read_at(c, file, Memory::user(c.who(), address, len), at).await,
+            _ => read_shared(c, file, these, wanted, at).await,
+        };
+        match read {
+            Ok(n) => done += n,
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        }
+        rest = match read {
+            Ok(n) if n == wanted => later,
+            _ => &[],
+        };
+    }
+    if position.is_none() {
+        file.set_position(start + done);
+    }
+    Ok(done)
+}
+
+/// How many segments share a request of at most `most` bytes; one that is longer has it for itself.
+fn together(segments: &[(u64, u64)], most: u64) -> usize {
+    let mut bytes = 0;
+    let fit = segments.iter().take_while(|segment| {
+        bytes += segment.1;
+        bytes <= most
+    });
+    fit.count().max(1)
+}
+
+/// Reads `wanted` bytes with one request into a buffer of VFS's own, and hands them to the segments as far as their memory goes.
+async fn read_shared(
+    c: &Caller,
+    file: &OpenFile,
+    segments: &[(u64, u64)],
+    wanted: u64,
+    position: u64,
+) -> Result<u64, Errno> {
+    let mut buffer = room::zeroed(wanted as usize)?;
+    let there = read_at(c, file, Memory::own_mut(&mut buffer), position).await?;
+    let mut data = &buffer[..there as usize];
+    let mut given = 0;
+    for &(address, len) in segments {
+        let (piece, later) = data.split_at(data.len().min(len as usize));
+        match c.memory().write_some(address, piece).await {
+            Ok(good) => given += good as u64,
+            Err(errno) if given == 0 => return Err(errno),
+            Err(_) => break,
+        }
+        // What is behind bad memory is not transferred.
+        if given < there - later.len() as u64 {
+            break;
+        }
+        data = later;
+    }
+    Ok(given)
 }
 
 /// writev(2), pwritev(2): gathered first, so that what is written together stays together.

@@ -1,7 +1,7 @@
 use super::filesystem::MemoryFs;
 use super::world::*;
 use crate::memory::{Memory, copy_out};
-use abi::{Errno, PAGE, page_down};
+use abi::{Errno, PAGE, Request, page_down};
 use linux_raw_sys::general as linux;
 use std::vec::Vec;
 
@@ -166,9 +166,23 @@ fn vectors_are_gathered_and_scattered() {
     w.call(linux::__NR_lseek, &[fd, 0, 0]).unwrap();
     put(&w, 0, DATA + PAGE, 2);
     put(&w, 2, DATA + PAGE + 100, 5);
+    w.fs.requests.clear();
     assert_eq!(w.call(linux::__NR_readv, &[fd, vector, 3]), Ok(7));
+    let read = abi::proto::fs::Read::KIND - abi::proto::fs::BASE;
+    assert_eq!(w.fs.requests, [read], "short segments share a request");
     assert_eq!(w.fake.peek(PROGRAM, DATA + PAGE, 2), b"ab");
     assert_eq!(w.fake.peek(PROGRAM, DATA + PAGE + 100, 5), b"cdefg");
+    // What comes before bad memory is transferred, and the position says so.
+    w.call(linux::__NR_lseek, &[fd, 0, 0]).unwrap();
+    put(&w, 1, DATA + PAGE + 50, 3);
+    put(&w, 2, DATA + 77 * PAGE, 2);
+    assert_eq!(w.call(linux::__NR_readv, &[fd, vector, 3]), Ok(5));
+    assert_eq!(w.fake.peek(PROGRAM, DATA + PAGE + 50, 3), b"cde");
+    assert_eq!(w.call(linux::__NR_lseek, &[fd, 0, 1]), Ok(5));
+    assert_eq!(
+        w.call(linux::__NR_readv, &[fd, vector + 32, 1]),
+        Err(Errno::EFAULT)
+    );
     assert_eq!(
         w.call(linux::__NR_writev, &[fd, vector, 1025]),
         Err(Errno::EINVAL)
