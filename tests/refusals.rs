@@ -139,7 +139,7 @@ fn every_request_is_made_or_refused_as_a_whole() {
     for (number, group) in groups.into_iter().enumerate() {
         let scenario = find(&format!("requests-{group}"));
         let mut options = options(&[]);
-        options.shard = (7 * number as u64, 61);
+        options.shard = (7 * number as u64, 53);
         let some = explore(&stage(&scenario, &cache, ""), &options);
         assert!(some.len() > 20, "{group}: only {} runs", some.len());
         rows.extend(some);
