@@ -125,11 +125,8 @@ impl Server {
         }
     }
 
-    fn linux_mmap(
-        &mut self,
-        source: Endpoint,
-        [addr, len, prot, flags, fd, offset, _]: Arguments,
-    ) -> Result<Option<u64>, Errno> {
+    fn linux_mmap(&mut self, source: Endpoint, args: Arguments) -> Result<Option<u64>, Errno> {
+        let [addr, len, prot, flags, fd, offset, _] = args;
         let flags = flags as u32;
         if !offset.is_multiple_of(PAGE) || len == 0 {
             return Err(Errno::EINVAL);
@@ -311,11 +308,8 @@ impl Server {
         Ok(0)
     }
 
-    fn linux_mprotect(
-        &mut self,
-        source: Endpoint,
-        [start, len, prot, ..]: Arguments,
-    ) -> Result<u64, Errno> {
+    fn linux_mprotect(&mut self, source: Endpoint, args: Arguments) -> Result<u64, Errno> {
+        let [start, len, prot, ..] = args;
         const GROWS: u64 = (linux::PROT_GROWSDOWN | linux::PROT_GROWSUP) as u64;
         let grows = prot & GROWS;
         if grows == GROWS {
@@ -341,11 +335,8 @@ impl Server {
         Ok(0)
     }
 
-    fn linux_mremap(
-        &mut self,
-        source: Endpoint,
-        [old, old_len, new_len, flags, new_addr, ..]: Arguments,
-    ) -> Result<u64, Errno> {
+    fn linux_mremap(&mut self, source: Endpoint, args: Arguments) -> Result<u64, Errno> {
+        let [old, old_len, new_len, flags, new_addr, ..] = args;
         let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
         let may_move = flags & linux::MREMAP_MAYMOVE != 0;
         let fixed = flags & linux::MREMAP_FIXED != 0;
@@ -431,11 +422,8 @@ impl Server {
         Ok(target)
     }
 
-    fn linux_madvise(
-        &mut self,
-        source: Endpoint,
-        [start, len, advice, ..]: Arguments,
-    ) -> Result<Option<u64>, Errno> {
+    fn linux_madvise(&mut self, source: Endpoint, args: Arguments) -> Result<Option<u64>, Errno> {
+        let [start, len, advice, ..] = args;
         let advice = u32::try_from(advice).map_err(|_| Errno::EINVAL)?;
         // No advice may change anything before it is known to be valid.
         let flag = match advice {
@@ -512,11 +500,8 @@ impl Server {
         Ok(Some(0))
     }
 
-    fn linux_msync(
-        &mut self,
-        source: Endpoint,
-        [start, len, flags, ..]: Arguments,
-    ) -> Result<Option<u64>, Errno> {
+    fn linux_msync(&mut self, source: Endpoint, args: Arguments) -> Result<Option<u64>, Errno> {
+        let [start, len, flags, ..] = args;
         let both = (linux::MS_SYNC | linux::MS_ASYNC) as u64;
         let known = both | linux::MS_INVALIDATE as u64;
         let (start, end) = range(start, len, Errno::ENOMEM)?;
