@@ -66,7 +66,8 @@ pub fn whole(good: u64, wanted: u64, piece: u64) -> Result<u64, Errno> {
     }
 }
 
-/// One transfer, in the direction of the operation that `attempt` asks for. `attempt` gets the grant and its length and asks the peer; it is called
+/// One transfer, in the direction of the operation that `attempt` asks for. `attempt` gets the
+/// grant and its length and asks the peer; it is called
 /// again after each repair. `vm` is the peer that repairs.
 ///
 /// When only a part of the memory can be repaired the transfer is shortened to its good

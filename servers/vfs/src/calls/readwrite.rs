@@ -323,14 +323,16 @@ async fn read_scattered(
             _ => read_shared(c, file, these, wanted, at).await,
         };
         match read {
-            Ok(n) => done += n,
+            Ok(n) => {
+                done += n;
+                if n < wanted {
+                    break;
+                }
+            }
             Err(errno) if done == 0 => return Err(errno),
             Err(_) => break,
         }
-        rest = match read {
-            Ok(n) if n == wanted => later,
-            _ => &[],
-        };
+        rest = later;
     }
     if position.is_none() {
         file.set_position(start + done);
