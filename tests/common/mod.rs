@@ -107,18 +107,13 @@ pub fn usual_signals(command: &mut Command) {
 /// `sh -c SCRIPT`, with mounts that nobody else sees and that go with it; `$0` is the first argument. Who may not mount gets
 /// a user namespace, where he may; root in a chroot cannot have one, and may mount.
 pub fn with_own_mounts(script: &str) -> Command {
-    let unshare = |arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(arguments);
-        command
-    };
-    let mut attempt = unshare(&["--mount", "true"]);
-    let output = attempt.output().expect("unshare (Debian: util-linux)");
-    let mut command = match output.status.success() {
-        true => unshare(&["--mount"]),
-        false => unshare(&["--map-root-user", "--mount"]),
-    };
-    command.args(["sh", "-c", script]);
+    let may_mount = Command::new("unshare").args(["--mount", "true"]).output();
+    let may_mount = may_mount.expect("unshare (Debian: util-linux)");
+    let mut command = Command::new("unshare");
+    if !may_mount.status.success() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--mount", "sh", "-c", script]);
     command
 }
 
